@@ -1,0 +1,144 @@
+//! The catalog: the one small document that says which blocks exist and up to which position of
+//! the write-ahead log they hold everything.
+//!
+//! A change is a new version, put in place of the old one by an atomic rename: after a crash either
+//! the old or the new version is there. See `FORMAT.md`, "Catalog".
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Fs, parent, read_if_exists};
+use crate::time::TimeRange;
+use crate::ulid::BlockId;
+
+/// The format that is written, and the only one that is read.
+const FORMAT: u32 = 1;
+const MAGIC: &str = "trine-catalog";
+
+/// What the catalog says of a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockMeta {
+    /// Its name.
+    pub id: BlockId,
+    /// The time range that its rows lie in, in the engine's unit.
+    pub range: TimeRange,
+    /// Number of rows: samples, log entries or spans.
+    pub rows: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// How often its rows were merged: 0 for a sealed block.
+    pub level: u8,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+/// One version of the catalog.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// Counts the changes, from 0 for the empty catalog.
+    pub version: u64,
+    /// All records of the log before this position are in the blocks: replay starts here.
+    pub wal_position: u64,
+    /// The blocks, oldest first.
+    pub blocks: Vec<BlockMeta>,
+}
+
+/// The document behind `load` and `swap`.
+#[derive(Debug)]
+pub struct Catalog {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+}
+
+impl Catalog {
+    /// The catalog in the file `path`.
+    pub fn new(fs: Arc<dyn Fs>, path: &Path) -> Self {
+        Self {
+            fs,
+            path: path.to_owned(),
+        }
+    }
+
+    /// The newest version; the empty document when there is none yet.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when the file is damaged, [`Kind::Unsupported`] when a newer version of
+    /// the program wrote it, [`Kind::Io`].
+    pub fn load(&self) -> Result<Document> {
+        let shown = self.path.display();
+        let bytes = read_if_exists(&*self.fs, &self.path)
+            .map_err(|e| Error::io(format!("read {shown}"), e))?;
+        match bytes {
+            Some(bytes) => decode(&shown.to_string(), &bytes),
+            None => Ok(Document::default()),
+        }
+    }
+
+    /// Puts `document` in place of the version before it, durably.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when its version does not follow the one that is there; [`Kind::Io`], and
+    /// then either version may be the one that is found after a restart.
+    pub fn swap(&self, document: &Document) -> Result<()> {
+        let current = self.load()?.version;
+        if document.version != current + 1 {
+            return Err(Error::invalid(format!(
+                "version {} of {} cannot follow version {current}",
+                document.version,
+                self.path.display()
+            )));
+        }
+        let temporary = self.path.with_extension("tmp");
+        let write = || {
+            let mut file = self.fs.create(&temporary)?;
+            file.write_all(&encode(document)?)?;
+            file.sync()?;
+            self.fs.rename(&temporary, &self.path)?;
+            self.fs.sync_dir(&parent(&self.path))
+        };
+        write().map_err(|e| Error::io(format!("write {}", self.path.display()), e))
+    }
+}
+
+/// A first line with format and checksum, then the document as JSON for people to read.
+fn encode(document: &Document) -> std::io::Result<Vec<u8>> {
+    let mut json = serde_json::to_string_pretty(document)?;
+    json.push('\n');
+    let crc = crc32fast::hash(json.as_bytes());
+    Ok(format!("{MAGIC} {FORMAT} crc32={crc:08x}\n{json}").into_bytes())
+}
+
+/// Reads what [`Catalog::swap`] wrote.
+///
+/// # Errors
+/// As [`Catalog::load`].
+pub fn decode(name: &str, bytes: &[u8]) -> Result<Document> {
+    let bad = |what: &str| Error::corrupt(name, 0, what);
+    let text = std::str::from_utf8(bytes).map_err(|_| bad("it is not UTF-8"))?;
+    let (head, json) = text
+        .split_once('\n')
+        .ok_or_else(|| bad("the first line is missing"))?;
+    let rest = head
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.strip_prefix(' '));
+    let (format, crc) = rest
+        .and_then(|rest| rest.split_once(" crc32="))
+        .ok_or_else(|| bad("the first line is not that of a catalog"))?;
+    if format != FORMAT.to_string() {
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("{name} has format {format}, this program reads {FORMAT}"),
+        ));
+    }
+    if crc != format!("{:08x}", crc32fast::hash(json.as_bytes())) {
+        return Err(bad("the checksum does not match"));
+    }
+    serde_json::from_str(json)
+        .map_err(|e| Error::caused_by(Kind::Corrupt, format!("{name} is damaged: {e}"), e))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Label sets: sorted, unique (name, value) pairs in one allocation.
+//!
+//! Called by every engine and by the query languages. The encoding is also what the write-ahead
+//! log and the blocks store (`FORMAT.md`, "Labels").
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{Error, Result};
+
+/// An immutable, cheaply cloned label set: pairs sorted by name (bytewise), names unique and not
+/// empty, values not empty (a label with an empty value is the same as no label).
+///
+/// One allocation holds everything: for each pair the length of the name, the name, the length of
+/// the value, the value. Lengths are written six bits a byte, low bits first, bit 6 set while more
+/// follow, so that every byte of a length is ASCII, the whole buffer is valid UTF-8 and can be
+/// sliced without a check.
+///
+/// ```
+/// use trine_storage::Labels;
+///
+/// let labels = Labels::from_pairs([("job", "api"), ("__name__", "up")])?;
+/// assert_eq!(labels.get("job"), Some("api"));
+/// assert_eq!(labels.to_string(), r#"{__name__="up", job="api"}"#);
+/// # Ok::<(), trine_storage::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<str>);
+
+impl Labels {
+    /// The label set without labels.
+    pub fn empty() -> Self {
+        Self("".into())
+    }
+
+    /// Builds a label set from pairs in any order. Pairs with an empty value are left out.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::Kind::Invalid) when a name is empty or occurs twice.
+    pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self>
+    where
+        N: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        for pair in &pairs {
+            if pair.0.as_ref().is_empty() {
+                return Err(Error::invalid(format!(
+                    "a label with the value {:?} has an empty name",
+                    pair.1.as_ref()
+                )));
+            }
+        }
+        for two in pairs.windows(2) {
+            if let [a, b] = two
+                && a.0.as_ref() == b.0.as_ref()
+            {
+                return Err(Error::invalid(format!(
+                    "duplicate label name {:?}",
+                    a.0.as_ref()
+                )));
+            }
+        }
+        Ok(Self::from_sorted(
+            pairs.iter().map(|(n, v)| (n.as_ref(), v.as_ref())),
+        ))
+    }
+
+    /// Builds a label set from pairs that are already sorted, unique and named.
+    fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = String::new();
+        for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
+            push_len(&mut text, name.len());
+            text.push_str(name);
+            push_len(&mut text, value.len());
+            text.push_str(value);
+        }
+        Self(text.into())
+    }
+
+    /// Reads back what [`Labels::encoded`] gave.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::Kind::Corrupt) when the bytes are not an encoded label set.
+    pub fn from_encoded(bytes: &[u8]) -> Result<Self> {
+        let bad = |what: &str| Error::corrupt("a label set", 0, what);
+        let text = std::str::from_utf8(bytes).map_err(|_| bad("not UTF-8"))?;
+        let mut rest = text;
+        let mut previous: Option<&str> = None;
+        while !rest.is_empty() {
+            let (name, after) = take(rest).ok_or_else(|| bad("a name is cut"))?;
+            let (value, after) = take(after).ok_or_else(|| bad("a value is cut"))?;
+            if name.is_empty() || value.is_empty() {
+                return Err(bad("an empty name or value"));
+            }
+            if previous.is_some_and(|previous| previous >= name) {
+                return Err(bad("names out of order"));
+            }
+            previous = Some(name);
+            rest = after;
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The stable encoding of the set (see the type's description); equal sets have equal bytes.
+    pub fn encoded(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// XXH3 of the encoding. Stable across processes and versions.
+    pub fn hash64(&self) -> u64 {
+        xxh3_64(self.0.as_bytes())
+    }
+
+    /// The pairs in order of their names.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { rest: &self.0 }
+    }
+
+    /// The value of `name`, or `None` when the set does not have it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// Whether there are no labels.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The number of labels.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// The set of those labels whose name `keep` says to keep.
+    #[must_use]
+    pub fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
+        Self::from_sorted(self.iter().filter(|(name, _)| keep(name)))
+    }
+
+    /// The set with `name` set to `value`, or without `name` when `value` is empty. An empty
+    /// `name` changes nothing.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        if name.is_empty() {
+            return self.clone();
+        }
+        let before = self.iter().take_while(|(n, _)| *n < name);
+        let after = self.iter().skip_while(|(n, _)| *n <= name);
+        Self::from_sorted(before.chain([(name, value)]).chain(after))
+    }
+
+    /// Bytes that this set holds on the heap, for memory accounting.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.len() + 2 * size_of::<usize>()
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl Ord for Labels {
+    /// By the sorted pairs, name before value, bytewise; a set that is a prefix comes first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, (name, value)) in self.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}={value:?}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<'a> IntoIterator for &'a Labels {
+    type Item = (&'a str, &'a str);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterator over the pairs of a [`Labels`].
+#[derive(Debug, Clone)]
+pub struct Iter<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, rest) = take(self.rest)?;
+        let (value, rest) = take(rest)?;
+        self.rest = rest;
+        Some((name, value))
+    }
+}
+
+fn push_len(text: &mut String, mut len: usize) {
+    while len >= 0x40 {
+        text.push(char::from((len & 0x3f) as u8 | 0x40));
+        len >>= 6;
+    }
+    text.push(char::from(len as u8));
+}
+
+/// Splits one length-prefixed string off the front.
+fn take(text: &str) -> Option<(&str, &str)> {
+    let mut len = 0usize;
+    for (i, &byte) in text.as_bytes().iter().enumerate().take(10) {
+        if byte >= 0x80 {
+            return None;
+        }
+        len |= usize::from(byte & 0x3f).checked_shl(6 * i as u32)?;
+        if byte & 0x40 == 0 {
+            let body = text.get(i + 1..)?;
+            return Some((body.get(..len)?, body.get(len..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! What all engines of a process have in common: worker threads and one memory budget.
+//!
+//! Engines are given one [`Shared`], so that a thousand tenants cost what their data costs.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Work that an engine wants done from time to time: sealing, retention.
+pub trait Maintain: Send + Sync {
+    /// Does what is due. Called from one worker at a time.
+    fn maintain(&self);
+}
+
+/// Worker threads and memory budget; a cheap handle.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    workers: Arc<Workers>,
+    memory: MemoryBudget,
+}
+
+/// Settings of a [`Shared`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Worker threads; 0 for none, and then nothing happens in the background. Default 2.
+    pub workers: usize,
+    /// How often engines are asked whether something is due. Default one second.
+    pub interval: Duration,
+    /// Bytes that heads, buffers and live spans of all engines may hold together. Default 2 GiB.
+    pub memory_bytes_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            interval: Duration::from_secs(1),
+            memory_bytes_max: 2 << 30,
+        }
+    }
+}
+
+impl Shared {
+    /// Starts the workers.
+    pub fn new(config: &Config) -> Self {
+        let memory = MemoryBudget::new(config.memory_bytes_max);
+        Self {
+            workers: Workers::start(config),
+            memory,
+        }
+    }
+
+    /// No workers: an engine does background work when it is told to, as simulations want it.
+    pub fn without_workers() -> Self {
+        Self::new(&Config {
+            workers: 0,
+            ..Config::default()
+        })
+    }
+
+    /// Asks `engine` from now on, until it is dropped.
+    pub fn register(&self, engine: Weak<dyn Maintain>) {
+        self.workers.queue.lock().engines.push(Arc::new(Entry {
+            engine,
+            busy: Mutex::new(()),
+        }));
+    }
+
+    /// The memory budget of the process.
+    pub fn memory(&self) -> &MemoryBudget {
+        &self.memory
+    }
+
+    /// Stops the workers and waits until they are idle. Engines stay usable.
+    pub fn stop(&self) {
+        self.workers.stop();
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new(&Config::default())
+    }
+}
+
+struct Entry {
+    engine: Weak<dyn Maintain>,
+    busy: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Queue {
+    engines: Vec<Arc<Entry>>,
+    next: usize,
+    stopped: bool,
+}
+
+struct Workers {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers")
+            .field("engines", &self.queue.lock().engines.len())
+            .finish()
+    }
+}
+
+impl Workers {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the only place where engines get threads"
+    )]
+    fn start(config: &Config) -> Arc<Self> {
+        let workers = Arc::new(Self {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            threads: Mutex::default(),
+        });
+        for _ in 0..config.workers {
+            let weak = Arc::downgrade(&workers);
+            let interval = config.interval;
+            let thread = std::thread::spawn(move || {
+                while let Some(workers) = weak.upgrade() {
+                    if !workers.round(interval) {
+                        return;
+                    }
+                }
+            });
+            workers.threads.lock().push(thread);
+        }
+        workers
+    }
+
+    /// Asks every engine that nobody else is busy with, then waits. False when it is time to stop.
+    fn round(&self, interval: Duration) -> bool {
+        let engines = {
+            let mut queue = self.queue.lock();
+            queue
+                .engines
+                .retain(|entry| entry.engine.strong_count() > 0);
+            // Each round starts elsewhere, so that one slow engine does not starve the rest.
+            queue.next = queue.next.wrapping_add(1);
+            let start = queue.next % queue.engines.len().max(1);
+            let mut engines = queue.engines.clone();
+            engines.rotate_left(start);
+            engines
+        };
+        for entry in engines {
+            if self.queue.lock().stopped {
+                return false;
+            }
+            if let Some(_busy) = entry.busy.try_lock()
+                && let Some(engine) = entry.engine.upgrade()
+            {
+                engine.maintain();
+            }
+        }
+        let mut queue = self.queue.lock();
+        if !queue.stopped {
+            self.wake.wait_for(&mut queue, interval);
+        }
+        !queue.stopped
+    }
+
+    fn stop(&self) {
+        self.queue.lock().stopped = true;
+        self.wake.notify_all();
+        let me = std::thread::current().id();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // The last handle may be dropped by a worker itself.
+            if thread.thread().id() != me {
+                thread.join().ok();
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Bytes that all memory of a process may take, and what of them is taken.
+#[derive(Debug, Clone)]
+pub struct MemoryBudget {
+    inner: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct Budget {
+    used: AtomicU64,
+    max: u64,
+}
+
+impl MemoryBudget {
+    /// A budget of `max` bytes.
+    pub fn new(max: u64) -> Self {
+        Self {
+            inner: Arc::new(Budget {
+                used: AtomicU64::new(0),
+                max,
+            }),
+        }
+    }
+
+    /// An account on this budget that holds nothing yet.
+    pub fn account(&self) -> Account {
+        Account {
+            budget: Arc::clone(&self.inner),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes that are taken.
+    pub fn used(&self) -> u64 {
+        self.inner.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may be taken.
+    pub fn max(&self) -> u64 {
+        self.inner.max
+    }
+
+    /// Whether `bytes` more would go over the budget.
+    pub fn would_exceed(&self, bytes: u64) -> bool {
+        self.used().saturating_add(bytes) > self.inner.max
+    }
+}
+
+/// What one engine's memory takes of the budget. Gives it back when dropped.
+#[derive(Debug)]
+pub struct Account {
+    budget: Arc<Budget>,
+    bytes: AtomicU64,
+}
+
+impl Account {
+    /// Says that this memory now takes `bytes`.
+    pub fn set(&self, bytes: u64) {
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        if bytes >= before {
+            self.budget
+                .used
+                .fetch_add(bytes - before, Ordering::Relaxed);
+        } else {
+            self.budget
+                .used
+                .fetch_sub(before - bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that this memory takes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    struct Counter(AtomicUsize);
+
+    impl Maintain for Counter {
+        fn maintain(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn workers_ask_registered_engines_until_they_are_stopped() {
+        let config = Config {
+            interval: Duration::from_millis(1),
+            ..Config::default()
+        };
+        let shared = Shared::new(&config);
+        let counter = Arc::new(Counter(AtomicUsize::new(0)));
+        let engine: Weak<dyn Maintain> = Arc::<Counter>::downgrade(&counter);
+        shared.register(engine);
+        while counter.0.load(Ordering::SeqCst) < 3 {
+            std::thread::yield_now();
+        }
+        shared.stop();
+        let after = counter.0.load(Ordering::SeqCst);
+        std::thread::yield_now();
+        assert_eq!(counter.0.load(Ordering::SeqCst), after);
+    }
+
+    #[test]
+    fn accounts_share_one_budget() {
+        let budget = MemoryBudget::new(100);
+        let (a, b) = (budget.account(), budget.account());
+        a.set(60);
+        b.set(30);
+        assert_eq!(budget.used(), 90);
+        assert!(!budget.would_exceed(10), "exactly full is allowed");
+        assert!(budget.would_exceed(11));
+        a.set(10);
+        drop(b);
+        assert_eq!(budget.used(), 10);
+    }
+}

@@ -1,0 +1,38 @@
+//! Simulated crashes: a file system in memory that forgets what was not synced, and one script
+//! that cuts the power at every single operation of any engine.
+//!
+//! The fault model: contents of a file that were not synced may be lost from any byte on, and what
+//! is left may end in garbage; a name that was created, renamed or removed may be the old or the
+//! new one until its directory is synced. Synced bytes are never damaged (tests damage them by
+//! hand, [`SimFs::corrupt`]). Everything is chosen by a seed.
+
+mod crash;
+mod sim_fs;
+
+pub use crash::{Step, Subject, check_every_cut, script};
+pub use sim_fs::{Crash, SimFs};
+
+/// A small deterministic generator (SplitMix64): the same seed gives the same run.
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator that starts from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound` (0 when the bound is 0).
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next().checked_rem(bound).unwrap_or(0)
+    }
+}

@@ -1,0 +1,415 @@
+//! The write-ahead log: what was acknowledged and is not yet in a block.
+//!
+//! Records are opaque bytes with consecutive numbers, their *positions*. Callers stage records
+//! ([`Wal::append`], no I/O) and then wait for them ([`Wal::commit`]); whoever waits first writes
+//! everything that is staged as one compressed frame and, if anyone asked for it, syncs once for
+//! all (group commit). A failed write or sync poisons the log: nothing is ever written after it.
+//!
+//! Segments and frames are described in `FORMAT.md`, "Write-ahead log".
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::codec::put_bytes;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{Fs, WriteFile};
+
+mod frame;
+mod replay;
+
+pub use frame::read_segment;
+pub use replay::Replay;
+
+/// What an acknowledgement promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Durability {
+    /// The record was handed to the operating system: it survives a crash of the process, not a
+    /// loss of power.
+    Buffered,
+    /// The record was synced: it survives a loss of power too.
+    #[default]
+    Synced,
+}
+
+/// Settings of a log.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// A segment that reached this many bytes is closed and a new one begun. Default 16 MiB.
+    pub segment_bytes: u64,
+    /// The largest record, in bytes. Default 64 MiB.
+    pub record_bytes_max: usize,
+    /// Staged bytes above which [`Wal::append`] waits for the writer. Default 32 MiB.
+    pub staged_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 16 << 20,
+            record_bytes_max: 64 << 20,
+            staged_bytes_max: 32 << 20,
+        }
+    }
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes in all segments.
+    pub bytes: u64,
+    /// Number of segments.
+    pub segments: usize,
+    /// The position that the next record gets.
+    pub next_position: u64,
+}
+
+/// A write-ahead log in a directory of its own.
+#[derive(Debug)]
+pub struct Wal {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    config: Config,
+    state: Mutex<State>,
+    /// Signalled whenever a writer is done.
+    written: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    next_position: u64,
+    staged: Vec<u8>,
+    staged_count: u32,
+    /// All records before this position are with the operating system.
+    written_before: u64,
+    /// All records before this position are synced.
+    synced_before: u64,
+    /// Somebody asked that all records before this position be synced.
+    sync_wanted_before: u64,
+    /// Taken out while somebody writes.
+    writer: Option<Writer>,
+    closed: VecDeque<Segment>,
+    failed: Option<Error>,
+}
+
+/// A segment that is no longer written to.
+#[derive(Debug, Clone)]
+struct Segment {
+    path: PathBuf,
+    /// The position after the last record.
+    end: u64,
+    bytes: u64,
+}
+
+/// The open end of the log.
+#[derive(Debug)]
+struct Writer {
+    next_sequence: u64,
+    open: Option<OpenSegment>,
+    spare: Vec<u8>,
+    frame: Vec<u8>,
+    encoder: frame::Encoder,
+}
+
+#[derive(Debug)]
+struct OpenSegment {
+    file: Box<dyn WriteFile>,
+    path: PathBuf,
+    bytes: u64,
+    end: u64,
+}
+
+impl Wal {
+    /// Opens the log in `dir`, creating it if it is missing, and gives every record from the
+    /// position `from` on to `each`, in order.
+    ///
+    /// The torn end of the last segment (an unfinished write) is cut off. Damage in the middle is
+    /// skipped, what follows it is replayed, and [`Replay::damaged`] says what was lost.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when the directory cannot be read or written, [`Kind::Unsupported`] when a
+    /// newer version wrote it, and whatever `each` gives.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        config: Config,
+        from: u64,
+        each: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<(Self, Replay)> {
+        fs.create_dir_all(dir)
+            .map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
+        let (replay, closed, next_sequence) = replay::run(&*fs, dir, from, each)?;
+        let next_position = from.max(replay.end);
+        let state = State {
+            next_position,
+            staged: Vec::new(),
+            staged_count: 0,
+            written_before: next_position,
+            synced_before: next_position,
+            sync_wanted_before: 0,
+            writer: Some(Writer {
+                next_sequence,
+                open: None,
+                spare: Vec::new(),
+                frame: Vec::new(),
+                encoder: frame::Encoder::new(),
+            }),
+            closed,
+            failed: None,
+        };
+        let wal = Self {
+            fs,
+            dir: dir.to_owned(),
+            config,
+            state: Mutex::new(state),
+            written: Condvar::new(),
+        };
+        Ok((wal, replay))
+    }
+
+    /// Stages a record and gives its position. Nothing is promised until [`Wal::commit`].
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] when the record is larger than `record_bytes_max`; [`Kind::Poisoned`]
+    /// after a failed write. Then nothing was staged.
+    pub fn append(&self, record: &[u8]) -> Result<u64> {
+        if record.len() > self.config.record_bytes_max {
+            return Err(Error::new(
+                Kind::Limit,
+                format!(
+                    "a record of {} bytes is larger than record_bytes_max ({} bytes); send less at a time",
+                    record.len(),
+                    self.config.record_bytes_max
+                ),
+            ));
+        }
+        let mut state = self.state.lock();
+        while state.staged.len() > self.config.staged_bytes_max && state.failed.is_none() {
+            let wanted = state.next_position;
+            self.write_or_wait(&mut state, wanted);
+        }
+        if let Some(error) = &state.failed {
+            return Err(poisoned(error));
+        }
+        let position = state.next_position;
+        state.next_position += 1;
+        state.staged_count += 1;
+        put_bytes(&mut state.staged, record);
+        Ok(position)
+    }
+
+    /// Waits until the record at `position` and all before it have the promised `durability`.
+    ///
+    /// # Errors
+    /// The write's or sync's own error ([`Kind::Io`]) for those who waited for it,
+    /// [`Kind::Poisoned`] for all who come later.
+    pub fn commit(&self, position: u64, durability: Durability) -> Result<()> {
+        let wanted = position + 1;
+        let mut state = self.state.lock();
+        if durability == Durability::Synced {
+            state.sync_wanted_before = state.sync_wanted_before.max(wanted);
+        }
+        let mut waited = false;
+        loop {
+            let done = match durability {
+                Durability::Buffered => state.written_before >= wanted,
+                Durability::Synced => state.synced_before >= wanted,
+            };
+            if done {
+                return Ok(());
+            }
+            if let Some(error) = &state.failed {
+                return Err(if waited {
+                    error.clone()
+                } else {
+                    poisoned(error)
+                });
+            }
+            waited = true;
+            self.write_or_wait(&mut state, wanted);
+        }
+    }
+
+    /// The position that the next record gets.
+    pub fn next_position(&self) -> u64 {
+        self.state.lock().next_position
+    }
+
+    /// Removes the segments whose records all lie before `position`. Everything before it must be
+    /// in blocks that the catalog knows.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when a segment cannot be removed; the log stays usable.
+    pub fn truncate(&self, position: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        while state.writer.is_none() {
+            self.written.wait(&mut state);
+        }
+        let finished = state
+            .writer
+            .as_mut()
+            .and_then(|writer| writer.open.take_if(|open| open.end <= position));
+        if let Some(OpenSegment {
+            path, end, bytes, ..
+        }) = finished
+        {
+            state.closed.push_back(Segment { path, end, bytes });
+        }
+        let mut removed = false;
+        while let Some(first) = state.closed.front()
+            && first.end <= position
+        {
+            self.fs
+                .remove_file(&first.path)
+                .map_err(|e| Error::io(format!("remove {}", first.path.display()), e))?;
+            state.closed.pop_front();
+            removed = true;
+        }
+        if removed {
+            self.fs
+                .sync_dir(&self.dir)
+                .map_err(|e| Error::io(format!("sync {}", self.dir.display()), e))?;
+        }
+        Ok(())
+    }
+
+    /// What the log holds.
+    pub fn stats(&self) -> Stats {
+        let state = self.state.lock();
+        let open = state.writer.as_ref().and_then(|w| w.open.as_ref());
+        let closed: u64 = state.closed.iter().map(|s| s.bytes).sum();
+        Stats {
+            bytes: closed + open.map_or(0, |o| o.bytes),
+            segments: state.closed.len() + usize::from(open.is_some()),
+            next_position: state.next_position,
+        }
+    }
+
+    /// Why the log refuses writes, if it does.
+    pub fn failure(&self) -> Option<Error> {
+        self.state.lock().failed.clone()
+    }
+
+    /// Writes all that is staged, or waits for the one who is writing. Returns with the lock held;
+    /// the caller checks what has become true.
+    fn write_or_wait(&self, state: &mut MutexGuard<'_, State>, wanted: u64) {
+        let Some(mut writer) = state.writer.take() else {
+            self.written.wait(state);
+            return;
+        };
+        let batch = std::mem::replace(&mut state.staged, std::mem::take(&mut writer.spare));
+        let count = std::mem::take(&mut state.staged_count);
+        let end = state.next_position;
+        let first = end - u64::from(count);
+        let sync = state.sync_wanted_before > state.synced_before;
+        debug_assert!(count > 0 || sync, "position {wanted} was never given out");
+
+        let result = MutexGuard::unlocked(state, || {
+            let written = if count == 0 {
+                Ok(None)
+            } else {
+                self.write_frame(&mut writer, &batch, first, count)
+            };
+            let written = written.and_then(|closed| {
+                match &mut writer.open {
+                    Some(open) if sync => open
+                        .file
+                        .sync()
+                        .map_err(|e| Error::io(format!("sync {}", open.path.display()), e))?,
+                    _ => {}
+                }
+                Ok(closed)
+            });
+            writer.spare = batch;
+            writer.spare.clear();
+            written
+        });
+        match result {
+            Ok(closed) => {
+                state.closed.extend(closed);
+                state.written_before = end;
+                if sync {
+                    state.synced_before = end;
+                }
+            }
+            Err(error) => state.failed = Some(error),
+        }
+        state.writer = Some(writer);
+        self.written.notify_all();
+    }
+
+    /// Writes one frame, beginning a new segment when the open one is full. Gives the segment that
+    /// was closed.
+    fn write_frame(
+        &self,
+        writer: &mut Writer,
+        batch: &[u8],
+        first: u64,
+        count: u32,
+    ) -> Result<Option<Segment>> {
+        let mut closed = None;
+        if let Some(mut full) = writer
+            .open
+            .take_if(|o| o.bytes >= self.config.segment_bytes)
+        {
+            // What was only buffered in the old segment must not be lost behind a synced record
+            // of the new one.
+            full.file
+                .sync()
+                .map_err(|e| Error::io(format!("sync {}", full.path.display()), e))?;
+            closed = Some(Segment {
+                path: full.path,
+                end: full.end,
+                bytes: full.bytes,
+            });
+        }
+        let open = match &mut writer.open {
+            Some(open) => open,
+            empty => {
+                let sequence = writer.next_sequence;
+                writer.next_sequence += 1;
+                empty.insert(self.begin_segment(sequence, first)?)
+            }
+        };
+        writer.frame.clear();
+        writer
+            .encoder
+            .encode(&mut writer.frame, batch, first, count)?;
+        open.file
+            .write_all(&writer.frame)
+            .map_err(|e| Error::io(format!("write {}", open.path.display()), e))?;
+        open.bytes += writer.frame.len() as u64;
+        open.end = first + u64::from(count);
+        Ok(closed)
+    }
+
+    fn begin_segment(&self, sequence: u64, first: u64) -> Result<OpenSegment> {
+        let path = self.dir.join(frame::segment_name(sequence));
+        let begin = || {
+            let mut file = self.fs.create(&path)?;
+            let header = frame::segment_header(sequence, first);
+            file.write_all(&header)?;
+            self.fs.sync_dir(&self.dir)?;
+            Ok(OpenSegment {
+                file,
+                path: path.clone(),
+                bytes: header.len() as u64,
+                end: first,
+            })
+        };
+        begin().map_err(|e| Error::io(format!("begin {}", path.display()), e))
+    }
+}
+
+fn poisoned(cause: &Error) -> Error {
+    Error::caused_by(
+        Kind::Poisoned,
+        format!("an earlier write failed, nothing is written until a restart: {cause}"),
+        cause.clone(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::sim::{Crash, SimFs};
+
+const DIR: &str = "store/wal";
+
+type Records = Vec<(u64, Vec<u8>)>;
+
+fn open_from(fs: &SimFs, config: Config, from: u64) -> (Wal, Replay, Records) {
+    let mut records = Vec::new();
+    let fs: Arc<dyn Fs> = Arc::new(fs.clone());
+    let (wal, replay) = Wal::open(fs, Path::new(DIR), config, from, &mut |position, record| {
+        records.push((position, record.to_vec()));
+        Ok(())
+    })
+    .unwrap();
+    (wal, replay, records)
+}
+
+fn open(fs: &SimFs) -> (Wal, Replay, Records) {
+    open_from(fs, Config::default(), 0)
+}
+
+fn put(wal: &Wal, record: &[u8]) -> u64 {
+    let position = wal.append(record).unwrap();
+    wal.commit(position, Durability::Synced).unwrap();
+    position
+}
+
+fn small_segments() -> Config {
+    Config {
+        segment_bytes: 100,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn records_come_back_in_order_with_their_positions() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    let large = vec![7; 10_000];
+    put(&wal, b"one");
+    put(&wal, &large);
+    put(&wal, b"");
+    drop(wal);
+    let (wal, replay, records) = open(&fs);
+    assert_eq!(records, [(0, b"one".to_vec()), (1, large), (2, vec![])]);
+    assert_eq!((replay.records, replay.end, replay.torn_bytes), (3, 3, 0));
+    assert_eq!(put(&wal, b"next"), 3);
+}
+
+/// `Durability::Synced` survives a power loss, `Durability::Buffered` a crash of the process.
+#[test]
+fn each_durability_keeps_its_promise() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    put(&wal, b"synced");
+    let buffered = wal.append(b"buffered").unwrap();
+    wal.commit(buffered, Durability::Buffered).unwrap();
+    wal.append(b"only staged").unwrap();
+    let (_, _, after) = open(&fs.crash(Crash::Process, 1));
+    assert_eq!(after.len(), 2);
+    for seed in 0..20 {
+        let (_, _, after) = open(&fs.crash(Crash::Power, seed));
+        assert!(
+            after.len() <= 2 && after[0].1 == b"synced",
+            "seed {seed}: {after:?}"
+        );
+    }
+}
+
+#[test]
+fn replay_starts_at_the_position_that_the_catalog_names() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    for record in [b"a", b"b", b"c"] {
+        put(&wal, record);
+    }
+    let (_, replay, records) = open_from(&fs, Config::default(), 2);
+    assert_eq!((replay.records, records), (1, vec![(2, b"c".to_vec())]));
+    // A log that lost everything still never gives a position twice.
+    let (wal, _, _) = open_from(&SimFs::new(), Config::default(), 9);
+    assert_eq!(wal.next_position(), 9);
+}
+
+#[test]
+fn truncation_removes_whole_segments_only() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open_from(&fs, small_segments(), 0);
+    for _ in 0..10 {
+        put(&wal, &[1; 60]);
+    }
+    let before = wal.stats();
+    assert!(before.segments > 3, "{before:?}");
+    wal.truncate(4).unwrap();
+    let (_, _, records) = open_from(&fs, small_segments(), 4);
+    assert_eq!(records.first().map(|r| r.0), Some(4));
+    wal.truncate(10).unwrap();
+    assert_eq!(
+        wal.stats(),
+        Stats {
+            bytes: 0,
+            segments: 0,
+            next_position: 10
+        }
+    );
+    assert_eq!(put(&wal, b"goes on"), 10);
+    assert_eq!(open(&fs).2, [(10, b"goes on".to_vec())]);
+}
+
+#[test]
+fn a_torn_end_is_cut_off_and_the_log_goes_on() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    put(&wal, b"kept");
+    let len = wal.stats().bytes;
+    put(&wal, b"torn");
+    let path = fs.files().pop().unwrap();
+    fs.truncate(&path, len + 10).unwrap();
+    let (wal, replay, records) = open(&fs);
+    assert_eq!(
+        (records.len(), replay.torn_bytes, replay.damaged.len()),
+        (1, 10, 0)
+    );
+    put(&wal, b"after");
+    let (_, replay, records) = open(&fs);
+    assert_eq!((records.len(), replay.torn_bytes), (2, 0));
+    assert!(replay.damaged.is_empty(), "{:?}", replay.damaged);
+}
+
+/// Every byte of a log flipped, one at a time: nothing but the frame it is in may be lost, nothing
+/// is invented, and what is lost in the middle is told.
+#[test]
+fn damage_loses_one_frame_and_is_told() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    for record in [b"first", b"secnd", b"third"] {
+        put(&wal, record);
+    }
+    let path = fs.files().pop().unwrap();
+    let len = usize::try_from(wal.stats().bytes).unwrap();
+    let all = open(&fs).2;
+    for offset in 0..len {
+        let damaged = fs.crash(Crash::Process, 0);
+        damaged.corrupt(&path, offset, 0x10);
+        let (_, replay, records) = open(&damaged);
+        assert!(
+            records.iter().all(|record| all.contains(record)),
+            "byte {offset}: {records:?}"
+        );
+        let told = !replay.damaged.is_empty() || replay.torn_bytes > 0;
+        assert!(told || records == all, "byte {offset} was lost in silence");
+        let lost_at_most = if offset < 32 { 3 } else { 1 };
+        assert!(
+            all.len() - records.len() <= lost_at_most,
+            "byte {offset}: {records:?}"
+        );
+    }
+}
+
+#[test]
+fn a_failed_write_poisons_the_log() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    put(&wal, b"before");
+    fs.cut_after(fs.operations());
+    let position = wal.append(b"lost").unwrap();
+    let error = wal.commit(position, Durability::Synced).unwrap_err();
+    assert_eq!(error.kind(), Kind::Io);
+    assert_eq!(wal.append(b"later").unwrap_err().kind(), Kind::Poisoned);
+    assert_eq!(
+        wal.commit(position, Durability::Buffered)
+            .unwrap_err()
+            .kind(),
+        Kind::Poisoned
+    );
+    assert!(wal.failure().is_some());
+    assert_eq!(open(&fs.crash(Crash::Process, 0)).2.len(), 1);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_loses_nothing_acknowledged() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    put(&wal, b"before");
+    fs.fill_after(0);
+    let position = wal.append(b"too much").unwrap();
+    let error = wal.commit(position, Durability::Synced).unwrap_err();
+    assert_eq!(error.kind(), Kind::Io, "{error}");
+    assert_eq!(
+        open(&fs.crash(Crash::Power, 3)).2,
+        [(0, b"before".to_vec())]
+    );
+}
+
+#[test]
+fn a_record_may_be_as_large_as_the_limit_and_no_larger() {
+    let config = Config {
+        record_bytes_max: 100,
+        ..Config::default()
+    };
+    let (wal, _, _) = open_from(&SimFs::new(), config, 0);
+    wal.append(&[0; 100]).unwrap();
+    let error = wal.append(&[0; 101]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Limit);
+    assert!(
+        error.to_string().contains("record_bytes_max (100 bytes)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn staged_bytes_are_bounded_by_writing_them() {
+    let config = Config {
+        staged_bytes_max: 50,
+        ..Config::default()
+    };
+    let fs = SimFs::new();
+    let (wal, _, _) = open_from(&fs, config, 0);
+    for _ in 0..10 {
+        wal.append(&[0; 30]).unwrap();
+    }
+    // All but the last two were written on the way, without anybody waiting for them.
+    assert!(open(&fs.crash(Crash::Process, 0)).2.len() >= 8);
+}
+
+#[test]
+fn a_newer_version_is_refused_by_number() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    put(&wal, b"x");
+    let mut segment = frame::segment_header(1, 0);
+    segment[8] = 2;
+    let crc = crc32fast::hash(&segment[..28]);
+    segment[28..].copy_from_slice(&crc.to_le_bytes());
+    let error = read_segment("seg", &segment, &mut |_, _| Ok(())).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert_eq!(
+        error.to_string(),
+        "seg (segment 1) has version 2, this program reads 1"
+    );
+}
+
+/// The bytes written down in FORMAT.md, "Write-ahead log".
+#[test]
+fn golden_bytes() {
+    let header = frame::segment_header(2, 7);
+    assert_eq!(
+        &header[..28],
+        b"TRINEWAL\x01\0\0\0\x02\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0"
+    );
+    assert_eq!(header[28..], crc32fast::hash(&header[..28]).to_le_bytes());
+    let mut out = Vec::new();
+    frame::Encoder::new()
+        .encode(&mut out, b"\x02hi", 7, 1)
+        .unwrap();
+    assert_eq!(
+        &out[..28],
+        b"TWF\x01\x03\0\0\0\x03\0\0\0\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
+    );
+    assert_eq!(&out[32..], b"\x02hi");
+    let crc = crc32fast::hash(&[&out[..28], &out[32..]].concat());
+    assert_eq!(out[28..32], crc.to_le_bytes());
+}
+
+#[test]
+fn callers_that_wait_together_share_a_sync() {
+    let fs = SimFs::new();
+    let (wal, _, _) = open(&fs);
+    let acknowledged = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    put(&wal, b"row");
+                    acknowledged.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(acknowledged.into_inner(), 200);
+    let (_, replay, records) = open(&fs.crash(Crash::Power, 5));
+    assert_eq!((records.len(), replay.end), (200, 200));
+}
