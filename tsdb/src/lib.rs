@@ -1,0 +1,53 @@
+//! The metrics engine: an embeddable store of series of samples.
+//!
+//! It is not: clustered, a PromQL engine (that is `trine-query`), a server (`trine-server`). It
+//! does not know what labels mean beyond their bytes and their order.
+//!
+//! ```
+//! use trine_storage::{Labels, Matcher, TimeRange};
+//! use trine_tsdb::{Durability, Hints, Tsdb, Value};
+//!
+//! # fn main() -> Result<(), trine_storage::Error> {
+//! # let dir = tempfile::tempdir().expect("a directory for the example");
+//! # let path = dir.path();
+//! let db = Tsdb::open(path)?;
+//! let mut appender = db.appender();
+//! let up = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
+//! appender.append(&up, 1_000, Value::Float(1.0));
+//! appender.commit(Durability::Synced)?.wait()?;
+//!
+//! let matchers = [Matcher::equal("job", "api")];
+//! for series in db.snapshot().select(&matchers, TimeRange::new(0, 2_000), &Hints::default())? {
+//!     assert_eq!(series?.samples.timestamps, [1_000]);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In reading order: [`Tsdb`] (`db`) wires the parts, `wal_record` is what the log holds, `head` is
+//! memory, `block` is what is immutable, `snapshot` reads all of them as one, `retention` says which
+//! blocks go. File formats: `FORMAT.md` beside this crate.
+
+mod block;
+mod config;
+mod db;
+mod head;
+mod retention;
+mod sample;
+mod snapshot;
+mod stats;
+mod wal_record;
+
+pub use config::{Builder, Config};
+pub use db::{Appender, Commit, Tsdb};
+pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};
+pub use snapshot::{Hints, Series, SeriesSet, Snapshot};
+pub use stats::{Report, Stats};
+pub use trine_storage::wal::Durability;
+
+/// Decoders of untrusted bytes, for fuzzing.
+#[doc(hidden)]
+pub mod decoders {
+    pub use crate::block::format::decode_run;
+    pub use crate::wal_record::decode as decode_record;
+}

@@ -1,0 +1,40 @@
+//! What a store says of itself.
+
+use trine_storage::{Error, wal};
+
+/// Figures of a store; the server turns them into metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Series in memory.
+    pub head_series: u64,
+    /// Samples in memory.
+    pub head_samples: u64,
+    /// Bytes that memory takes, about.
+    pub head_bytes: u64,
+    /// Blocks that are served.
+    pub blocks: u64,
+    /// Bytes in those blocks.
+    pub block_bytes: u64,
+    /// Samples in those blocks.
+    pub block_samples: u64,
+    /// The write-ahead log.
+    pub wal: wal::Stats,
+    /// Bytes of the log that were replayed at open.
+    pub replayed_bytes: u64,
+    /// What could not be read at open although it may have been acknowledged: damaged parts of the
+    /// log and quarantined blocks, a sentence each.
+    pub damaged: Vec<String>,
+    /// Why the last background work failed, until it succeeds again.
+    pub background_error: Option<String>,
+}
+
+/// What [`Tsdb::verify`](crate::Tsdb::verify) found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Blocks that were read from the first to the last byte.
+    pub blocks: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// What is damaged.
+    pub errors: Vec<Error>,
+}

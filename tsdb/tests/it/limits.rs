@@ -1,0 +1,151 @@
+//! Every limit at its edge, and what happens when the disk or the memory ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use trine_storage::shared::{self, Shared};
+use trine_storage::sim::{Crash, SimFs};
+use trine_storage::{Kind, TimeRange};
+use trine_tsdb::{Config, Durability, Reason, Tsdb, Value};
+
+use crate::store::{NOW_MS, clock, dump, labels, open, open_with, put};
+
+#[test]
+fn timestamps_may_lie_ten_minutes_ahead_and_no_further() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    let edge = NOW_MS + 600_000;
+    let told = put(
+        &db,
+        &[
+            ("n=a", edge, 1.0),
+            ("n=a", edge + 1, 1.0),
+            ("n=b", i64::MAX, 1.0),
+        ],
+    );
+    assert_eq!((told.stored, told.rejected[0].count), (1, 2));
+    assert_eq!(told.rejected[0].reason, Reason::TooFarInFuture);
+    // A series of which nothing was stored does not exist.
+    assert_eq!(db.stats().head_series, 1);
+}
+
+#[test]
+fn any_timestamp_is_taken_without_bounds() {
+    let fs = SimFs::new();
+    let config = Config {
+        future_max: None,
+        ..Config::default()
+    };
+    let db = open_with(&fs, config, clock());
+    put(
+        &db,
+        &[
+            ("n=a", i64::MIN, 1.0),
+            ("n=a", 0, 2.0),
+            ("n=a", i64::MAX - 1, 3.0),
+        ],
+    );
+    let expected = [format!("{{n=\"a\"}} {}=1 0=2 {}=3", i64::MIN, i64::MAX - 1)];
+    assert_eq!(dump(&db, &[], TimeRange::ALL), expected);
+    db.flush().unwrap();
+    assert_eq!(dump(&db, &[], TimeRange::ALL), expected);
+}
+
+#[test]
+fn a_seal_makes_no_more_blocks_than_the_limit() {
+    let fs = SimFs::new();
+    let config = Config {
+        block_range: Duration::from_secs(1),
+        block_ranges_max: 4,
+        ..Config::default()
+    };
+    let db = open_with(&fs, config, clock());
+    let rows: Vec<(&str, i64, f64)> = (0..100).map(|i| ("n=a", i * 1_000, 1.0)).collect();
+    put(&db, &rows);
+    db.flush().unwrap();
+    assert!(db.stats().blocks <= 4, "{}", db.stats().blocks);
+    assert_eq!(db.stats().block_samples, 100);
+}
+
+#[test]
+fn memory_over_the_budget_is_refused_and_nothing_is_stored() {
+    let fs = SimFs::new();
+    let config = shared::Config {
+        workers: 0,
+        memory_bytes_max: 1_000,
+        ..Default::default()
+    };
+    let db = Tsdb::builder(Path::new("store"))
+        .fs(Arc::new(fs.clone()))
+        .clock(clock())
+        .shared(Shared::new(&config))
+        .open()
+        .unwrap();
+    let append = |timestamp: i64| {
+        let mut appender = db.appender();
+        appender.append(&labels("n=a"), timestamp, Value::Float(1.0));
+        appender
+            .commit(Durability::Synced)
+            .map(|commit| commit.wait().unwrap())
+    };
+    let mut stored = 0;
+    let error = loop {
+        match append(stored) {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        stored > 0 && error.kind() == Kind::Limit,
+        "{stored} {error}"
+    );
+    assert!(
+        error.to_string().contains("memory budget of 1000 bytes"),
+        "{error}"
+    );
+    assert_eq!(db.stats().head_samples, stored.cast_unsigned());
+    db.flush().unwrap();
+    append(stored).unwrap();
+}
+
+#[test]
+fn a_failed_write_poisons_writes_and_reads_go_on() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    put(&db, &[("n=a", 10, 1.0)]);
+    fs.cut_after(fs.operations());
+    let mut appender = db.appender();
+    appender.append(&labels("n=a"), 11, Value::Float(1.0));
+    let error = appender
+        .commit(Durability::Synced)
+        .unwrap()
+        .wait()
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Io);
+    let appender = db.appender();
+    assert_eq!(
+        appender.commit(Durability::Synced).unwrap_err().kind(),
+        Kind::Poisoned
+    );
+    assert_eq!(db.flush().unwrap_err().kind(), Kind::Poisoned);
+    assert!(dump(&db, &[], TimeRange::ALL)[0].starts_with("{n=\"a\"} 10=1"));
+    let db = open(&fs.crash(Crash::Power, 0));
+    assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=1"]);
+}
+
+#[test]
+fn a_seal_that_fails_is_tried_again_and_loses_nothing() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    put(&db, &[("n=a", 10, 1.0)]);
+    fs.fill_after(0);
+    assert_eq!(db.flush().unwrap_err().kind(), Kind::Io);
+    assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=1"]);
+    fs.fill_after(u64::MAX);
+    put(&db, &[("n=a", 20, 2.0)]);
+    db.flush().unwrap();
+    db.flush().unwrap();
+    assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=1 20=2"]);
+    assert_eq!(db.stats().head_samples, 0);
+}
