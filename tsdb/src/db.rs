@@ -4,6 +4,7 @@
 //! memory change together under one lock, so that replay applies batches in the order in which they
 //! were applied, and a seal takes all of memory up to one position of the log.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +15,15 @@ use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
-use trine_storage::{Error, Kind, Labels, Result};
+use trine_storage::{Error, Kind, Result};
 
+use crate::appender::Appender;
 use crate::block::reader::BlockFile;
 use crate::block::writer;
 use crate::config::{Builder, Config};
-use crate::head::{Bounds, Head};
+use crate::head::Head;
 use crate::retention;
-use crate::sample::{Accepted, Value};
+use crate::sample::Accepted;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
 use crate::wal_record::{self, Batch};
@@ -37,7 +39,7 @@ pub struct Tsdb {
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     config: Config,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
@@ -104,24 +106,31 @@ impl Tsdb {
         })?;
         let blocks = BlockSet::open(Arc::clone(&fs), path)?;
         let mut head = Head::default();
-        // What the log holds was within the bounds when it was acknowledged.
-        let any = Bounds {
-            oldest_ms: i64::MIN,
-            newest_ms: i64::MAX,
-        };
         let now_ms = clock.now_ms();
-        let mut each = |_: u64, record: &[u8]| {
-            head.apply(&wal_record::decode(record)?, any, now_ms);
-            Ok(())
+        let mut damaged = Vec::new();
+        let mut each = |position: u64, record: &[u8]| match wal_record::decode(record) {
+            Ok(batch) => {
+                head.apply(&batch, now_ms, &mut Accepted::default());
+                Ok(())
+            }
+            // One bad record must not keep the store from opening for ever.
+            Err(error) if error.kind() == Kind::Corrupt => {
+                damaged.push(format!("record {position} of the log is lost: {error}"));
+                Ok(())
+            }
+            Err(error) => Err(error),
         };
         let from = blocks.version().wal_position;
-        let (wal, replay) = Wal::open(
+        let (wal, mut replay) = Wal::open(
             Arc::clone(&fs),
             &path.join("wal"),
             config.wal.clone(),
             from,
             &mut each,
         )?;
+        replay.damaged.extend(damaged);
+        // A crash may have come between the catalog's commit and this.
+        wal.truncate(from)?;
         let account = shared.memory().account();
         account.set(head.bytes());
         let inner = Arc::new(Inner {
@@ -148,12 +157,10 @@ impl Tsdb {
         Ok(Self { inner })
     }
 
-    /// An empty batch. Batches of several appenders may be committed at the same time.
+    /// An empty batch. Batches of several appenders may be committed at the same time. Which
+    /// timestamps are too old or too far ahead is judged by the clock at this moment.
     pub fn appender(&self) -> Appender {
-        Appender {
-            inner: Arc::clone(&self.inner),
-            batch: Batch::default(),
-        }
+        Appender::new(Arc::clone(&self.inner), self.inner.bounds())
     }
 
     /// A view of everything that was committed until now.
@@ -251,81 +258,6 @@ impl Tsdb {
     }
 }
 
-/// A batch of samples that is being put together. Dropping it stores nothing.
-#[derive(Debug)]
-pub struct Appender {
-    inner: Arc<Inner>,
-    batch: Batch,
-}
-
-impl Appender {
-    /// Adds a sample; `timestamp` is in milliseconds since 1970. Samples of one series that come
-    /// one after the other are cheaper.
-    pub fn append(&mut self, labels: &Labels, timestamp: i64, value: Value) {
-        let Value::Float(value) = value;
-        self.batch.push(labels, timestamp, value);
-    }
-
-    /// Hands the batch to log and memory. It shows in snapshots from now on, and is acknowledged
-    /// when [`Commit::wait`] answers.
-    ///
-    /// # Errors
-    /// [`Kind::Limit`] when the memory budget is used up, [`Kind::Poisoned`] after a failed write,
-    /// [`Kind::Closed`]. Nothing was stored.
-    pub fn commit(self, durability: Durability) -> Result<Commit> {
-        let inner = self.inner;
-        let record = self.batch.encode();
-        inner.admit(record.len() as u64)?;
-        let now_ms = inner.clock.now_ms();
-        let bounds = inner.bounds(now_ms);
-        let order = inner.order.lock();
-        if inner.closed.load(Ordering::SeqCst) {
-            return Err(Error::new(
-                Kind::Closed,
-                "the store is closed; open it again",
-            ));
-        }
-        let position = inner.wal.append(&record)?;
-        let accepted = {
-            let memory = inner.memory.read();
-            let mut head = memory.head.write();
-            let accepted = head.apply(&self.batch, bounds, now_ms);
-            let sealing = memory.sealing.as_ref().map_or(0, |s| s.head.read().bytes());
-            inner.account.set(head.bytes() + sealing);
-            accepted
-        };
-        drop(order);
-        Ok(Commit {
-            inner,
-            position,
-            durability,
-            accepted,
-        })
-    }
-}
-
-/// A batch that was handed over and is not acknowledged yet.
-#[derive(Debug)]
-#[must_use = "nothing is acknowledged before `wait`"]
-pub struct Commit {
-    inner: Arc<Inner>,
-    position: u64,
-    durability: Durability,
-    accepted: Accepted,
-}
-
-impl Commit {
-    /// Waits until the batch is as durable as was asked for.
-    ///
-    /// # Errors
-    /// [`Kind::Io`] and [`Kind::Poisoned`]: the log could not be written. The batch is not
-    /// acknowledged and is gone after a restart, or, if the write went through after all, is there.
-    pub fn wait(self) -> Result<Accepted> {
-        self.inner.wal.commit(self.position, self.durability)?;
-        Ok(self.accepted)
-    }
-}
-
 impl Inner {
     /// Refuses a batch that memory has no room for.
     fn admit(&self, bytes: u64) -> Result<()> {
@@ -341,18 +273,60 @@ impl Inner {
         Ok(())
     }
 
-    fn bounds(&self, now_ms: i64) -> Bounds {
+    /// The oldest and the newest timestamp that are taken now.
+    fn bounds(&self) -> RangeInclusive<i64> {
+        let now_ms = self.clock.now_ms();
         let ahead = |max: std::time::Duration| {
             now_ms.saturating_add(i64::try_from(max.as_millis()).unwrap_or(i64::MAX))
         };
-        Bounds {
-            oldest_ms: retention::oldest_ms(self.config.retention, now_ms),
-            newest_ms: self.config.future_max.map_or(i64::MAX, ahead),
+        let newest = self.config.future_max.map_or(i64::MAX, ahead);
+        retention::oldest_ms(self.config.retention, now_ms)..=newest
+    }
+
+    /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is
+    /// empty.
+    pub(crate) fn append(&self, batch: &Batch, accepted: &mut Accepted) -> Result<Option<u64>> {
+        self.check_open()?;
+        if batch.values.is_empty() {
+            return Ok(None);
         }
+        let record = batch.encode();
+        self.admit(record.len() as u64)?;
+        let _order = self.order.lock();
+        self.check_open()?;
+        let position = self.wal.append(&record)?;
+        let memory = self.memory.read();
+        let mut head = memory.head.write();
+        head.apply(batch, self.clock.now_ms(), accepted);
+        let sealing = memory.sealing.as_ref().map_or(0, |s| s.head.read().bytes());
+        self.account.set(head.bytes() + sealing);
+        Ok(Some(position))
+    }
+
+    /// Waits until the record at `position` is as durable as was asked for.
+    pub(crate) fn wait(&self, position: u64, durability: Durability) -> Result<()> {
+        self.wal.commit(position, durability)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(
+                Kind::Closed,
+                "the store is closed; open it again",
+            ));
+        }
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {
         let _seal = self.seal.lock();
+        // What an earlier seal could not write goes first: later blocks win.
+        let again = self.memory.read().sealing.is_some();
+        self.seal_once()?;
+        if again { self.seal_once() } else { Ok(()) }
+    }
+
+    fn seal_once(&self) -> Result<()> {
         if let Some(error) = self.wal.failure() {
             return Err(Error::caused_by(
                 Kind::Poisoned,

@@ -34,32 +34,13 @@ pub(crate) struct MemSeries {
     pub(crate) values: Vec<f64>,
 }
 
-/// Which timestamps are taken.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    pub(crate) oldest_ms: i64,
-    pub(crate) newest_ms: i64,
-}
-
 impl Head {
-    /// Adds a batch that came at `now_ms`. Samples outside `bounds` and other values at a timestamp
-    /// that is taken are refused; the same value again counts as stored.
-    pub(crate) fn apply(&mut self, batch: &Batch, bounds: Bounds, now_ms: i64) -> Accepted {
-        let mut accepted = Accepted::default();
+    /// Adds a batch that came at `now_ms`. Other values at a timestamp that is taken are refused;
+    /// the same value again counts as stored.
+    pub(crate) fn apply(&mut self, batch: &Batch, now_ms: i64, accepted: &mut Accepted) {
         for (labels, timestamps, values) in batch.runs() {
-            let mut id = None;
+            let id = self.series_id(labels);
             for (&timestamp, &value) in timestamps.iter().zip(values) {
-                let example = || format!("series={labels} timestamp={timestamp}");
-                if timestamp < bounds.oldest_ms {
-                    accepted.reject(Reason::TooOld, example);
-                    continue;
-                }
-                if timestamp > bounds.newest_ms {
-                    accepted.reject(Reason::TooFarInFuture, example);
-                    continue;
-                }
-                // A series is only made when a sample of it is taken.
-                let id = *id.get_or_insert_with(|| self.series_id(labels));
                 match self.series[id].insert(timestamp, value) {
                     Insert::New => {
                         self.samples += 1;
@@ -69,14 +50,15 @@ impl Head {
                         accepted.stored += 1;
                     }
                     Insert::Same => accepted.stored += 1,
-                    Insert::Other => accepted.reject(Reason::DuplicateTimestamp, example),
+                    Insert::Other => accepted.reject(Reason::DuplicateTimestamp, || {
+                        format!("series={labels} timestamp={timestamp}")
+                    }),
                 }
             }
         }
         if self.samples > 0 {
             self.since_ms.get_or_insert(now_ms);
         }
-        accepted
     }
 
     fn series_id(&mut self, labels: &Labels) -> usize {

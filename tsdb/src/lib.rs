@@ -28,6 +28,7 @@
 //! memory, `block` is what is immutable, `snapshot` reads all of them as one, `retention` says which
 //! blocks go. File formats: `FORMAT.md` beside this crate.
 
+mod appender;
 mod block;
 mod config;
 mod db;
@@ -38,8 +39,9 @@ mod snapshot;
 mod stats;
 mod wal_record;
 
+pub use appender::{Appender, Commit};
 pub use config::{Builder, Config};
-pub use db::{Appender, Commit, Tsdb};
+pub use db::Tsdb;
 pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};
 pub use snapshot::{Hints, Series, SeriesSet, Snapshot};
 pub use stats::{Report, Stats};

@@ -314,7 +314,9 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_do_no_harm(bytes in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..80)) {
+    fn random_bytes_do_no_harm(
+        bytes in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..80),
+    ) {
         check_survives(&bytes)?;
         let mut versioned = bytes;
         versioned.insert(0, 1);

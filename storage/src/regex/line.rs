@@ -21,7 +21,8 @@ pub struct LineRegex {
     /// Whether the pattern can tell bytes that are not UTF-8 from others, so that lines must be
     /// checked for them.
     sees_invalid: bool,
-    /// Whether a match must be looked at for [`splits_character`].
+    /// Whether a match must be looked at for [`splits_character`]. Implies `sees_invalid`, so that
+    /// the text is valid UTF-8 then.
     has_not_boundary: bool,
 }
 
@@ -105,7 +106,7 @@ impl LineRegex {
             .regex
             .captures_read_at(&mut locations.slots, &text, start)
         {
-            if !splits_character(&text, &found.range()) {
+            if !self.has_not_boundary || !splits_character(&text, &found.range()) {
                 return true;
             }
             start = found.end() + 1;
@@ -131,8 +132,8 @@ impl LineRegex {
     }
 }
 
-/// Whether a match is empty and lies within a character. Go looks between characters only; Rust's
-/// engine for bytes finds `\B` there too.
+/// Whether a match in valid UTF-8 is empty and lies within a character. Go looks between
+/// characters only; Rust's engine for bytes finds `\B` there too.
 fn splits_character(text: &[u8], found: &Range<usize>) -> bool {
     // A match of one byte or more begins and ends with whole characters.
     found.is_empty()

@@ -106,6 +106,7 @@ fn captures_are_where_go_has_them() {
     );
     check("(a*)(b)?", b"aa", &[Some((0, 2)), Some((0, 2)), None]);
     check("x*", "é".as_bytes(), &[Some((0, 0))]);
+    check("^", b"\x80", &[Some((0, 0))]);
     check(r"\B(.)", "éa".as_bytes(), &[Some((0, 2)), Some((0, 2))]);
 }
 
@@ -166,6 +167,33 @@ fn templates_expand_as_in_go() {
             "{template}"
         );
     }
+}
+
+#[test]
+fn flags_end_with_their_group() {
+    let check = |pattern: &str, text: &str, expect: bool| {
+        assert_eq!(
+            LabelRegex::new(pattern).unwrap().is_match(text),
+            expect,
+            "{pattern} {text}"
+        );
+    };
+    for pattern in [
+        "((?i)a)b",
+        "(?i:a)b",
+        "(?:(?i)x|a)b",
+        "(?i)a(?-i)b",
+        "(?i)a(?-i:b)",
+    ] {
+        check(pattern, "Ab", true);
+        check(pattern, "AB", false);
+    }
+    check("a(?i)b|c", "aC", false);
+    check("a(?i)b|c", "C", true);
+    check("(?-s:(?s).a).", "\na\n", true);
+    check("(?-s:.a).", "\na\n", false);
+    check("(?:(?-s)x|.).", "\n\n", false);
+    check("(?:x|(?-s:.)|a).", "a\n", true);
 }
 
 #[test]
@@ -282,9 +310,10 @@ fn limits_hold_at_their_edges() {
     let long = LabelRegex::new(&"a".repeat(PATTERN_BYTES_MAX + 1));
     assert_eq!(long.err().map(|e| e.kind()), Some(Kind::Limit));
 
-    // A pair of parentheses is two levels: the group and the sequence in it.
+    // Each of these is four levels: repetition, group, alternatives, sequence.
     let nested = |depth: usize| format!("{}a{}", "(".repeat(depth), ")*".repeat(depth));
-    assert_eq!(kind(&nested(60)), None);
+    assert_eq!(kind(&nested(62)), None);
+    assert_eq!(kind(&nested(63)), Some(Kind::Limit));
     assert_eq!(kind(&nested(240)), Some(Kind::Limit));
     assert_eq!(kind(&"(".repeat(100_000)), Some(Kind::Limit));
     // Nesting without parentheses.
@@ -350,8 +379,6 @@ fn wild_pattern() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn fast_paths_equal_the_engine(
         pattern in simple_pattern(),

@@ -165,22 +165,18 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::Bounds;
+    use crate::sample::Accepted;
     use crate::wal_record::Batch;
 
     #[test]
     fn ranges_are_aligned_and_widened_until_they_are_few() {
-        let any = Bounds {
-            oldest_ms: i64::MIN,
-            newest_ms: i64::MAX,
-        };
         let plan_for = |timestamps: &[i64], ranges_max| {
             let mut head = Head::default();
             let mut batch = Batch::default();
             for timestamp in timestamps {
                 batch.push(&trine_storage::Labels::empty(), *timestamp, 0.0);
             }
-            head.apply(&batch, any, 0);
+            head.apply(&batch, 0, &mut Accepted::default());
             plan(&head, Duration::from_millis(10), ranges_max)
                 .iter()
                 .map(|range| (range.start, range.end))

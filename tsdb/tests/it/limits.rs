@@ -28,6 +28,9 @@ fn timestamps_may_lie_ten_minutes_ahead_and_no_further() {
     assert_eq!(told.rejected[0].reason, Reason::TooFarInFuture);
     // A series of which nothing was stored does not exist.
     assert_eq!(db.stats().head_series, 1);
+    // What was refused does not come back with the log.
+    drop(db);
+    assert_eq!(open(&fs).stats().head_samples, 1);
 }
 
 #[test]
@@ -123,7 +126,8 @@ fn a_failed_write_poisons_writes_and_reads_go_on() {
         .wait()
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Io);
-    let appender = db.appender();
+    let mut appender = db.appender();
+    appender.append(&labels("n=a"), 12, Value::Float(1.0));
     assert_eq!(
         appender.commit(Durability::Synced).unwrap_err().kind(),
         Kind::Poisoned
@@ -144,7 +148,6 @@ fn a_seal_that_fails_is_tried_again_and_loses_nothing() {
     assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=1"]);
     fs.fill_after(u64::MAX);
     put(&db, &[("n=a", 20, 2.0)]);
-    db.flush().unwrap();
     db.flush().unwrap();
     assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=1 20=2"]);
     assert_eq!(db.stats().head_samples, 0);

@@ -1,0 +1,150 @@
+//! Reads blocks: footer and totals at open, tables at the first query, pages when asked for.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::sync::{Arc, OnceLock};
+
+use roaring::RoaringBitmap;
+use trine_storage::block_set::BlockReader;
+use trine_storage::catalog::BlockMeta;
+use trine_storage::codec::Reader;
+use trine_storage::label_index::LabelIndex;
+use trine_storage::sealed::{PageRef, SealedFile};
+use trine_storage::{Error, Labels, Matcher, Result};
+
+use super::format::{self, ChunkHeader, Metadata, Summary};
+use crate::wal_record::read_lengths;
+
+/// One block as the engine keeps it open.
+#[derive(Debug)]
+pub(crate) struct BlockFile {
+    file: SealedFile,
+    summary: Summary,
+    /// Decoded at the first query and kept.
+    tables: OnceLock<Arc<Tables>>,
+}
+
+/// The decoded tables of a block.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) index: LabelIndex,
+    /// In label order.
+    pub(crate) streams: Vec<Labels>,
+    pub(crate) chunks: Vec<ChunkHeader>,
+}
+
+impl BlockReader for BlockFile {
+    const KIND: [u8; 4] = format::KIND;
+
+    fn open(file: SealedFile, _meta: &BlockMeta) -> Result<Self> {
+        let summary = Summary::decode(file.name(), &file.section(format::SUMMARY)?)?;
+        Ok(Self {
+            file,
+            summary,
+            tables: OnceLock::new(),
+        })
+    }
+}
+
+impl Tables {
+    /// Codes of the streams that satisfy `matchers`.
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        self.index.select(matchers)
+    }
+}
+
+impl BlockFile {
+    /// The stream table, the label index and the headers of the chunks.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when they are damaged,
+    /// [`Kind::Io`](trine_storage::Kind::Io).
+    pub(crate) fn tables(&self) -> Result<Arc<Tables>> {
+        if let Some(tables) = self.tables.get() {
+            return Ok(Arc::clone(tables));
+        }
+        let name = self.file.name();
+        let streams =
+            format::decode_streams(name, &self.file.section(format::STREAMS)?, &self.summary)?;
+        let chunks =
+            format::decode_chunks(name, &self.file.section(format::CHUNKS)?, &self.summary)?;
+        let index = LabelIndex::read(&self.file.section(format::LABEL_INDEX)?)?;
+        let tables = Arc::new(Tables {
+            index,
+            streams,
+            chunks,
+        });
+        Ok(Arc::clone(self.tables.get_or_init(|| tables)))
+    }
+
+    /// Timestamps of a chunk's entries, by stream and time.
+    ///
+    /// # Errors
+    /// As [`BlockFile::tables`]; so for all methods below.
+    pub(crate) fn timestamps(&self, chunk: &ChunkHeader) -> Result<Vec<i64>> {
+        let raw = self.unpack(&[chunk.timestamps])?.pop().unwrap_or_default();
+        format::decode_timestamps(self.file.name(), &raw, chunk)
+    }
+
+    /// Where the lines of a chunk end.
+    pub(crate) fn ends(&self, chunk: &ChunkHeader) -> Result<Vec<u32>> {
+        let raw = self.unpack(&[chunk.lengths])?.pop().unwrap_or_default();
+        self.decode_ends(&raw, chunk)
+    }
+
+    /// The lines of a chunk in one piece, and where they end.
+    pub(crate) fn lines(&self, chunk: &ChunkHeader) -> Result<(Vec<u8>, Vec<u32>)> {
+        let mut raw = self.unpack(&[chunk.lengths, chunk.lines])?;
+        let blob = raw.pop().unwrap_or_default();
+        let ends = self.decode_ends(&raw.pop().unwrap_or_default(), chunk)?;
+        if blob.len() as u64 != chunk.line_bytes {
+            return Err(self.corrupt(&chunk.lines, "lines are not as long as their header says"));
+        }
+        Ok((blob, ends))
+    }
+
+    /// The metadata of a chunk; `None` when no entry has any.
+    pub(crate) fn metadata(&self, chunk: &ChunkHeader) -> Result<Option<Metadata>> {
+        if chunk.metadata.len == 0 {
+            return Ok(None);
+        }
+        let raw = self.unpack(&[chunk.metadata])?.pop().unwrap_or_default();
+        Metadata::decode(self.file.name(), raw, chunk.rows).map(Some)
+    }
+
+    /// Reads and decodes everything; gives the number of entries.
+    pub(crate) fn verify(&self) -> Result<u64> {
+        self.file.verify()?;
+        let tables = self.tables()?;
+        for chunk in &tables.chunks {
+            self.timestamps(chunk)?;
+            self.lines(chunk)?;
+            if let Some(metadata) = self.metadata(chunk)? {
+                let all: Vec<u32> = (0..chunk.rows).collect();
+                metadata.sets_of(&all)?;
+            }
+        }
+        Ok(self.summary.rows)
+    }
+
+    fn decode_ends(&self, raw: &[u8], chunk: &ChunkHeader) -> Result<Vec<u32>> {
+        let rows = usize::try_from(chunk.rows).unwrap_or(0);
+        let ends = read_lengths(&mut Reader::new(self.file.name(), raw), rows)?;
+        if ends.last().map_or(0, |&end| u64::from(end)) != chunk.line_bytes {
+            return Err(self.corrupt(&chunk.lengths, "lengths do not add up to their header's"));
+        }
+        Ok(ends)
+    }
+
+    fn unpack(&self, pages: &[PageRef]) -> Result<Vec<Vec<u8>>> {
+        let packed = self.file.read(pages)?;
+        packed
+            .iter()
+            .map(|page| format::unpack(self.file.name(), page))
+            .collect()
+    }
+
+    fn corrupt(&self, page: &PageRef, what: &str) -> Error {
+        Error::corrupt(self.file.name(), page.offset, what)
+    }
+}

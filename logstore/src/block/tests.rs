@@ -1,0 +1,284 @@
+//! Tests of the block's bytes: golden ones, damaged ones.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use trine_storage::block_set::BlockReader;
+use trine_storage::catalog::BlockMeta;
+use trine_storage::codec::Reader;
+use trine_storage::fs::Fs;
+use trine_storage::sealed::{PageRef, SealedFile};
+use trine_storage::sim::SimFs;
+use trine_storage::ulid::BlockId;
+use trine_storage::{Kind, Labels, TimeRange};
+
+use super::format::*;
+use super::reader::BlockFile;
+use super::writer::BlockWriter;
+
+fn labels(value: &str) -> Labels {
+    Labels::from_pairs([("a", value)]).unwrap()
+}
+
+fn page(offset: u64) -> PageRef {
+    PageRef {
+        offset,
+        len: 2,
+        crc: 3,
+    }
+}
+
+fn chunk() -> ChunkHeader {
+    ChunkHeader {
+        range: TimeRange::new(-1, 301),
+        rows: 3,
+        line_bytes: 7,
+        timestamps: page(16),
+        lengths: page(18),
+        lines: page(20),
+        metadata: PageRef {
+            offset: 0,
+            len: 0,
+            crc: 0,
+        },
+        runs: vec![
+            Run {
+                stream: 0,
+                rows: 2,
+                line_bytes: 5,
+                first: -1,
+                last: 300,
+            },
+            Run {
+                stream: 2,
+                rows: 1,
+                line_bytes: 2,
+                first: 4,
+                last: 4,
+            },
+        ],
+    }
+}
+
+const SUMMARY_OF_ONE: Summary = Summary {
+    rows: 3,
+    streams: 3,
+    chunks: 1,
+};
+
+/// The bytes written down in FORMAT.md, "Block".
+#[test]
+fn golden_sections() {
+    assert_eq!(
+        SUMMARY_OF_ONE.encode(),
+        [1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]
+    );
+    assert_eq!(
+        encode_streams(&[labels("b"), labels("c")]),
+        [2, 4, 1, b'a', 1, b'b', 4, 1, b'a', 1, b'c']
+    );
+    let mut header = Vec::new();
+    chunk().put(&mut header);
+    let mut expected = vec![1];
+    for (offset, len, crc) in [(16, 2, 3), (18, 2, 3), (20, 2, 3), (0, 0, 0)] {
+        expected.extend([offset, 0, 0, 0, 0, 0, 0, 0, len, 0, 0, 0, crc, 0, 0, 0]);
+    }
+    expected.extend([2, 0, 2, 5, 0, 0xad, 2, 1, 1, 2, 5, 0]);
+    assert_eq!(header, expected);
+}
+
+/// The bytes written down in FORMAT.md, "Pages".
+#[test]
+fn golden_pages() {
+    assert_eq!(encode_timestamps(&[-1, 300, 4], &chunk().runs), [0xad, 2]);
+    let sets = [Labels::empty(), labels("b")];
+    assert_eq!(
+        encode_metadata(&sets, &[0, 1, 1]),
+        [1, 4, 1, b'a', 1, b'b', 0, 1, 1, 2]
+    );
+    assert_eq!(pack(b"hi").unwrap(), [0, 2, 0, 0, 0, b'h', b'i']);
+    let zeros = pack(&[0; 1000]).unwrap();
+    assert_eq!(zeros[..5], [1, 0xe8, 3, 0, 0]);
+    assert_eq!(unpack("test", &zeros).unwrap(), [0; 1000]);
+}
+
+#[test]
+fn sections_come_back() {
+    let chunk = chunk();
+    let mut bytes = Vec::new();
+    chunk.put(&mut bytes);
+    assert_eq!(
+        decode_chunks("test", &bytes, &SUMMARY_OF_ONE).unwrap(),
+        [chunk]
+    );
+    assert_eq!(
+        Summary::decode("test", &SUMMARY_OF_ONE.encode()).unwrap(),
+        SUMMARY_OF_ONE
+    );
+    let streams = [labels("b"), labels("c"), labels("d")];
+    let bytes = encode_streams(&streams);
+    assert_eq!(
+        decode_streams("test", &bytes, &SUMMARY_OF_ONE).unwrap(),
+        streams
+    );
+}
+
+#[test]
+fn a_newer_version_is_refused_by_number() {
+    let mut bytes = SUMMARY_OF_ONE.encode();
+    bytes[0] = 9;
+    let error = Summary::decode("x.block", &bytes).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.to_string().contains("version 9"), "{error}");
+}
+
+#[test]
+fn cut_sections_are_corrupt() {
+    let mut header = Vec::new();
+    chunk().put(&mut header);
+    for cut in 0..header.len() {
+        assert!(
+            decode_chunks("test", &header[..cut], &SUMMARY_OF_ONE).is_err(),
+            "{cut}"
+        );
+    }
+    let streams = encode_streams(&[labels("b"), labels("c"), labels("d")]);
+    for cut in 0..streams.len() {
+        assert!(
+            decode_streams("test", &streams[..cut], &SUMMARY_OF_ONE).is_err(),
+            "{cut}"
+        );
+    }
+    for cut in 0..20 {
+        let bytes = &SUMMARY_OF_ONE.encode()[..cut];
+        assert_eq!(
+            Summary::decode("test", bytes).unwrap_err().kind(),
+            Kind::Corrupt,
+            "{cut}"
+        );
+    }
+}
+
+#[test]
+fn headers_that_make_no_sense_are_corrupt() {
+    let check = |what: &str, change: &dyn Fn(&mut ChunkHeader)| {
+        let mut chunk = chunk();
+        change(&mut chunk);
+        let mut bytes = Vec::new();
+        chunk.put(&mut bytes);
+        let error = decode_chunks("test", &bytes, &SUMMARY_OF_ONE).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{what}");
+    };
+    check("a stream that is not in the table", &|c| {
+        c.runs[1].stream = 3;
+    });
+    check("a run of no entries", &|c| {
+        c.runs[1].rows = 0;
+    });
+    check("more entries than the summary counts", &|c| {
+        c.runs[1].rows = 2;
+    });
+    check("more entries than a chunk has", &|c| {
+        c.runs[1].rows = 1 << 20;
+    });
+    check("more bytes than a page has", &|c| {
+        c.runs[1].line_bytes = 1 << 40;
+    });
+    check("a timestamp after all time", &|c| {
+        c.runs[1].last = i64::MAX;
+    });
+}
+
+/// Writes lines of `line_bytes` bytes to two streams in turns; gives the rows of each chunk.
+fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
+    let disk = SimFs::new();
+    disk.create_dir_all(Path::new("/")).unwrap();
+    let path = Path::new("/x.block");
+    let streams = [labels("b"), labels("c")];
+    let mut writer = BlockWriter::create(&disk, path, &streams).unwrap();
+    let line = vec![b'x'; line_bytes];
+    for row in 0..rows {
+        let stream = u32::from(row >= rows / 2);
+        writer.push(stream, row as i64, &line, metadata).unwrap();
+    }
+    let written = writer.finish().unwrap();
+    assert_eq!(
+        (written.rows, written.range),
+        (rows as u64, TimeRange::new(0, rows as i64))
+    );
+    let file = SealedFile::open(disk.open(path).unwrap(), "x.block", KIND).unwrap();
+    let id = BlockId::from_bits(1);
+    let (range, bytes) = (written.range, written.bytes);
+    let meta = BlockMeta {
+        id,
+        range,
+        rows: written.rows,
+        bytes,
+        level: 0,
+        created_ms: 0,
+    };
+    let block = BlockFile::open(file, &meta).unwrap();
+    assert_eq!(block.verify().unwrap(), rows as u64);
+    block
+        .tables()
+        .unwrap()
+        .chunks
+        .iter()
+        .map(|chunk| chunk.rows)
+        .collect()
+}
+
+#[test]
+fn chunks_are_closed_by_bytes_of_lines_and_metadata_or_by_rows() {
+    let none = Labels::empty();
+    let half = CHUNK_BYTES / 2;
+    let max = CHUNK_ROWS_MAX as u32;
+    assert_eq!(chunk_rows(4, 10, &none), [4], "small streams share a chunk");
+    assert_eq!(chunk_rows(4, half, &none), [2, 2]);
+    assert_eq!(chunk_rows(4, half + 1, &none), [1, 1, 1, 1]);
+    assert_eq!(
+        chunk_rows(2, 3 * CHUNK_BYTES, &none),
+        [1, 1],
+        "an entry is never divided"
+    );
+    assert_eq!(
+        chunk_rows(4, half, &labels("d")),
+        [1, 1, 1, 1],
+        "metadata counts too"
+    );
+    assert_eq!(chunk_rows(CHUNK_ROWS_MAX, 0, &none), [max]);
+    assert_eq!(chunk_rows(CHUNK_ROWS_MAX + 1, 0, &none), [max, 1]);
+}
+
+proptest! {
+    #[test]
+    fn pages_round_trip(raw: Vec<u8>) {
+        prop_assert_eq!(unpack("test", &pack(&raw).unwrap()).unwrap(), raw);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes: Vec<u8>, rows in 1..40u32) {
+        decode_chunks("test", &bytes, &SUMMARY_OF_ONE).ok();
+        decode_streams("test", &bytes, &SUMMARY_OF_ONE).ok();
+        Summary::decode("test", &bytes).ok();
+        unpack("test", &bytes).ok();
+        decode_timestamps("test", &bytes, &chunk()).ok();
+        if let Ok(metadata) = Metadata::decode("test", bytes.clone(), rows) {
+            let all: Vec<u32> = (0..rows).collect();
+            metadata.sets_of(&all).ok();
+        }
+        crate::wal_record::read_lengths(&mut Reader::new("test", &bytes), 9).ok();
+    }
+
+    #[test]
+    fn timestamps_round_trip(mut timestamps in prop::collection::vec(any::<i64>(), 1..20)) {
+        timestamps.iter_mut().for_each(|t| *t = (*t).min(i64::MAX - 1));
+        timestamps.sort_unstable();
+        let (first, last) = (timestamps[0], timestamps[timestamps.len() - 1]);
+        let rows = timestamps.len() as u32;
+        let run = Run { stream: 0, rows, line_bytes: 0, first, last };
+        let chunk = ChunkHeader { rows, runs: vec![run], ..chunk() };
+        let raw = encode_timestamps(&timestamps, &chunk.runs);
+        prop_assert_eq!(decode_timestamps("test", &raw, &chunk).unwrap(), timestamps);
+    }
+}

@@ -1,0 +1,174 @@
+//! Settings (plain data) and components (clock, file system, shared workers) of a store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use trine_storage::clock::{Clock, SystemClock};
+use trine_storage::fs::{Fs, RealFs};
+use trine_storage::shared::Shared;
+use trine_storage::{Error, Result, wal};
+
+use crate::db::LogStore;
+
+/// More than any sensible line; above it a chunk could not be held in memory comfortably.
+const LINE_BYTES_LIMIT: usize = 16 << 20;
+/// The same for the metadata of an entry.
+const METADATA_BYTES_LIMIT: usize = 1 << 20;
+
+/// Settings of a store.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long entries are kept; `None` (the default) keeps them for ever.
+    pub retention: Option<Duration>,
+    /// How far ahead of the clock a timestamp may lie; `None` for any. Default ten minutes.
+    pub future_max: Option<Duration>,
+    /// The width of the time range of a block. Default two hours.
+    pub block_range: Duration,
+    /// The most blocks that one seal makes; when entries spread over more ranges the ranges are
+    /// made wider. Default 64.
+    pub block_ranges_max: usize,
+    /// The longest line, in bytes; at most 16 MiB. Default 256 KiB.
+    pub line_bytes_max: usize,
+    /// The most bytes that names and values of an entry's metadata take together; at most 1 MiB.
+    /// Default 64 KiB.
+    pub metadata_bytes_max: usize,
+    /// The most pairs in an entry's metadata. Default 128.
+    pub metadata_max: usize,
+    /// Memory is sealed when the buffer takes this many bytes. Default 256 MiB.
+    pub buffer_bytes_max: u64,
+    /// Memory is sealed when the log holds this many bytes, so that replay reads about as much.
+    /// Default 64 MiB.
+    pub wal_bytes_max: u64,
+    /// Memory is sealed when its first entry came this long ago. Default two hours.
+    pub seal_age: Duration,
+    /// Settings of the write-ahead log.
+    pub wal: wal::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            retention: None,
+            future_max: Some(Duration::from_secs(600)),
+            block_range: Duration::from_secs(2 * 3600),
+            block_ranges_max: 64,
+            line_bytes_max: 256 << 10,
+            metadata_bytes_max: 64 << 10,
+            metadata_max: 128,
+            buffer_bytes_max: 256 << 20,
+            wal_bytes_max: 64 << 20,
+            seal_age: Duration::from_secs(2 * 3600),
+            wal: wal::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that make no sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        let least_and_most: [(&str, u128, u128, u128); 4] = [
+            (
+                "block_range (ns)",
+                self.block_range.as_nanos(),
+                1,
+                i64::MAX as u128,
+            ),
+            (
+                "block_ranges_max",
+                self.block_ranges_max as u128,
+                1,
+                1 << 16,
+            ),
+            (
+                "line_bytes_max",
+                self.line_bytes_max as u128,
+                1,
+                LINE_BYTES_LIMIT as u128,
+            ),
+            (
+                "metadata_bytes_max",
+                self.metadata_bytes_max as u128,
+                0,
+                METADATA_BYTES_LIMIT as u128,
+            ),
+        ];
+        for (name, value, least, most) in least_and_most {
+            if value < least || value > most {
+                return Err(Error::invalid(format!(
+                    "{name} is {value}; it must lie between {least} and {most}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A duration in nanoseconds, the largest number when it is longer.
+pub(crate) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Opens a store with other settings or components than the defaults.
+#[derive(Debug)]
+pub struct Builder {
+    path: PathBuf,
+    config: Config,
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    shared: Option<Shared>,
+}
+
+impl Builder {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            config: Config::default(),
+            fs: Arc::new(RealFs),
+            clock: Arc::new(SystemClock::new()),
+            shared: None,
+        }
+    }
+
+    /// Takes these settings.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Takes this file system.
+    #[must_use]
+    pub fn fs(mut self, fs: Arc<dyn Fs>) -> Self {
+        self.fs = fs;
+        self
+    }
+
+    /// Takes this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Takes the workers and the memory budget of the process; by default a store has its own.
+    #[must_use]
+    pub fn shared(mut self, shared: Shared) -> Self {
+        self.shared = Some(shared);
+        self
+    }
+
+    /// Opens the store: reads the catalog, replays the log.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when a setting makes no sense,
+    /// [`Kind::Locked`](trine_storage::Kind::Locked) when another process has it open,
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) or
+    /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
+    /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
+    pub fn open(self) -> Result<LogStore> {
+        self.config.check()?;
+        let shared = self.shared.unwrap_or_default();
+        LogStore::assemble(&self.path, self.config, self.fs, self.clock, &shared)
+    }
+}

@@ -1,0 +1,193 @@
+//! What a reader asks of a snapshot and what it gets: plain data, columns rather than rows.
+
+use std::fmt;
+
+use bytes::Bytes;
+use trine_storage::{Labels, Matcher, Result, TimeRange};
+
+/// What [`Snapshot::scan`](crate::Snapshot::scan) is asked for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Entries.
+    Rows(Rows),
+    /// How many entries or bytes there are, without the entries.
+    Counts(Counts),
+}
+
+/// A request for entries.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Which streams.
+    pub matchers: Vec<Matcher>,
+    /// Which timestamps, nanoseconds since 1970.
+    pub range: TimeRange,
+    /// Conditions on the line; all of them hold for every entry that is given.
+    pub lines: Vec<LineFilter>,
+    /// In which order.
+    pub direction: Direction,
+    /// After how many entries the reader will probably stop. More may be given.
+    pub limit_hint: Option<usize>,
+    /// Which columns are filled.
+    pub projection: Projection,
+}
+
+impl Rows {
+    /// Every entry of the streams in the range, all columns, the oldest first.
+    pub fn new(matchers: Vec<Matcher>, range: TimeRange) -> Self {
+        Self {
+            matchers,
+            range,
+            lines: Vec::new(),
+            direction: Direction::Forward,
+            limit_hint: None,
+            projection: Projection::ALL,
+        }
+    }
+}
+
+/// A condition on the bytes of a line, case and all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LineFilter {
+    /// The line contains these bytes.
+    Contains(Bytes),
+    /// The line does not contain these bytes.
+    NotContains(Bytes),
+}
+
+/// The order of time in which entries are given. Entries of the same instant come in the order of
+/// their streams' labels, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// The oldest first; of one stream and instant the first appended first.
+    #[default]
+    Forward,
+    /// The newest first; of one stream and instant the last appended first.
+    Backward,
+}
+
+/// Which columns beside stream and timestamp a reader wants; the others are not even decompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Projection {
+    /// The lines.
+    pub lines: bool,
+    /// The structured metadata.
+    pub metadata: bool,
+}
+
+impl Projection {
+    /// Everything.
+    pub const ALL: Self = Self {
+        lines: true,
+        metadata: true,
+    };
+}
+
+/// A request for numbers by stream and bucket of time.
+///
+/// Bucket `k` holds the timestamps in `(range.start + k * bucket_ns, range.start + (k + 1) *
+/// bucket_ns]`, as LogQL's windows do. An entry at `range.start` itself is therefore in no bucket,
+/// and one at `range.end` or later is not counted either.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    /// Which streams.
+    pub matchers: Vec<Matcher>,
+    /// Which timestamps, nanoseconds since 1970.
+    pub range: TimeRange,
+    /// Width of a bucket, nanoseconds, at least 1.
+    pub bucket_ns: i64,
+    /// What is counted.
+    pub measure: Measure,
+}
+
+/// What [`Counts`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Entries.
+    Lines,
+    /// Bytes of lines, without metadata.
+    Bytes,
+}
+
+/// What a scan yields. An error tells what could not be read; the iterator goes on with the rest.
+pub type Batches = Box<dyn Iterator<Item = Result<Batch>> + Send>;
+
+/// Some of the answer to a [`Request`].
+#[derive(Debug, Clone)]
+pub enum Batch {
+    /// Entries, in order; no later batch holds an entry that belongs before one of these.
+    Rows(RowBatch),
+    /// Numbers, in no order; the same stream and bucket may come again and then adds up.
+    Counts(CountBatch),
+}
+
+/// Entries as columns of equal length.
+#[derive(Debug, Clone, Default)]
+pub struct RowBatch {
+    /// The streams that occur.
+    pub streams: Vec<Labels>,
+    /// For each entry its stream, an index into `streams`.
+    pub stream: Vec<u32>,
+    /// Nanoseconds since 1970.
+    pub timestamps: Vec<i64>,
+    /// The lines; all empty when they were not asked for.
+    pub lines: Lines,
+    /// The sets of metadata that occur; the first is the empty set.
+    pub metadata_sets: Vec<Labels>,
+    /// For each entry its set, an index into `metadata_sets`.
+    pub metadata: Vec<u32>,
+}
+
+/// A column of byte strings in one piece.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// All lines, one after the other.
+    pub blob: Bytes,
+    /// Where each line ends in `blob`.
+    pub ends: Vec<u32>,
+}
+
+impl Lines {
+    /// The line of an entry; empty when there is none.
+    pub fn get(&self, row: usize) -> &[u8] {
+        let end = self.ends.get(row).copied().unwrap_or(0);
+        let start = row
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before).copied());
+        self.blob
+            .get(start.unwrap_or(0) as usize..end as usize)
+            .unwrap_or_default()
+    }
+
+    /// Number of lines.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// Numbers as columns of equal length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CountBatch {
+    /// The streams that occur.
+    pub streams: Vec<Labels>,
+    /// For each number its stream, an index into `streams`.
+    pub stream: Vec<u32>,
+    /// For each number its bucket.
+    pub bucket: Vec<u32>,
+    /// How many; 0 only where lines without bytes were measured in bytes.
+    pub count: Vec<u64>,
+}
+
+impl fmt::Display for LineFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (op, literal) = match self {
+            Self::Contains(literal) => ("|=", literal),
+            Self::NotContains(literal) => ("!=", literal),
+        };
+        write!(f, "{op} {:?}", String::from_utf8_lossy(literal))
+    }
+}

@@ -1,0 +1,127 @@
+//! A view of the store: the blocks of one version of the catalog and the memory that belongs to
+//! them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use trine_storage::block_set::Version;
+use trine_storage::{Labels, Matcher, Result, TimeRange};
+
+use crate::block::reader::BlockFile;
+use crate::buffer::View;
+use crate::request::{Batches, Request};
+use crate::scan::{CountScan, Place, RowScan};
+
+/// A view of the store at one moment; it never changes.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    version: Arc<Version<BlockFile>>,
+    /// Memory, older first.
+    views: Vec<View>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(version: Arc<Version<BlockFile>>, views: Vec<View>) -> Self {
+        Self { version, views }
+    }
+
+    /// What `request` asks for, found as the iterator is driven.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) for buckets that are too many or have no
+    /// width. From the iterator: [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and
+    /// [`Kind::Io`](trine_storage::Kind::Io) when a part of a block cannot be read; it goes on with
+    /// what can be read.
+    pub fn scan(&self, request: &Request) -> Result<Batches> {
+        match request {
+            Request::Rows(rows) => Ok(Box::new(RowScan::new(self.places(rows.range), rows))),
+            Request::Counts(counts) => {
+                Ok(Box::new(CountScan::new(self.places(counts.range), counts)?))
+            }
+        }
+    }
+
+    /// The streams that satisfy all `matchers` and may have entries in `range` (nanoseconds), in
+    /// label order. Time is told by a stream's first and last entry in a chunk.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and [`Kind::Io`](trine_storage::Kind::Io)
+    /// when a block cannot be read.
+    pub fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>> {
+        let mut found = BTreeSet::new();
+        for place in self.places(range) {
+            streams_of(&place, matchers, range, &mut found)?;
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// The names of the labels of these streams, sorted.
+    ///
+    /// # Errors
+    /// As [`Snapshot::streams`].
+    pub fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
+        let streams = self.streams(matchers, range)?;
+        let names: BTreeSet<&str> = streams.iter().flatten().map(|(name, _)| name).collect();
+        Ok(names.into_iter().map(str::to_owned).collect())
+    }
+
+    /// The values of the label `name` of these streams, sorted.
+    ///
+    /// # Errors
+    /// As [`Snapshot::streams`].
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let streams = self.streams(matchers, range)?;
+        let values: BTreeSet<&str> = streams
+            .iter()
+            .filter_map(|labels| labels.get(name))
+            .collect();
+        Ok(values.into_iter().map(str::to_owned).collect())
+    }
+
+    /// What holds entries in `range`, in the order of appending.
+    fn places(&self, range: TimeRange) -> Vec<Place> {
+        let blocks = self
+            .version
+            .blocks
+            .iter()
+            .map(|block| Place::Block(Arc::clone(block)));
+        let memory = self.views.iter().map(|view| Place::Memory(view.clone()));
+        let held = |place: &Place| place.range().is_some_and(|held| held.overlaps(&range));
+        blocks.chain(memory).filter(held).collect()
+    }
+}
+
+/// Adds the streams of one place.
+fn streams_of(
+    place: &Place,
+    matchers: &[Matcher],
+    range: TimeRange,
+    found: &mut BTreeSet<Labels>,
+) -> Result<()> {
+    match place {
+        Place::Memory(view) => {
+            let (streams, ranges) = (view.streams(), view.stream_ranges());
+            for stream in view.select(matchers) {
+                let held = ranges.get(stream as usize);
+                if held.is_some_and(|held| held.overlaps(&range)) {
+                    found.extend(streams.get(stream as usize).cloned());
+                }
+            }
+        }
+        Place::Block(block) => {
+            let tables = block.reader.tables()?;
+            let selected = tables.select(matchers);
+            for run in tables.chunks.iter().flat_map(|chunk| &chunk.runs) {
+                if run.range().overlaps(&range) && selected.contains(run.stream) {
+                    found.extend(tables.streams.get(run.stream as usize).cloned());
+                }
+            }
+        }
+    }
+    Ok(())
+}

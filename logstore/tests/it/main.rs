@@ -1,0 +1,8 @@
+//! Tests of the store through its public interface, on a simulated file system.
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod store;

@@ -1,0 +1,88 @@
+//! What the other tests share: a store on a simulated disk, and rows as plain values.
+
+use std::sync::Arc;
+
+use trine_logstore::{
+    Batch, Config, CountBatch, Counts, Durability, LogStore, Request, RowBatch, Rows,
+};
+use trine_storage::clock::ManualClock;
+use trine_storage::shared::Shared;
+use trine_storage::sim::SimFs;
+use trine_storage::{Labels, Matcher, Result, TimeRange};
+
+/// When the tests take place.
+pub(crate) const NOW_NS: i64 = 1_700_000_000_000_000_000;
+
+/// An entry as a plain value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) stream: Labels,
+    pub(crate) timestamp: i64,
+    pub(crate) line: Vec<u8>,
+    pub(crate) metadata: Labels,
+}
+
+pub(crate) fn open(fs: &SimFs, config: Config) -> Result<LogStore> {
+    LogStore::builder("/store")
+        .config(config)
+        .fs(Arc::new(fs.clone()))
+        .clock(Arc::new(ManualClock::new(NOW_NS)))
+        .shared(Shared::without_workers())
+        .open()
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied()).unwrap()
+}
+
+pub(crate) fn append(store: &LogStore, entries: &[Entry], durability: Durability) -> Result<u64> {
+    let mut appender = store.appender();
+    for entry in entries {
+        appender.append(&entry.stream, entry.timestamp, &entry.line, &entry.metadata);
+    }
+    let accepted = appender.commit(durability)?.wait()?;
+    assert_eq!(accepted.rejected, []);
+    Ok(accepted.stored)
+}
+
+pub(crate) fn batches(store: &LogStore, request: Rows) -> Result<Vec<RowBatch>> {
+    let batches = store.snapshot().scan(&Request::Rows(request))?;
+    batches
+        .map(|batch| match batch? {
+            Batch::Rows(rows) => Ok(rows),
+            Batch::Counts(_) => panic!("rows were asked for"),
+        })
+        .collect()
+}
+
+pub(crate) fn rows(store: &LogStore, request: Rows) -> Result<Vec<Entry>> {
+    Ok(batches(store, request)?.iter().flat_map(entries).collect())
+}
+
+pub(crate) fn entries(batch: &RowBatch) -> Vec<Entry> {
+    let count = batch.timestamps.len();
+    let columns = [batch.stream.len(), batch.lines.len(), batch.metadata.len()];
+    assert_eq!(columns, [count; 3], "columns are of equal length");
+    (0..count)
+        .map(|row| Entry {
+            stream: batch.streams[batch.stream[row] as usize].clone(),
+            timestamp: batch.timestamps[row],
+            line: batch.lines.get(row).to_vec(),
+            metadata: batch.metadata_sets[batch.metadata[row] as usize].clone(),
+        })
+        .collect()
+}
+
+pub(crate) fn counts(store: &LogStore, request: Counts) -> Result<Vec<CountBatch>> {
+    let batches = store.snapshot().scan(&Request::Counts(request))?;
+    batches
+        .map(|batch| match batch? {
+            Batch::Counts(counts) => Ok(counts),
+            Batch::Rows(_) => panic!("counts were asked for"),
+        })
+        .collect()
+}
+
+pub(crate) fn everything() -> Rows {
+    Rows::new(Vec::<Matcher>::new(), TimeRange::ALL)
+}

@@ -1,0 +1,92 @@
+//! Batches: put together, handed over, acknowledged.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use trine_storage::wal::Durability;
+use trine_storage::{Labels, Result};
+
+use crate::db::Inner;
+use crate::sample::{Accepted, Reason, Value};
+use crate::wal_record::Batch;
+
+/// A batch of samples that is being put together. Dropping it stores nothing.
+#[derive(Debug)]
+pub struct Appender {
+    inner: Arc<Inner>,
+    /// The oldest and the newest timestamp that are taken. What lies outside never reaches the log,
+    /// so that a replay cannot bring it back.
+    bounds: RangeInclusive<i64>,
+    batch: Batch,
+    accepted: Accepted,
+}
+
+impl Appender {
+    pub(crate) fn new(inner: Arc<Inner>, bounds: RangeInclusive<i64>) -> Self {
+        Self {
+            inner,
+            bounds,
+            batch: Batch::default(),
+            accepted: Accepted::default(),
+        }
+    }
+
+    /// Adds a sample; `timestamp` is in milliseconds since 1970. Samples of one series that come
+    /// one after the other are cheaper. What is refused is told by [`Commit::wait`].
+    pub fn append(&mut self, labels: &Labels, timestamp: i64, value: Value) {
+        let Value::Float(value) = value;
+        if self.bounds.contains(&timestamp) {
+            self.batch.push(labels, timestamp, value);
+            return;
+        }
+        let reason = if timestamp < *self.bounds.start() {
+            Reason::TooOld
+        } else {
+            Reason::TooFarInFuture
+        };
+        self.accepted
+            .reject(reason, || format!("series={labels} timestamp={timestamp}"));
+    }
+
+    /// Hands the batch to log and memory. It shows in snapshots from now on, and is acknowledged
+    /// when [`Commit::wait`] answers.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`](trine_storage::Kind::Limit) when the memory budget is used up,
+    /// [`Kind::Poisoned`](trine_storage::Kind::Poisoned) after a failed write,
+    /// [`Kind::Closed`](trine_storage::Kind::Closed). Nothing was stored.
+    pub fn commit(mut self, durability: Durability) -> Result<Commit> {
+        let position = self.inner.append(&self.batch, &mut self.accepted)?;
+        Ok(Commit {
+            inner: self.inner,
+            position,
+            durability,
+            accepted: self.accepted,
+        })
+    }
+}
+
+/// A batch that was handed over and is not acknowledged yet.
+#[derive(Debug)]
+#[must_use = "nothing is acknowledged before `wait`"]
+pub struct Commit {
+    inner: Arc<Inner>,
+    position: Option<u64>,
+    durability: Durability,
+    accepted: Accepted,
+}
+
+impl Commit {
+    /// Waits until the batch is as durable as was asked for.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](trine_storage::Kind::Io) and [`Kind::Poisoned`](trine_storage::Kind::Poisoned):
+    /// the log could not be written. The batch is not acknowledged and is gone after a restart, or,
+    /// if the write went through after all, is there.
+    pub fn wait(self) -> Result<Accepted> {
+        if let Some(position) = self.position {
+            self.inner.wait(position, self.durability)?;
+        }
+        Ok(self.accepted)
+    }
+}
