@@ -420,12 +420,10 @@ impl Inner {
 
 impl Maintain for Inner {
     fn maintain(&self) {
-        let sealed = if self.seal_is_due() {
-            self.flush()
-        } else {
-            Ok(())
-        };
-        let result = sealed.and_then(|()| self.retain());
+        if self.check_open().is_err() {
+            return;
+        }
+        let result = self.do_maintenance();
         *self.background_error.lock() = result.err().map(|error| error.to_string());
     }
 }

@@ -1,0 +1,234 @@
+//! The series that a range aggregation makes of lines, found by the labels of each row; filled by
+//! `range.rs`.
+
+use std::collections::HashMap;
+
+use trine_storage::Labels;
+
+use super::range::Windows;
+use super::window::{self, Window};
+use crate::logql::ast::RangeOp;
+use crate::logql::pipeline::labels::RowLabels;
+use crate::vector::{ABSENT, Grouping, StepSeries};
+
+/// What one line adds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Amount {
+    /// Lines or bytes.
+    pub(super) weight: u64,
+    /// The value of `unwrap`.
+    pub(super) value: f64,
+}
+
+#[derive(Debug)]
+struct OneSeries {
+    labels: Labels,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// At each step how much comes in with it and how much goes out before it.
+    Counts {
+        lines: Vec<i64>,
+        weights: Vec<i64>,
+    },
+    Values(Vec<window::Value>),
+}
+
+/// What series are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Numbers of lines or bytes at each step.
+    Counts,
+    /// The values of `unwrap` with their instants.
+    Values,
+}
+
+/// The series found so far.
+pub(super) struct SeriesTable {
+    grouping: Option<Grouping>,
+    holds: Holds,
+    steps: usize,
+    series: Vec<OneSeries>,
+    by_labels: HashMap<Labels, usize>,
+    /// A shortcut: what makes a row's labels, as bytes. Holds codes of one batch unless rows are
+    /// grouped by the values of some labels.
+    by_key: HashMap<Vec<u8>, usize>,
+    key: Vec<u8>,
+}
+
+impl SeriesTable {
+    /// An empty table. Series keep the labels that `grouping` says, all without one.
+    pub(super) fn new(grouping: Option<Grouping>, holds: Holds, steps: usize) -> Self {
+        Self {
+            grouping,
+            holds,
+            steps,
+            series: Vec::new(),
+            by_labels: HashMap::new(),
+            by_key: HashMap::new(),
+            key: Vec::new(),
+        }
+    }
+
+    /// How many series there are.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Forgets what holds for one batch only.
+    pub(super) fn next_batch(&mut self) {
+        if !matches!(self.grouping, Some(Grouping::By(_))) {
+            self.by_key.clear();
+        }
+    }
+
+    /// The series that a row belongs to; `codes` are those of its stream and metadata.
+    pub(super) fn find(&mut self, labels: &RowLabels<'_>, codes: (u32, u32)) -> usize {
+        self.key.clear();
+        let key = &mut self.key;
+        let mut push = |text: &str| {
+            key.extend_from_slice(&text.len().to_le_bytes());
+            key.extend_from_slice(text.as_bytes());
+        };
+        match &self.grouping {
+            Some(Grouping::By(names)) => {
+                names
+                    .iter()
+                    .for_each(|name| push(labels.get(name).unwrap_or("")));
+            }
+            grouping => {
+                let without = grouping.as_ref().map_or(&[][..], Grouping::names);
+                labels.each_hidden(&mut push);
+                // An empty name parts what was removed from what was added.
+                push("");
+                labels.each_added(|name, value| {
+                    if !without.iter().any(|gone| gone == name) {
+                        push(name);
+                        push(value);
+                    }
+                });
+                key.extend_from_slice(&codes.0.to_le_bytes());
+                key.extend_from_slice(&codes.1.to_le_bytes());
+            }
+        }
+        if let Some(found) = self.by_key.get(self.key.as_slice()) {
+            return *found;
+        }
+        let labels = self.labels_of(labels);
+        let at = *self
+            .by_labels
+            .entry(labels.clone())
+            .or_insert(self.series.len());
+        if at == self.series.len() {
+            let state = if self.holds == Holds::Values {
+                State::Values(Vec::new())
+            } else {
+                State::Counts {
+                    lines: vec![0; self.steps + 1],
+                    weights: vec![0; self.steps + 1],
+                }
+            };
+            self.series.push(OneSeries { labels, state });
+        }
+        self.by_key.insert(self.key.clone(), at);
+        at
+    }
+
+    fn labels_of(&self, labels: &RowLabels<'_>) -> Labels {
+        match &self.grouping {
+            Some(Grouping::By(names)) => {
+                let mut names: Vec<&String> = names.iter().collect();
+                names.sort();
+                names.dedup();
+                let pairs = names
+                    .into_iter()
+                    .map(|name| (name, labels.get(name).unwrap_or("")));
+                // Sorted and unique names cannot be refused.
+                Labels::from_pairs(pairs).unwrap_or_default()
+            }
+            Some(Grouping::Without(names)) => labels
+                .merged()
+                .filter(|name| !names.iter().any(|gone| gone == name)),
+            None => labels.merged(),
+        }
+    }
+
+    /// Adds a line to a series; gives how many values it has to hold for it.
+    pub(super) fn add(
+        &mut self,
+        series: usize,
+        windows: Windows,
+        timestamp: i64,
+        amount: Amount,
+    ) -> u64 {
+        let Some(series) = self.series.get_mut(series) else {
+            return 0;
+        };
+        match &mut series.state {
+            State::Values(values) => {
+                values.push((timestamp, amount.value));
+                1
+            }
+            State::Counts { lines, weights } => {
+                let (first, end) = windows.steps_of(timestamp);
+                if first < end {
+                    let weight = i64::try_from(amount.weight).unwrap_or(i64::MAX);
+                    lines[first] += 1;
+                    lines[end] -= 1;
+                    weights[first] = weights[first].saturating_add(weight);
+                    weights[end] = weights[end].saturating_sub(weight);
+                }
+                0
+            }
+        }
+    }
+
+    /// The values at all steps.
+    pub(super) fn finish(self, window: Window, windows: Windows) -> Vec<StepSeries> {
+        let steps = self.steps;
+        let finish = |series: OneSeries| {
+            let values = match series.state {
+                State::Counts { lines, weights } => totals(window, &lines, &weights, steps),
+                State::Values(mut values) => {
+                    // A source gives order within a batch and between batches, and its promise is
+                    // cheap to keep: sorting what is sorted is one pass.
+                    values.sort_by_key(|(timestamp, _)| *timestamp);
+                    slide(window, windows, &values, steps)
+                }
+            };
+            StepSeries::new(series.labels, values)
+        };
+        self.series.into_iter().map(finish).collect()
+    }
+}
+
+fn totals(window: Window, lines: &[i64], weights: &[i64], steps: usize) -> Vec<f64> {
+    let per_second = matches!(window.op, RangeOp::Rate | RangeOp::BytesRate);
+    let (mut count, mut total) = (0i64, 0i64);
+    let changes = lines.iter().zip(weights).take(steps);
+    let values = changes.map(|(line, weight)| {
+        count += line;
+        total = total.saturating_add(*weight);
+        match (count > 0, per_second) {
+            (false, _) => ABSENT,
+            (true, false) => total as f64,
+            (true, true) => total as f64 / window.seconds,
+        }
+    });
+    values.collect()
+}
+
+fn slide(window: Window, windows: Windows, values: &[window::Value], steps: usize) -> Vec<f64> {
+    let value_at = |step| {
+        let (after, until) = windows.of(step);
+        let from = values.partition_point(|(timestamp, _)| *timestamp <= after);
+        let to = values.partition_point(|(timestamp, _)| *timestamp <= until);
+        match values.get(from..to) {
+            Some(inside) if !inside.is_empty() => window.value(inside, (after, until)),
+            _ => ABSENT,
+        }
+    };
+    (0..steps).map(value_at).collect()
+}

@@ -1,0 +1,162 @@
+//! Conditions on labels, compiled for rows.
+
+use trine_storage::MatchOp;
+use trine_storage::regex::{Dot, LabelRegex};
+
+use super::labels::{ERROR, ERROR_DETAILS, RowError, RowLabels};
+use crate::logql::ast::{CompareOp, LabelCompare, LabelFilter};
+use crate::logql::units;
+
+/// A condition on the labels of a row.
+#[derive(Debug)]
+pub(in crate::logql) enum LabelTest {
+    Text {
+        name: String,
+        negative: bool,
+        value: Value,
+    },
+    Number(LabelCompare<f64>),
+    Duration(LabelCompare<i64>),
+    Bytes {
+        name: String,
+        op: CompareOp,
+        value: u64,
+    },
+    All(Vec<LabelTest>),
+    Any(Vec<LabelTest>),
+}
+
+/// What a label's text is compared with.
+#[derive(Debug)]
+pub(in crate::logql) enum Value {
+    Literal(String),
+    /// Anchored; unlike in selectors `.` does not match a newline.
+    Regex(LabelRegex),
+}
+
+/// Why a condition cannot be compiled.
+#[derive(Debug)]
+pub(in crate::logql) enum LabelFilterError {
+    Regex(trine_storage::Error),
+    Unsupported(&'static str),
+}
+
+impl LabelTest {
+    pub(in crate::logql) fn new(filter: &LabelFilter) -> Result<Self, LabelFilterError> {
+        let all = |filters: &[LabelFilter]| -> Result<Vec<Self>, LabelFilterError> {
+            filters.iter().map(Self::new).collect()
+        };
+        Ok(match filter {
+            LabelFilter::Text(matcher) => {
+                let negative = matches!(matcher.op(), MatchOp::NotEqual | MatchOp::NotMatch);
+                let value = if matcher.regex().is_some() {
+                    let regex = LabelRegex::with_dot(matcher.value(), Dot::NotNewline);
+                    Value::Regex(regex.map_err(LabelFilterError::Regex)?)
+                } else {
+                    Value::Literal(matcher.value().to_owned())
+                };
+                Self::Text {
+                    name: matcher.name().to_owned(),
+                    negative,
+                    value,
+                }
+            }
+            LabelFilter::Number(compare) => Self::Number(compare.clone()),
+            LabelFilter::Duration(compare) => Self::Duration(compare.clone()),
+            LabelFilter::Bytes(compare) => Self::Bytes {
+                name: compare.name.clone(),
+                op: compare.op,
+                value: compare.value.bytes,
+            },
+            LabelFilter::Ip { .. } => return Err(LabelFilterError::Unsupported("ip label filter")),
+            LabelFilter::All(filters) => Self::All(all(filters)?),
+            LabelFilter::Any(filters) => Self::Any(all(filters)?),
+        })
+    }
+
+    /// Calls `visit` with the name of each label that the condition looks at.
+    pub(in crate::logql) fn each_name(&self, visit: &mut impl FnMut(&str)) {
+        match self {
+            Self::Text { name, .. } | Self::Bytes { name, .. } => visit(name),
+            Self::Number(compare) => visit(&compare.name),
+            Self::Duration(compare) => visit(&compare.name),
+            Self::All(tests) | Self::Any(tests) => {
+                tests.iter().for_each(|test| test.each_name(visit));
+            }
+        }
+    }
+
+    /// Whether the row passes. A value that cannot be read lets the row pass and marks it.
+    pub(in crate::logql) fn passes(&self, labels: &mut RowLabels<'_>) -> bool {
+        match self {
+            Self::Text {
+                name,
+                negative,
+                value,
+            } => {
+                let found = labels.get(name).unwrap_or("");
+                let same = match value {
+                    Value::Literal(literal) => found == literal,
+                    Value::Regex(regex) => regex.is_match(found),
+                };
+                same != *negative
+            }
+            Self::Number(compare) => compare_with(
+                labels,
+                &compare.name,
+                compare.op,
+                &compare.value,
+                units::float,
+            ),
+            Self::Duration(compare) => compare_with(
+                labels,
+                &compare.name,
+                compare.op,
+                &compare.value,
+                units::go_duration,
+            ),
+            Self::Bytes { name, op, value } => compare_with(labels, name, *op, value, units::bytes),
+            // All parts run, also after one has failed: each may mark the row, which shows when
+            // the whole is an alternative of another condition.
+            Self::All(tests) => {
+                let mut all = true;
+                for test in tests {
+                    all &= test.passes(labels);
+                }
+                all
+            }
+            Self::Any(tests) => tests.iter().any(|test| test.passes(labels)),
+        }
+    }
+}
+
+/// Compares a label by what `read` makes of its text. A row without the label does not pass, and
+/// the labels of the error are none here: only text conditions see them.
+fn compare_with<T: PartialOrd>(
+    labels: &mut RowLabels<'_>,
+    name: &str,
+    op: CompareOp,
+    wanted: &T,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> bool {
+    let Some(text) = labels
+        .get(name)
+        .filter(|_| !matches!(name, ERROR | ERROR_DETAILS))
+    else {
+        return false;
+    };
+    match read(text) {
+        Ok(value) => match op {
+            CompareOp::Equal => value == *wanted,
+            CompareOp::NotEqual => value != *wanted,
+            CompareOp::Greater => value > *wanted,
+            CompareOp::GreaterOrEqual => value >= *wanted,
+            CompareOp::Less => value < *wanted,
+            CompareOp::LessOrEqual => value <= *wanted,
+        },
+        Err(details) => {
+            labels.set_error(RowError::LabelFilter, &details);
+            true
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The labels of one row while it goes through a pipeline, for the stages.
+//!
+//! A row has labels of three categories: those of its stream, its structured metadata, and what
+//! the stages parsed. Parsed names and values live in one buffer that all rows share, so that a
+//! row costs no allocation.
+
+use std::ops::{ControlFlow, Range};
+
+use trine_storage::Labels;
+
+/// Where a label comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::logql) enum Category {
+    Stream,
+    Metadata,
+    Parsed,
+}
+
+/// Which labels a parser needs to set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::logql) enum Wanted {
+    /// All that it finds.
+    All,
+    /// Only these; it may stop when it has found them all.
+    Names(Vec<String>),
+}
+
+impl Wanted {
+    pub(in crate::logql) fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names.iter().any(|wanted| wanted == name),
+        }
+    }
+}
+
+/// What went wrong with a row; becomes its `__error__` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::logql) enum RowError {
+    Json,
+    Logfmt,
+    LabelFilter,
+    SampleExtraction,
+}
+
+impl RowError {
+    pub(in crate::logql) fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSONParserErr",
+            Self::Logfmt => "LogfmtParserErr",
+            Self::LabelFilter => "LabelFilterErr",
+            Self::SampleExtraction => "SampleExtractionErr",
+        }
+    }
+}
+
+/// The label that names what went wrong with a row.
+pub(in crate::logql) const ERROR: &str = "__error__";
+/// The label that describes it.
+pub(in crate::logql) const ERROR_DETAILS: &str = "__error_details__";
+/// The label that asks to keep rows with errors in metric queries.
+pub(in crate::logql) const PRESERVE_ERROR: &str = "__preserve_error__";
+/// What a parsed name gets when a stream or metadata label has it already.
+const EXTRACTED: &str = "_extracted";
+
+#[derive(Debug)]
+struct Field {
+    category: Category,
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+/// The buffers of [`RowLabels`], reused from row to row.
+#[derive(Debug, Default)]
+pub(in crate::logql) struct Fields {
+    text: String,
+    fields: Vec<Field>,
+    hidden: Vec<Range<usize>>,
+    error: Option<RowError>,
+    details: String,
+}
+
+/// The labels of one row.
+#[derive(Debug)]
+pub(in crate::logql) struct RowLabels<'a> {
+    stream: &'a Labels,
+    metadata: &'a Labels,
+    buffers: &'a mut Fields,
+}
+
+impl<'a> RowLabels<'a> {
+    /// The labels of a row that no stage has seen yet.
+    pub(in crate::logql) fn new(
+        stream: &'a Labels,
+        metadata: &'a Labels,
+        buffers: &'a mut Fields,
+    ) -> Self {
+        buffers.text.clear();
+        buffers.fields.clear();
+        buffers.hidden.clear();
+        buffers.error = None;
+        buffers.details.clear();
+        Self {
+            stream,
+            metadata,
+            buffers,
+        }
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        self.buffers.text.get(range.clone()).unwrap_or("")
+    }
+
+    fn field(&self, name: &str) -> Option<&Field> {
+        self.buffers
+            .fields
+            .iter()
+            .find(|field| self.text(&field.name) == name)
+    }
+
+    fn is_hidden(&self, name: &str) -> bool {
+        self.buffers
+            .hidden
+            .iter()
+            .any(|hidden| self.text(hidden) == name)
+    }
+
+    /// The value that the stream or the metadata give for `name`.
+    fn base(&self, name: &str) -> Option<(Category, &str)> {
+        if let Some(value) = self.stream.get(name) {
+            return Some((Category::Stream, value));
+        }
+        if self.metadata.is_empty() {
+            return None;
+        }
+        let of_metadata = self.metadata.get(name).or_else(|| {
+            let name = name.strip_suffix(EXTRACTED)?;
+            self.stream.get(name).and_then(|_| self.metadata.get(name))
+        });
+        of_metadata.map(|value| (Category::Metadata, value))
+    }
+
+    fn find(&self, name: &str) -> Option<(Category, &str)> {
+        if let Some(field) = self.field(name) {
+            return Some((field.category, self.text(&field.value)));
+        }
+        if self.is_hidden(name) {
+            None
+        } else {
+            self.base(name)
+        }
+    }
+
+    /// The value of `name`, the error labels included.
+    pub(in crate::logql) fn get(&self, name: &str) -> Option<&str> {
+        match name {
+            ERROR => self.buffers.error.map(RowError::name),
+            ERROR_DETAILS => Some(self.buffers.details.as_str()).filter(|text| !text.is_empty()),
+            _ => self.find(name).map(|(_, value)| value),
+        }
+    }
+
+    /// What went wrong with the row.
+    pub(in crate::logql) fn error(&self) -> Option<RowError> {
+        self.buffers.error
+    }
+
+    /// Marks the row as bad.
+    pub(in crate::logql) fn set_error(&mut self, error: RowError, details: &str) {
+        self.buffers.error = Some(error);
+        self.buffers.details.clear();
+        self.buffers.details.push_str(details);
+    }
+
+    fn push_text(&mut self, text: &str) -> Range<usize> {
+        let start = self.buffers.text.len();
+        self.buffers.text.push_str(text);
+        start..self.buffers.text.len()
+    }
+
+    /// Adds a label that a parser found, whose value `write` appends. A name that the stream or
+    /// the metadata have becomes `<name>_extracted`; the first of several equal names stays.
+    /// Breaks when everything wanted has been found.
+    pub(in crate::logql) fn extract(
+        &mut self,
+        name: &str,
+        wanted: &Wanted,
+        write: impl FnOnce(&mut String),
+    ) -> ControlFlow<()> {
+        if name.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let start = self.buffers.text.len();
+        self.buffers.text.push_str(name);
+        let taken = self.stream.get(name).is_some()
+            || (self.metadata.get(name).is_some() && !self.is_hidden(name));
+        if taken {
+            self.buffers.text.push_str(EXTRACTED);
+        }
+        let name = start..self.buffers.text.len();
+        let repeated = self.field(self.text(&name)).is_some();
+        if repeated || !wanted.contains(self.text(&name)) {
+            self.buffers.text.truncate(start);
+            return ControlFlow::Continue(());
+        }
+        write(&mut self.buffers.text);
+        let value = name.end..self.buffers.text.len();
+        self.buffers.fields.push(Field {
+            category: Category::Parsed,
+            name,
+            value,
+        });
+        match wanted {
+            Wanted::Names(names) if names.iter().all(|name| self.field(name).is_some()) => {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Sets a label, whatever had its name before.
+    fn set(&mut self, category: Category, name: &str, value: &str) {
+        self.remove(name);
+        let name = self.push_text(name);
+        let value = self.push_text(value);
+        self.buffers.fields.push(Field {
+            category,
+            name,
+            value,
+        });
+    }
+
+    /// Gives the label `from` the name `to`; nothing happens when there is none.
+    pub(in crate::logql) fn rename(&mut self, to: &str, from: &str) {
+        let Some((category, value)) = self.find(from) else {
+            return;
+        };
+        let value = value.to_owned();
+        self.remove(from);
+        self.set(category, to, &value);
+    }
+
+    /// Removes a label of any category, or the row's error.
+    pub(in crate::logql) fn remove(&mut self, name: &str) {
+        match name {
+            ERROR => self.buffers.error = None,
+            ERROR_DETAILS => self.buffers.details.clear(),
+            _ => {
+                let Fields { text, fields, .. } = &mut *self.buffers;
+                fields.retain(|field| text.get(field.name.clone()) != Some(name));
+                if self.base(name).is_some() && !self.is_hidden(name) {
+                    let hidden = self.push_text(name);
+                    self.buffers.hidden.push(hidden);
+                }
+            }
+        }
+    }
+
+    /// Removes every label that `keep` does not want, but never the error.
+    pub(in crate::logql) fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
+        let mut gone: Vec<String> = Vec::new();
+        self.each(|_, name, value| {
+            if name != PRESERVE_ERROR && !keep(name, value) {
+                gone.push(name.to_owned());
+            }
+        });
+        for name in gone {
+            self.remove(&name);
+        }
+    }
+
+    /// Calls `visit` with every label but those of the error, in no particular order.
+    pub(in crate::logql) fn each(&self, mut visit: impl FnMut(Category, &str, &str)) {
+        let changed = !self.buffers.hidden.is_empty() || !self.buffers.fields.is_empty();
+        let visible =
+            |name: &str| !changed || (self.field(name).is_none() && !self.is_hidden(name));
+        for (name, value) in self.stream.iter().filter(|(name, _)| visible(name)) {
+            visit(Category::Stream, name, value);
+        }
+        for (name, value) in self.metadata {
+            if self.stream.get(name).is_none() {
+                if visible(name) {
+                    visit(Category::Metadata, name, value);
+                }
+            } else {
+                let name = format!("{name}{EXTRACTED}");
+                if visible(&name) {
+                    visit(Category::Metadata, &name, value);
+                }
+            }
+        }
+        for field in &self.buffers.fields {
+            visit(
+                field.category,
+                self.text(&field.name),
+                self.text(&field.value),
+            );
+        }
+    }
+
+    /// Calls `visit` with the labels that stages added, in the order they did.
+    pub(in crate::logql) fn each_added(&self, mut visit: impl FnMut(&str, &str)) {
+        for field in &self.buffers.fields {
+            visit(self.text(&field.name), self.text(&field.value));
+        }
+    }
+
+    /// Calls `visit` with the names of stream and metadata labels that stages removed.
+    pub(in crate::logql) fn each_hidden(&self, mut visit: impl FnMut(&str)) {
+        for hidden in &self.buffers.hidden {
+            visit(self.text(hidden));
+        }
+    }
+
+    /// The labels of one category; errors count as parsed.
+    pub(in crate::logql) fn category(&self, wanted: Category) -> Labels {
+        // Parsers never touch base labels, so these two are mostly as the source gave them.
+        let is_of = |category| {
+            self.buffers
+                .fields
+                .iter()
+                .any(|field| field.category == category)
+        };
+        let untouched = self.buffers.hidden.is_empty() && !is_of(wanted);
+        if wanted == Category::Stream && untouched {
+            return self.stream.clone();
+        }
+        let is_free = |(name, _): (&str, &str)| self.stream.get(name).is_none();
+        if wanted == Category::Metadata && untouched && self.metadata.iter().all(is_free) {
+            return self.metadata.clone();
+        }
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        self.each(|category, name, value| {
+            if category == wanted {
+                pairs.push((name.to_owned(), value.to_owned()));
+            }
+        });
+        if wanted == Category::Parsed {
+            self.push_error(&mut pairs);
+        }
+        // The names are unique: a field hides the base label of its name.
+        Labels::from_pairs(pairs).unwrap_or_default()
+    }
+
+    /// All labels in one set, the error included.
+    pub(in crate::logql) fn merged(&self) -> Labels {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        self.each(|_, name, value| pairs.push((name.to_owned(), value.to_owned())));
+        self.push_error(&mut pairs);
+        Labels::from_pairs(pairs).unwrap_or_default()
+    }
+
+    fn push_error(&self, pairs: &mut Vec<(String, String)>) {
+        for name in [ERROR, ERROR_DETAILS] {
+            if let Some(value) = self.get(name) {
+                pairs.push((name.to_owned(), value.to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What the engine asks of a store: one object-safe trait, requests that are plain data, answers
+//! in columns. A store's adapter implements it; what the store could not apply is applied again.
+
+use bytes::Bytes;
+use trine_storage::{Error, Labels, Matcher, TimeRange};
+
+/// A store of log lines. Times are nanoseconds since 1970.
+pub trait Source: Send + Sync {
+    /// Entries, or numbers of entries. A source may answer [`Request::Counts`] with rows; rows may
+    /// fail the line filters of the request, but not its matchers, and may lie outside its range.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn scan(&self, request: &Request) -> Result<Batches, Error>;
+
+    /// The streams that match and have entries in the range, in the order of their labels.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error>;
+
+    /// The names of the labels of those streams, sorted.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, Error>;
+
+    /// The values that the label `name` has in those streams, sorted.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, Error>;
+}
+
+/// What [`Source::scan`] is asked for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Entries.
+    Rows(Rows),
+    /// Numbers of entries or bytes.
+    Counts(Counts),
+}
+
+/// A request for entries.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Which streams.
+    pub matchers: Vec<Matcher>,
+    /// Which timestamps.
+    pub range: TimeRange,
+    /// Conditions that all wanted lines fulfil; a hint.
+    pub lines: Vec<LineFilter>,
+    /// In which order.
+    pub direction: Direction,
+    /// After how many entries the reader will probably stop.
+    pub limit_hint: Option<usize>,
+    /// Which columns are wanted.
+    pub projection: Projection,
+}
+
+/// A condition on the bytes of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LineFilter {
+    /// The line contains these bytes.
+    Contains(Bytes),
+    /// The line does not contain these bytes.
+    NotContains(Bytes),
+}
+
+/// The order of time in which entries come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// The oldest first.
+    Forward,
+    /// The newest first.
+    #[default]
+    Backward,
+}
+
+/// Which columns beside stream and timestamp are wanted; the others may be empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Projection {
+    /// The lines.
+    pub lines: bool,
+    /// The structured metadata.
+    pub metadata: bool,
+}
+
+/// A request for numbers by stream and bucket of time. Bucket `k` holds the timestamps in
+/// `(range.start + k * bucket_ns, range.start + (k + 1) * bucket_ns]`; an entry at `range.start`
+/// is in no bucket.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    /// Which streams.
+    pub matchers: Vec<Matcher>,
+    /// Which timestamps.
+    pub range: TimeRange,
+    /// Width of a bucket, at least 1.
+    pub bucket_ns: i64,
+    /// What is counted.
+    pub measure: Measure,
+}
+
+/// What [`Counts`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Entries.
+    Lines,
+    /// Bytes of lines, without metadata.
+    Bytes,
+}
+
+/// The answer to a [`Request`].
+pub type Batches = Box<dyn Iterator<Item = Result<Batch, Error>> + Send>;
+
+/// A part of the answer.
+#[derive(Debug, Clone)]
+pub enum Batch {
+    /// Entries in the order asked for; no later batch holds one that belongs before these.
+    Rows(RowBatch),
+    /// Numbers in no order; those of equal stream and bucket add up.
+    Counts(CountBatch),
+}
+
+/// Entries as columns of equal length.
+#[derive(Debug, Clone, Default)]
+pub struct RowBatch {
+    /// The streams that occur.
+    pub streams: Vec<Labels>,
+    /// For each entry an index into `streams`.
+    pub stream: Vec<u32>,
+    /// Nanoseconds since 1970.
+    pub timestamps: Vec<i64>,
+    /// The lines.
+    pub lines: Lines,
+    /// The sets of metadata that occur; the first is the empty set.
+    pub metadata_sets: Vec<Labels>,
+    /// For each entry an index into `metadata_sets`; may be empty when no entry has metadata.
+    pub metadata: Vec<u32>,
+}
+
+impl RowBatch {
+    /// The labels of the stream of an entry; `None` when the batch does not say.
+    pub fn stream_of(&self, row: usize) -> Option<&Labels> {
+        self.streams.get(*self.stream.get(row)? as usize)
+    }
+
+    /// The code of the metadata of an entry; 0 is the empty set.
+    pub fn metadata_code(&self, row: usize) -> u32 {
+        self.metadata.get(row).copied().unwrap_or(0)
+    }
+}
+
+/// A column of byte strings in one piece.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// All lines, one after the other.
+    pub blob: Bytes,
+    /// Where each line ends in `blob`.
+    pub ends: Vec<u32>,
+}
+
+impl Lines {
+    /// The line of an entry; empty when there is none.
+    pub fn get(&self, row: usize) -> &[u8] {
+        let end = self.ends.get(row).copied().unwrap_or(0);
+        let start = row
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before).copied());
+        self.blob
+            .get(start.unwrap_or(0) as usize..end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// Numbers as columns of equal length.
+#[derive(Debug, Clone, Default)]
+pub struct CountBatch {
+    /// The streams that occur.
+    pub streams: Vec<Labels>,
+    /// For each number an index into `streams`.
+    pub stream: Vec<u32>,
+    /// For each number its bucket.
+    pub bucket: Vec<u32>,
+    /// How many.
+    pub count: Vec<u64>,
+}

@@ -1,0 +1,219 @@
+//! What an answer says beside its values: categories of labels, order and thinning, what was read,
+//! warnings and limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use trine_storage::clock::ManualClock;
+use trine_storage::{Error, Labels, Matcher, TimeRange};
+
+use super::memory::{Answers, Entry, Memory};
+use super::script::{engine, labels};
+use crate::budget::{Cancel, Limits};
+use crate::logql::source::{Batches, Direction, Request, Source};
+use crate::logql::{Engine, LogRows, QueryError, QueryResult, QueryValue, RangeQuery, parse};
+
+fn memory(lines: &[(i64, &str)]) -> Memory {
+    let entry = |(timestamp, line): &(i64, &str)| Entry {
+        timestamp: *timestamp,
+        stream: labels("{app=\"a\"}"),
+        metadata: labels("{tid=\"t\"}"),
+        line: line.as_bytes().to_vec(),
+    };
+    Memory {
+        entries: lines.iter().map(entry).collect(),
+        answers: Answers::Counts,
+        batch: 2,
+    }
+}
+
+fn query() -> RangeQuery {
+    RangeQuery {
+        start_ns: 0,
+        end_ns: 1000,
+        step_ns: 10,
+        direction: Direction::Forward,
+        limit: 100,
+        interval_ns: 0,
+    }
+}
+
+fn range(source: &dyn Source, text: &str, query: RangeQuery) -> Result<QueryResult, QueryError> {
+    engine().range(source, &parse(text).unwrap(), query, &Cancel::new())
+}
+
+fn rows(source: &dyn Source, text: &str, query: RangeQuery) -> LogRows {
+    match range(source, text, query).unwrap().value {
+        QueryValue::Streams(rows) => rows,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn times(rows: &LogRows) -> Vec<i64> {
+    rows.entries
+        .iter()
+        .map(|entry| entry.timestamp_ns)
+        .collect()
+}
+
+#[test]
+fn labels_are_told_apart_or_merged() {
+    let memory = memory(&[(1, "x=1"), (2, "x=2"), (3, "x=1")]);
+    let found = rows(&memory, "{app=\"a\"} | logfmt", query());
+    let streams = found.clone().categorized();
+    let [stream] = streams.as_slice() else {
+        panic!("{streams:?}")
+    };
+    assert_eq!(stream.labels.to_string(), "{app=\"a\"}");
+    let entry = stream.entries.last().unwrap();
+    assert_eq!(entry.metadata.to_string(), "{tid=\"t\"}");
+    assert_eq!(entry.parsed.to_string(), "{x=\"1\"}");
+    let merged = found.merged();
+    let shape: Vec<(String, usize)> = merged
+        .iter()
+        .map(|stream| (stream.labels.to_string(), stream.entries.len()))
+        .collect();
+    let of = |x: &str| format!("{{app=\"a\", tid=\"t\", x=\"{x}\"}}");
+    assert_eq!(shape, [(of("1"), 2), (of("2"), 1)]);
+}
+
+#[test]
+fn an_interval_thins_lines() {
+    let memory = memory(&[(1, "a"), (5, "b"), (11, "c"), (12, "d"), (21, "e")]);
+    let forward = RangeQuery {
+        interval_ns: 10,
+        ..query()
+    };
+    assert_eq!(times(&rows(&memory, "{app=\"a\"}", forward)), [1, 11, 21]);
+    let backward = RangeQuery {
+        direction: Direction::Backward,
+        ..forward
+    };
+    assert_eq!(times(&rows(&memory, "{app=\"a\"}", backward)), [21, 11, 1]);
+}
+
+/// Counts the batches that are taken, and fails one of them if told so.
+struct Watched {
+    memory: Memory,
+    taken: Arc<AtomicUsize>,
+    corrupt: bool,
+}
+
+impl Source for Watched {
+    fn scan(&self, request: &Request) -> Result<Batches, Error> {
+        let taken = Arc::clone(&self.taken);
+        let bad = self
+            .corrupt
+            .then(|| Err(Error::corrupt("a block", 7, "bad checksum")));
+        let batches = self.memory.scan(request)?.inspect(move |_| {
+            taken.fetch_add(1, Ordering::Relaxed);
+        });
+        Ok(Box::new(bad.into_iter().chain(batches)))
+    }
+
+    fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
+        self.memory.streams(matchers, range)
+    }
+
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, Error> {
+        self.memory.label_names(matchers, range)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, Error> {
+        self.memory.label_values(name, matchers, range)
+    }
+}
+
+fn watched(corrupt: bool) -> Watched {
+    let lines: Vec<(i64, &str)> = (0..100).map(|at| (at, "x")).collect();
+    Watched {
+        memory: memory(&lines),
+        taken: Arc::default(),
+        corrupt,
+    }
+}
+
+#[test]
+fn a_limit_stops_the_scan() {
+    let source = watched(false);
+    let limited = RangeQuery {
+        limit: 3,
+        ..query()
+    };
+    assert_eq!(times(&rows(&source, "{app=\"a\"}", limited)), [0, 1, 2]);
+    // Two lines a batch: the third batch shows that no further line has the last one's instant.
+    assert!(source.taken.load(Ordering::Relaxed) <= 3);
+}
+
+#[test]
+fn a_damaged_part_is_a_warning() {
+    let source = watched(true);
+    for text in ["{app=\"a\"}", "sum(count_over_time({app=\"a\"}[1s]))"] {
+        let result = range(&source, text, query()).unwrap();
+        assert_eq!(
+            result.warnings,
+            ["a block is damaged at byte 7: bad checksum"],
+            "{text}"
+        );
+        assert!(result.stats.entries_returned > 0);
+    }
+}
+
+#[test]
+fn lines_are_read_only_where_they_must() {
+    let source = watched(false);
+    let at = 99;
+    let read = |text: &str| {
+        let result = engine().instant(&source, &parse(text).unwrap(), at, &Cancel::new());
+        result.unwrap().stats.lines_processed
+    };
+    assert_eq!(read("sum(count_over_time({app=\"a\"}[1s]))"), 0);
+    assert_eq!(read("sum by (app) (bytes_over_time({app=\"a\"}[1s]))"), 0);
+    assert_eq!(
+        read("sum(count_over_time({app=\"a\"} | json | drop x [1s]))"),
+        0,
+        "nothing is parsed for"
+    );
+    assert_eq!(
+        read("sum by (tid) (count_over_time({app=\"a\"}[1s]))"),
+        100,
+        "tid is metadata"
+    );
+    assert_eq!(read("sum(count_over_time({app=\"a\"} |= \"x\" [1s]))"), 100);
+    assert_eq!(read("count_over_time({app=\"a\"}[1s])"), 100);
+}
+
+#[test]
+fn limits_and_cancelling_stop_a_query() {
+    let source = watched(false);
+    let small = Limits {
+        samples_max: 10,
+        series_max: 1,
+        ..Limits::default()
+    };
+    let engine = Engine::with_clock(small, Arc::new(ManualClock::new(0)));
+    let all = parse("{app=\"a\"}").unwrap();
+    let error = engine
+        .range(&source, &all, query(), &Cancel::new())
+        .unwrap_err();
+    assert!(matches!(error, QueryError::Limit(_)), "{error}");
+    let series = parse("count_over_time({app=\"a\"}[1s]) or vector(1)").unwrap();
+    let at = 99;
+    let error = engine
+        .instant(&source, &series, at, &Cancel::new())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("maximum number of series (1) reached"),
+        "{error}"
+    );
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let error = engine.range(&source, &all, query(), &cancel).unwrap_err();
+    assert!(matches!(error, QueryError::Cancelled), "{error}");
+}

@@ -1,0 +1,176 @@
+//! A source that holds its entries in a vector, for tests.
+
+use bytes::Bytes;
+use trine_storage::{Error, Labels, Matcher, TimeRange};
+
+use crate::logql::source::{
+    Batch, Batches, CountBatch, Counts, Direction, Lines, Measure, Request, RowBatch, Rows, Source,
+};
+
+/// One entry.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) timestamp: i64,
+    pub(super) stream: Labels,
+    pub(super) metadata: Labels,
+    pub(super) line: Vec<u8>,
+}
+
+/// How [`Memory`] answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// Requests for counts with counts.
+    Counts,
+    /// All requests with rows that it did not filter, more than asked in time.
+    Rows,
+}
+
+/// The entries, in the order in which they were added.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) entries: Vec<Entry>,
+    pub(super) answers: Answers,
+    /// Rows in a batch.
+    pub(super) batch: usize,
+}
+
+impl Memory {
+    fn matching<'a>(&'a self, matchers: &'a [Matcher]) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter(|entry| {
+            matchers
+                .iter()
+                .all(|matcher| matcher.matches_labels(&entry.stream))
+        })
+    }
+
+    fn rows(&self, request: &Rows) -> Vec<Batch> {
+        let mut entries: Vec<&Entry> = self.matching(&request.matchers).collect();
+        if self.answers == Answers::Counts {
+            entries.retain(|entry| request.range.contains(entry.timestamp));
+        }
+        entries.sort_by_key(|entry| entry.timestamp);
+        if request.direction == Direction::Backward {
+            entries.reverse();
+        }
+        entries
+            .chunks(self.batch)
+            .map(|rows| Batch::Rows(to_batch(rows)))
+            .collect()
+    }
+
+    fn counts(&self, request: &Counts) -> CountBatch {
+        let mut batch = CountBatch::default();
+        for entry in self.matching(&request.matchers) {
+            let distance = entry.timestamp - request.range.start;
+            if distance <= 0 || !request.range.contains(entry.timestamp) {
+                continue;
+            }
+            batch.stream.push(batch.streams.len() as u32);
+            batch.streams.push(entry.stream.clone());
+            batch
+                .bucket
+                .push(((distance - 1) / request.bucket_ns) as u32);
+            batch.count.push(match request.measure {
+                Measure::Lines => 1,
+                Measure::Bytes => entry.line.len() as u64,
+            });
+        }
+        batch
+    }
+}
+
+fn to_batch(rows: &[&Entry]) -> RowBatch {
+    let mut blob = Vec::new();
+    let mut batch = RowBatch {
+        metadata_sets: vec![Labels::empty()],
+        ..RowBatch::default()
+    };
+    for row in rows {
+        let stream = batch
+            .streams
+            .iter()
+            .position(|stream| *stream == row.stream);
+        let stream = stream.unwrap_or_else(|| {
+            batch.streams.push(row.stream.clone());
+            batch.streams.len() - 1
+        });
+        let set = batch
+            .metadata_sets
+            .iter()
+            .position(|set| *set == row.metadata);
+        let set = set.unwrap_or_else(|| {
+            batch.metadata_sets.push(row.metadata.clone());
+            batch.metadata_sets.len() - 1
+        });
+        batch.stream.push(stream as u32);
+        batch.metadata.push(set as u32);
+        batch.timestamps.push(row.timestamp);
+        blob.extend_from_slice(&row.line);
+        batch.lines.ends.push(blob.len() as u32);
+    }
+    batch.lines = Lines {
+        blob: Bytes::from(blob),
+        ends: batch.lines.ends,
+    };
+    batch
+}
+
+impl Source for Memory {
+    fn scan(&self, request: &Request) -> Result<Batches, Error> {
+        let batches = match request {
+            Request::Rows(rows) => self.rows(rows),
+            Request::Counts(counts) if self.answers == Answers::Counts => {
+                vec![Batch::Counts(self.counts(counts))]
+            }
+            Request::Counts(counts) => self.rows(&Rows {
+                matchers: counts.matchers.clone(),
+                range: counts.range,
+                lines: Vec::new(),
+                direction: Direction::Forward,
+                limit_hint: None,
+                projection: crate::logql::source::Projection {
+                    lines: true,
+                    metadata: false,
+                },
+            }),
+        };
+        Ok(Box::new(batches.into_iter().map(Ok)))
+    }
+
+    fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
+        let inside = self
+            .matching(matchers)
+            .filter(|entry| range.contains(entry.timestamp));
+        let mut streams: Vec<Labels> = inside.map(|entry| entry.stream.clone()).collect();
+        streams.sort();
+        streams.dedup();
+        Ok(streams)
+    }
+
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, Error> {
+        let streams = self.streams(matchers, range)?;
+        let names = streams
+            .iter()
+            .flat_map(|stream| stream.iter().map(|(name, _)| name.to_owned()));
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, Error> {
+        let streams = self.streams(matchers, range)?;
+        let values = streams
+            .iter()
+            .filter_map(|stream| stream.get(name).map(ToOwned::to_owned));
+        let mut values: Vec<String> = values.collect();
+        values.sort();
+        values.dedup();
+        Ok(values)
+    }
+}

@@ -1,0 +1,376 @@
+//! Function calls that yield vectors.
+
+use trine_storage::{Labels, MatchOp, Matcher};
+
+use super::Evaluation;
+use super::expression::unchecked;
+use super::range_functions::{self, Context};
+use super::selector::{Places, Raw};
+use super::steps::Steps;
+use super::stream::Vector;
+use super::{date, histogram, label_functions};
+use crate::promql::annotation::{self, Severity};
+use crate::promql::ast::{Expr, ExprKind, ValueType};
+use crate::promql::error::QueryError;
+use crate::promql::functions::{Action, Clamp, Function, RangeOp, SortOrder};
+use crate::vector::{ABSENT, METRIC_NAME, StepSeries, is_absent};
+
+/// The endings that a counter's name should have.
+const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+
+impl<'q> Evaluation<'q> {
+    pub(super) fn call(
+        &'q self,
+        function: &'static Function,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let first = || {
+            arguments
+                .first()
+                .ok_or_else(|| unchecked(ValueType::InstantVector))
+        };
+        match function.action {
+            Action::Range(op) => self.range_function(function.name, op, arguments, steps),
+            Action::Math(apply) => self
+                .vector(first()?, steps)?
+                .map_values(apply)
+                .drop_names(self.budget),
+            Action::Date(part) => {
+                let input = match arguments.first() {
+                    Some(vector) => self.vector(vector, steps)?.drop_names(self.budget)?,
+                    None => now(steps),
+                };
+                Ok(input.map_values(move |seconds| date::part(part, seconds)))
+            }
+            Action::Absent => self.absent(first()?, steps),
+            Action::AbsentOverTime => self.absent_over_time(first()?, steps),
+            Action::Clamp(clamp) => self.clamp(clamp, arguments, steps),
+            Action::Round => self.round(arguments, steps),
+            Action::Vector => {
+                let values = self.scalar(first()?, steps)?;
+                Ok(Vector::of(vec![StepSeries::new(Labels::empty(), values)]))
+            }
+            Action::Timestamp => self.timestamp(first()?, steps),
+            Action::Sort(order) => self.sort(order, first()?, steps),
+            Action::LabelReplace => {
+                let vector = self.vector(first()?, steps)?.collect(self.budget)?;
+                label_functions::replace(vector, arguments)
+            }
+            Action::LabelJoin => {
+                let vector = self.vector(first()?, steps)?.collect(self.budget)?;
+                label_functions::join(vector, arguments)
+            }
+            Action::HistogramQuantile => self.histogram_quantile(arguments, steps),
+            Action::HistogramOnly => {
+                for series in self.vector(first()?, steps)?.series {
+                    series?;
+                }
+                Ok(Vector::empty())
+            }
+            Action::Scalar | Action::Time | Action::Pi | Action::Experimental | Action::Later => {
+                Err(unchecked(ValueType::InstantVector))
+            }
+        }
+    }
+
+    fn range_function(
+        &'q self,
+        name: &'static str,
+        op: RangeOp,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let mut range = None;
+        let mut parameter = None;
+        for argument in arguments {
+            match argument.value_type() {
+                ValueType::RangeVector => range = Some(argument),
+                _ => parameter = Some((argument, self.scalar(argument, steps)?)),
+            }
+        }
+        let range = range.ok_or_else(|| unchecked(ValueType::RangeVector))?;
+        let ranges = self.ranges(range, steps, Some(name))?;
+        let (places, range_ms) = (ranges.places, ranges.range_ms);
+        let series = ranges.series.filter_map(move |raw| {
+            let raw = match raw {
+                Ok(raw) => raw,
+                Err(error) => return Some(Err(error)),
+            };
+            let parameters = parameter.as_ref().map(|(_, values)| values.as_slice());
+            let values = slide(op, &raw, (places, range_ms), parameters, steps);
+            let series = StepSeries::new(raw.labels, values);
+            if !series.has_values() {
+                return None;
+            }
+            if matches!(op, RangeOp::Rate | RangeOp::Increase) {
+                self.warn_of_gauge(range, &series);
+            }
+            if let (RangeOp::Quantile, Some((expr, qs))) = (op, &parameter) {
+                self.warn_of_quantiles(expr, qs, &series);
+            }
+            Some(Ok(series))
+        });
+        let vector = Vector {
+            series: Box::new(series),
+            one_name: ranges.one_name,
+        };
+        if op.keeps_name() {
+            Ok(vector)
+        } else {
+            vector.drop_names(self.budget)
+        }
+    }
+
+    fn warn_of_gauge(&self, argument: &Expr, series: &StepSeries) {
+        if let Some(name) = series.labels.get(METRIC_NAME)
+            && !COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+        {
+            let message = annotation::not_a_counter(name);
+            self.annotations
+                .add(Severity::Info, argument.span, &message);
+        }
+    }
+
+    fn warn_of_quantiles(&self, argument: &Expr, qs: &[f64], series: &StepSeries) {
+        let used = qs
+            .iter()
+            .zip(&series.values)
+            .filter(|(_, value)| !is_absent(**value));
+        for (q, _) in used.filter(|(q, _)| !(0.0..=1.0).contains(*q)) {
+            let message = annotation::invalid_quantile(*q);
+            self.annotations
+                .add(Severity::Warning, argument.span, &message);
+        }
+    }
+
+    fn absent(&'q self, argument: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
+        let mut values = vec![1.0; steps.count()];
+        for series in self.vector(argument, steps)?.series {
+            for (missing, value) in values.iter_mut().zip(series?.values) {
+                if !is_absent(value) {
+                    *missing = ABSENT;
+                }
+            }
+        }
+        Ok(missing(argument, values))
+    }
+
+    fn absent_over_time(
+        &'q self,
+        argument: &'q Expr,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let mut values = vec![1.0; steps.count()];
+        let ranges = self.ranges(argument, steps, Some("absent_over_time"))?;
+        for raw in ranges.series {
+            let raw = raw?;
+            for (missing, window) in values
+                .iter_mut()
+                .zip(raw.windows(ranges.places, ranges.range_ms))
+            {
+                if !window.timestamps.is_empty() {
+                    *missing = ABSENT;
+                }
+            }
+        }
+        Ok(missing(argument, values))
+    }
+
+    fn clamp(
+        &'q self,
+        clamp: Clamp,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let bound = |at: usize| {
+            arguments
+                .get(at)
+                .map(|bound| self.scalar(bound, steps))
+                .transpose()
+        };
+        let unbounded = |value: f64| vec![value; steps.count()];
+        let (low, high) = match clamp {
+            Clamp::Both => (bound(1)?, bound(2)?),
+            Clamp::Min => (bound(1)?, None),
+            Clamp::Max => (None, bound(1)?),
+        };
+        let low = low.unwrap_or_else(|| unbounded(f64::NEG_INFINITY));
+        let high = high.unwrap_or_else(|| unbounded(f64::INFINITY));
+        let argument = arguments
+            .first()
+            .ok_or_else(|| unchecked(ValueType::InstantVector))?;
+        let vector = self.vector(argument, steps)?.map(move |mut series| {
+            for ((value, low), high) in series.values.iter_mut().zip(&low).zip(&high) {
+                if low > high {
+                    *value = ABSENT;
+                } else if !is_absent(*value) {
+                    *value = clamped(*value, *low, *high);
+                }
+            }
+            series
+        });
+        vector.drop_names(self.budget)
+    }
+
+    fn round(&'q self, arguments: &'q [Expr], steps: Steps) -> Result<Vector<'q>, QueryError> {
+        let to = match arguments.get(1) {
+            Some(to) => self.scalar(to, steps)?,
+            None => vec![1.0; steps.count()],
+        };
+        let argument = arguments
+            .first()
+            .ok_or_else(|| unchecked(ValueType::InstantVector))?;
+        let vector = self.vector(argument, steps)?.map(move |mut series| {
+            for (value, to) in series.values.iter_mut().zip(&to) {
+                if !is_absent(*value) {
+                    // The inverse keeps decimal steps such as 0.1 exact where they can be.
+                    let inverse = 1.0 / to;
+                    *value = (*value * inverse + 0.5).floor() / inverse;
+                }
+            }
+            series
+        });
+        vector.drop_names(self.budget)
+    }
+
+    fn timestamp(&'q self, argument: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
+        if let ExprKind::Selector(selector) = &argument.unwrapped().kind {
+            return self.timestamps(selector, steps)?.drop_names(self.budget);
+        }
+        // What was computed has the time of its step.
+        let vector = self.vector(argument, steps)?.map(move |mut series| {
+            for (value, ms) in series.values.iter_mut().zip(steps.times()) {
+                if !is_absent(*value) {
+                    *value = ms as f64 / 1000.0;
+                }
+            }
+            series
+        });
+        vector.drop_names(self.budget)
+    }
+
+    fn sort(
+        &'q self,
+        order: SortOrder,
+        argument: &'q Expr,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let vector = self.vector(argument, steps)?;
+        if steps.count() > 1 {
+            let message = annotation::SORT_IN_RANGE;
+            self.annotations
+                .add(Severity::Warning, argument.span, message);
+            return Ok(vector);
+        }
+        let collected = vector.collect(self.budget)?;
+        let one_name = collected.one_name();
+        let (mut series, held) = collected.into_parts();
+        let key = |series: &StepSeries| series.values.first().copied().unwrap_or(f64::NAN);
+        series.sort_by(|a, b| {
+            let (a, b) = (key(a), key(b));
+            let by_value = match order {
+                SortOrder::Ascending => a.partial_cmp(&b),
+                SortOrder::Descending => b.partial_cmp(&a),
+            };
+            // NaN is last in both orders.
+            by_value.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+        });
+        Ok(super::stream::Collected::new(series, one_name, held).into_vector())
+    }
+
+    fn histogram_quantile(
+        &'q self,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let [quantile, buckets] = arguments else {
+            return Err(unchecked(ValueType::InstantVector));
+        };
+        let qs = self.scalar(quantile, steps)?;
+        for q in qs.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+            let message = annotation::invalid_quantile(*q);
+            self.annotations
+                .add(Severity::Warning, quantile.span, &message);
+        }
+        let vector = self.vector(buckets, steps)?.collect(self.budget)?;
+        let annotate = |severity, message: &str| {
+            self.annotations.add(severity, buckets.span, message);
+        };
+        histogram::quantile(vector, &qs, steps, annotate)
+    }
+}
+
+/// The values of a function over the windows of one series.
+fn slide(
+    op: RangeOp,
+    raw: &Raw,
+    (places, range_ms): (Places, i64),
+    parameters: Option<&[f64]>,
+    steps: Steps,
+) -> Vec<f64> {
+    let mut context = Context::new(op, &raw.values);
+    let parameter = |step: usize| {
+        parameters
+            .and_then(|p| p.get(step))
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    if places.fixed() && parameters.is_none() {
+        // All windows are the same one.
+        let value = raw
+            .windows(places, range_ms)
+            .next()
+            .map_or(ABSENT, |window| {
+                range_functions::apply(op, &window, f64::NAN, steps.start(), &mut context)
+            });
+        return vec![value; places.count];
+    }
+    let windows = raw.windows(places, range_ms).zip(steps.times()).enumerate();
+    windows
+        .map(|(step, (window, now_ms))| {
+            range_functions::apply(op, &window, parameter(step), now_ms, &mut context)
+        })
+        .collect()
+}
+
+/// `vector(time())`
+fn now<'q>(steps: Steps) -> Vector<'q> {
+    let values = steps.times().map(|ms| ms as f64 / 1000.0).collect();
+    Vector::of(vec![StepSeries::new(Labels::empty(), values)])
+}
+
+/// NaN stays NaN, and so does everything where a bound is NaN.
+fn clamped(value: f64, low: f64, high: f64) -> f64 {
+    if value.is_nan() || low.is_nan() || high.is_nan() {
+        return f64::NAN;
+    }
+    value.min(high).max(low)
+}
+
+/// The result of `absent`: the labels that the argument's selector asks for.
+fn missing<'q>(argument: &Expr, values: Vec<f64>) -> Vector<'q> {
+    let matchers: &[Matcher] = match &argument.unwrapped().kind {
+        ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => &selector.matchers,
+        _ => &[],
+    };
+    let labels = matchers
+        .iter()
+        .filter(|m| m.name() != METRIC_NAME && m.op() == MatchOp::Equal)
+        .filter(|m| {
+            matchers
+                .iter()
+                .filter(|other| other.name() == m.name())
+                .count()
+                == 1
+        })
+        .fold(Labels::empty(), |labels, m| {
+            labels.with(m.name(), m.value())
+        });
+    let series = StepSeries::new(labels, values);
+    if series.has_values() {
+        Vector::of(vec![series])
+    } else {
+        Vector::empty()
+    }
+}

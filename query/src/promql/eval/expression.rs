@@ -1,0 +1,174 @@
+//! Expressions by their kinds: vectors become streams, scalars one number a step.
+
+use super::Evaluation;
+use super::steps::Steps;
+use super::stream::{Collected, Vector};
+use crate::promql::ast::{Binary, Expr, ExprKind, Sign, ValueType};
+use crate::promql::error::QueryError;
+use crate::promql::functions::Action;
+use crate::vector::{
+    Arithmetic, BinaryOp, Comparison, MatchLabels, Matching, ScalarSide, StepSeries, binary,
+    binary_scalar, is_absent,
+};
+
+const RULES: Arithmetic = Arithmetic::Prometheus;
+
+impl<'q> Evaluation<'q> {
+    /// An expression of the type instant vector.
+    pub(super) fn vector(&'q self, expr: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
+        match &expr.kind {
+            ExprKind::Selector(selector) => self.selector(selector, steps),
+            ExprKind::Paren(inner)
+            | ExprKind::Unary {
+                sign: Sign::Plus,
+                expr: inner,
+            } => self.vector(inner, steps),
+            ExprKind::Unary {
+                sign: Sign::Minus,
+                expr: inner,
+            } => self
+                .vector(inner, steps)?
+                .map_values(|value| -value)
+                .drop_names(self.budget),
+            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, steps),
+            ExprKind::Binary(binary) => self.binary(binary, steps),
+            ExprKind::Call {
+                function,
+                arguments,
+            } => self.call(function, arguments, steps),
+            ExprKind::Number(_)
+            | ExprKind::String(_)
+            | ExprKind::Range { .. }
+            | ExprKind::Subquery(_) => Err(unchecked(ValueType::InstantVector)),
+        }
+    }
+
+    /// An expression of the type scalar. The steps of a query are few, those of a subquery may be
+    /// millions, so scalars count as held too: until the query ends.
+    pub(super) fn scalar(&'q self, expr: &'q Expr, steps: Steps) -> Result<Vec<f64>, QueryError> {
+        self.budget
+            .hold_samples(u64::try_from(steps.count()).unwrap_or(u64::MAX))?;
+        match &expr.kind {
+            ExprKind::Number(number) => Ok(vec![number.value; steps.count()]),
+            ExprKind::Paren(inner)
+            | ExprKind::Unary {
+                sign: Sign::Plus,
+                expr: inner,
+            } => self.scalar(inner, steps),
+            ExprKind::Unary {
+                sign: Sign::Minus,
+                expr: inner,
+            } => {
+                let mut values = self.scalar(inner, steps)?;
+                values.iter_mut().for_each(|value| *value = -*value);
+                Ok(values)
+            }
+            ExprKind::Binary(binary) => {
+                let mut values = self.scalar(&binary.lhs, steps)?;
+                let right = self.scalar(&binary.rhs, steps)?;
+                for (left, right) in values.iter_mut().zip(right) {
+                    *left = binary.op.apply(*left, right, RULES);
+                }
+                Ok(values)
+            }
+            ExprKind::Call {
+                function,
+                arguments,
+            } => match (function.action, arguments.first()) {
+                (Action::Time, _) => Ok(steps.times().map(|ms| ms as f64 / 1000.0).collect()),
+                (Action::Pi, _) => Ok(vec![std::f64::consts::PI; steps.count()]),
+                (Action::Scalar, Some(vector)) => self.only_value(vector, steps),
+                _ => Err(unchecked(ValueType::Scalar)),
+            },
+            _ => Err(unchecked(ValueType::Scalar)),
+        }
+    }
+
+    /// `scalar(vector)`: the value at each step that has exactly one, else NaN.
+    fn only_value(&'q self, vector: &'q Expr, steps: Steps) -> Result<Vec<f64>, QueryError> {
+        let mut values = vec![f64::NAN; steps.count()];
+        let mut seen = vec![0u8; steps.count()];
+        for series in self.vector(vector, steps)?.series {
+            for ((new, value), seen) in series?.values.iter().zip(&mut values).zip(&mut seen) {
+                if !is_absent(*new) {
+                    *seen = seen.saturating_add(1);
+                    *value = if *seen == 1 { *new } else { f64::NAN };
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    fn binary(&'q self, expr: &'q Binary, steps: Steps) -> Result<Vector<'q>, QueryError> {
+        let (lhs, rhs) = (&*expr.lhs, &*expr.rhs);
+        match (lhs.value_type(), rhs.value_type()) {
+            (ValueType::Scalar, _) => self.with_scalar(expr, (rhs, lhs), ScalarSide::Left, steps),
+            (_, ValueType::Scalar) => self.with_scalar(expr, (lhs, rhs), ScalarSide::Right, steps),
+            _ => self.between_vectors(expr, steps),
+        }
+    }
+
+    fn with_scalar(
+        &'q self,
+        expr: &'q Binary,
+        (vector, scalar): (&'q Expr, &'q Expr),
+        side: ScalarSide,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let (op, comparison) = (expr.op, expr.comparison);
+        let scalar = self.scalar(scalar, steps)?;
+        let mut vector = self.vector(vector, steps)?;
+        let keeps_name = op.is_comparison() && comparison == Comparison::Filter;
+        if !keeps_name {
+            vector = vector.drop_names(self.budget)?;
+        }
+        let mut vector =
+            vector.map(move |series| binary_scalar(op, comparison, series, &scalar, side, RULES));
+        if keeps_name {
+            // A comparison may leave nothing of a series.
+            vector.series = Box::new(
+                vector
+                    .series
+                    .filter(|series| series.as_ref().map_or(true, StepSeries::has_values)),
+            );
+        }
+        Ok(vector)
+    }
+
+    fn between_vectors(&'q self, expr: &'q Binary, steps: Steps) -> Result<Vector<'q>, QueryError> {
+        let lhs = self.vector(&expr.lhs, steps)?.collect(self.budget)?;
+        let rhs = self.vector(&expr.rhs, steps)?.collect(self.budget)?;
+        let (default, op) = (Matching::default(), expr.op);
+        let matching = expr.matching.as_ref().unwrap_or(&default);
+        let keeps_name = op.is_comparison() && expr.comparison == Comparison::Filter;
+        let one_name = match op {
+            BinaryOp::Or => false,
+            BinaryOp::And | BinaryOp::Unless => lhs.one_name(),
+            _ if !keeps_name => !matching.include.iter().any(|name| name.starts_with("__")),
+            _ => {
+                let on_names = match &matching.labels {
+                    MatchLabels::On(names) => names.iter().any(|name| name.starts_with("__")),
+                    MatchLabels::Ignoring(_) => false,
+                };
+                lhs.one_name() && rhs.one_name() && !on_names
+            }
+        };
+        let ((left, left_held), (right, right_held)) = (lhs.into_parts(), rhs.into_parts());
+        self.budget.check()?;
+        let out = binary(op, expr.comparison, matching, left, right, RULES)?;
+        Ok(Collected::new(out, one_name, left_held.join(right_held)).into_vector())
+    }
+}
+
+/// The text of a string expression.
+pub(super) fn string(expr: &Expr) -> &str {
+    match &expr.unwrapped().kind {
+        ExprKind::String(text) => text,
+        _ => "",
+    }
+}
+
+/// The type check lets no such expression through.
+pub(super) fn unchecked(wanted: ValueType) -> QueryError {
+    QueryError::Invalid(format!("expected an expression of type {}", wanted.name()))
+}

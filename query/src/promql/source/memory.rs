@@ -1,0 +1,103 @@
+//! A source that holds all samples in memory, for tests. Loads add up.
+
+use std::collections::BTreeMap;
+
+use trine_storage::{Error, Labels, Matcher, TimeRange};
+
+use super::{Samples, SelectRequest, Series, SeriesIter, Source, Values};
+
+/// Series by their labels.
+#[derive(Debug, Default)]
+pub(in crate::promql) struct Memory {
+    series: BTreeMap<Labels, BTreeMap<i64, f64>>,
+}
+
+impl Memory {
+    pub(in crate::promql) fn add(&mut self, labels: &Labels, time_ms: i64, value: f64) {
+        self.series
+            .entry(labels.clone())
+            .or_default()
+            .insert(time_ms, value);
+    }
+
+    fn matching(&self, matchers: &[Matcher], range: TimeRange) -> Vec<&Labels> {
+        self.series
+            .iter()
+            .filter(|(labels, _)| matchers.iter().all(|m| m.matches_labels(labels)))
+            .filter(|(_, samples)| samples.keys().any(|time| range.contains(*time)))
+            .map(|(labels, _)| labels)
+            .collect()
+    }
+}
+
+impl Source for Memory {
+    fn select(&self, request: &SelectRequest) -> Result<SeriesIter, Error> {
+        let matches = |labels: &Labels| request.matchers.iter().all(|m| m.matches_labels(labels));
+        let series: Vec<Series> = self
+            .series
+            .iter()
+            .filter(|(labels, _)| matches(labels))
+            .map(|(labels, samples)| {
+                let inside = samples
+                    .iter()
+                    .filter(|(time, _)| request.range.contains(**time));
+                let (timestamps, values) = inside.map(|(time, value)| (*time, *value)).unzip();
+                let samples = Samples {
+                    timestamps,
+                    values: Values::Floats(values),
+                };
+                Series {
+                    labels: labels.clone(),
+                    samples,
+                }
+            })
+            .collect();
+        Ok(Box::new(series.into_iter().map(Ok)))
+    }
+
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: Option<usize>,
+    ) -> Result<Vec<String>, Error> {
+        let matching = self.matching(matchers, range);
+        let names = matching
+            .iter()
+            .flat_map(|labels| labels.iter().map(|(name, _)| name));
+        Ok(sorted(names, limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: Option<usize>,
+    ) -> Result<Vec<String>, Error> {
+        let matching = self.matching(matchers, range);
+        Ok(sorted(
+            matching.iter().filter_map(|labels| labels.get(name)),
+            limit,
+        ))
+    }
+
+    fn series(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        limit: Option<usize>,
+    ) -> Result<Vec<Labels>, Error> {
+        let matching = self.matching(matchers, range).into_iter().cloned();
+        Ok(matching.take(limit.unwrap_or(usize::MAX)).collect())
+    }
+}
+
+fn sorted<'a>(texts: impl Iterator<Item = &'a str>, limit: Option<usize>) -> Vec<String> {
+    let unique: std::collections::BTreeSet<&str> = texts.collect();
+    unique
+        .into_iter()
+        .take(limit.unwrap_or(usize::MAX))
+        .map(str::to_owned)
+        .collect()
+}

@@ -1,0 +1,64 @@
+//! The trace engine: an embeddable store of spans.
+//!
+//! It is not: clustered, a TraceQL engine (that is `trine-query`), a server (`trine-server`).
+//!
+//! ```
+//! use std::sync::Arc;
+//! use trine_tracestore::{Durability, Resource, Scope, Span, TraceStore};
+//!
+//! # fn main() -> Result<(), trine_storage::Error> {
+//! # let dir = tempfile::tempdir().expect("a directory for the example");
+//! # let path = dir.path();
+//! let store = TraceStore::open(path)?;
+//! let mut appender = store.appender();
+//! let span = Span { trace_id: [1; 16], span_id: [2; 8], name: "GET /".into(), ..Span::default() };
+//! appender.append(&Arc::new(Resource::default()), &Arc::new(Scope::default()), span);
+//! appender.commit(Durability::Synced)?.wait()?;
+//!
+//! let trace = store.snapshot().trace([1; 16])?;
+//! assert_eq!(trace.map(|trace| trace.spans().count()), Some(1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `wal_record`
+//! what the log holds, `columns` how spans are kept for queries, `live` is memory, `block` what is
+//! immutable, `nested` the structure of a trace, `request` what is asked and answered, `snapshot`
+//! reads all of it as one, `retention` says which blocks go. File formats: `FORMAT.md` beside this
+//! crate.
+
+mod appender;
+mod block;
+mod columns;
+mod config;
+mod db;
+mod live;
+mod model;
+mod nested;
+mod request;
+mod retention;
+mod snapshot;
+mod stats;
+mod wal_record;
+
+pub use appender::{Appender, Commit};
+pub use config::{Builder, Config};
+pub use db::TraceStore;
+pub use model::{
+    AnyValue, Event, KeyValue, Link, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanId,
+    Status, Trace, TraceId,
+};
+pub use request::{
+    ABSENT, AttributeColumn, AttributeRef, Batches, Column, CompareOp, Condition, Counts,
+    Intrinsic, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, TraceRows, Value, keys,
+};
+pub use snapshot::Snapshot;
+pub use stats::{Accepted, Reason, Rejected, Report, Stats};
+pub use trine_storage::wal::Durability;
+
+/// Decoders of untrusted bytes, for fuzzing.
+#[doc(hidden)]
+pub mod decoders {
+    pub use crate::model::{decode_resource, decode_scope, decode_span};
+    pub use crate::wal_record::decode as decode_record;
+}

@@ -1,0 +1,227 @@
+//! Spans as OpenTelemetry defines them: everything that arrives comes back unchanged.
+//!
+//! Source of the model: opentelemetry-proto, `trace/v1/trace.proto` and `common/v1/common.proto`.
+
+mod codec;
+
+use std::sync::Arc;
+
+pub use codec::{decode_resource, decode_scope, decode_span};
+pub(crate) use codec::{encode_resource, encode_scope, encode_span, is_too_deep};
+
+/// The id of a trace: sixteen bytes, not all zero.
+pub type TraceId = [u8; 16];
+/// The id of a span: eight bytes, not all zero.
+pub type SpanId = [u8; 8];
+
+/// A value of an attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyValue {
+    /// No value.
+    Empty,
+    /// Text.
+    String(String),
+    /// A truth value.
+    Bool(bool),
+    /// A signed number.
+    Int(i64),
+    /// A float, kept bit by bit.
+    Double(f64),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Values of any kinds.
+    Array(Vec<AnyValue>),
+    /// Named values.
+    KeyValues(Vec<KeyValue>),
+}
+
+/// A named value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyValue {
+    /// The name.
+    pub key: String,
+    /// The value.
+    pub value: AnyValue,
+}
+
+/// What sent spans: a service, a host, a process.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Resource {
+    /// Its attributes, in order of arrival.
+    pub attributes: Vec<KeyValue>,
+    /// How many attributes the sender left out.
+    pub dropped_attributes_count: u32,
+    /// The schema of the attributes.
+    pub schema_url: String,
+}
+
+/// The instrumentation that made spans.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scope {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its attributes, in order of arrival.
+    pub attributes: Vec<KeyValue>,
+    /// How many attributes the sender left out.
+    pub dropped_attributes_count: u32,
+    /// The schema of the spans' attributes.
+    pub schema_url: String,
+}
+
+/// One operation of a trace.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Span {
+    /// The trace that it belongs to.
+    pub trace_id: TraceId,
+    /// Its own id.
+    pub span_id: SpanId,
+    /// W3C trace state.
+    pub trace_state: String,
+    /// The span that started it, if there is one.
+    pub parent_span_id: Option<SpanId>,
+    /// Its name.
+    pub name: String,
+    /// Its kind, as OTLP numbers them: 0 unspecified, 1 internal, 2 server, 3 client, 4 producer,
+    /// 5 consumer.
+    pub kind: i32,
+    /// When it began, nanoseconds since 1970.
+    pub start_ns: u64,
+    /// When it ended, nanoseconds since 1970.
+    pub end_ns: u64,
+    /// Its attributes, in order of arrival.
+    pub attributes: Vec<KeyValue>,
+    /// How many attributes the sender left out.
+    pub dropped_attributes_count: u32,
+    /// What happened during it.
+    pub events: Vec<Event>,
+    /// How many events the sender left out.
+    pub dropped_events_count: u32,
+    /// Spans that it has to do with.
+    pub links: Vec<Link>,
+    /// How many links the sender left out.
+    pub dropped_links_count: u32,
+    /// How it ended, if the sender said so.
+    pub status: Option<Status>,
+    /// W3C trace flags.
+    pub flags: u32,
+}
+
+/// How a span ended.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Status {
+    /// 0 unset, 1 ok, 2 error.
+    pub code: i32,
+    /// What went wrong.
+    pub message: String,
+}
+
+/// Something that happened during a span.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Event {
+    /// When, nanoseconds since 1970.
+    pub time_ns: u64,
+    /// What.
+    pub name: String,
+    /// Its attributes, in order of arrival.
+    pub attributes: Vec<KeyValue>,
+    /// How many attributes the sender left out.
+    pub dropped_attributes_count: u32,
+}
+
+/// A span that another one has to do with. Its ids are kept as they came, also when they are no
+/// ids.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Link {
+    /// The other trace.
+    pub trace_id: Vec<u8>,
+    /// The other span.
+    pub span_id: Vec<u8>,
+    /// W3C trace state.
+    pub trace_state: String,
+    /// Its attributes, in order of arrival.
+    pub attributes: Vec<KeyValue>,
+    /// How many attributes the sender left out.
+    pub dropped_attributes_count: u32,
+    /// W3C trace flags.
+    pub flags: u32,
+}
+
+/// A trace as it is stored: spans under their scopes under their resources, in order of arrival.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Trace {
+    /// The resources.
+    pub resources: Vec<ResourceSpans>,
+}
+
+/// The spans of one resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResourceSpans {
+    /// The resource.
+    pub resource: Arc<Resource>,
+    /// Its scopes.
+    pub scopes: Vec<ScopeSpans>,
+}
+
+/// The spans of one scope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScopeSpans {
+    /// The scope.
+    pub scope: Arc<Scope>,
+    /// Its spans.
+    pub spans: Vec<Span>,
+}
+
+impl Resource {
+    /// The value of `service.name`, when it is text.
+    pub fn service_name(&self) -> Option<&str> {
+        self.attributes
+            .iter()
+            .find_map(|attribute| match &attribute.value {
+                AnyValue::String(name) if attribute.key == "service.name" => Some(name.as_str()),
+                _ => None,
+            })
+    }
+}
+
+impl Trace {
+    /// Adds a span under its resource and scope; equal ones are shared.
+    pub(crate) fn push(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>, span: Span) {
+        let same =
+            |r: &ResourceSpans| Arc::ptr_eq(&r.resource, resource) || r.resource == *resource;
+        let resources = &mut self.resources;
+        let at = resources.iter().position(same).unwrap_or_else(|| {
+            resources.push(ResourceSpans {
+                resource: Arc::clone(resource),
+                scopes: Vec::new(),
+            });
+            resources.len() - 1
+        });
+        let scopes = &mut resources[at].scopes;
+        let same = |s: &ScopeSpans| Arc::ptr_eq(&s.scope, scope) || s.scope == *scope;
+        let at = scopes.iter().position(same).unwrap_or_else(|| {
+            scopes.push(ScopeSpans {
+                scope: Arc::clone(scope),
+                spans: Vec::new(),
+            });
+            scopes.len() - 1
+        });
+        scopes[at].spans.push(span);
+    }
+
+    /// All spans with their resources and scopes.
+    pub fn spans(&self) -> impl Iterator<Item = (&Arc<Resource>, &Arc<Scope>, &Span)> {
+        self.resources.iter().flat_map(|r| {
+            let scopes = r.scopes.iter();
+            scopes.flat_map(move |s| {
+                s.spans
+                    .iter()
+                    .map(move |span| (&r.resource, &s.scope, span))
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! What a store says of itself, and what becomes of spans that cannot be stored.
+
+use std::fmt;
+
+use trine_storage::{Error, wal};
+
+/// What became of a committed batch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Accepted {
+    /// Spans that are stored.
+    pub stored: u64,
+    /// Spans that are not, by reason.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Spans of one batch that were refused for one reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejected {
+    /// Why.
+    pub reason: Reason,
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub example: String,
+}
+
+/// Why a span was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The trace id is all zero.
+    TraceId,
+    /// The span id is all zero.
+    SpanId,
+    /// It begins before the retention.
+    TooOld,
+    /// It begins further ahead of the clock than `Config::future_max`.
+    TooFarInFuture,
+    /// It is larger than `Config::span_bytes_max`.
+    TooLarge,
+    /// An attribute is nested deeper than any value may be.
+    TooDeep,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TraceId => "trace ids must be 128 bit and not all zero",
+            Self::SpanId => "span ids must be 64 bit and not all zero",
+            Self::TooOld => "span begins before the retention",
+            Self::TooFarInFuture => "span begins too far in the future",
+            Self::TooLarge => "span is too large",
+            Self::TooDeep => "an attribute is nested too deep",
+        })
+    }
+}
+
+impl Accepted {
+    /// Counts one refused span; `example` is only asked for the first of a reason.
+    pub(crate) fn reject(&mut self, reason: Reason, example: impl FnOnce() -> String) {
+        match self
+            .rejected
+            .iter_mut()
+            .find(|rejected| rejected.reason == reason)
+        {
+            Some(rejected) => rejected.count += 1,
+            None => self.rejected.push(Rejected {
+                reason,
+                count: 1,
+                example: example(),
+            }),
+        }
+    }
+}
+
+/// Figures of a store; the server turns them into metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Traces in memory.
+    pub live_traces: u64,
+    /// Spans in memory.
+    pub live_spans: u64,
+    /// Bytes that memory takes, about.
+    pub live_bytes: u64,
+    /// Blocks that are served.
+    pub blocks: u64,
+    /// Bytes in those blocks.
+    pub block_bytes: u64,
+    /// Spans in those blocks.
+    pub block_spans: u64,
+    /// The write-ahead log.
+    pub wal: wal::Stats,
+    /// Bytes of the log that were replayed at open.
+    pub replayed_bytes: u64,
+    /// What could not be read at open although it may have been acknowledged: damaged parts of the
+    /// log and quarantined blocks, a sentence each.
+    pub damaged: Vec<String>,
+    /// Why the last background work failed, until it succeeds again.
+    pub background_error: Option<String>,
+}
+
+/// What [`TraceStore::verify`](crate::TraceStore::verify) found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Blocks that were read from the first to the last byte.
+    pub blocks: u64,
+    /// Spans in them.
+    pub spans: u64,
+    /// What is damaged.
+    pub errors: Vec<Error>,
+}

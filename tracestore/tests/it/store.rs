@@ -1,0 +1,533 @@
+//! What goes in comes out: by id and by conditions, from memory, from blocks, after a restart.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use trine_storage::TimeRange;
+use trine_storage::clock::ManualClock;
+use trine_storage::shared::Shared;
+use trine_storage::sim::{Crash, SimFs};
+use trine_tracestore::{
+    Accepted, AnyValue, AttributeRef, AttributeScope, CompareOp, Condition, Config, Durability,
+    Event, Intrinsic, KeyValue, Link, Request, Resource, Rows, Scope, Span, Status, TraceStore,
+    Value,
+};
+
+/// 2026-01-01 in nanoseconds.
+pub(crate) const NOW_NS: i64 = 1_767_225_600_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
+pub(crate) fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(NOW_NS))
+}
+
+pub(crate) fn open_with(fs: &SimFs, config: Config, clock: Arc<ManualClock>) -> TraceStore {
+    TraceStore::builder(Path::new("store"))
+        .config(config)
+        .fs(Arc::new(fs.clone()))
+        .clock(clock)
+        .shared(Shared::without_workers())
+        .open()
+        .unwrap()
+}
+
+pub(crate) fn open(fs: &SimFs) -> TraceStore {
+    open_with(fs, Config::default(), clock())
+}
+
+pub(crate) fn text(key: &str, value: &str) -> KeyValue {
+    KeyValue {
+        key: key.into(),
+        value: AnyValue::String(value.into()),
+    }
+}
+
+pub(crate) fn service(name: &str) -> Arc<Resource> {
+    Arc::new(Resource {
+        attributes: vec![text("service.name", name)],
+        ..Resource::default()
+    })
+}
+
+/// A span of trace `trace` that began `start` seconds after 1970 and took one.
+pub(crate) fn span(trace: u8, id: u8, parent: u8, name: &str, start: u64) -> Span {
+    Span {
+        trace_id: [trace; 16],
+        span_id: [id; 8],
+        parent_span_id: (parent != 0).then_some([parent; 8]),
+        name: name.into(),
+        kind: 2,
+        start_ns: start * SECOND,
+        end_ns: (start + 1) * SECOND,
+        ..Span::default()
+    }
+}
+
+pub(crate) fn put(store: &TraceStore, resource: &Arc<Resource>, spans: Vec<Span>) -> Accepted {
+    let scope = Arc::new(Scope {
+        name: "lib".into(),
+        ..Scope::default()
+    });
+    let mut appender = store.appender();
+    for span in spans {
+        appender.append(resource, &scope, span);
+    }
+    appender.commit(Durability::Synced).unwrap().wait().unwrap()
+}
+
+/// Names of the spans of the traces that may match, a trace a line, newest first.
+pub(crate) fn find(store: &TraceStore, conditions: Vec<Condition>, all: bool) -> Vec<String> {
+    let range = TimeRange::ALL;
+    let request = Request::Rows(Rows {
+        range,
+        conditions,
+        all,
+        projection: vec![],
+    });
+    let mut lines = Vec::new();
+    for batch in store.snapshot().spans(&request).unwrap() {
+        let batch = batch.unwrap();
+        for trace in &batch.traces {
+            let name = |row: u32| match &batch.names.dictionary
+                [batch.names.codes[row as usize] as usize]
+            {
+                Value::Str(name) => name.to_string(),
+                other => panic!("{other:?}"),
+            };
+            lines.push(trace.rows.clone().map(name).collect::<Vec<_>>().join(" "));
+        }
+    }
+    lines
+}
+
+fn on(scope: Option<AttributeScope>, key: &str, op: CompareOp, value: Value) -> Condition {
+    let attribute = AttributeRef::Attribute {
+        scope,
+        key: key.into(),
+    };
+    Condition {
+        attribute,
+        op,
+        values: vec![value],
+    }
+}
+
+fn full_span() -> Span {
+    let values = [
+        AnyValue::Empty,
+        AnyValue::Bool(true),
+        AnyValue::Int(-1),
+        AnyValue::Double(0.5),
+        AnyValue::Bytes(vec![0, 255]),
+        AnyValue::Array(vec![AnyValue::Int(1), AnyValue::String("x".into())]),
+        AnyValue::KeyValues(vec![text("k", "v")]),
+    ];
+    let attributes: Vec<KeyValue> = (0..)
+        .zip(values)
+        .map(|(i, value): (u8, _)| KeyValue {
+            key: format!("a{i}"),
+            value,
+        })
+        .collect();
+    Span {
+        trace_state: "a=b".into(),
+        attributes: attributes.clone(),
+        dropped_attributes_count: 1,
+        events: vec![Event {
+            time_ns: 7,
+            name: "exception".into(),
+            attributes: attributes.clone(),
+            dropped_attributes_count: 2,
+        }],
+        dropped_events_count: 3,
+        links: vec![Link {
+            trace_id: vec![9; 16],
+            span_id: vec![9; 8],
+            trace_state: "c=d".into(),
+            attributes,
+            dropped_attributes_count: 4,
+            flags: 5,
+        }],
+        dropped_links_count: 6,
+        status: Some(Status {
+            code: 2,
+            message: "no".into(),
+        }),
+        flags: 0x101,
+        ..span(1, 1, 0, "root", 100)
+    }
+}
+
+#[test]
+fn a_trace_comes_back_unchanged_from_memory_and_blocks() {
+    let fs = SimFs::new();
+    let mut store = open(&fs);
+    let resource = Arc::new(Resource {
+        attributes: vec![text("service.name", "shop")],
+        dropped_attributes_count: 1,
+        schema_url: "https://schema".into(),
+    });
+    put(
+        &store,
+        &resource,
+        vec![
+            full_span(),
+            span(1, 2, 1, "child", 100),
+            span(2, 1, 0, "other", 5),
+        ],
+    );
+    let before = store.snapshot().trace([1; 16]).unwrap().unwrap();
+    assert_eq!(before.resources[0].resource, resource);
+    assert_eq!(
+        before.resources[0].scopes[0].spans,
+        [full_span(), span(1, 2, 1, "child", 100)]
+    );
+    drop(store);
+    store = open(&fs);
+    assert_eq!(
+        store.snapshot().trace([1; 16]).unwrap().unwrap(),
+        before,
+        "replayed"
+    );
+    store.flush().unwrap();
+    assert_eq!(
+        store.snapshot().trace([1; 16]).unwrap().unwrap(),
+        before,
+        "sealed"
+    );
+    assert_eq!((store.stats().live_spans, store.stats().wal.bytes), (0, 0));
+    drop(store);
+    store = open(&fs);
+    assert_eq!(
+        store.snapshot().trace([1; 16]).unwrap().unwrap(),
+        before,
+        "reopened"
+    );
+    assert!(store.snapshot().trace([7; 16]).unwrap().is_none());
+}
+
+#[test]
+fn fragments_are_one_trace_and_spans_that_came_twice_count_once() {
+    let fs = SimFs::new();
+    let store = open(&fs);
+    let shop = service("shop");
+    put(&store, &shop, vec![span(1, 1, 0, "root", 10)]);
+    store.flush().unwrap();
+    put(
+        &store,
+        &shop,
+        vec![span(1, 2, 1, "child", 8_000), span(1, 1, 0, "again", 10)],
+    );
+    store.flush().unwrap();
+    put(
+        &store,
+        &shop,
+        vec![
+            span(1, 3, 2, "grandchild", 8_001),
+            span(1, 3, 2, "again", 8_001),
+        ],
+    );
+    let trace = store.snapshot().trace([1; 16]).unwrap().unwrap();
+    let names: Vec<&str> = trace
+        .spans()
+        .map(|(_, _, span)| span.name.as_str())
+        .collect();
+    assert_eq!(names, ["root", "child", "grandchild"]);
+    assert_eq!(find(&store, vec![], true), ["root child grandchild"]);
+    let request = Rows {
+        range: TimeRange::ALL,
+        conditions: vec![],
+        all: true,
+        projection: vec![],
+    };
+    let batch = store
+        .snapshot()
+        .spans(&Request::Rows(request))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (&batch.nested_left[..], &batch.nested_right[..]),
+        (&[1, 2, 3][..], &[6, 5, 4][..])
+    );
+    assert_eq!(
+        (&batch.nested_parent[..], &batch.parents[1..]),
+        (&[-1, 1, 2][..], &[0, 1][..])
+    );
+    let head = &batch.traces[0];
+    assert_eq!((head.start, head.end), (10_000_000_000, 8_002_000_000_000));
+    assert_eq!(
+        (head.root_service.as_deref(), head.root_name.as_deref()),
+        (Some("shop"), Some("root"))
+    );
+}
+
+#[test]
+fn conditions_choose_traces_from_memory_and_blocks_alike() {
+    let fs = SimFs::new();
+    let store = open(&fs);
+    let with = |mut span: Span, key: &str, value: AnyValue| {
+        span.attributes.push(KeyValue {
+            key: key.into(),
+            value,
+        });
+        span
+    };
+    put(
+        &store,
+        &service("shop"),
+        vec![
+            with(span(1, 1, 0, "one", 10), "n", AnyValue::Int(5)),
+            with(span(2, 1, 0, "two", 20), "n", AnyValue::Double(7.5)),
+        ],
+    );
+    let tags = AnyValue::Array(vec![
+        AnyValue::String("x".into()),
+        AnyValue::String("y".into()),
+    ]);
+    put(
+        &store,
+        &service("cart"),
+        vec![with(span(3, 1, 0, "three", 30), "tags", tags)],
+    );
+    let mut failed = full_span();
+    failed.trace_id = [4; 16];
+    put(&store, &service("pay"), vec![failed]);
+    let span_scope = Some(AttributeScope::Span);
+    let intrinsic = |intrinsic, op, value| Condition {
+        attribute: AttributeRef::Intrinsic(intrinsic),
+        op,
+        values: vec![value],
+    };
+    let cases: Vec<(Vec<Condition>, bool, &str)> = vec![
+        (vec![], true, "root|three|two|one"),
+        (
+            vec![on(span_scope, "n", CompareOp::Equal, Value::Int(5))],
+            true,
+            "one",
+        ),
+        (
+            vec![on(span_scope, "n", CompareOp::Greater, Value::Int(5))],
+            true,
+            "two",
+        ),
+        (
+            vec![on(None, "n", CompareOp::LessEqual, Value::Float(5.0))],
+            true,
+            "one",
+        ),
+        (
+            vec![on(span_scope, "n", CompareOp::NotEqual, Value::Int(5))],
+            true,
+            "two|one",
+        ),
+        (
+            vec![on(None, "tags", CompareOp::Equal, Value::Str("y".into()))],
+            true,
+            "three",
+        ),
+        (
+            vec![on(
+                None,
+                "service.name",
+                CompareOp::Equal,
+                Value::Str("cart".into()),
+            )],
+            true,
+            "three",
+        ),
+        (
+            vec![on(
+                Some(AttributeScope::Resource),
+                "service.name",
+                CompareOp::Equal,
+                Value::Str("shop".into()),
+            )],
+            true,
+            "two|one",
+        ),
+        (
+            vec![on(
+                Some(AttributeScope::Event),
+                "event:name",
+                CompareOp::Equal,
+                Value::Str("exception".into()),
+            )],
+            true,
+            "root",
+        ),
+        (
+            vec![on(
+                Some(AttributeScope::Instrumentation),
+                "instrumentation:name",
+                CompareOp::Equal,
+                Value::Str("lib".into()),
+            )],
+            true,
+            "root|three|two|one",
+        ),
+        (
+            vec![intrinsic(
+                Intrinsic::Name,
+                CompareOp::Equal,
+                Value::Str("two".into()),
+            )],
+            true,
+            "two",
+        ),
+        (
+            vec![intrinsic(
+                Intrinsic::Status,
+                CompareOp::Equal,
+                Value::Int(2),
+            )],
+            true,
+            "root",
+        ),
+        (
+            vec![intrinsic(Intrinsic::Kind, CompareOp::Less, Value::Int(2))],
+            true,
+            "",
+        ),
+        (
+            vec![intrinsic(
+                Intrinsic::Duration,
+                CompareOp::GreaterEqual,
+                Value::Int(1_000_000_000),
+            )],
+            true,
+            "root|three|two|one",
+        ),
+        (
+            vec![
+                on(span_scope, "n", CompareOp::Equal, Value::Int(5)),
+                intrinsic(Intrinsic::Name, CompareOp::Equal, Value::Str("two".into())),
+            ],
+            false,
+            "two|one",
+        ),
+        (
+            vec![
+                on(span_scope, "n", CompareOp::Equal, Value::Int(5)),
+                intrinsic(Intrinsic::Name, CompareOp::Equal, Value::Str("two".into())),
+            ],
+            true,
+            "",
+        ),
+        (
+            vec![on(span_scope, "absent", CompareOp::NotEqual, Value::Int(5))],
+            true,
+            "",
+        ),
+    ];
+    for sealed in [false, true] {
+        if sealed {
+            store.flush().unwrap();
+        }
+        for (conditions, all, expected) in &cases {
+            let expected: Vec<&str> = expected.split('|').filter(|e| !e.is_empty()).collect();
+            assert_eq!(
+                find(&store, conditions.clone(), *all),
+                expected,
+                "{conditions:?} sealed={sealed}"
+            );
+        }
+        let snapshot = store.snapshot();
+        let names = snapshot.attribute_names(TimeRange::ALL).unwrap();
+        assert!(
+            names.contains(&(AttributeScope::Resource, "service.name".into())),
+            "{names:?}"
+        );
+        assert!(
+            names.contains(&(AttributeScope::Event, "a2".into())),
+            "{names:?}"
+        );
+        let mut values: Vec<String> = snapshot
+            .attribute_values(None, "service.name", TimeRange::ALL, 10)
+            .unwrap()
+            .iter()
+            .map(|value| format!("{value:?}"))
+            .collect();
+        values.sort();
+        assert_eq!(values, ["Str(\"cart\")", "Str(\"pay\")", "Str(\"shop\")"]);
+        assert_eq!(
+            snapshot
+                .attribute_values(None, "tags", TimeRange::ALL, 1)
+                .unwrap()
+                .len(),
+            1
+        );
+        assert_eq!(snapshot.span_names(TimeRange::ALL, 10).unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn verify_finds_flipped_bytes_and_reads_do_not_panic() {
+    let fs = SimFs::new();
+    let store = open(&fs);
+    put(
+        &store,
+        &service("shop"),
+        vec![full_span(), span(2, 1, 0, "two", 20)],
+    );
+    store.flush().unwrap();
+    drop(store);
+    let path = fs
+        .files()
+        .into_iter()
+        .find(|p| p.starts_with("store/blocks"))
+        .unwrap();
+    let len = usize::try_from(trine_storage::fs::Fs::open(&fs, &path).unwrap().len()).unwrap();
+    for offset in 0..len {
+        let damaged = fs.crash(Crash::Process, 0);
+        damaged.corrupt(&path, offset, 1 << (offset % 8));
+        let store = open(&damaged);
+        assert_eq!(store.verify().errors.len(), 1, "byte {offset} of {len}");
+        store.snapshot().trace([1; 16]).ok();
+        let rows = Rows {
+            range: TimeRange::ALL,
+            conditions: vec![],
+            all: true,
+            projection: vec![],
+        };
+        if let Ok(batches) = store.snapshot().spans(&Request::Rows(rows)) {
+            batches.for_each(drop);
+        }
+    }
+    let report = open(&fs).verify();
+    assert_eq!(
+        (report.blocks, report.spans, report.errors.len()),
+        (1, 2, 0)
+    );
+}
+
+#[test]
+fn retention_drops_blocks_and_refuses_what_is_older() {
+    let fs = SimFs::new();
+    let clock = clock();
+    let config = Config {
+        retention: Some(Duration::from_secs(24 * 3600)),
+        ..Config::default()
+    };
+    let store = open_with(&fs, config, Arc::clone(&clock));
+    let now = NOW_NS.cast_unsigned() / SECOND;
+    let told = put(
+        &store,
+        &service("shop"),
+        vec![
+            span(1, 1, 0, "old", now - 25 * 3600),
+            span(2, 1, 0, "new", now - 23 * 3600),
+        ],
+    );
+    assert_eq!(
+        (told.stored, told.rejected[0].reason.to_string()),
+        (1, "span begins before the retention".into())
+    );
+    store.flush().unwrap();
+    assert_eq!(store.stats().blocks, 1);
+    clock.advance(Duration::from_secs(5 * 3600));
+    store.maintain().unwrap();
+    assert_eq!(store.stats().blocks, 0);
+}
