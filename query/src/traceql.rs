@@ -1,1 +1,36 @@
-//! Not written yet.
+//! TraceQL: parse a query, search a source of spans.
+//!
+//! In reading order: [`ast`] is the tree, `lexer`, `parser`, `printer` and `validate` lead to it and
+//! back, [`source`] is what a store of spans has to offer, `lower` says what the store may skip,
+//! `value` and `field` evaluate expressions over columns, `spanset` combines sets of spans,
+//! `engine` runs a search.
+//!
+//! ```
+//! let query = trine_query::traceql::parse(r#"{ span.http.status_code >= 500 } | count() > 2"#)?;
+//! assert_eq!(query.to_string(), "{ span.http.status_code >= 500 } | count() > 2");
+//! # Ok::<(), trine_query::traceql::ParseError>(())
+//! ```
+
+pub mod ast;
+mod engine;
+mod error;
+mod field;
+mod lexer;
+mod lower;
+mod parser;
+mod printer;
+pub mod source;
+mod spanset;
+#[cfg(feature = "tracestore")]
+mod tracestore;
+mod validate;
+mod value;
+
+pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, TraceSummary};
+pub use error::{ParseError, QueryError};
+pub use lexer::QUERY_BYTES_MAX;
+pub use lower::conditions;
+pub use parser::{NESTING_MAX, parse};
+
+#[cfg(all(test, feature = "tracestore"))]
+mod tests;

@@ -1,0 +1,366 @@
+//! The tree of a TraceQL query; every node knows where it stands in the text.
+
+use std::sync::Arc;
+
+use super::source::Scope;
+use crate::text::Span;
+
+/// A whole query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// What is done with the spans, one stage after the other.
+    pub pipeline: Pipeline,
+    /// `with(name=value, ...)`.
+    pub hints: Vec<(String, Static)>,
+}
+
+/// Stages, each fed by the one before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    /// At least one.
+    pub stages: Vec<Stage>,
+}
+
+/// One stage of a pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// Chooses spans.
+    Spans(SpansetExpr),
+    /// Chooses sets of spans by a comparison of aggregates.
+    Filter {
+        /// The comparison.
+        op: Op,
+        /// Its left side.
+        lhs: ScalarExpr,
+        /// Its right side.
+        rhs: ScalarExpr,
+        /// Where it stands.
+        span: Span,
+    },
+    /// `by(...)`: splits sets of spans.
+    By(FieldExpr),
+    /// `coalesce()`: joins the sets of a trace again.
+    Coalesce,
+    /// `select(...)`: what spans of the answer tell besides.
+    Select(Vec<(Attribute, Span)>),
+    /// A function over time, with its text; not evaluated yet.
+    Metrics {
+        /// Its name.
+        name: String,
+        /// Where it stands.
+        span: Span,
+    },
+}
+
+/// An expression over sets of spans.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SpansetExpr {
+    /// `{ ... }`; without an expression all spans.
+    Filter(Option<FieldExpr>, Span),
+    /// Two sets combined.
+    Binary {
+        /// How.
+        op: SpansetOp,
+        /// Left side.
+        lhs: Box<SpansetExpr>,
+        /// Right side.
+        rhs: Box<SpansetExpr>,
+        /// Where the operator stands.
+        span: Span,
+    },
+    /// `( ... | ... )`.
+    Pipeline(Box<Pipeline>),
+}
+
+/// An operator between sets of spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpansetOp {
+    /// `&&`
+    And,
+    /// `||`
+    Or,
+    /// `>`, `>>`, `<`, `<<`, `~` and their forms.
+    Structural(Relation, Form),
+}
+
+/// How the right span is related to the left one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// `>`
+    Child,
+    /// `>>`
+    Descendant,
+    /// `<`
+    Parent,
+    /// `<<`
+    Ancestor,
+    /// `~`
+    Sibling,
+}
+
+/// What a structural operator gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The right spans that have the relation.
+    Right,
+    /// `!`: the right spans that do not have it to any left span.
+    Not,
+    /// `&`: both sides.
+    Union,
+}
+
+/// An expression over the fields of one span.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FieldExpr {
+    /// A literal.
+    Static(Static, Span),
+    /// An attribute or intrinsic.
+    Attribute(Attribute, Span),
+    /// Two expressions combined.
+    Binary {
+        /// How.
+        op: Op,
+        /// Left side.
+        lhs: Box<FieldExpr>,
+        /// Right side.
+        rhs: Box<FieldExpr>,
+        /// Where all of it stands.
+        span: Span,
+    },
+    /// `!x`
+    Not(Box<FieldExpr>, Span),
+    /// `-x`
+    Negate(Box<FieldExpr>, Span),
+}
+
+/// An operator between fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// `&&`
+    And,
+    /// `||`
+    Or,
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterEqual,
+    /// `=~`
+    Match,
+    /// `!~`
+    NotMatch,
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+    /// `/`
+    Divide,
+    /// `%`
+    Modulo,
+    /// `^`
+    Power,
+}
+
+/// What names a field.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attribute {
+    /// An attribute; without a scope that of the span or, where it has none, of the resource.
+    Named {
+        /// Where it is looked for.
+        scope: Option<Scope>,
+        /// `parent.`: that of the parent; not evaluated yet.
+        parent: bool,
+        /// Its name.
+        key: Arc<str>,
+    },
+    /// A part of span or trace.
+    Intrinsic(Intrinsic),
+}
+
+/// Parts of spans and traces that queries can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are those of the language")]
+pub enum Intrinsic {
+    Duration,
+    Name,
+    Status,
+    StatusMessage,
+    Kind,
+    Parent,
+    ChildCount,
+    SpanId,
+    ParentId,
+    NestedSetLeft,
+    NestedSetRight,
+    NestedSetParent,
+    TraceId,
+    TraceDuration,
+    TraceRootName,
+    TraceRootService,
+    EventName,
+    EventTimeSinceStart,
+    LinkTraceId,
+    LinkSpanId,
+    InstrumentationName,
+    InstrumentationVersion,
+}
+
+/// A literal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Static {
+    /// `nil`
+    Nil,
+    /// `true`, `false`
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// Text.
+    Str(Arc<str>),
+    /// Nanoseconds.
+    Duration(i64),
+    /// `unset`, `ok`, `error` as OTLP numbers them: 0, 1, 2.
+    Status(u8),
+    /// `unspecified`, `internal`, `server`, `client`, `producer`, `consumer`: 0 to 5.
+    Kind(u8),
+}
+
+/// Names of statuses by their number.
+pub(crate) const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+/// Names of kinds by their number.
+pub(crate) const KINDS: [&str; 6] = [
+    "unspecified",
+    "internal",
+    "server",
+    "client",
+    "producer",
+    "consumer",
+];
+
+/// A number about a set of spans.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScalarExpr {
+    /// A literal.
+    Static(Static, Span),
+    /// A function of the set; `count()` has no field.
+    Aggregate {
+        /// Which.
+        function: Aggregate,
+        /// Of what.
+        field: Option<FieldExpr>,
+        /// Where it stands.
+        span: Span,
+    },
+    /// Arithmetic.
+    Binary {
+        /// Which.
+        op: Op,
+        /// Left side.
+        lhs: Box<ScalarExpr>,
+        /// Right side.
+        rhs: Box<ScalarExpr>,
+    },
+}
+
+/// A function of a set of spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the language")]
+pub enum Aggregate {
+    Count,
+    Min,
+    Max,
+    Avg,
+    Sum,
+}
+
+impl FieldExpr {
+    /// Where the expression stands.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Static(_, span)
+            | Self::Attribute(_, span)
+            | Self::Binary { span, .. }
+            | Self::Not(_, span)
+            | Self::Negate(_, span) => *span,
+        }
+    }
+
+    /// Calls `each` with every attribute that the expression names.
+    pub fn attributes(&self, each: &mut dyn FnMut(&Attribute)) {
+        match self {
+            Self::Static(..) => {}
+            Self::Attribute(attribute, _) => each(attribute),
+            Self::Binary { lhs, rhs, .. } => {
+                lhs.attributes(each);
+                rhs.attributes(each);
+            }
+            Self::Not(expr, _) | Self::Negate(expr, _) => expr.attributes(each),
+        }
+    }
+}
+
+impl Op {
+    /// Whether the result says how two values compare.
+    pub fn is_comparison(self) -> bool {
+        !self.is_arithmetic() && !matches!(self, Self::And | Self::Or)
+    }
+
+    /// Whether the result is a number.
+    pub fn is_arithmetic(self) -> bool {
+        use Op::{Add, Divide, Modulo, Multiply, Power, Subtract};
+        matches!(self, Add | Subtract | Multiply | Divide | Modulo | Power)
+    }
+}
+
+impl Intrinsic {
+    /// All of them with their names: the short one, where there is one, and the scoped one.
+    pub(crate) const NAMES: [(Self, &'static str, &'static str); 22] = [
+        (Self::Duration, "duration", "span:duration"),
+        (Self::Name, "name", "span:name"),
+        (Self::Status, "status", "span:status"),
+        (Self::StatusMessage, "statusMessage", "span:statusMessage"),
+        (Self::Kind, "kind", "span:kind"),
+        (Self::Parent, "parent", ""),
+        (Self::ChildCount, "", "span:childCount"),
+        (Self::SpanId, "", "span:id"),
+        (Self::ParentId, "", "span:parentID"),
+        (Self::NestedSetLeft, "nestedSetLeft", ""),
+        (Self::NestedSetRight, "nestedSetRight", ""),
+        (Self::NestedSetParent, "nestedSetParent", ""),
+        (Self::TraceId, "", "trace:id"),
+        (Self::TraceDuration, "traceDuration", "trace:duration"),
+        (Self::TraceRootName, "rootName", "trace:rootName"),
+        (
+            Self::TraceRootService,
+            "rootServiceName",
+            "trace:rootService",
+        ),
+        (Self::EventName, "", "event:name"),
+        (Self::EventTimeSinceStart, "", "event:timeSinceStart"),
+        (Self::LinkTraceId, "", "link:traceID"),
+        (Self::LinkSpanId, "", "link:spanID"),
+        (Self::InstrumentationName, "", "instrumentation:name"),
+        (Self::InstrumentationVersion, "", "instrumentation:version"),
+    ];
+
+    /// The name that the language prints.
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES
+            .iter()
+            .find(|(intrinsic, _, _)| *intrinsic == self);
+        found.map_or(
+            "",
+            |(_, short, scoped)| if short.is_empty() { scoped } else { short },
+        )
+    }
+}
