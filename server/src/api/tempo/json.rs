@@ -1,0 +1,316 @@
+//! The JSON of Tempo's API, which is that of Go's jsonpb: what has its zero value is left out,
+//! 64-bit integers are strings, bytes are base64, enumerations are names. Keys that a client does
+//! not know make it refuse the whole answer, so none are added.
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+
+use crate::api::prometheus::json::{self, Object};
+use crate::proto::tempo::{
+    SearchMetrics, SearchResponse, Span as FoundSpan, SpanSet, TraceSearchMetadata,
+};
+
+/// A trace by its first name: `batches`.
+pub(super) fn batches(resource_spans: &[ResourceSpans]) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    json::array(object.key("batches"), resource_spans, of_resource);
+    object.end();
+    out
+}
+
+/// A trace in its envelope. `trace` is there even when nothing is in it.
+pub(super) fn trace(resource_spans: &[ResourceSpans]) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    let mut trace = Object::begin(object.key("trace"));
+    list(&mut trace, "resourceSpans", resource_spans, of_resource);
+    trace.end();
+    object.end();
+    out
+}
+
+/// The answer to a search.
+pub(super) fn search(response: &SearchResponse) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    // Grafana and people with curl both like an empty list better than none.
+    json::array(object.key("traces"), &response.traces, found_trace);
+    if let Some(figures) = &response.metrics {
+        metrics(object.key("metrics"), figures);
+    }
+    object.end();
+    out
+}
+
+fn of_resource(out: &mut String, spans: &ResourceSpans) {
+    let mut object = Object::begin(out);
+    if let Some(found) = &spans.resource {
+        resource(object.key("resource"), found);
+    }
+    list(&mut object, "scopeSpans", &spans.scope_spans, of_scope);
+    text(&mut object, "schemaUrl", &spans.schema_url);
+    object.end();
+}
+
+fn resource(out: &mut String, resource: &Resource) {
+    let mut object = Object::begin(out);
+    list(&mut object, "attributes", &resource.attributes, attribute);
+    count(
+        &mut object,
+        "droppedAttributesCount",
+        resource.dropped_attributes_count,
+    );
+    object.end();
+}
+
+fn of_scope(out: &mut String, spans: &ScopeSpans) {
+    let mut object = Object::begin(out);
+    if let Some(found) = &spans.scope {
+        scope(object.key("scope"), found);
+    }
+    list(&mut object, "spans", &spans.spans, span);
+    text(&mut object, "schemaUrl", &spans.schema_url);
+    object.end();
+}
+
+fn scope(out: &mut String, scope: &InstrumentationScope) {
+    let mut object = Object::begin(out);
+    text(&mut object, "name", &scope.name);
+    text(&mut object, "version", &scope.version);
+    list(&mut object, "attributes", &scope.attributes, attribute);
+    count(
+        &mut object,
+        "droppedAttributesCount",
+        scope.dropped_attributes_count,
+    );
+    object.end();
+}
+
+fn span(out: &mut String, span: &Span) {
+    let mut object = Object::begin(out);
+    bytes(&mut object, "traceId", &span.trace_id);
+    bytes(&mut object, "spanId", &span.span_id);
+    text(&mut object, "traceState", &span.trace_state);
+    bytes(&mut object, "parentSpanId", &span.parent_span_id);
+    count(&mut object, "flags", span.flags);
+    text(&mut object, "name", &span.name);
+    match SpanKind::try_from(span.kind) {
+        Ok(SpanKind::Unspecified) => {}
+        Ok(kind) => object.text("kind", kind.as_str_name()),
+        Err(_) => object.raw("kind", span.kind),
+    }
+    long(&mut object, "startTimeUnixNano", span.start_time_unix_nano);
+    long(&mut object, "endTimeUnixNano", span.end_time_unix_nano);
+    list(&mut object, "attributes", &span.attributes, attribute);
+    count(
+        &mut object,
+        "droppedAttributesCount",
+        span.dropped_attributes_count,
+    );
+    list(&mut object, "events", &span.events, event);
+    count(&mut object, "droppedEventsCount", span.dropped_events_count);
+    list(&mut object, "links", &span.links, link);
+    count(&mut object, "droppedLinksCount", span.dropped_links_count);
+    if let Some(found) = &span.status {
+        status(object.key("status"), found);
+    }
+    object.end();
+}
+
+fn status(out: &mut String, status: &Status) {
+    let mut object = Object::begin(out);
+    text(&mut object, "message", &status.message);
+    match StatusCode::try_from(status.code) {
+        Ok(StatusCode::Unset) => {}
+        Ok(code) => object.text("code", code.as_str_name()),
+        Err(_) => object.raw("code", status.code),
+    }
+    object.end();
+}
+
+fn event(out: &mut String, event: &Event) {
+    let mut object = Object::begin(out);
+    long(&mut object, "timeUnixNano", event.time_unix_nano);
+    text(&mut object, "name", &event.name);
+    list(&mut object, "attributes", &event.attributes, attribute);
+    count(
+        &mut object,
+        "droppedAttributesCount",
+        event.dropped_attributes_count,
+    );
+    object.end();
+}
+
+fn link(out: &mut String, link: &Link) {
+    let mut object = Object::begin(out);
+    bytes(&mut object, "traceId", &link.trace_id);
+    bytes(&mut object, "spanId", &link.span_id);
+    text(&mut object, "traceState", &link.trace_state);
+    list(&mut object, "attributes", &link.attributes, attribute);
+    count(
+        &mut object,
+        "droppedAttributesCount",
+        link.dropped_attributes_count,
+    );
+    count(&mut object, "flags", link.flags);
+    object.end();
+}
+
+fn attribute(out: &mut String, attribute: &KeyValue) {
+    let mut object = Object::begin(out);
+    text(&mut object, "key", &attribute.key);
+    if let Some(value) = &attribute.value {
+        any_value(object.key("value"), value);
+    }
+    object.end();
+}
+
+/// One of several: it is written even when it is zero, since that says which one it is.
+fn any_value(out: &mut String, value: &AnyValue) {
+    let mut object = Object::begin(out);
+    match &value.value {
+        Some(Value::StringValue(value)) => object.text("stringValue", value),
+        Some(Value::BoolValue(value)) => object.raw("boolValue", value),
+        Some(Value::IntValue(value)) => object.raw("intValue", format_args!("\"{value}\"")),
+        Some(Value::DoubleValue(value)) => double(object.key("doubleValue"), *value),
+        Some(Value::ArrayValue(array)) => {
+            let mut values = Object::begin(object.key("arrayValue"));
+            list(&mut values, "values", &array.values, any_value);
+            values.end();
+        }
+        Some(Value::KvlistValue(pairs)) => {
+            let mut values = Object::begin(object.key("kvlistValue"));
+            list(&mut values, "values", &pairs.values, attribute);
+            values.end();
+        }
+        Some(Value::BytesValue(value)) => object.text("bytesValue", &base64(value)),
+        // An index into a table that traces do not have.
+        Some(Value::StringValueStrindex(_)) | None => {}
+    }
+    object.end();
+}
+
+fn double(out: &mut String, value: f64) {
+    if value.is_finite() {
+        json::display(out, value);
+    } else {
+        let name = if value.is_nan() {
+            "NaN"
+        } else if value > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        };
+        json::string(out, name);
+    }
+}
+
+fn found_trace(out: &mut String, trace: &TraceSearchMetadata) {
+    let mut object = Object::begin(out);
+    text(&mut object, "traceID", &trace.trace_id);
+    text(&mut object, "rootServiceName", &trace.root_service_name);
+    text(&mut object, "rootTraceName", &trace.root_trace_name);
+    long(&mut object, "startTimeUnixNano", trace.start_time_unix_nano);
+    count(&mut object, "durationMs", trace.duration_ms);
+    if let Some(set) = &trace.span_set {
+        span_set(object.key("spanSet"), set);
+    }
+    list(&mut object, "spanSets", &trace.span_sets, span_set);
+    object.end();
+}
+
+fn span_set(out: &mut String, set: &SpanSet) {
+    let mut object = Object::begin(out);
+    list(&mut object, "spans", &set.spans, found_span);
+    count(&mut object, "matched", set.matched);
+    list(&mut object, "attributes", &set.attributes, attribute);
+    object.end();
+}
+
+fn found_span(out: &mut String, span: &FoundSpan) {
+    let mut object = Object::begin(out);
+    text(&mut object, "spanID", &span.span_id);
+    text(&mut object, "name", &span.name);
+    long(&mut object, "startTimeUnixNano", span.start_time_unix_nano);
+    long(&mut object, "durationNanos", span.duration_nanos);
+    list(&mut object, "attributes", &span.attributes, attribute);
+    object.end();
+}
+
+fn metrics(out: &mut String, metrics: &SearchMetrics) {
+    let mut object = Object::begin(out);
+    count(&mut object, "inspectedTraces", metrics.inspected_traces);
+    long(&mut object, "inspectedBytes", metrics.inspected_bytes);
+    count(&mut object, "totalBlocks", metrics.total_blocks);
+    count(&mut object, "completedJobs", metrics.completed_jobs);
+    count(&mut object, "totalJobs", metrics.total_jobs);
+    long(&mut object, "totalBlockBytes", metrics.total_block_bytes);
+    long(&mut object, "inspectedSpans", metrics.inspected_spans);
+    object.end();
+}
+
+fn text(object: &mut Object<'_>, name: &str, value: &str) {
+    if !value.is_empty() {
+        object.text(name, value);
+    }
+}
+
+fn bytes(object: &mut Object<'_>, name: &str, value: &[u8]) {
+    if !value.is_empty() {
+        object.text(name, &base64(value));
+    }
+}
+
+fn count(object: &mut Object<'_>, name: &str, value: u32) {
+    if value != 0 {
+        object.raw(name, value);
+    }
+}
+
+fn long(object: &mut Object<'_>, name: &str, value: u64) {
+    if value != 0 {
+        object.raw(name, format_args!("\"{value}\""));
+    }
+}
+
+fn list<T>(object: &mut Object<'_>, name: &str, items: &[T], write: fn(&mut String, &T)) {
+    if !items.is_empty() {
+        json::array(object.key(name), items, write);
+    }
+}
+
+/// Base64 with padding, of the usual alphabet.
+fn base64(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            out.push(if at <= three.len() {
+                sextet(bits >> shift & 0x3f)
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
+
+fn sextet(bits: u32) -> char {
+    let (first, base) = match bits {
+        0..26 => ('A', 0),
+        26..52 => ('a', 26),
+        52..62 => ('0', 52),
+        62 => return '+',
+        _ => return '/',
+    };
+    char::from_u32(u32::from(first) + bits - base).unwrap_or('/')
+}
+
+#[cfg(test)]
+mod tests;

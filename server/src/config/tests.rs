@@ -1,0 +1,199 @@
+//! Settings from flags, environment and file; what wins; what is refused and how it is said.
+
+use std::time::Duration;
+
+use super::{Config, Invocation, Outside, SETTINGS};
+
+fn load(flags: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, String> {
+    let variable = |name: &str| {
+        env.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| (*value).to_owned())
+    };
+    let read = |path: &str| {
+        if path == "t.yaml" {
+            Ok(file.to_owned())
+        } else {
+            Err(format!("cannot read {path}"))
+        }
+    };
+    let args = ["trine"].iter().chain(flags).map(|text| (*text).to_owned());
+    Invocation::load(
+        args,
+        &Outside {
+            variable: &variable,
+            read: &read,
+        },
+    )
+}
+
+fn config(flags: &[&str], env: &[(&str, &str)], file: &str) -> Config {
+    match load(flags, env, file) {
+        Ok(Invocation::Serve(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nothing_told_is_the_default() {
+    assert_eq!(config(&[], &[], ""), Config::default());
+}
+
+#[test]
+fn the_help_tells_the_defaults_that_the_code_has() {
+    // Every default in the help text, applied, must change nothing.
+    for setting in SETTINGS {
+        let Some((_, after)) = setting.help.split_once("[default: ") else {
+            panic!("{} tells no default", setting.name)
+        };
+        let text = after.trim_end_matches(']');
+        if setting.name == "listen" {
+            continue;
+        }
+        let mut config = Config::default();
+        (setting.apply)(&mut config, text).unwrap();
+        assert_eq!(config, Config::default(), "{}", setting.name);
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let file = "retention: 1d\ndata_dir: f\ntenants-max: 3\nlisten: ['127.0.0.1:1', '[::1]:2']\n";
+    let env = [
+        ("TRINE_RETENTION", "2d"),
+        ("TRINE_DATA_DIR", "e"),
+        ("TRINE_NONSENSE", "x"),
+    ];
+    let got = config(&["--config", "t.yaml", "--retention", "3d"], &env, file);
+    assert_eq!(got.retention, Some(Duration::from_secs(3 * 86_400)));
+    assert_eq!(got.data_dir.to_str(), Some("e"));
+    assert_eq!(got.tenants_max, 3);
+    assert_eq!(
+        got.listen,
+        ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]
+    );
+    let flags = ["--listen", ":1", "--listen", "localhost:2"];
+    let got = config(&flags, &[("TRINE_LISTEN", "1.2.3.4:5")], "");
+    assert_eq!(
+        got.listen,
+        ["0.0.0.0:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]
+    );
+    let got = config(
+        &[],
+        &[
+            ("TRINE_LISTEN", "1.2.3.4:5, [::]:6"),
+            ("TRINE_CONFIG", "t.yaml"),
+        ],
+        file,
+    );
+    assert_eq!(
+        got.listen,
+        ["1.2.3.4:5".parse().unwrap(), "[::]:6".parse().unwrap()]
+    );
+}
+
+#[test]
+fn values() {
+    let got = config(&["--memory-budget", "2GB", "--body-bytes-max=1k"], &[], "");
+    assert_eq!(
+        (got.memory_budget_bytes, got.body_bytes_max),
+        (2_000_000_000, 1024)
+    );
+    let got = config(
+        &["--config=t.yaml"],
+        &[],
+        "retention: 0\nself-observe: off\n",
+    );
+    assert_eq!((got.retention, got.self_observe), (None, false));
+    let got = config(
+        &["--config=t.yaml"],
+        &[],
+        "retention: 1y2w3d4h5m6s7ms\nlisten: ':80'",
+    );
+    assert_eq!(
+        got.retention,
+        Some(Duration::from_millis(
+            ((((379 + 3) * 24 + 4) * 60 + 5) * 60 + 6) * 1000 + 7
+        ))
+    );
+    assert_eq!(
+        config(&["--config=t.yaml"], &[], "# only a remark\n"),
+        Config::default()
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let check = |flags: &[&str], env: &[(&str, &str)], file: &str, expect: &str| {
+        let got = load(flags, env, file).unwrap_err();
+        assert!(got.contains(expect), "{got:?} does not say {expect:?}");
+    };
+    let file = ["--config", "t.yaml"];
+    check(
+        &file,
+        &[],
+        "retension: 1d",
+        r#"t.yaml: unknown key "retension"; did you mean "retention"?"#,
+    );
+    check(
+        &file,
+        &[],
+        "colour: red",
+        "`trine --help` lists the known ones",
+    );
+    check(&file, &[], "retention: [1d, 2d]", "must be one value");
+    check(
+        &file,
+        &[],
+        "retention: {a: 1}",
+        "must be one value or a list",
+    );
+    check(&file, &[], "data-dir: a\ndata_dir: b", "twice");
+    check(
+        &file,
+        &[],
+        "retention: 1 fortnight",
+        "t.yaml: the key retention: \"1 fortnight\"",
+    );
+    check(&file, &[], "a: [", "t.yaml");
+    check(
+        &["--config", "other.yaml"],
+        &[],
+        "",
+        "cannot read other.yaml",
+    );
+    check(&["--retention", "1m1h"], &[], "", "the option retention");
+    check(&["--retention", "5"], &[], "", "is not a duration");
+    check(&["--memory-budget", "12XB"], &[], "", "is not a size");
+    check(
+        &["--memory-budget", "1k"],
+        &[],
+        "",
+        "at least body-bytes-max",
+    );
+    check(&["--tenants-max", "0"], &[], "", "at least 1");
+    check(&["--listen", "nowhere"], &[], "", "is not an address");
+    check(&["--log-level", "a=b=c"], &[], "", "is not a log filter");
+    check(
+        &[],
+        &[("TRINE_TENANTS_MAX", "many")],
+        "",
+        "TRINE_TENANTS_MAX: \"many\"",
+    );
+    check(&["--nonsense"], &[], "", "--nonsense");
+    check(&["serve"], &[], "", "serve");
+}
+
+#[test]
+fn help_version_and_check() {
+    match load(&["--help"], &[], "") {
+        Ok(Invocation::Print(text)) => assert!(text.contains("--data-dir <DIR>"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(
+        load(&["--version"], &[], ""),
+        Ok(Invocation::Print(_))
+    ));
+    assert_eq!(load(&["--check-config"], &[], ""), Ok(Invocation::Check));
+    assert!(load(&["--check-config", "--retention=x"], &[], "").is_err());
+}

@@ -1,0 +1,196 @@
+//! OTLP over gRPC: the three `Export` services, answered on every port. `routes` mounts them.
+
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
+    LogsService, LogsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use tonic::codec::CompressionEncoding;
+use tonic::{Code, Request, Response, Status};
+
+use super::otlp::{Export, store};
+use super::store::Outcome;
+use crate::app::App;
+use crate::refusal::{Reason, Refusal};
+use crate::tenants::TenantId;
+
+/// The three services over one server's state.
+#[derive(Debug, Clone)]
+pub struct Services(Arc<App>);
+
+impl Services {
+    /// The services of `app`.
+    pub fn new(app: Arc<App>) -> Self {
+        Self(app)
+    }
+
+    /// The metrics service, ready to be mounted.
+    pub fn metrics(&self) -> MetricsServiceServer<Self> {
+        MetricsServiceServer::new(self.clone())
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(self.0.config.decoded_bytes_max)
+    }
+
+    /// The logs service, ready to be mounted.
+    pub fn logs(&self) -> LogsServiceServer<Self> {
+        LogsServiceServer::new(self.clone())
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(self.0.config.decoded_bytes_max)
+    }
+
+    /// The traces service, ready to be mounted.
+    pub fn traces(&self) -> TraceServiceServer<Self> {
+        TraceServiceServer::new(self.clone())
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(self.0.config.decoded_bytes_max)
+    }
+
+    async fn take<R: Export>(&self, request: Request<R>) -> Result<Outcome, Status> {
+        let headers = request.metadata().clone().into_headers();
+        let tenant = TenantId::of(&headers).map_err(|refusal| status(&refusal))?;
+        let request = request.into_inner();
+        let mut share = self.0.bodies.share();
+        share
+            .grow_to(request.encoded_len())
+            .map_err(|refusal| status(&refusal))?;
+        let app = Arc::clone(&self.0);
+        let work = move || {
+            let _share = share;
+            store(&app, &tenant, request)
+        };
+        self.0
+            .appends
+            .run(work)
+            .await
+            .map_err(|refusal| status(&refusal))
+    }
+}
+
+/// The gRPC code that makes a sender repeat what is worth repeating, and nothing else.
+pub fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::Bad | Reason::UnsupportedMedia | Reason::TooLarge | Reason::Execution => {
+            Code::InvalidArgument
+        }
+        Reason::NotFound => Code::NotFound,
+        Reason::Busy | Reason::Unavailable => Code::Unavailable,
+        Reason::Timeout => Code::DeadlineExceeded,
+        Reason::Internal => Code::Internal,
+    }
+}
+
+fn status(refusal: &Refusal) -> Status {
+    Status::new(code(refusal.reason), refusal.text.clone())
+}
+
+/// The number and the reasons of what was refused; `None` when nothing was.
+fn told(outcome: &Outcome) -> Option<(i64, String)> {
+    let rejections = &outcome.rejections;
+    let count = i64::try_from(rejections.count()).unwrap_or(i64::MAX);
+    (!rejections.is_empty()).then(|| (count, rejections.text("; ")))
+}
+
+#[tonic::async_trait]
+impl MetricsService for Services {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let partial_success =
+            told(&self.take(request).await?).map(|(rejected_data_points, error_message)| {
+                ExportMetricsPartialSuccess {
+                    rejected_data_points,
+                    error_message,
+                }
+            });
+        Ok(Response::new(ExportMetricsServiceResponse {
+            partial_success,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Services {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        let partial_success =
+            told(&self.take(request).await?).map(|(rejected_log_records, error_message)| {
+                ExportLogsPartialSuccess {
+                    rejected_log_records,
+                    error_message,
+                }
+            });
+        Ok(Response::new(ExportLogsServiceResponse { partial_success }))
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Services {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let partial_success =
+            told(&self.take(request).await?).map(|(rejected_spans, error_message)| {
+                ExportTracePartialSuccess {
+                    rejected_spans,
+                    error_message,
+                }
+            });
+        Ok(Response::new(ExportTraceServiceResponse {
+            partial_success,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::{Outcome, code, told};
+    use crate::refusal::Reason;
+
+    #[test]
+    fn only_what_passes_by_itself_is_worth_repeating() {
+        for (reason, expect) in [
+            (Reason::Bad, Code::InvalidArgument),
+            (Reason::TooLarge, Code::InvalidArgument),
+            (Reason::Busy, Code::Unavailable),
+            (Reason::Unavailable, Code::Unavailable),
+            (Reason::Internal, Code::Internal),
+        ] {
+            assert_eq!(code(reason), expect);
+        }
+    }
+
+    #[test]
+    fn full_success_says_nothing() {
+        let mut outcome = Outcome {
+            stored: 3,
+            ..Outcome::default()
+        };
+        assert_eq!(told(&outcome), None);
+        outcome.rejections.add(0, "a warning");
+        assert_eq!(told(&outcome), Some((0, "a warning".to_owned())));
+    }
+}

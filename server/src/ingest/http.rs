@@ -1,0 +1,165 @@
+//! Remote write and Loki's push over HTTP. The router of `routes` calls these handlers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::loki_push::{self, Format};
+use super::rejections::Rejections;
+use super::remote_write;
+use super::store::{Logs, Metrics, Outcome};
+use crate::app::App;
+use crate::body::{self, Encoding, Payload};
+use crate::observe::registry::Signal;
+use crate::refusal::{Reason, Refusal};
+use crate::tenants::TenantId;
+
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What senders of remote write read from every answer.
+const WRITTEN: [HeaderName; 3] = [
+    HeaderName::from_static("x-prometheus-remote-write-samples-written"),
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
+    HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
+];
+
+/// Reads the body of a write request.
+///
+/// # Errors
+/// As [`body::read`]; [`Reason::Timeout`] when it does not come.
+pub async fn read_body(app: &App, request: Request) -> Result<Payload, Refusal> {
+    let (parts, body) = request.into_parts();
+    let read = body::read(body, &parts.headers, app.config.body_bytes_max, &app.bodies);
+    tokio::time::timeout(BODY_TIMEOUT, read)
+        .await
+        .unwrap_or_else(|_| {
+            let text = format!(
+                "the body did not arrive within {} s",
+                BODY_TIMEOUT.as_secs()
+            );
+            Err(Refusal::new(Reason::Timeout, text))
+        })
+}
+
+/// `POST` of a remote-write request.
+pub async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Response {
+    let outcome = write_samples(&app, request).await;
+    let stored = outcome.as_ref().map_or(0, |outcome| outcome.stored);
+    let mut response = answer(outcome);
+    for (name, count) in WRITTEN.into_iter().zip([stored, 0, 0]) {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from(count));
+    }
+    response
+}
+
+async fn write_samples(app: &Arc<App>, request: Request) -> Result<Outcome, Refusal> {
+    let tenant = TenantId::of(request.headers())?;
+    remote_write::check_content_type(request.headers())?;
+    let encoding = Encoding::of(request.headers())?;
+    let mut payload = read_body(app, request).await?;
+    let work = Arc::clone(app);
+    app.appends
+        .run(move || {
+            let max = work.config.decoded_bytes_max;
+            let bytes = match encoding {
+                Some(encoding) => encoding.decode(payload.bytes, max, &mut payload.share)?,
+                None => remote_write::unpack(payload.bytes, max, &mut payload.share)?,
+            };
+            let limits = &work.config.limits;
+            let engine = work.tenants.get_or_create(&tenant)?.metrics()?;
+            let mut metrics = Metrics::new(&engine, limits);
+            let rejections = remote_write::translate(&bytes, limits, &mut metrics)?.rejections;
+            let outcome = metrics.commit(rejections)?;
+            let rejected = outcome.rejections.count();
+            work.observer
+                .registry
+                .written(Signal::Metrics, outcome.stored, rejected);
+            Ok(outcome)
+        })
+        .await
+}
+
+/// `POST` of a Loki push.
+pub async fn loki_push(State(app): State<Arc<App>>, request: Request) -> Response {
+    answer(push_entries(&app, request).await)
+}
+
+async fn push_entries(app: &Arc<App>, request: Request) -> Result<Outcome, Refusal> {
+    let tenant = TenantId::of(request.headers())?;
+    let format = Format::of(content_type(request.headers()));
+    let encoding = Encoding::of(request.headers())?;
+    let mut payload = read_body(app, request)
+        .await
+        .map_err(|refusal| match format {
+            Format::Json => loki_push::too_large_is_bad(refusal),
+            Format::Protobuf => refusal,
+        })?;
+    let work = Arc::clone(app);
+    app.appends
+        .run(move || {
+            let max = work.config.decoded_bytes_max;
+            let bytes =
+                loki_push::unpack(format, encoding, payload.bytes, max, &mut payload.share)?;
+            let engine = work.tenants.get_or_create(&tenant)?.logs()?;
+            let mut logs = Logs::new(&engine);
+            let rejections = loki_push::translate(format, &bytes, &work.config.limits, &mut logs)?;
+            let outcome = logs.commit(rejections)?;
+            let rejected = outcome.rejections.count();
+            work.observer
+                .registry
+                .written(Signal::Logs, outcome.stored, rejected);
+            Ok(outcome)
+        })
+        .await
+}
+
+/// `/api/prom/push` is Loki's older path and Cortex's; the content type tells them apart.
+pub async fn prom_push(state: State<Arc<App>>, request: Request) -> Response {
+    match Format::of(content_type(request.headers())) {
+        Format::Json => loki_push(state, request).await,
+        Format::Protobuf => remote_write(state, request).await,
+    }
+}
+
+/// `GET` on a write path: some senders ask it whether somebody is there.
+pub async fn present() -> StatusCode {
+    StatusCode::OK
+}
+
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()
+}
+
+/// 204 when all was stored, 400 with the reasons when something was refused.
+fn answer(outcome: Result<Outcome, Refusal>) -> Response {
+    match outcome {
+        Ok(outcome) if outcome.rejections.is_empty() => StatusCode::NO_CONTENT.into_response(),
+        Ok(outcome) => refused(&Refusal::bad(told(&outcome.rejections))),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+fn told(rejections: &Rejections) -> String {
+    rejections.text("\n")
+}
+
+/// A refusal as text, as the senders of both protocols log it.
+pub fn refused(refusal: &Refusal) -> Response {
+    let mut response = (refusal.status(), Body::from(format!("{refusal}\n"))).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    if let Some(seconds) = refusal.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

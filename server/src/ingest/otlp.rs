@@ -1,0 +1,84 @@
+//! OTLP requests of all three signals: from the decoded request to what became of it.
+//! `ingest::otlp_http` and `ingest::grpc` call it on a thread that may block.
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
+use super::store::{Logs, Metrics, Outcome};
+use super::{otlp_logs, otlp_metrics, otlp_traces};
+use crate::app::App;
+use crate::observe::registry::Signal;
+use crate::refusal::Refusal;
+use crate::tenants::TenantId;
+
+/// A request of one of the signals.
+pub trait Export: prost::Message + Default + serde::de::DeserializeOwned + 'static {
+    /// Which signal it is.
+    const SIGNAL: Signal;
+
+    /// What the answer calls the number of refused parts, as JSON writes it.
+    const REJECTED: &'static str;
+
+    /// Stores the request for a tenant.
+    ///
+    /// # Errors
+    /// The engine's; nothing is acknowledged then.
+    fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal>;
+}
+
+impl Export for ExportMetricsServiceRequest {
+    const SIGNAL: Signal = Signal::Metrics;
+    const REJECTED: &'static str = "rejectedDataPoints";
+
+    fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+        if self.resource_metrics.is_empty() {
+            return Ok(Outcome::default());
+        }
+        let engine = app.tenants.get_or_create(tenant)?.metrics()?;
+        let mut metrics = Metrics::new(&engine, &app.config.limits);
+        let rejections = otlp_metrics::translate(&self, &mut metrics);
+        metrics.commit(rejections)
+    }
+}
+
+impl Export for ExportLogsServiceRequest {
+    const SIGNAL: Signal = Signal::Logs;
+    const REJECTED: &'static str = "rejectedLogRecords";
+
+    fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+        if self.resource_logs.is_empty() {
+            return Ok(Outcome::default());
+        }
+        let engine = app.tenants.get_or_create(tenant)?.logs()?;
+        let mut logs = Logs::new(&engine);
+        let now_ns = app.clock.now_ns();
+        let rejections = otlp_logs::translate(&self, now_ns, &app.config.limits, &mut logs);
+        logs.commit(rejections)
+    }
+}
+
+impl Export for ExportTraceServiceRequest {
+    const SIGNAL: Signal = Signal::Traces;
+    const REJECTED: &'static str = "rejectedSpans";
+
+    fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+        if self.resource_spans.is_empty() {
+            return Ok(Outcome::default());
+        }
+        let engine = app.tenants.get_or_create(tenant)?.traces()?;
+        otlp_traces::store(&engine, self, &app.config.limits)
+    }
+}
+
+/// Stores a request and counts it.
+///
+/// # Errors
+/// As [`Export::store`].
+pub fn store<R: Export>(app: &App, tenant: &TenantId, request: R) -> Result<Outcome, Refusal> {
+    let outcome = request.store(app, tenant)?;
+    app.observer
+        .registry
+        .written(R::SIGNAL, outcome.stored, outcome.rejections.count());
+    Ok(outcome)
+}

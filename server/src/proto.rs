@@ -1,0 +1,8 @@
+//! Wire formats of the senders that are decoded by hand: a reader for protobuf and the messages
+//! built on it. `ingest` reads requests with them, `api` writes answers.
+
+pub mod loki;
+pub mod remote_write;
+pub mod status;
+pub mod tempo;
+pub mod wire;

@@ -1,0 +1,145 @@
+//! One running server: engines, listeners, self-observation; started and stopped as one. `lib`
+//! runs it for the binary, tests start it in their own process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use trine_storage::clock::{Clock, SystemClock};
+use trine_storage::fs::RealFs;
+use trine_storage::shared::{self, Shared};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::listen;
+use crate::observe::log_lines::LogLines;
+use crate::observe::{self, Observer};
+use crate::routes;
+use crate::tenants::Tenants;
+
+/// Threads that seal and expire for all engines.
+const WORKERS: usize = 2;
+
+/// A server that serves. [`Server::stop`] ends it in order; dropping it ends it at once, and
+/// what was acknowledged is there at the next start all the same.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+    addresses: Vec<SocketAddr>,
+    warnings: Vec<String>,
+    stop: watch::Sender<bool>,
+    stop_observer: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    observer: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the data directory, binds the listeners and starts to serve. `lines` is where the
+    /// server's own log lines come from.
+    ///
+    /// # Errors
+    /// A sentence that says what is in the way.
+    pub async fn start(config: Config, lines: LogLines) -> Result<Self, String> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let (started, started_ns) = (clock.monotonic_ns(), clock.now_ns());
+        let bound = listen::bind(&config.listen).await?;
+        let addresses: Vec<SocketAddr> = bound
+            .sockets
+            .iter()
+            .filter_map(|socket| socket.local_addr().ok())
+            .collect();
+        let instance = addresses
+            .first()
+            .map_or_else(String::new, ToString::to_string);
+
+        let memory = config.memory_budget_bytes as u64;
+        let shared = Shared::new(&shared::Config {
+            workers: WORKERS,
+            // A quarter is for request bodies (`App::new`).
+            memory_bytes_max: memory - memory / 4,
+            ..shared::Config::default()
+        });
+        let tenants = Tenants::open(&config, Arc::new(RealFs), Arc::clone(&clock), shared)
+            .map_err(|error| error.to_string())?;
+        let observer = Observer::new(lines, instance, started);
+        let self_observe = config.self_observe;
+        let app = Arc::new(App::new(config, clock, tenants, observer));
+
+        let (stop, stopped) = watch::channel(false);
+        let (stop_observer, observer_stopped) = watch::channel(false);
+        let mut observer = None;
+        if self_observe {
+            let message = format!(
+                "trine {} started on {} listeners",
+                env!("CARGO_PKG_VERSION"),
+                addresses.len()
+            );
+            observe::begin(&app, started_ns, message)
+                .await
+                .map_err(|refusal| refusal.text)?;
+            observer = Some(tokio::spawn(observe::run(
+                Arc::clone(&app),
+                observer_stopped,
+            )));
+        }
+        let router = routes::router(Arc::clone(&app));
+        let mut listeners = JoinSet::new();
+        for socket in bound.sockets {
+            listeners.spawn(listen::serve(socket, router.clone(), stopped.clone()));
+        }
+        Ok(Self {
+            app,
+            addresses,
+            warnings: bound.warnings,
+            stop,
+            stop_observer,
+            listeners,
+            observer,
+        })
+    }
+
+    /// The addresses that are listened on, with the ports that the system chose.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A sentence for each default port that was left out.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What the server shares with its handlers.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Stops accepting, waits for the requests in progress as long as the configuration says,
+    /// stores the last observations and closes the engines.
+    ///
+    /// # Errors
+    /// What the engines say when they close.
+    pub async fn stop(mut self) -> Result<(), String> {
+        self.stop.send_replace(true);
+        let patience = self.app.config.shutdown_timeout;
+        let drain = async { while self.listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, drain).await.is_err() {
+            tracing::warn!("some requests did not end in time and are cut off");
+            self.listeners.abort_all();
+        }
+        self.stop_observer.send_replace(true);
+        if let Some(observer) = self.observer.take() {
+            tokio::time::timeout(Duration::from_secs(5), observer)
+                .await
+                .ok();
+        }
+        let app = Arc::clone(&self.app);
+        let closed = tokio::task::spawn_blocking(move || app.tenants.close()).await;
+        match closed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("a defect stopped the closing of the engines".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! Tenants: who a request is for, and the three engines that hold what is theirs.
+//!
+//! Handlers take the id from the header `X-Scope-OrgID`; writes open engines on first use, reads
+//! of a tenant that was never written to find nothing and create nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use parking_lot::Mutex;
+use trine_logstore::LogStore;
+use trine_storage::clock::Clock;
+use trine_storage::fs::{Fs, Lock};
+use trine_storage::shared::Shared;
+use trine_storage::{Error, Kind};
+use trine_tracestore::TraceStore;
+use trine_tsdb::Tsdb;
+
+use crate::config::Config;
+use crate::refusal::Refusal;
+
+/// The header that names the tenant.
+pub const TENANT_HEADER: &str = "x-scope-orgid";
+
+/// Bytes of a tenant's id.
+const ID_BYTES_MAX: usize = 150;
+
+/// Bytes that `detected_level` and its value may add to an entry's metadata.
+const LEVEL_BYTES_MAX: usize = 4096;
+
+/// A tenant's id: 1 to 150 of the characters that Mimir allows, never `.` or `..`, so that it is
+/// also the name of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(Arc<str>);
+
+impl TenantId {
+    /// The tenant of requests that name none.
+    pub fn anonymous() -> Self {
+        Self("anonymous".into())
+    }
+
+    /// The tenant that holds what the server observes of itself.
+    pub fn own() -> Self {
+        Self("trine".into())
+    }
+
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// [`Reason::Bad`](crate::refusal::Reason::Bad) when it is not one.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        if text.contains('|') {
+            let why = "several tenants in one request (a|b) are not supported yet; name one";
+            return Err(Refusal::bad(why));
+        }
+        if text.len() > ID_BYTES_MAX {
+            let why = format!("tenant ID is too long: max {ID_BYTES_MAX} characters");
+            return Err(Refusal::bad(why));
+        }
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()".contains(c);
+        if let Some(c) = text.chars().find(|&c| !is_allowed(c)) {
+            let why = format!("tenant ID {text:?} contains unsupported character {c:?}");
+            return Err(Refusal::bad(why));
+        }
+        if matches!(text, "" | "." | "..") {
+            return Err(Refusal::bad(format!("tenant ID {text:?} is not allowed")));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id that a request names, `anonymous` without one.
+    ///
+    /// # Errors
+    /// As [`TenantId::parse`].
+    pub fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        match headers.get(TENANT_HEADER) {
+            None => Ok(Self::anonymous()),
+            Some(value) if value.is_empty() => Ok(Self::anonymous()),
+            Some(value) => {
+                let text = value.to_str();
+                Self::parse(text.map_err(|_| Refusal::bad("the tenant ID is not ASCII"))?)
+            }
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// All tenants of a data directory.
+#[derive(Debug)]
+pub struct Tenants {
+    root: PathBuf,
+    tenants_max: usize,
+    parts: Parts,
+    known: Mutex<BTreeMap<TenantId, Arc<Tenant>>>,
+    _lock: Box<dyn Lock>,
+}
+
+/// What every engine is opened with.
+#[derive(Debug, Clone)]
+struct Parts {
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    shared: Shared,
+    metrics: trine_tsdb::Config,
+    logs: trine_logstore::Config,
+    traces: trine_tracestore::Config,
+}
+
+/// One tenant's engines.
+#[derive(Debug)]
+pub struct Tenant {
+    dir: PathBuf,
+    parts: Parts,
+    metrics: Slot<Tsdb>,
+    logs: Slot<LogStore>,
+    traces: Slot<TraceStore>,
+}
+
+/// An engine that is opened when it is first needed.
+#[derive(Debug)]
+struct Slot<E>(Mutex<Option<E>>);
+
+impl<E: Clone> Slot<E> {
+    fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn get_or_open(&self, open: impl FnOnce() -> Result<E, Error>) -> Result<E, Error> {
+        let mut slot = self.0.lock();
+        if let Some(engine) = &*slot {
+            return Ok(engine.clone());
+        }
+        let engine = open()?;
+        *slot = Some(engine.clone());
+        Ok(engine)
+    }
+
+    fn get(&self) -> Option<E> {
+        self.0.lock().clone()
+    }
+}
+
+impl Tenants {
+    /// Takes the data directory for this process and finds the tenants in it.
+    ///
+    /// # Errors
+    /// [`Kind::Locked`] when another process has it, [`Kind::Io`].
+    pub fn open(
+        config: &Config,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        shared: Shared,
+    ) -> Result<Self, Error> {
+        let root = config.data_dir.join("tenants");
+        let shown = config.data_dir.display();
+        fs.create_dir_all(&root)
+            .map_err(|e| Error::io(format!("create {shown}"), e))?;
+        let lock = fs.lock(&config.data_dir.join("lock")).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                let why = format!("{shown} is in use by another process; stop it first");
+                Error::new(Kind::Locked, why)
+            } else {
+                Error::io(format!("lock {shown}"), error)
+            }
+        })?;
+        let metrics = trine_tsdb::Config {
+            retention: config.retention,
+            ..Default::default()
+        };
+        let limits = &config.limits;
+        let logs = trine_logstore::Config {
+            retention: config.retention,
+            line_bytes_max: limits.log_line_bytes_max,
+            // The server adds the level to what the sender's metadata may be.
+            metadata_bytes_max: limits.log_metadata_bytes_max + LEVEL_BYTES_MAX,
+            metadata_max: limits.log_metadata_entries_max + 1,
+            ..Default::default()
+        };
+        let traces = trine_tracestore::Config {
+            retention: config.retention,
+            ..Default::default()
+        };
+        let parts = Parts {
+            fs,
+            clock,
+            shared,
+            metrics,
+            logs,
+            traces,
+        };
+        let entries = parts
+            .fs
+            .list(&root)
+            .map_err(|e| Error::io(format!("list {}", root.display()), e))?;
+        let known = entries
+            .into_iter()
+            .filter(|entry| entry.is_dir)
+            .filter_map(|entry| TenantId::parse(&entry.name).ok())
+            .map(|id| (id.clone(), Arc::new(Tenant::new(&root, &id, &parts))))
+            .collect();
+        Ok(Self {
+            root,
+            tenants_max: config.tenants_max,
+            parts,
+            known: Mutex::new(known),
+            _lock: lock,
+        })
+    }
+
+    /// The tenant, if anything was ever written for it.
+    pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        self.known.lock().get(id).cloned()
+    }
+
+    /// The tenant, for writing.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] when it would be one too many.
+    pub fn get_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, Error> {
+        let mut known = self.known.lock();
+        if let Some(tenant) = known.get(id) {
+            return Ok(Arc::clone(tenant));
+        }
+        if known.len() >= self.tenants_max {
+            let why = format!(
+                "tenant {id} would be one more than tenants-max allows ({}); raise it",
+                self.tenants_max
+            );
+            return Err(Error::new(Kind::Limit, why));
+        }
+        let tenant = Arc::new(Tenant::new(&self.root, id, &self.parts));
+        known.insert(id.clone(), Arc::clone(&tenant));
+        Ok(tenant)
+    }
+
+    /// The tenants and their open engines, for figures.
+    pub fn all(&self) -> Vec<(TenantId, Arc<Tenant>)> {
+        self.known
+            .lock()
+            .iter()
+            .map(|(id, tenant)| (id.clone(), Arc::clone(tenant)))
+            .collect()
+    }
+
+    /// Closes every open engine; what is written later is refused.
+    ///
+    /// # Errors
+    /// The first failure; the others are closed nevertheless.
+    pub fn close(&self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for (_, tenant) in self.all() {
+            for closed in [
+                tenant.metrics.get().map_or(Ok(()), |engine| engine.close()),
+                tenant.logs.get().map_or(Ok(()), |engine| engine.close()),
+                tenant.traces.get().map_or(Ok(()), |engine| engine.close()),
+            ] {
+                first = first.and(closed);
+            }
+        }
+        self.parts.shared.stop();
+        first
+    }
+}
+
+impl Tenant {
+    fn new(root: &Path, id: &TenantId, parts: &Parts) -> Self {
+        Self {
+            dir: root.join(id.as_str()),
+            parts: parts.clone(),
+            metrics: Slot::new(),
+            logs: Slot::new(),
+            traces: Slot::new(),
+        }
+    }
+
+    /// The metrics engine, for writing.
+    ///
+    /// # Errors
+    /// As the engine's builder.
+    pub fn metrics(&self) -> Result<Tsdb, Error> {
+        self.metrics.get_or_open(|| {
+            let parts = &self.parts;
+            Tsdb::builder(self.dir.join("metrics"))
+                .config(parts.metrics.clone())
+                .fs(Arc::clone(&parts.fs))
+                .clock(Arc::clone(&parts.clock))
+                .shared(parts.shared.clone())
+                .open()
+        })
+    }
+
+    /// The logs engine, for writing.
+    ///
+    /// # Errors
+    /// As the engine's builder.
+    pub fn logs(&self) -> Result<LogStore, Error> {
+        self.logs.get_or_open(|| {
+            let parts = &self.parts;
+            LogStore::builder(self.dir.join("logs"))
+                .config(parts.logs.clone())
+                .fs(Arc::clone(&parts.fs))
+                .clock(Arc::clone(&parts.clock))
+                .shared(parts.shared.clone())
+                .open()
+        })
+    }
+
+    /// The traces engine, for writing.
+    ///
+    /// # Errors
+    /// As the engine's builder.
+    pub fn traces(&self) -> Result<TraceStore, Error> {
+        self.traces.get_or_open(|| {
+            let parts = &self.parts;
+            TraceStore::builder(self.dir.join("traces"))
+                .config(parts.traces.clone())
+                .fs(Arc::clone(&parts.fs))
+                .clock(Arc::clone(&parts.clock))
+                .shared(parts.shared.clone())
+                .open()
+        })
+    }
+
+    /// The metrics engine if there is something in it, for reading.
+    ///
+    /// # Errors
+    /// As the engine's builder.
+    pub fn read_metrics(&self) -> Result<Option<Tsdb>, Error> {
+        self.if_written("metrics", self.metrics.get(), || self.metrics())
+    }
+
+    /// The logs engine if there is something in it, for reading.
+    ///
+    /// # Errors
+    /// As the engine's builder.
+    pub fn read_logs(&self) -> Result<Option<LogStore>, Error> {
+        self.if_written("logs", self.logs.get(), || self.logs())
+    }
+
+    /// The traces engine if there is something in it, for reading.
+    ///
+    /// # Errors
+    /// As the engine's builder.
+    pub fn read_traces(&self) -> Result<Option<TraceStore>, Error> {
+        self.if_written("traces", self.traces.get(), || self.traces())
+    }
+
+    /// The open metrics engine.
+    pub fn open_metrics(&self) -> Option<Tsdb> {
+        self.metrics.get()
+    }
+
+    /// The open logs engine.
+    pub fn open_logs(&self) -> Option<LogStore> {
+        self.logs.get()
+    }
+
+    /// The open traces engine.
+    pub fn open_traces(&self) -> Option<TraceStore> {
+        self.traces.get()
+    }
+
+    fn if_written<E>(
+        &self,
+        name: &str,
+        open: Option<E>,
+        or_open: impl FnOnce() -> Result<E, Error>,
+    ) -> Result<Option<E>, Error> {
+        if open.is_some() {
+            return Ok(open);
+        }
+        match self.parts.fs.list(&self.dir.join(name)) {
+            Ok(_) => or_open().map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(
+                format!("list {}", self.dir.join(name).display()),
+                error,
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::http::{HeaderMap, HeaderValue};
+    use trine_storage::Kind;
+    use trine_storage::clock::SystemClock;
+    use trine_storage::fs::RealFs;
+    use trine_storage::shared::Shared;
+
+    use super::{ID_BYTES_MAX, TENANT_HEADER, TenantId, Tenants};
+    use crate::config::Config;
+
+    #[test]
+    fn ids() {
+        let longest = "a".repeat(ID_BYTES_MAX);
+        for good in ["a", "team-1", "...", "A_b.c*(d)!'", "0", &longest] {
+            assert_eq!(TenantId::parse(good).unwrap().as_str(), good);
+        }
+        let too_long = "a".repeat(ID_BYTES_MAX + 1);
+        for (bad, why) in [
+            ("", "is not allowed"),
+            (".", "is not allowed"),
+            ("..", "is not allowed"),
+            ("../../x", "unsupported character '/'"),
+            ("a\\b", "unsupported character '\\\\'"),
+            ("a b", "unsupported character ' '"),
+            ("é", "unsupported character 'é'"),
+            ("a\0", "unsupported character"),
+            ("a|b", "not supported yet"),
+            (&too_long, "too long"),
+        ] {
+            let refusal = TenantId::parse(bad).unwrap_err();
+            assert!(refusal.text.contains(why), "{bad:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_the_header_is_anonymous() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(TenantId::of(&headers).unwrap().as_str(), "anonymous");
+        headers.insert(TENANT_HEADER, HeaderValue::from_static(""));
+        assert_eq!(TenantId::of(&headers).unwrap().as_str(), "anonymous");
+        headers.insert(TENANT_HEADER, HeaderValue::from_static("a"));
+        assert_eq!(TenantId::of(&headers).unwrap().as_str(), "a");
+        headers.insert(TENANT_HEADER, HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(TenantId::of(&headers).is_err());
+    }
+
+    fn open(config: &Config) -> Result<Tenants, trine_storage::Error> {
+        let shared = Shared::without_workers();
+        Tenants::open(
+            config,
+            Arc::new(RealFs),
+            Arc::new(SystemClock::new()),
+            shared,
+        )
+    }
+
+    #[test]
+    fn reads_create_nothing_and_writes_are_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            tenants_max: 2,
+            ..Config::default()
+        };
+        let id = |text: &str| TenantId::parse(text).unwrap();
+        {
+            let tenants = open(&config).unwrap();
+            assert!(tenants.get(&id("a")).is_none());
+            let tenant = tenants.get_or_create(&id("a")).unwrap();
+            assert!(tenant.read_metrics().unwrap().is_none());
+            tenant.metrics().unwrap();
+            assert!(tenant.read_metrics().unwrap().is_some());
+            assert!(tenant.read_logs().unwrap().is_none());
+            tenants.get_or_create(&id("b")).unwrap().logs().unwrap();
+            let error = tenants.get_or_create(&id("c")).unwrap_err();
+            assert_eq!(error.kind(), Kind::Limit);
+            assert_eq!(open(&config).unwrap_err().kind(), Kind::Locked);
+            tenants.close().unwrap();
+        }
+        let tenants = open(&config).unwrap();
+        let tenant = tenants.get(&id("a")).unwrap();
+        assert!(tenant.read_metrics().unwrap().is_some());
+        assert!(tenant.read_traces().unwrap().is_none());
+        assert!(
+            tenants.get_or_create(&id("c")).is_err(),
+            "tenants on disk count"
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! Starts the server in this process on a free port and drives it over TCP, as its clients do.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod client;
+mod harness;
+mod ingest;
+mod ops;
+mod query;
+mod wire;
