@@ -411,6 +411,11 @@ impl Maintain for Inner {
         let result = self.do_maintenance();
         *self.background_error.lock() = result.err().map(|error| error.to_string());
     }
+
+    fn panicked(&self, message: &str) {
+        let what = format!("a defect stopped the background work until a restart: {message}");
+        *self.background_error.lock() = Some(what);
+    }
 }
 
 #[cfg(test)]

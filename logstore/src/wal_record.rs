@@ -145,7 +145,6 @@ pub(crate) fn read_lengths(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<u
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use proptest::prelude::*;
 

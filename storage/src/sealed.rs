@@ -229,10 +229,7 @@ impl SealedFile {
                 "the footer is not where the trailer says",
             ));
         }
-        let footer = read_ranges(&*file, name, &[footer_offset..trailer_offset])?;
-        let footer = footer
-            .first()
-            .ok_or_else(|| bad(footer_offset, "the footer is missing"))?;
+        let footer = &read_range(&*file, name, footer_offset..trailer_offset)?;
         if crc32fast::hash(footer) != footer_crc {
             return Err(bad(
                 footer_offset,
@@ -315,9 +312,7 @@ impl SealedFile {
         let mut offset = 0;
         while offset < self.footer_offset {
             let end = self.footer_offset.min(offset + STEP);
-            for bytes in read_ranges(&*self.file, &self.name, &[offset..end])? {
-                crc.update(&bytes);
-            }
+            crc.update(&read_range(&*self.file, &self.name, offset..end)?);
             offset = end;
         }
         if crc.finalize() != self.file_crc {
@@ -329,6 +324,13 @@ impl SealedFile {
         }
         Ok(())
     }
+}
+
+fn read_range(file: &dyn ReadFile, name: &str, range: Range<u64>) -> Result<Bytes> {
+    let read = read_ranges(file, name, std::slice::from_ref(&range))?;
+    read.into_iter()
+        .next()
+        .ok_or_else(|| Error::corrupt(name, range.start, "it cannot be read"))
 }
 
 fn read_ranges(file: &dyn ReadFile, name: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

@@ -13,6 +13,10 @@ use parking_lot::{Condvar, Mutex};
 pub trait Maintain: Send + Sync {
     /// Does what is due. Called from one worker at a time.
     fn maintain(&self);
+
+    /// Hears that [`Maintain::maintain`] panicked with `message`: a defect. It is not called
+    /// again, so the engine should say so where its users look.
+    fn panicked(&self, message: &str);
 }
 
 /// Worker threads and memory budget; a cheap handle.
@@ -159,7 +163,12 @@ impl Workers {
             if let Some(_busy) = entry.busy.try_lock()
                 && let Some(engine) = entry.engine.upgrade()
             {
-                engine.maintain();
+                let run = std::panic::AssertUnwindSafe(|| engine.maintain());
+                if let Err(panic) = std::panic::catch_unwind(run) {
+                    engine.panicked(message_of(&*panic));
+                    let mut queue = self.queue.lock();
+                    queue.engines.retain(|held| !Arc::ptr_eq(held, &entry));
+                }
             }
         }
         let mut queue = self.queue.lock();
@@ -180,6 +189,13 @@ impl Workers {
             }
         }
     }
+}
+
+/// What a panic said.
+fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
 }
 
 impl Drop for Workers {
@@ -275,31 +291,70 @@ mod tests {
 
     use super::*;
 
-    struct Counter(AtomicUsize);
+    #[derive(Default)]
+    struct Counter {
+        calls: AtomicUsize,
+        panics_at: usize,
+        told: Mutex<String>,
+    }
 
     impl Maintain for Counter {
         fn maintain(&self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
+            let calls = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+            assert_ne!(calls, self.panics_at, "call {calls}");
         }
+
+        fn panicked(&self, message: &str) {
+            message.clone_into(&mut self.told.lock());
+        }
+    }
+
+    fn register(shared: &Shared, counter: &Arc<Counter>) {
+        let engine: Weak<dyn Maintain> = Arc::<Counter>::downgrade(counter);
+        shared.register(engine);
+    }
+
+    fn quick() -> Shared {
+        Shared::new(&Config {
+            interval: Duration::from_millis(1),
+            ..Config::default()
+        })
     }
 
     #[test]
     fn workers_ask_registered_engines_until_they_are_stopped() {
-        let config = Config {
-            interval: Duration::from_millis(1),
-            ..Config::default()
-        };
-        let shared = Shared::new(&config);
-        let counter = Arc::new(Counter(AtomicUsize::new(0)));
-        let engine: Weak<dyn Maintain> = Arc::<Counter>::downgrade(&counter);
-        shared.register(engine);
-        while counter.0.load(Ordering::SeqCst) < 3 {
+        let shared = quick();
+        let counter = Arc::new(Counter::default());
+        register(&shared, &counter);
+        while counter.calls.load(Ordering::SeqCst) < 3 {
             std::thread::yield_now();
         }
         shared.stop();
-        let after = counter.0.load(Ordering::SeqCst);
+        let after = counter.calls.load(Ordering::SeqCst);
         std::thread::yield_now();
-        assert_eq!(counter.0.load(Ordering::SeqCst), after);
+        assert_eq!(counter.calls.load(Ordering::SeqCst), after);
+    }
+
+    #[test]
+    fn an_engine_that_panics_is_told_and_left_alone_and_the_others_go_on() {
+        let shared = quick();
+        let broken = Arc::new(Counter {
+            panics_at: 2,
+            ..Counter::default()
+        });
+        let healthy = Arc::new(Counter::default());
+        register(&shared, &broken);
+        register(&shared, &healthy);
+        while healthy.calls.load(Ordering::SeqCst) < 20 {
+            std::thread::yield_now();
+        }
+        shared.stop();
+        assert_eq!(broken.calls.load(Ordering::SeqCst), 2);
+        assert!(
+            broken.told.lock().contains("call 2"),
+            "{}",
+            broken.told.lock()
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
     clippy::disallowed_methods,
     reason = "reads the source tree, which has no Fs"
 )]
+#![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

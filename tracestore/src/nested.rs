@@ -55,9 +55,9 @@ pub(crate) fn number(span_ids: &[SpanId], parent_ids: &[SpanId]) -> Nested {
             nested.enter(top, &children, &mut next);
         }
     }
-    for row in 0..rows {
+    for (row, parent_id) in parent_ids.iter().enumerate() {
         nested.parent[row] = match nested.parents[row] {
-            NO_ROW if parent_ids[row] == NO_PARENT => -1,
+            NO_ROW if *parent_id == NO_PARENT => -1,
             NO_ROW => 0,
             parent => nested.left[parent as usize],
         };

@@ -118,7 +118,7 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        self.from_index(range, limit, |index| {
+        self.in_indexes(range, limit, |index| {
             let filter = (!matchers.is_empty()).then(|| index.select(matchers));
             index.names(filter.as_ref())
         })
@@ -136,14 +136,14 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        self.from_index(range, limit, |index| {
+        self.in_indexes(range, limit, |index| {
             let filter = (!matchers.is_empty()).then(|| index.select(matchers));
             index.values(name, filter.as_ref(), limit)
         })
     }
 
     /// The union of what `ask` finds in the indexes of blocks and memory.
-    fn from_index(
+    fn in_indexes(
         &self,
         range: TimeRange,
         limit: Option<usize>,

@@ -1,5 +1,7 @@
 //! Queries over one small store: which spans match, what parses, what is refused.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+
 use std::path::Path;
 use std::sync::Arc;
 

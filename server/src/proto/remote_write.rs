@@ -145,7 +145,6 @@ pub(crate) mod schema {
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "tests cut messages at every byte")]
 mod tests {
     use prost::Message;
 

@@ -90,7 +90,7 @@ fn golden_bytes() {
     let mut writer = SealedWriter::create(&fs, path, KIND).unwrap();
     writer.section(1, b"hi").unwrap();
     let len = writer.finish().unwrap();
-    let bytes = fs.open(path).unwrap().read(&[0..len]).unwrap().remove(0);
+    let bytes = read_range(&*fs.open(path).unwrap(), "file", 0..len).unwrap();
     let mut expected = b"TRINESEA\x01\0\0\0testhi".to_vec();
     let file_crc = crc32fast::hash(&expected);
     let mut footer = b"\x01\0\0\0\x01\0\0\0\x10\0\0\0\0\0\0\0\x02\0\0\0".to_vec();

@@ -109,7 +109,7 @@ impl SimFs {
                 if kept > 0 && rng.below(2) == 0 {
                     let garbage = 1 + rng.below(kept as u64) as usize;
                     let start = content.len() - garbage;
-                    content[start..].fill_with(|| rng.next() as u8);
+                    content[start..].fill_with(|| rng.next_u64() as u8);
                 }
             }
             after.durable_names.insert(path.clone(), after.files.len());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trine_storage::shared::Shared;
 use trine_storage::sim::{Crash, SimFs, Subject, check_every_cut, script};
 use trine_storage::{Result, TimeRange};
-use trine_tracestore::{Config, Durability, Request, Rows, Scope, TraceStore};
+use trine_tracestore::{Config, Durability, Request, Rows, Scope, Trace, TraceStore};
 
 use crate::store::{clock, find, open, put, service, span};
 
@@ -64,7 +64,7 @@ impl Subject for Spans {
                 .snapshot()
                 .trace([trace; 16])?
                 .iter()
-                .flat_map(|t| t.spans())
+                .flat_map(Trace::spans)
             {
                 by_id.push(u64::from_be_bytes(span.span_id) - 1);
             }

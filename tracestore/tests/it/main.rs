@@ -1,5 +1,7 @@
 //! Tests of the store as its users see it: one file per behaviour, one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+
 mod crash;
 mod limits;
 mod model;
