@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use trine_storage::TimeRange;
 use trine_storage::clock::{Clock, SystemClock};
+use trine_storage::{Error, TimeRange};
 
-use super::ast::{Attribute, Intrinsic, Pipeline, Query, ScalarExpr, SpansetExpr, Stage};
+use super::ast::{
+    Attribute, FieldExpr, Intrinsic, Pipeline, Query, ScalarExpr, SpansetExpr, Stage,
+};
 use super::error::QueryError;
-use super::field::{Values, attribute_values};
+use super::field::{Patterns, Values, attribute_values};
 use super::lower;
 use super::source::{Request, Rows, Source, SpanBatch, SpanId, TraceId, Value};
 use super::spanset::{self, Set};
@@ -121,9 +123,19 @@ impl Engine {
         }
         let budget = Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock));
         let mut shown = BTreeSet::new();
-        attributes(&query.pipeline, &mut |attribute| {
-            shown.insert(attribute.clone());
-        });
+        fields(&query.pipeline, &mut |field| {
+            field.attributes(&mut |attribute| {
+                shown.insert(attribute.clone());
+            });
+            Ok(())
+        })?;
+        for stage in &query.pipeline.stages {
+            if let Stage::Select(selected) = stage {
+                shown.extend(selected.iter().map(|(attribute, _)| attribute.clone()));
+            }
+        }
+        let mut patterns = Patterns::default();
+        fields(&query.pipeline, &mut |field| patterns.add(field))?;
         let lowered = lower::conditions(&query.pipeline);
         let request = Request::Rows(Rows {
             range,
@@ -137,7 +149,7 @@ impl Engine {
             budget.read_series(batch.starts.len() as u64)?;
             result.inspected_traces += batch.traces.len() as u64;
             result.inspected_spans += batch.starts.len() as u64;
-            let sets = spanset::run(&query.pipeline, &batch)?;
+            let sets = spanset::run(&query.pipeline, &batch, &patterns)?;
             let columns: Vec<(String, Values<'_>)> = shown
                 .iter()
                 .filter(|attribute| is_shown(attribute))
@@ -229,40 +241,47 @@ fn shown_name(attribute: &Attribute) -> String {
     }
 }
 
-/// Calls `each` with every attribute that a pipeline names.
-fn attributes(pipeline: &Pipeline, each: &mut dyn FnMut(&Attribute)) {
-    fn of_set(expr: &SpansetExpr, each: &mut dyn FnMut(&Attribute)) {
+/// Calls `each` with every expression over fields that a pipeline holds.
+fn fields(
+    pipeline: &Pipeline,
+    each: &mut dyn FnMut(&FieldExpr) -> Result<(), Error>,
+) -> Result<(), Error> {
+    fn of_set(
+        expr: &SpansetExpr,
+        each: &mut dyn FnMut(&FieldExpr) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         match expr {
-            SpansetExpr::Filter(expr, _) => expr.iter().for_each(|expr| expr.attributes(each)),
-            SpansetExpr::Pipeline(inner) => attributes(inner, each),
+            SpansetExpr::Filter(expr, _) => expr.iter().try_for_each(each),
+            SpansetExpr::Pipeline(inner) => fields(inner, each),
             SpansetExpr::Binary { lhs, rhs, .. } => {
-                of_set(lhs, each);
-                of_set(rhs, each);
+                of_set(lhs, each)?;
+                of_set(rhs, each)
             }
         }
     }
-    fn of_scalar(expr: &ScalarExpr, each: &mut dyn FnMut(&Attribute)) {
+    fn of_scalar(
+        expr: &ScalarExpr,
+        each: &mut dyn FnMut(&FieldExpr) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         match expr {
-            ScalarExpr::Static(..) => {}
-            ScalarExpr::Aggregate { field, .. } => {
-                field.iter().for_each(|field| field.attributes(each));
-            }
+            ScalarExpr::Static(..) => Ok(()),
+            ScalarExpr::Aggregate { field, .. } => field.iter().try_for_each(each),
             ScalarExpr::Binary { lhs, rhs, .. } => {
-                of_scalar(lhs, each);
-                of_scalar(rhs, each);
+                of_scalar(lhs, each)?;
+                of_scalar(rhs, each)
             }
         }
     }
     for stage in &pipeline.stages {
         match stage {
-            Stage::Spans(expr) => of_set(expr, each),
+            Stage::Spans(expr) => of_set(expr, each)?,
             Stage::Filter { lhs, rhs, .. } => {
-                of_scalar(lhs, each);
-                of_scalar(rhs, each);
+                of_scalar(lhs, each)?;
+                of_scalar(rhs, each)?;
             }
-            Stage::By(expr) => expr.attributes(each),
-            Stage::Select(selected) => selected.iter().for_each(|(attribute, _)| each(attribute)),
-            Stage::Coalesce | Stage::Metrics { .. } => {}
+            Stage::By(expr) => each(expr)?,
+            Stage::Select(_) | Stage::Coalesce | Stage::Metrics { .. } => {}
         }
     }
+    Ok(())
 }

@@ -27,7 +27,7 @@ impl std::error::Error for ParseError {}
 pub enum QueryError {
     /// The query asks for something that is not evaluated yet.
     Unsupported(String),
-    /// The values that the query met cannot be used as it asks.
+    /// The stages of the query cannot follow one another like this.
     Execution(String),
     /// The query used more than it may.
     Budget(BudgetError),

@@ -1,12 +1,16 @@
 //! Expressions over the fields of spans, evaluated over the columns of a batch: once for each
 //! distinct value of a dictionary where only one column is involved, row by row otherwise.
+//!
+//! Evaluation cannot fail: what has no meaning for the values of a span has no value for it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use trine_storage::regex::{Dot, LabelRegex};
 
 use super::ast::{Attribute, FieldExpr, Intrinsic, Op, Static};
-use super::error::QueryError;
 use super::lower;
 use super::source::{ABSENT, AttributeRef, Column, NO_ROW, Scope, SpanBatch};
 use super::value::{Field, arithmetic, holds};
@@ -54,42 +58,69 @@ impl Values<'_> {
 pub(super) fn evaluate<'a>(
     expr: &FieldExpr,
     batch: &'a SpanBatch,
-) -> Result<Values<'a>, QueryError> {
+    patterns: &Patterns,
+) -> Values<'a> {
     match expr {
-        FieldExpr::Static(value, _) => Ok(Values::Same(value.into())),
-        FieldExpr::Attribute(attribute, _) => Ok(attribute_values(attribute, batch)),
-        FieldExpr::Not(inner, _) => map(evaluate(inner, batch)?, |value| match value {
+        FieldExpr::Static(value, _) => Values::Same(value.into()),
+        FieldExpr::Attribute(attribute, _) => attribute_values(attribute, batch),
+        FieldExpr::Not(inner, _) => map(evaluate(inner, batch, patterns), |value| match value {
             // What is missing is not true.
-            Field::Bool(true) => Ok(Field::Bool(false)),
-            Field::Bool(false) | Field::Nil => Ok(Field::Bool(true)),
-            other => Err(QueryError::Execution(format!(
-                "! cannot be applied to {other:?}"
-            ))),
+            Field::Bool(true) => Field::Bool(false),
+            Field::Bool(false) | Field::Nil => Field::Bool(true),
+            _ => Field::Nil,
         }),
-        FieldExpr::Negate(inner, _) => map(evaluate(inner, batch)?, |value| match value {
-            Field::Nil => Ok(Field::Nil),
-            Field::Int(number) => Ok(Field::Int(number.wrapping_neg())),
-            Field::Float(number) => Ok(Field::Float(-number)),
-            Field::Duration(number) => Ok(Field::Duration(number.wrapping_neg())),
-            other => Err(QueryError::Execution(format!(
-                "- cannot be applied to {other:?}"
-            ))),
+        FieldExpr::Negate(inner, _) => map(evaluate(inner, batch, patterns), |value| match value {
+            Field::Int(number) => Field::Int(number.wrapping_neg()),
+            Field::Float(number) => Field::Float(-number),
+            Field::Duration(number) => Field::Duration(number.wrapping_neg()),
+            _ => Field::Nil,
         }),
-        FieldExpr::Binary { op, lhs, rhs, .. } => binary(*op, lhs, rhs, batch),
+        FieldExpr::Binary { op, lhs, rhs, .. } => binary(*op, lhs, rhs, batch, patterns),
+    }
+}
+
+/// The compiled patterns of a query, by their text.
+#[derive(Debug, Default)]
+pub(super) struct Patterns(HashMap<Arc<str>, LabelRegex>);
+
+impl Patterns {
+    /// Compiles every pattern of an expression.
+    pub(super) fn add(&mut self, expr: &FieldExpr) -> Result<(), trine_storage::Error> {
+        match expr {
+            FieldExpr::Static(..) | FieldExpr::Attribute(..) => {}
+            FieldExpr::Not(inner, _) | FieldExpr::Negate(inner, _) => self.add(inner)?,
+            FieldExpr::Binary { op, lhs, rhs, .. } => {
+                if let (Op::Match | Op::NotMatch, FieldExpr::Static(Static::Str(pattern), _)) =
+                    (op, &**rhs)
+                {
+                    let compiled = LabelRegex::with_dot(pattern, Dot::NotNewline)?;
+                    self.0.insert(Arc::clone(pattern), compiled);
+                }
+                self.add(lhs)?;
+                self.add(rhs)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, op: Op, rhs: &FieldExpr) -> Option<&LabelRegex> {
+        match (op, rhs) {
+            (Op::Match | Op::NotMatch, FieldExpr::Static(Static::Str(pattern), _)) => {
+                self.0.get(pattern)
+            }
+            _ => None,
+        }
     }
 }
 
 /// Applies `apply` once for each distinct value. Rows without a value are given to it as none.
-fn map<'a>(
-    values: Values<'a>,
-    apply: impl Fn(&Field) -> Result<Field, QueryError>,
-) -> Result<Values<'a>, QueryError> {
-    Ok(match values {
-        Values::Same(value) => Values::Same(apply(&value)?),
-        Values::Rows(values) => Values::Rows(values.iter().map(apply).collect::<Result<_, _>>()?),
+fn map<'a>(values: Values<'a>, apply: impl Fn(&Field) -> Field) -> Values<'a> {
+    match values {
+        Values::Same(value) => Values::Same(apply(&value)),
+        Values::Rows(values) => Values::Rows(values.iter().map(apply).collect()),
         Values::Coded(codes, values) => {
-            let mut applied = values.iter().map(&apply).collect::<Result<Vec<_>, _>>()?;
-            match apply(&Field::Nil)? {
+            let mut applied: Vec<Field> = values.iter().map(&apply).collect();
+            match apply(&Field::Nil) {
                 Field::Nil => Values::Coded(codes, applied),
                 // None has become something: it needs a code.
                 none => {
@@ -103,7 +134,7 @@ fn map<'a>(
                 }
             }
         }
-    })
+    }
 }
 
 fn binary<'a>(
@@ -111,33 +142,30 @@ fn binary<'a>(
     lhs: &FieldExpr,
     rhs: &FieldExpr,
     batch: &'a SpanBatch,
-) -> Result<Values<'a>, QueryError> {
+    patterns: &Patterns,
+) -> Values<'a> {
     // `nil` on one side asks whether the other side is there.
     let nil = |expr: &FieldExpr| matches!(expr, FieldExpr::Static(Static::Nil, _));
     if op.is_comparison() && (nil(lhs) || nil(rhs)) {
         if nil(lhs) && nil(rhs) {
-            return Ok(Values::Same(Field::Bool(false)));
+            return Values::Same(Field::Bool(false));
         }
-        let other = evaluate(if nil(lhs) { rhs } else { lhs }, batch)?;
+        let other = evaluate(if nil(lhs) { rhs } else { lhs }, batch, patterns);
         let wanted = op == Op::Equal;
-        return map(other, |value| {
-            Ok(Field::Bool((*value == Field::Nil) == wanted))
-        });
+        return map(other, |value| Field::Bool((*value == Field::Nil) == wanted));
     }
-    let (left, right) = (evaluate(lhs, batch)?, evaluate(rhs, batch)?);
-    let pattern = match (op, rhs) {
-        (Op::Match | Op::NotMatch, FieldExpr::Static(Static::Str(pattern), _)) => {
-            Some(LabelRegex::with_dot(pattern, Dot::NotNewline)?)
-        }
-        _ => None,
-    };
-    let apply = |a: &Field, b: &Field| -> Result<Field, QueryError> {
+    let (left, right) = (
+        side(lhs, rhs, batch, patterns),
+        side(rhs, lhs, batch, patterns),
+    );
+    let pattern = patterns.get(op, rhs);
+    let apply = |a: &Field, b: &Field| {
         let truth = |value: &Field| *value == Field::Bool(true);
         match op {
-            Op::And => Ok(Field::Bool(truth(a) && truth(b))),
-            Op::Or => Ok(Field::Bool(truth(a) || truth(b))),
+            Op::And => Field::Bool(truth(a) && truth(b)),
+            Op::Or => Field::Bool(truth(a) || truth(b)),
             _ if op.is_arithmetic() => arithmetic(op, a, b),
-            _ => Ok(Field::Bool(holds(op, a, b, pattern.as_ref()))),
+            _ => Field::Bool(holds(op, a, b, pattern)),
         }
     };
     match (left, right) {
@@ -145,9 +173,31 @@ fn binary<'a>(
         (Values::Same(a), right) => map(right, |b| apply(&a, b)),
         (left, right) => {
             let rows = 0..batch.starts.len();
-            let values = rows.map(|row| apply(&left.get(row), &right.get(row)));
-            Ok(Values::Rows(values.collect::<Result<_, _>>()?))
+            Values::Rows(
+                rows.map(|row| apply(&left.get(row), &right.get(row)))
+                    .collect(),
+            )
         }
+    }
+}
+
+/// One side of an operator. A literal that is compared to a trace id may lack leading zeros.
+fn side<'a>(
+    expr: &FieldExpr,
+    other: &FieldExpr,
+    batch: &'a SpanBatch,
+    patterns: &Patterns,
+) -> Values<'a> {
+    let trace_id = Attribute::Intrinsic(Intrinsic::TraceId);
+    match (expr, other) {
+        (FieldExpr::Static(Static::Str(text), _), FieldExpr::Attribute(attribute, _))
+            if *attribute == trace_id && text.bytes().all(|b| b.is_ascii_hexdigit()) =>
+        {
+            Values::Same(Field::Str(
+                format!("{:0>32}", text.to_ascii_lowercase()).into(),
+            ))
+        }
+        _ => evaluate(expr, batch, patterns),
     }
 }
 
@@ -307,5 +357,10 @@ fn of_traces(intrinsic: Intrinsic, batch: &SpanBatch) -> Values<'static> {
 
 /// Lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
 }

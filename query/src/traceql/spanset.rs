@@ -7,8 +7,8 @@ use super::ast::{
     Aggregate, FieldExpr, Form, Pipeline, Relation, ScalarExpr, SpansetExpr, SpansetOp, Stage,
 };
 use super::error::QueryError;
-use super::field::{Values, evaluate};
-use super::source::{NO_ROW, SpanBatch, TraceRows};
+use super::field::{Patterns, Values, evaluate};
+use super::source::{SpanBatch, TraceRows};
 use super::value::{Field, arithmetic, holds};
 
 /// Spans of one trace that belong together.
@@ -21,7 +21,11 @@ pub(super) struct Set {
 }
 
 /// The sets that a pipeline gives for each trace of the batch.
-pub(super) fn run(pipeline: &Pipeline, batch: &SpanBatch) -> Result<Vec<Vec<Set>>, QueryError> {
+pub(super) fn run(
+    pipeline: &Pipeline,
+    batch: &SpanBatch,
+    patterns: &Patterns,
+) -> Result<Vec<Vec<Set>>, QueryError> {
     let all = |trace: &TraceRows| {
         vec![Set {
             rows: trace.rows.clone().collect(),
@@ -32,17 +36,17 @@ pub(super) fn run(pipeline: &Pipeline, batch: &SpanBatch) -> Result<Vec<Vec<Set>
     for stage in &pipeline.stages {
         match stage {
             Stage::Spans(expr) => {
-                let chosen = choose(expr, batch)?;
+                let chosen = choose(expr, batch, patterns)?;
                 for set in sets.iter_mut().flatten() {
                     set.rows.retain(|&row| chosen[row as usize]);
                 }
             }
             Stage::Filter { op, lhs, rhs, .. } => {
-                let fields = Fields::of(&[lhs, rhs], batch)?;
+                let fields = Fields::of(&[lhs, rhs], batch, patterns);
                 for set in sets.iter_mut().flatten() {
                     let mut told = Vec::new();
-                    let left = scalar(lhs, set, &fields, &mut told)?;
-                    let right = scalar(rhs, set, &fields, &mut told)?;
+                    let left = scalar(lhs, set, &fields, &mut told);
+                    let right = scalar(rhs, set, &fields, &mut told);
                     if holds(*op, &left, &right, None) {
                         set.attributes.extend(told);
                     } else {
@@ -51,7 +55,7 @@ pub(super) fn run(pipeline: &Pipeline, batch: &SpanBatch) -> Result<Vec<Vec<Set>
                 }
             }
             Stage::By(expr) => {
-                let values = evaluate(expr, batch)?;
+                let values = evaluate(expr, batch, patterns);
                 for sets in &mut sets {
                     *sets = std::mem::take(sets)
                         .into_iter()
@@ -109,14 +113,18 @@ fn split(set: Set, values: &Values<'_>, name: &str) -> Vec<Set> {
 }
 
 /// The rows that an expression over sets gives.
-fn choose(expr: &SpansetExpr, batch: &SpanBatch) -> Result<Vec<bool>, QueryError> {
+fn choose(
+    expr: &SpansetExpr,
+    batch: &SpanBatch,
+    patterns: &Patterns,
+) -> Result<Vec<bool>, QueryError> {
     let rows = batch.starts.len();
     match expr {
         SpansetExpr::Filter(None, _) => Ok(vec![true; rows]),
-        SpansetExpr::Filter(Some(expr), _) => Ok(evaluate(expr, batch)?.truths(rows)),
+        SpansetExpr::Filter(Some(expr), _) => Ok(evaluate(expr, batch, patterns).truths(rows)),
         SpansetExpr::Pipeline(inner) => {
             let mut chosen = vec![false; rows];
-            for sets in run(inner, batch)? {
+            for sets in run(inner, batch, patterns)? {
                 if sets.len() > 1 {
                     let what = "spanset operators are not supported for multiple spansets per \
                                 trace. consider using coalesce()";
@@ -129,7 +137,7 @@ fn choose(expr: &SpansetExpr, batch: &SpanBatch) -> Result<Vec<bool>, QueryError
             Ok(chosen)
         }
         SpansetExpr::Binary { op, lhs, rhs, .. } => {
-            let (left, right) = (choose(lhs, batch)?, choose(rhs, batch)?);
+            let (left, right) = (choose(lhs, batch, patterns)?, choose(rhs, batch, patterns)?);
             let mut chosen = vec![false; rows];
             for trace in &batch.traces {
                 let part = trace.rows.start as usize..trace.rows.end as usize;
@@ -162,43 +170,87 @@ fn combine(
             if !any(right) || (form != Form::Not && !any(left)) {
                 return;
             }
-            let lefts: Vec<usize> = part.clone().filter(|&row| left[row]).collect();
-            for row in part.filter(|&row| right[row]) {
-                let mut related = false;
-                for &other in &lefts {
-                    if is_related(relation, batch, other, row) {
-                        related = true;
-                        if form == Form::Union {
-                            chosen[other] = true;
-                        } else {
-                            break;
-                        }
-                    }
+            let related = related(relation, batch, left, part.clone());
+            for row in part.clone().filter(|&row| right[row]) {
+                chosen[row] |= related[row - part.start] != (form == Form::Not);
+            }
+            if form == Form::Union {
+                let related = self::related(inverse(relation), batch, right, part.clone());
+                for row in part.clone().filter(|&row| left[row]) {
+                    chosen[row] |= related[row - part.start];
                 }
-                chosen[row] |= related != (form == Form::Not);
             }
         }
     }
 }
 
-/// Whether the right span is the child, parent and so on of the left one.
-fn is_related(relation: Relation, batch: &SpanBatch, left: usize, right: usize) -> bool {
-    let is_parent = |parent: usize, child: usize| batch.parents[child] as usize == parent;
-    let is_above = |above: usize, below: usize| {
-        batch.nested_left[above] < batch.nested_left[below]
-            && batch.nested_right[below] < batch.nested_right[above]
-    };
+fn inverse(relation: Relation) -> Relation {
     match relation {
-        Relation::Child => is_parent(left, right),
-        Relation::Parent => is_parent(right, left),
-        Relation::Descendant => is_above(left, right),
-        Relation::Ancestor => is_above(right, left),
+        Relation::Child => Relation::Parent,
+        Relation::Parent => Relation::Child,
+        Relation::Descendant => Relation::Ancestor,
+        Relation::Ancestor => Relation::Descendant,
+        Relation::Sibling => Relation::Sibling,
+    }
+}
+
+/// Which spans of a trace are the child, parent and so on of some span in `of`. Linear in the spans
+/// but for the order of the nested numbers.
+fn related(relation: Relation, batch: &SpanBatch, of: &[bool], part: Range<usize>) -> Vec<bool> {
+    let parent = |row: usize| {
+        let parent = batch.parents[row] as usize;
+        part.contains(&parent).then_some(parent)
+    };
+    let mut found = vec![false; part.len()];
+    match relation {
+        Relation::Child => {
+            for row in part.clone() {
+                found[row - part.start] = parent(row).is_some_and(|parent| of[parent]);
+            }
+        }
+        Relation::Parent => {
+            for parent in part.clone().filter(|&row| of[row]).filter_map(parent) {
+                found[parent - part.start] = true;
+            }
+        }
         Relation::Sibling => {
-            left != right
-                && batch.parents[left] != NO_ROW
-                && batch.parents[left] == batch.parents[right]
+            let mut children = vec![0usize; part.len()];
+            for parent in part.clone().filter(|&row| of[row]).filter_map(parent) {
+                children[parent - part.start] += 1;
+            }
+            for row in part.clone() {
+                // A span is not its own sibling.
+                let own = usize::from(of[row]);
+                let others = parent(row).map(|parent| children[parent - part.start] > own);
+                found[row - part.start] = others.unwrap_or(false);
+            }
+        }
+        Relation::Descendant | Relation::Ancestor => {
+            let mut order: Vec<usize> = part.clone().collect();
+            order.sort_unstable_by_key(|&row| batch.nested_left[row]);
+            let left = |row: &usize| batch.nested_left[*row];
+            if relation == Relation::Descendant {
+                // The furthest end of the chosen spans that began before: what ends within is below.
+                let mut end = i32::MIN;
+                for row in order {
+                    found[row - part.start] = batch.nested_right[row] < end;
+                    if of[row] {
+                        end = end.max(batch.nested_right[row]);
+                    }
+                }
+            } else {
+                let chosen: Vec<usize> = order.into_iter().filter(|&row| of[row]).collect();
+                for row in part.clone() {
+                    let next = chosen.partition_point(|c| left(c) <= batch.nested_left[row]);
+                    let below = chosen
+                        .get(next)
+                        .is_some_and(|c| left(c) < batch.nested_right[row]);
+                    found[row - part.start] = below;
+                }
+            }
         }
     }
+    found
 }
 
 /// The values of the fields that aggregates are about, for the whole batch.
@@ -207,28 +259,27 @@ struct Fields<'a, 'b> {
 }
 
 impl<'a, 'b> Fields<'a, 'b> {
-    fn of(exprs: &[&'a ScalarExpr], batch: &'b SpanBatch) -> Result<Self, QueryError> {
+    fn of(exprs: &[&'a ScalarExpr], batch: &'b SpanBatch, patterns: &Patterns) -> Self {
         let mut fields = Self { values: Vec::new() };
         for expr in exprs {
-            fields.add(expr, batch)?;
+            fields.add(expr, batch, patterns);
         }
-        Ok(fields)
+        fields
     }
 
-    fn add(&mut self, expr: &'a ScalarExpr, batch: &'b SpanBatch) -> Result<(), QueryError> {
+    fn add(&mut self, expr: &'a ScalarExpr, batch: &'b SpanBatch, patterns: &Patterns) {
         match expr {
             ScalarExpr::Aggregate {
                 field: Some(field), ..
             } => {
-                self.values.push((field, evaluate(field, batch)?));
+                self.values.push((field, evaluate(field, batch, patterns)));
             }
             ScalarExpr::Binary { lhs, rhs, .. } => {
-                self.add(lhs, batch)?;
-                self.add(rhs, batch)?;
+                self.add(lhs, batch, patterns);
+                self.add(rhs, batch, patterns);
             }
             ScalarExpr::Static(..) | ScalarExpr::Aggregate { field: None, .. } => {}
         }
-        Ok(())
     }
 
     fn get(&self, field: &FieldExpr) -> Option<&Values<'b>> {
@@ -245,12 +296,12 @@ fn scalar(
     set: &Set,
     fields: &Fields<'_, '_>,
     told: &mut Vec<(String, Field)>,
-) -> Result<Field, QueryError> {
+) -> Field {
     match expr {
-        ScalarExpr::Static(value, _) => Ok(value.into()),
+        ScalarExpr::Static(value, _) => value.into(),
         ScalarExpr::Binary { op, lhs, rhs } => {
-            let left = scalar(lhs, set, fields, told)?;
-            let right = scalar(rhs, set, fields, told)?;
+            let left = scalar(lhs, set, fields, told);
+            let right = scalar(rhs, set, fields, told);
             arithmetic(*op, &left, &right)
         }
         ScalarExpr::Aggregate {
@@ -261,7 +312,7 @@ fn scalar(
                 Some(values) => aggregate(*function, set, values),
             };
             told.push((expr.to_string(), value.clone()));
-            Ok(value)
+            value
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use trine_storage::regex::LabelRegex;
 
 use super::ast::{KINDS, Op, STATUSES, Static};
-use super::error::QueryError;
 use super::source::Value;
 use crate::text::format_go_duration;
 
@@ -142,34 +141,25 @@ fn compare(a: &Field, b: &Field) -> Option<Ordering> {
     }
 }
 
-/// `a op b` for numbers. Where a value is missing or is no number there is no result.
-pub(super) fn arithmetic(op: Op, a: &Field, b: &Field) -> Result<Field, QueryError> {
-    use Field::{Duration, Int, Nil};
-    if matches!(a, Field::Array(_)) || matches!(b, Field::Array(_)) {
-        return Err(QueryError::Execution(format!(
-            "{op} cannot be applied to an array"
-        )));
+/// `a op b` for numbers. Where a value is missing, is no number, or the operation has no result
+/// (an integer divided by zero) there is no value, so that one odd span does not fail a query.
+pub(super) fn arithmetic(op: Op, a: &Field, b: &Field) -> Field {
+    use Field::{Duration, Float, Int, Nil};
+    let wrap = |number: Option<i64>, make: fn(i64) -> Field| number.map_or(Nil, make);
+    match (a, b) {
+        (&Int(x), &Int(y)) => return wrap(integers(op, x, y), Int),
+        (&Duration(x), &Duration(y)) if matches!(op, Op::Add | Op::Subtract | Op::Modulo) => {
+            return wrap(integers(op, x, y), Duration);
+        }
+        (&Duration(x), &Int(y)) if op != Op::Power => return wrap(integers(op, x, y), Duration),
+        (&Int(x), &Duration(y)) if matches!(op, Op::Add | Op::Subtract | Op::Multiply) => {
+            return wrap(integers(op, x, y), Duration);
+        }
+        _ => {}
     }
     let (Some(x), Some(y)) = (a.number(), b.number()) else {
-        return Ok(Nil);
+        return Nil;
     };
-    let zero = || QueryError::Execution("integer division by zero".to_owned());
-    if let (&Int(x), &Int(y)) = (a, b) {
-        return Ok(match op {
-            Op::Add => Int(x.wrapping_add(y)),
-            Op::Subtract => Int(x.wrapping_sub(y)),
-            Op::Multiply => Int(x.wrapping_mul(y)),
-            Op::Divide if y == 0 => return Err(zero()),
-            Op::Divide => Int(x.wrapping_div(y)),
-            Op::Modulo if y == 0 => return Err(zero()),
-            Op::Modulo => Int(x.wrapping_rem(y)),
-            Op::Power => {
-                let power = (x as f64).powf(y as f64);
-                Int(power as i64)
-            }
-            _ => Nil,
-        });
-    }
     let result = match op {
         Op::Add => x + y,
         Op::Subtract => x - y,
@@ -177,13 +167,25 @@ pub(super) fn arithmetic(op: Op, a: &Field, b: &Field) -> Result<Field, QueryErr
         Op::Divide => x / y,
         Op::Modulo => x % y,
         Op::Power => x.powf(y),
-        _ => return Ok(Nil),
+        _ => return Nil,
     };
-    // Durations stay durations, unless one is divided by another.
-    let durations = (matches!(a, Duration(_)), matches!(b, Duration(_)));
-    Ok(match durations {
-        (true, true) if op == Op::Divide => Field::Float(result),
-        (true, _) | (_, true) => Duration(result as i64),
-        _ => Field::Float(result),
-    })
+    // A duration stays one, unless it is divided by another.
+    match (a, b) {
+        (Duration(_), Duration(_)) if op == Op::Divide => Float(result),
+        (Duration(_), _) | (_, Duration(_)) => Duration(result as i64),
+        _ => Float(result),
+    }
+}
+
+/// Whole numbers; none for a division by zero.
+fn integers(op: Op, x: i64, y: i64) -> Option<i64> {
+    match op {
+        Op::Add => Some(x.wrapping_add(y)),
+        Op::Subtract => Some(x.wrapping_sub(y)),
+        Op::Multiply => Some(x.wrapping_mul(y)),
+        Op::Divide => (y != 0).then(|| x.wrapping_div(y)),
+        Op::Modulo => (y != 0).then(|| x.wrapping_rem(y)),
+        Op::Power => Some((x as f64).powf(y as f64) as i64),
+        _ => None,
+    }
 }
