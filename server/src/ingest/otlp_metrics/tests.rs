@@ -4,9 +4,9 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::{
-    ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
-    Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
-    metric::Data, number_data_point, summary_data_point::ValueAtQuantile,
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
+    HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
+    SummaryDataPoint, metric::Data, number_data_point, summary_data_point::ValueAtQuantile,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use trine_storage::Labels;
@@ -229,5 +229,23 @@ fn what_cannot_be_stored_is_refused_by_name_and_the_rest_is_kept() {
         "invalid temporality and type combination for metric \"d\": delta is not stored yet; \
          export cumulative values; metric \"e\" is an exponential histogram, which is not stored \
          yet; use explicit buckets; refused on purpose; a point of \"g\" holds no value",
+    );
+}
+
+#[test]
+fn exemplars_are_told_and_their_points_stored() {
+    let mut point = number(1, 1.0);
+    point.exemplars = vec![Exemplar::default()];
+    check(
+        &[],
+        vec![(
+            "g",
+            "",
+            Data::Gauge(Gauge {
+                data_points: vec![point],
+            }),
+        )],
+        &[r#"{__name__="g"} 1 1"#],
+        "metric \"g\": exemplars are not stored yet",
     );
 }
