@@ -119,3 +119,6 @@ pub(crate) fn slice_ranges(whole: &Bytes, ranges: &[Range<u64>]) -> io::Result<V
 pub(crate) fn parent(path: &Path) -> PathBuf {
     path.parent().unwrap_or(path).to_owned()
 }
+
+#[cfg(test)]
+mod tests;
