@@ -20,6 +20,10 @@ use crate::fs::{Fs, WriteFile};
 mod frame;
 mod replay;
 
+/// What each of the two buffers of a log keeps between writes: a thousand idle tenants should not
+/// hold on to the largest batch they ever wrote.
+const BUFFER_BYTES_KEPT: usize = 256 << 10;
+
 pub use frame::read_segment;
 pub use replay::Replay;
 
@@ -323,7 +327,10 @@ impl Wal {
                 Ok(closed)
             });
             writer.spare = batch;
-            writer.spare.clear();
+            for buffer in [&mut writer.spare, &mut writer.frame] {
+                buffer.clear();
+                buffer.shrink_to(BUFFER_BYTES_KEPT);
+            }
             written
         });
         match result {
