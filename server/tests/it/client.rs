@@ -47,9 +47,20 @@ impl Request<'_> {
         self.header("Content-Type", kind)
     }
 
+    /// A body whose type is among the headers already.
+    pub(crate) fn raw_body(mut self, body: Vec<u8>) -> Self {
+        self.body = body;
+        self
+    }
+
     /// Sends it and reads the whole answer.
     pub(crate) fn send(self) -> Response {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        self.try_send().expect("a whole answer")
+    }
+
+    /// Sends it to a server that may go away in the middle: `None` when it did.
+    pub(crate) fn try_send(self) -> Option<Response> {
+        let mut stream = TcpStream::connect(self.address).ok()?;
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
@@ -64,12 +75,15 @@ impl Request<'_> {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(head.as_bytes()).ok()?;
         // The server may answer and close before it has read a body that is too large.
         stream.write_all(&self.body).ok();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).ok();
-        Response::parse(&bytes)
+        bytes
+            .windows(4)
+            .any(|four| four == b"\r\n\r\n")
+            .then(|| Response::parse(&bytes))
     }
 }
 

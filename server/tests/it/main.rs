@@ -5,6 +5,9 @@
 mod client;
 mod harness;
 mod ingest;
+mod kill;
 mod ops;
+mod process;
 mod query;
+mod sdk;
 mod wire;

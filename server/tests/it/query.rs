@@ -6,7 +6,7 @@ use crate::harness::Running;
 use crate::wire::{now_ms, push_request, series, snappy, write_request};
 
 /// A query string with its values escaped.
-fn path(base: &str, params: &[(&str, &str)]) -> String {
+pub(crate) fn path(base: &str, params: &[(&str, &str)]) -> String {
     let escape =
         |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
     let pairs: Vec<String> = params
