@@ -1,0 +1,269 @@
+//! Fuzz targets as plain functions: every decoder and parser of the workspace, over any bytes.
+//!
+//! `cargo test` replays the corpus and thousands of seeded mutations of it. libFuzzer runs the same
+//! functions with `cargo fuzz run any --features fuzzing` (nightly) and `TRINE_FUZZ_TARGET=name`.
+//! A target fails by panicking: bad bytes must be read or refused.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use trine_query::{logql, promql, traceql};
+use trine_server::proto::{loki, remote_write};
+use trine_storage::codec::Reader;
+use trine_storage::fs::ReadFile;
+use trine_storage::label_index::LabelIndex;
+use trine_storage::regex::{Dot, LabelRegex, LineRegex, translate};
+use trine_storage::sealed::SealedFile;
+use trine_storage::{Labels, catalog, wal};
+
+/// One decoder or parser.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, also that of its folder under `corpus/`.
+    pub name: &'static str,
+    /// Feeds it.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "labels",
+        run: labels,
+    },
+    Target {
+        name: "label_index",
+        run: label_index,
+    },
+    Target {
+        name: "wal_segment",
+        run: wal_segment,
+    },
+    Target {
+        name: "sealed_file",
+        run: sealed_file,
+    },
+    Target {
+        name: "catalog",
+        run: catalog_document,
+    },
+    Target {
+        name: "regex",
+        run: regex,
+    },
+    Target {
+        name: "tsdb_record",
+        run: tsdb_record,
+    },
+    Target {
+        name: "tsdb_run",
+        run: tsdb_run,
+    },
+    Target {
+        name: "logstore_record",
+        run: logstore_record,
+    },
+    Target {
+        name: "tracestore_record",
+        run: tracestore_record,
+    },
+    Target {
+        name: "tracestore_span",
+        run: tracestore_span,
+    },
+    Target {
+        name: "remote_write",
+        run: remote_write_request,
+    },
+    Target {
+        name: "loki_push",
+        run: loki_push,
+    },
+    Target {
+        name: "promql",
+        run: promql_query,
+    },
+    Target {
+        name: "logql",
+        run: logql_query,
+    },
+    Target {
+        name: "traceql",
+        run: traceql_query,
+    },
+];
+
+/// Runs the target that the environment variable `TRINE_FUZZ_TARGET` names.
+///
+/// # Panics
+/// When it names none, and when the target finds something.
+pub fn run_chosen(data: &[u8]) {
+    let chosen = std::env::var("TRINE_FUZZ_TARGET").unwrap_or_default();
+    let target = TARGETS.iter().find(|target| target.name == chosen);
+    let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    let target = target.unwrap_or_else(|| panic!("set TRINE_FUZZ_TARGET to one of {names:?}"));
+    (target.run)(data);
+}
+
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+fn labels(data: &[u8]) {
+    if let Ok(labels) = Labels::from_encoded(data) {
+        assert_eq!(labels.encoded(), data);
+        let again = Labels::from_pairs(labels.iter()).expect("read labels are valid");
+        assert_eq!(again, labels);
+    }
+}
+
+fn label_index(data: &[u8]) {
+    if let Ok(index) = LabelIndex::read(data) {
+        for name in index.names(None) {
+            index.values(name, None, Some(3));
+        }
+        index.select(&[]);
+        let mut written = Vec::new();
+        index.write(&mut written);
+        assert!(LabelIndex::read(&written).is_ok());
+    }
+}
+
+fn wal_segment(data: &[u8]) {
+    let mut end = None;
+    let report = wal::read_segment("fuzz", data, &mut |position, _| {
+        end = Some(position + 1);
+        Ok(())
+    });
+    if let (Ok(report), Some(end)) = (report, end) {
+        assert_eq!(report.end, end);
+    }
+}
+
+/// A file in memory.
+#[derive(Debug)]
+struct Memory(Vec<u8>);
+
+impl ReadFile for Memory {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, ranges: &[Range<u64>]) -> std::io::Result<Vec<bytes::Bytes>> {
+        let slice = |range: &Range<u64>| {
+            let range = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
+            self.0.get(range).map(bytes::Bytes::copy_from_slice)
+        };
+        let missing = || std::io::ErrorKind::UnexpectedEof.into();
+        ranges
+            .iter()
+            .map(|range| slice(range).ok_or_else(missing))
+            .collect()
+    }
+}
+
+fn sealed_file(data: &[u8]) {
+    if let Ok(file) = SealedFile::open(Arc::new(Memory(data.to_vec())), "fuzz", *b"fuzz") {
+        for section in 0..4 {
+            file.section(section).ok();
+        }
+        file.verify().ok();
+    }
+}
+
+fn catalog_document(data: &[u8]) {
+    catalog::decode("fuzz", data).ok();
+}
+
+/// The pattern is what stands before the first newline, the text what follows.
+fn regex(data: &[u8]) {
+    let Some((pattern, line)) = text(data).and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    translate(pattern, Dot::NotNewline).ok();
+    if let Ok(regex) = LabelRegex::new(pattern) {
+        regex.is_match(line);
+        for literal in regex.set_matches().unwrap_or_default() {
+            assert!(regex.is_match(literal), "{pattern:?} promises {literal:?}");
+        }
+    }
+    if let Ok(regex) = LineRegex::new(pattern) {
+        let mut locations = regex.locations();
+        let found = regex.captures(line.as_bytes(), &mut locations);
+        assert_eq!(
+            found,
+            regex.is_match(line.as_bytes()),
+            "{pattern:?} on {line:?}"
+        );
+    }
+}
+
+fn tsdb_record(data: &[u8]) {
+    trine_tsdb::decoders::decode_record(data).ok();
+}
+
+fn tsdb_run(data: &[u8]) {
+    trine_tsdb::decoders::decode_run("fuzz", data).ok();
+}
+
+fn logstore_record(data: &[u8]) {
+    trine_logstore::decoders::decode_record(data).ok();
+}
+
+fn tracestore_record(data: &[u8]) {
+    trine_tracestore::decoders::decode_record(data).ok();
+}
+
+fn tracestore_span(data: &[u8]) {
+    let mut reader = Reader::new("fuzz", data);
+    trine_tracestore::decoders::decode_span(&mut reader).ok();
+    trine_tracestore::decoders::decode_resource(&mut Reader::new("fuzz", data)).ok();
+    trine_tracestore::decoders::decode_scope(&mut Reader::new("fuzz", data)).ok();
+}
+
+fn remote_write_request(data: &[u8]) {
+    let mut request = remote_write::WriteRequest::of(data);
+    let mut series = remote_write::TimeSeries::default();
+    while matches!(request.next_series(&mut series), Ok(true)) {}
+}
+
+fn loki_push(data: &[u8]) {
+    let mut request = loki::PushRequest::of(data);
+    while let Ok(Some(stream)) = request.next_stream() {
+        let mut entries = stream.entries();
+        let mut entry = loki::Entry::default();
+        while matches!(entries.next_entry(&mut entry), Ok(true)) {}
+    }
+}
+
+fn promql_query(data: &[u8]) {
+    let Some(query) = text(data).and_then(|text| promql::parse(text).ok()) else {
+        return;
+    };
+    let printed = query.to_string();
+    let again = promql::parse(&printed).map(|query| query.to_string());
+    assert_eq!(
+        again.as_ref().ok(),
+        Some(&printed),
+        "printed from {:?}",
+        query.text
+    );
+}
+
+fn logql_query(data: &[u8]) {
+    let Some(query) = text(data).and_then(|text| logql::parse(text).ok()) else {
+        return;
+    };
+    let printed = query.to_string();
+    let again = logql::parse(&printed).map(|query| query.to_string());
+    assert_eq!(again.as_ref().ok(), Some(&printed));
+}
+
+fn traceql_query(data: &[u8]) {
+    let Some(query) = text(data).and_then(|text| traceql::parse(text).ok()) else {
+        return;
+    };
+    let printed = query.to_string();
+    let again = traceql::parse(&printed).map(|query| query.to_string());
+    assert_eq!(again.as_ref().ok(), Some(&printed));
+}
