@@ -130,7 +130,7 @@ impl Columns {
         // A span that ends before it begins took no time.
         self.durations
             .push(span.end_ns.saturating_sub(span.start_ns));
-        self.kinds.push(u8::try_from(span.kind).unwrap_or(0));
+        self.kinds.push(kind_of(span));
         let status = span.status.as_ref();
         self.statuses
             .push(status.map_or(0, |s| u8::try_from(s.code).unwrap_or(0)));
@@ -437,6 +437,11 @@ fn compare(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
         _ => None,
     }
+}
+
+/// The kind of a span as columns hold it: what OTLP does not define is "unspecified".
+pub(crate) fn kind_of(span: &Span) -> u8 {
+    u8::try_from(span.kind).unwrap_or(0)
 }
 
 /// When a span began, as columns hold it: a half-open range cannot hold the very last instant.

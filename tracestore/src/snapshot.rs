@@ -8,7 +8,9 @@ use trine_storage::block_set::{Block, Version};
 use trine_storage::{Error, Result, TimeRange};
 
 use crate::block::reader::{BlockFile, Index, TraceEntry, Wanted};
-use crate::columns::{ColumnBuilder, Columns, Key, Tables, resource_value, scope_value, visible};
+use crate::columns::{
+    ColumnBuilder, Columns, Key, Tables, kind_of, resource_value, scope_value, visible,
+};
 use crate::live::Live;
 use crate::model::{SpanId, Trace, TraceId};
 use crate::nested::{self, NO_PARENT};
@@ -47,7 +49,7 @@ impl Snapshot {
                 continue;
             };
             for (resource, scope, span) in block.reader.spans(&index, entry)? {
-                if seen.insert((span.span_id, span.kind)) {
+                if seen.insert((span.span_id, kind_of(&span))) {
                     let resource = &index.tables.resources[resource as usize];
                     trace.push(resource, &index.tables.scopes[scope as usize], span);
                 }
@@ -57,7 +59,7 @@ impl Snapshot {
             let live = live.read();
             for &row in live.rows_of(&id) {
                 let span = live.span(row)?;
-                if seen.insert((span.span_id, span.kind)) {
+                if seen.insert((span.span_id, kind_of(&span))) {
                     let resource = live.columns.resources[row as usize] as usize;
                     let scope = live.columns.scopes[row as usize] as usize;
                     trace.push(

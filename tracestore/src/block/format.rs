@@ -23,8 +23,9 @@ pub(crate) const GROUPS: u32 = 3;
 /// A group of traces is closed when it holds this many spans: its columns are read as one, so a
 /// trace by id should not pay for many strangers.
 pub(crate) const GROUP_ROWS: usize = 4096;
-/// No page claims more than this when decompressed.
-pub(crate) const PAGE_BYTES_MAX: u64 = 1 << 30;
+/// No page claims more than this when decompressed. Larger than any memory that could be sealed, so
+/// that nothing is written that is not read back; a damaged claim is caught by the checksum before.
+pub(crate) const PAGE_BYTES_MAX: u64 = 1 << 36;
 pub(crate) const ZSTD_LEVEL: i32 = 1;
 
 /// The pages that every group has, in this order; those of the attributes follow.

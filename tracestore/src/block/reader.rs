@@ -219,21 +219,32 @@ impl BlockFile {
         self.file.verify()?;
         let index = self.read_index()?;
         let mut rows = 0;
-        for group in &index.groups {
-            let wanted = Wanted {
-                ids: true,
-                attributes: group.attributes.keys().cloned().collect(),
-            };
-            self.columns(&index, group, &wanted)?;
-            rows += group.rows as u64;
-        }
-        for entry in &index.traces {
-            for (_, _, span) in self.spans(&index, entry)? {
-                if span.trace_id != entry.id {
-                    let what = "a span lies under another trace";
-                    return Err(Error::corrupt(self.file.name(), 0, what));
+        for (group, traces) in index.groups.iter().zip(index.traces_by_group()) {
+            let attributes = group.attributes.keys().cloned().collect();
+            self.columns(
+                &index,
+                group,
+                &Wanted {
+                    ids: true,
+                    attributes,
+                },
+            )?;
+            let raw = self
+                .unpack(&[group.fixed[format::PAGE_SPANS]])?
+                .pop()
+                .unwrap_or_default();
+            let spans = format::read_spans(self.file.name(), &raw, group.rows)?;
+            for entry in traces {
+                let part = entry.first as usize..entry.first as usize + entry.rows as usize;
+                for encoded in &spans[part] {
+                    let span = decode_span(&mut Reader::new(self.file.name(), encoded))?;
+                    if span.trace_id != entry.id {
+                        let what = "a span lies under another trace";
+                        return Err(Error::corrupt(self.file.name(), 0, what));
+                    }
                 }
             }
+            rows += group.rows as u64;
         }
         if rows != meta.rows {
             let what = format!("it holds {rows} spans, the catalog says {}", meta.rows);

@@ -531,3 +531,64 @@ fn retention_drops_blocks_and_refuses_what_is_older() {
     store.maintain().unwrap();
     assert_eq!(store.stats().blocks, 0);
 }
+
+#[test]
+fn kinds_that_otlp_does_not_define_are_one_kind_in_memory_and_blocks() {
+    let fs = SimFs::new();
+    let store = open(&fs);
+    let odd = |kind| Span {
+        kind,
+        ..span(1, 1, 0, "odd", 10)
+    };
+    put(
+        &store,
+        &service("shop"),
+        vec![odd(0), odd(300), odd(-1), odd(3)],
+    );
+    for sealed in [false, true] {
+        if sealed {
+            store.flush().unwrap();
+        }
+        let trace = store.snapshot().trace([1; 16]).unwrap().unwrap();
+        let kinds: Vec<i32> = trace.spans().map(|(_, _, span)| span.kind).collect();
+        assert_eq!(kinds, [0, 3], "sealed={sealed}");
+        assert_eq!(find(&store, vec![], true), ["odd odd"], "sealed={sealed}");
+    }
+}
+
+#[test]
+fn a_trace_larger_than_a_group_and_an_answer_larger_than_a_batch_are_whole() {
+    let fs = SimFs::new();
+    let store = open(&fs);
+    let many = |trace: u8, count: u64| {
+        let part = |n: u64| Span {
+            span_id: (n + 1).to_be_bytes(),
+            ..span(trace, 1, 0, "part", 10 + n / 1_000)
+        };
+        (0..count).map(part).collect::<Vec<_>>()
+    };
+    put(&store, &service("shop"), many(1, 10_000));
+    put(&store, &service("shop"), many(2, 3_000));
+    put(&store, &service("shop"), many(3, 3_000));
+    for sealed in [false, true] {
+        if sealed {
+            store.flush().unwrap();
+        }
+        let rows = Rows {
+            range: TimeRange::ALL,
+            conditions: vec![],
+            all: true,
+            projection: vec![],
+        };
+        let batches = store.snapshot().spans(&Request::Rows(rows)).unwrap();
+        let sizes: Vec<usize> = batches.map(|batch| batch.unwrap().starts.len()).collect();
+        assert_eq!(
+            (sizes.iter().sum::<usize>(), sizes.len()),
+            (16_000, 2),
+            "sealed={sealed}"
+        );
+        let trace = store.snapshot().trace([1; 16]).unwrap().unwrap();
+        assert_eq!(trace.spans().count(), 10_000);
+    }
+    assert_eq!(store.verify().spans, 16_000);
+}

@@ -18,9 +18,10 @@ pub(crate) const PAGES: u32 = 3;
 /// Runs are packed into pages of about this many bytes before compression: small enough to read
 /// one series without much waste, large enough for the compression to pay.
 pub(crate) const PAGE_BYTES: usize = 64 << 10;
-/// A page may claim at most this many bytes when decompressed: one run is never cut, and a run has
-/// at most as many samples as one head holds.
-pub(crate) const PAGE_BYTES_MAX: u64 = 1 << 30;
+/// No page claims more than this when decompressed. Larger than any memory that could be sealed (a
+/// run is never cut), so that nothing is written that is not read back; a damaged claim is caught by
+/// the checksum before.
+pub(crate) const PAGE_BYTES_MAX: u64 = 1 << 36;
 pub(crate) const ZSTD_LEVEL: i32 = 1;
 
 /// Appends a run: the number of samples, timestamps as the delta of the delta, values as the XOR
