@@ -417,7 +417,7 @@ fn may_hold(condition: &Condition, value: &Value) -> bool {
             || values.iter().any(|value| may_hold(condition, value));
     }
     condition.values.iter().any(|wanted| match condition.op {
-        CompareOp::NotEqual => true,
+        CompareOp::NotEqual => compare(value, wanted).is_none_or(std::cmp::Ordering::is_ne),
         CompareOp::Equal => compare(value, wanted).is_some_and(std::cmp::Ordering::is_eq),
         CompareOp::Less => compare(value, wanted).is_some_and(std::cmp::Ordering::is_lt),
         CompareOp::LessEqual => compare(value, wanted).is_some_and(std::cmp::Ordering::is_le),

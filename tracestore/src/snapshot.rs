@@ -244,13 +244,16 @@ impl Snapshot {
             }
         }
         for live in &self.memory {
-            live.read()
-                .columns
-                .names
-                .dictionary
-                .values
-                .iter()
-                .for_each(|value| values.add(value));
+            let live = live.read();
+            let names = &live.columns.names;
+            let starts = live.columns.starts.iter().zip(&names.codes);
+            let codes: BTreeSet<u32> = starts
+                .filter(|(start, _)| range.contains(**start))
+                .map(|(_, code)| *code)
+                .collect();
+            for code in codes {
+                values.add(&names.dictionary.values[code as usize]);
+            }
         }
         Ok(values.found)
     }

@@ -23,6 +23,8 @@ pub(crate) const GROUPS: u32 = 3;
 /// A group of traces is closed when it holds this many spans: its columns are read as one, so a
 /// trace by id should not pay for many strangers.
 pub(crate) const GROUP_ROWS: usize = 4096;
+/// Or when its spans take this many bytes: they are decompressed as one.
+pub(crate) const GROUP_BYTES: usize = 16 << 20;
 /// No page claims more than this when decompressed. Larger than any memory that could be sealed, so
 /// that nothing is written that is not read back; a damaged claim is caught by the checksum before.
 pub(crate) const PAGE_BYTES_MAX: u64 = 1 << 36;

@@ -11,13 +11,13 @@ use trine_storage::sealed::{PageRef, SealedWriter};
 use trine_storage::ulid::BlockId;
 use trine_storage::{Error, Result, TimeRange};
 
-use super::format::{self, GROUP_ROWS, ZSTD_LEVEL};
+use super::format::{self, GROUP_BYTES, GROUP_ROWS, ZSTD_LEVEL};
 use super::reader::TraceEntry;
 use crate::columns::{Columns, Key, Sparse};
 use crate::live::Live;
 use crate::model::{TraceId, encode_resource, encode_scope};
 
-/// A trace of memory and its rows, by start, without spans that came twice.
+/// A trace of memory and its rows, in order of arrival, without spans that came twice.
 #[derive(Debug)]
 pub(crate) struct LiveTrace {
     id: TraceId,
@@ -88,9 +88,13 @@ pub(crate) fn write(
     let (mut group_count, mut rows, mut first) = (0u32, 0u64, 0usize);
     while first < traces.len() {
         let mut group_rows: Vec<u32> = Vec::new();
+        let mut group_bytes = 0;
         let mut last = first;
         while let Some(trace) = traces.get(last) {
-            if last > first && group_rows.len() + trace.rows.len() > GROUP_ROWS {
+            let bytes: usize = trace.rows.iter().map(|&row| live.encoded(row).len()).sum();
+            let full = group_rows.len() + trace.rows.len() > GROUP_ROWS
+                || group_bytes + bytes > GROUP_BYTES;
+            if last > first && full {
                 break;
             }
             let start = group_rows.len() as u32;
@@ -102,6 +106,7 @@ pub(crate) fn write(
                 rows: trace.rows.len() as u32,
             });
             group_rows.extend_from_slice(&trace.rows);
+            group_bytes += bytes;
             last += 1;
         }
         write_group(&mut pages, &mut groups, live, &group_rows)?;
