@@ -30,7 +30,7 @@ pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, Trace
 pub use error::{ParseError, QueryError};
 pub use lexer::QUERY_BYTES_MAX;
 pub use lower::{Conditions, conditions};
-pub use parser::{NESTING_MAX, parse};
+pub use parser::{NESTING_MAX, OPERATORS_MAX, parse};
 
-#[cfg(all(test, feature = "tracestore"))]
+#[cfg(test)]
 mod tests;

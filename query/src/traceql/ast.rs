@@ -43,13 +43,60 @@ pub enum Stage {
     Coalesce,
     /// `select(...)`: what spans of the answer tell besides.
     Select(Vec<(Attribute, Span)>),
-    /// A function over time, with its text; not evaluated yet.
-    Metrics {
-        /// Its name.
-        name: String,
-        /// Where it stands.
-        span: Span,
-    },
+    /// A function over time, always the last stage; not evaluated yet.
+    Metrics(Metrics),
+}
+
+/// `rate() by(...) | topk(...)`: a function over time and what is done with its series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// Which.
+    pub function: MetricsFunction,
+    /// What stands between its brackets.
+    pub arguments: Vec<MetricsArgument>,
+    /// What the series are told apart by.
+    pub by: Vec<(Attribute, Span)>,
+    /// What is done with the series, from left to right.
+    pub then: Vec<SecondStage>,
+    /// Where the name of the function stands.
+    pub span: Span,
+}
+
+/// A function over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the language")]
+pub enum MetricsFunction {
+    Rate,
+    CountOverTime,
+    MinOverTime,
+    MaxOverTime,
+    AvgOverTime,
+    SumOverTime,
+    QuantileOverTime,
+    HistogramOverTime,
+    Compare,
+}
+
+/// An argument of a function over time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MetricsArgument {
+    /// What is measured.
+    Attribute(Attribute, Span),
+    /// A quantile, a number of values, a time.
+    Literal(Static, Span),
+    /// The selection of `compare`.
+    Filter(SpansetExpr),
+}
+
+/// What is done with the series of a function over time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SecondStage {
+    /// `| topk(n)`
+    Top(i64, Span),
+    /// `| bottomk(n)`
+    Bottom(i64, Span),
+    /// `> 5`: drops the values that do not compare so.
+    Compare(Op, Static, Span),
 }
 
 /// An expression over sets of spans.
@@ -319,6 +366,62 @@ impl Op {
     pub fn is_arithmetic(self) -> bool {
         use Op::{Add, Divide, Modulo, Multiply, Power, Subtract};
         matches!(self, Add | Subtract | Multiply | Divide | Modulo | Power)
+    }
+
+    /// How tightly it binds.
+    pub(crate) fn power(self) -> u8 {
+        match self {
+            Self::And | Self::Or => 1,
+            _ if self.is_comparison() => 2,
+            Self::Add | Self::Subtract => 3,
+            Self::Power => 6,
+            _ => 5,
+        }
+    }
+
+    /// The least power of what may stand on its left and on its right without brackets.
+    pub(crate) fn sides(self) -> (u8, u8) {
+        let power = self.power();
+        match self {
+            Self::Power => (power + 1, power),
+            _ => (power, power + 1),
+        }
+    }
+}
+
+/// How tightly `!` binds.
+pub(crate) const NOT_POWER: u8 = 4;
+/// How tightly the sign of a number binds.
+pub(crate) const NEGATE_POWER: u8 = 7;
+
+impl SpansetOp {
+    /// How tightly it binds. All of them group from the left.
+    pub(crate) fn power(self) -> u8 {
+        match self {
+            Self::And | Self::Or => 1,
+            Self::Structural(..) => 2,
+        }
+    }
+}
+
+impl MetricsFunction {
+    /// All of them with their names.
+    pub(crate) const NAMES: [(Self, &'static str); 9] = [
+        (Self::Rate, "rate"),
+        (Self::CountOverTime, "count_over_time"),
+        (Self::MinOverTime, "min_over_time"),
+        (Self::MaxOverTime, "max_over_time"),
+        (Self::AvgOverTime, "avg_over_time"),
+        (Self::SumOverTime, "sum_over_time"),
+        (Self::QuantileOverTime, "quantile_over_time"),
+        (Self::HistogramOverTime, "histogram_over_time"),
+        (Self::Compare, "compare"),
+    ];
+
+    /// The name that the language gives it.
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(function, _)| *function == self);
+        found.map_or("", |(_, name)| name)
     }
 }
 

@@ -112,13 +112,10 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<SearchResult, QueryError> {
         let mut result = SearchResult::default();
-        let metrics = query.pipeline.stages.iter().find_map(|stage| match stage {
-            Stage::Metrics { name, .. } => Some(name),
-            _ => None,
-        });
-        if let Some(name) = metrics {
+        if let Some(Stage::Metrics(metrics)) = query.pipeline.stages.last() {
             return Err(QueryError::Unsupported(format!(
-                "the metrics function {name}()"
+                "the metrics function {}()",
+                metrics.function.name()
             )));
         }
         let budget = Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock));
@@ -146,7 +143,9 @@ impl Engine {
         for batch in source.spans(&request)? {
             let batch = batch?;
             budget.check()?;
-            budget.read_series(batch.starts.len() as u64)?;
+            let rows = batch.starts.len() as u64;
+            budget.read_series(rows)?;
+            budget.hold_samples(rows)?;
             result.inspected_traces += batch.traces.len() as u64;
             result.inspected_spans += batch.starts.len() as u64;
             let sets = spanset::run(&query.pipeline, &batch, &patterns)?;
@@ -165,7 +164,10 @@ impl Engine {
                 let span_sets = sets
                     .into_iter()
                     .map(|set| span_set(set, &batch, &columns, options.spans_per_span_set))
-                    .collect();
+                    .collect::<Vec<SpanSet>>();
+                // Spans of the answer are held until the end.
+                let shown = span_sets.iter().map(|set| set.spans.len() as u64).sum();
+                budget.hold_samples(shown)?;
                 result.traces.push(TraceSummary {
                     id: trace.id,
                     root_service: trace.root_service.clone(),
@@ -175,6 +177,7 @@ impl Engine {
                     span_sets,
                 });
             }
+            budget.release_samples(rows);
             if result.traces.len() >= options.limit {
                 break;
             }
@@ -280,7 +283,7 @@ fn fields(
                 of_scalar(rhs, each)?;
             }
             Stage::By(expr) => each(expr)?,
-            Stage::Select(_) | Stage::Coalesce | Stage::Metrics { .. } => {}
+            Stage::Select(_) | Stage::Coalesce | Stage::Metrics(_) => {}
         }
     }
     Ok(())

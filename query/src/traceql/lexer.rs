@@ -258,6 +258,27 @@ impl<'a> Lexer<'a> {
         self.attribute(start, None, true)
     }
 
+    /// A quoted part of a name, in which only quotes and backslashes are escaped.
+    fn quoted_part(&mut self, key: &mut String) -> Result<(), ParseError> {
+        let start = self.at;
+        self.at += 1;
+        while let Some(c) = self.peek() {
+            self.at += c.len_utf8();
+            match c {
+                '"' => return Ok(()),
+                '\\' => match self.peek() {
+                    Some(escaped @ ('"' | '\\')) => {
+                        self.at += 1;
+                        key.push(escaped);
+                    }
+                    _ => return Err(self.error(start, "syntax error: invalid escape in a name")),
+                },
+                c => key.push(c),
+            }
+        }
+        Err(self.error(start, "syntax error: literal not terminated"))
+    }
+
     /// The name of an attribute; parts may be quoted.
     fn attribute(
         &mut self,
@@ -268,7 +289,7 @@ impl<'a> Lexer<'a> {
         let mut key = String::new();
         loop {
             match self.peek() {
-                Some('"') => key.push_str(&self.string()?),
+                Some('"') => self.quoted_part(&mut key)?,
                 Some(c) if !ends_name(c) => {
                     key.push_str(self.take_while(|c| c != '"' && !ends_name(c)));
                 }
@@ -276,7 +297,12 @@ impl<'a> Lexer<'a> {
             }
         }
         if key.is_empty() {
-            return Err(self.error(start, "syntax error: attribute without a name"));
+            let expecting = match (parent, scope) {
+                (true, None) => "IDENTIFIER or resource. or span.",
+                _ => "IDENTIFIER",
+            };
+            let what = format!("syntax error: unexpected END_ATTRIBUTE, expecting {expecting}");
+            return Err(self.error(start, &what));
         }
         let key: Arc<str> = key.into();
         Ok(Token::Attribute(Attribute::Named { scope, parent, key }))

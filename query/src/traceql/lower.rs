@@ -109,8 +109,8 @@ fn flip(op: Op) -> Op {
 fn comparison(attribute: &Attribute, op: Op, value: &Static) -> Option<Condition> {
     let attribute = reference(attribute)?;
     if *value == Static::Nil {
-        // `x = nil` holds where the attribute is not.
-        let exists = op == Op::NotEqual;
+        // `x = nil` holds where the attribute is not, and intrinsics always are.
+        let exists = op == Op::NotEqual && matches!(attribute, AttributeRef::Attribute { .. });
         return exists.then_some(Condition {
             attribute,
             op: CompareOp::Exists,

@@ -3,29 +3,33 @@
 //! Precedence, low to high: `|`; `&& ||` (one level); comparisons and structural operators (one
 //! level); `+ -`; `!`; `* / %`; `^` (to the right); unary minus.
 
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod metrics;
+
 use super::ast::{
-    Aggregate, Attribute, FieldExpr, Form, Op, Pipeline, Query, Relation, ScalarExpr, SpansetExpr,
-    SpansetOp, Stage, Static,
+    Aggregate, Attribute, FieldExpr, Form, MetricsFunction, NEGATE_POWER, NOT_POWER, Op, Pipeline,
+    Query, Relation, ScalarExpr, SpansetExpr, SpansetOp, Stage, Static,
 };
 use super::error::ParseError;
 use super::lexer::{Token, lex};
+use super::printer::scope_name;
 use super::validate;
 use crate::text::Span;
 
 /// How deep brackets and signs may be nested.
 pub const NESTING_MAX: usize = 128;
 
-const METRICS: [&str; 9] = [
-    "rate",
-    "count_over_time",
-    "min_over_time",
-    "max_over_time",
-    "avg_over_time",
-    "sum_over_time",
-    "quantile_over_time",
-    "histogram_over_time",
-    "compare",
+/// How many operators a query may hold, those between stages among them. A chain of them is as deep
+/// a tree as brackets are, and all that walks the tree calls itself.
+pub const OPERATORS_MAX: usize = 500;
+
+/// Words that mean something where a stage may stand; errors call them by their names.
+const KEYWORDS: [&str; 11] = [
+    "avg", "bottomk", "by", "coalesce", "count", "max", "min", "select", "sum", "topk", "with",
 ];
+
+const AGGREGATES: [&str; 5] = ["count", "min", "max", "avg", "sum"];
 
 /// Reads and checks a query.
 ///
@@ -38,6 +42,7 @@ pub fn parse(text: &str) -> Result<Query, ParseError> {
         tokens,
         at: 0,
         depth: 0,
+        operators: 0,
     };
     let pipeline = parser.pipeline()?;
     let hints = parser.hints()?;
@@ -52,6 +57,7 @@ struct Parser<'a> {
     tokens: Vec<(Token, Span)>,
     at: usize,
     depth: usize,
+    operators: usize,
 }
 
 impl Parser<'_> {
@@ -102,14 +108,23 @@ impl Parser<'_> {
         if *self.peek() == Token::End {
             Ok(())
         } else {
-            Err(self.unexpected("expecting |"))
+            Err(self.unexpected("expecting with"))
         }
     }
 
     fn unexpected(&self, expecting: &str) -> ParseError {
         let found = match self.peek() {
             Token::Sign(sign) => (*sign).to_owned(),
+            Token::Ident(name)
+                if KEYWORDS.contains(&name.as_str()) || metrics_function(name).is_some() =>
+            {
+                name.clone()
+            }
             Token::Ident(_) => "IDENTIFIER".to_owned(),
+            Token::Attribute(Attribute::Named { parent: true, .. }) => "parent.".to_owned(),
+            Token::Attribute(Attribute::Named { scope, .. }) => {
+                format!("{}.", scope.map_or("", scope_name))
+            }
             Token::Attribute(attribute) => attribute.to_string(),
             Token::Static(Static::Str(_)) => "STRING".to_owned(),
             Token::Static(Static::Int(_)) => "INTEGER".to_owned(),
@@ -126,7 +141,10 @@ impl Parser<'_> {
     }
 
     fn error(&self, what: &str) -> ParseError {
-        let span = self.span();
+        self.error_at(self.span(), what)
+    }
+
+    fn error_at(&self, span: Span, what: &str) -> ParseError {
         let position = span.position_in(self.text);
         let (line, column) = (position.line, position.column);
         ParseError {
@@ -149,49 +167,66 @@ impl Parser<'_> {
         result
     }
 
-    fn pipeline(&mut self) -> Result<Pipeline, ParseError> {
-        let mut stages = vec![self.stage()?];
-        while self.take("|") {
-            stages.push(self.stage()?);
+    /// Counts the operator that stands here.
+    fn operator(&mut self) -> Result<(), ParseError> {
+        if self.operators >= OPERATORS_MAX {
+            let what = format!("the query has more than {OPERATORS_MAX} operators");
+            return Err(self.error(&what));
         }
-        Ok(Pipeline { stages })
+        self.operators += 1;
+        Ok(())
     }
 
-    fn stage(&mut self) -> Result<Stage, ParseError> {
-        let span = self.span();
+    fn pipeline(&mut self) -> Result<Pipeline, ParseError> {
+        let mut stages = Vec::new();
+        loop {
+            stages.push(self.stage(stages.is_empty())?);
+            let last = matches!(stages.last(), Some(Stage::Metrics(_)));
+            if last || *self.peek() != Token::Sign("|") {
+                return Ok(Pipeline { stages });
+            }
+            self.operator()?;
+            self.advance();
+        }
+    }
+
+    fn stage(&mut self, first: bool) -> Result<Stage, ParseError> {
         let calls = *self.second() == Token::Sign("(");
         match self.peek().clone() {
             Token::Ident(name) if calls => match name.as_str() {
                 "by" => self.call(Self::field).map(Stage::By),
-                "coalesce" => self.call(|_| Ok(())).map(|()| Stage::Coalesce),
+                "coalesce" if !first => self.call(|_| Ok(())).map(|()| Stage::Coalesce),
                 "select" => self.call(Self::selected).map(Stage::Select),
-                "count" | "min" | "max" | "avg" | "sum" => self.scalar_filter(),
-                name if METRICS.contains(&name) => {
-                    let name = name.to_owned();
-                    self.metrics(name, span)
-                }
-                _ => Err(self.unexpected("")),
+                name if AGGREGATES.contains(&name) => self.scalar_filter(),
+                name => match metrics_function(name) {
+                    Some(function) if !first => self.metrics(function).map(Stage::Metrics),
+                    _ => Err(self.unexpected("")),
+                },
             },
             Token::Static(_) | Token::Sign("-") => self.scalar_filter(),
             Token::Sign("(") if self.starts_scalar() => self.scalar_filter(),
-            _ => self.spanset(0).map(Stage::Spans),
+            Token::Sign("{" | "(") => self.spanset(0).map(Stage::Spans),
+            _ => Err(self.unexpected("")),
         }
     }
 
-    /// Whether the brackets that follow hold a number and not spans.
+    /// Whether the brackets that follow hold a number and not spans: stages, filters and comparisons
+    /// are only between the brackets of spans.
     fn starts_scalar(&self) -> bool {
-        let rest = self.tokens.get(self.at..).unwrap_or_default();
-        let inner = rest
-            .iter()
-            .map(|(token, _)| token)
-            .find(|t| **t != Token::Sign("("));
-        match inner {
-            Some(Token::Static(_) | Token::Sign("-")) => true,
-            Some(Token::Ident(name)) => {
-                ["count", "min", "max", "avg", "sum"].contains(&name.as_str())
+        let mut open = 0usize;
+        for (token, _) in self.tokens.get(self.at..).unwrap_or_default() {
+            match token {
+                Token::Sign("(") => open += 1,
+                Token::Sign(")") => open = open.saturating_sub(1),
+                Token::Sign("{" | "}" | "|") | Token::End => return false,
+                Token::Sign(sign) if field_op(sign).is_some_and(Op::is_comparison) => return false,
+                _ => {}
             }
-            _ => false,
+            if open == 0 {
+                return true;
+            }
         }
+        false
     }
 
     /// `name ( inner )`, standing at the name.
@@ -222,48 +257,6 @@ impl Parser<'_> {
         }
     }
 
-    /// A function over time: its arguments are checked for balance only, as nothing evaluates them.
-    fn metrics(&mut self, name: String, span: Span) -> Result<Stage, ParseError> {
-        self.advance();
-        self.balanced()?;
-        if matches!(self.peek(), Token::Ident(by) if by == "by") {
-            self.advance();
-            self.balanced()?;
-        }
-        loop {
-            let second =
-                matches!(self.second(), Token::Ident(name) if name == "topk" || name == "bottomk");
-            let compares = ["=", "!=", "<", "<=", ">", ">="];
-            if *self.peek() == Token::Sign("|") && second {
-                self.at += 2;
-                self.balanced()?;
-            } else if matches!(self.peek(), Token::Sign(sign) if compares.contains(sign)) {
-                self.at += 1;
-                if !matches!(self.advance().0, Token::Static(_)) {
-                    self.at -= 1;
-                    return Err(self.unexpected(""));
-                }
-            } else {
-                return Ok(Stage::Metrics { name, span });
-            }
-        }
-    }
-
-    fn balanced(&mut self) -> Result<(), ParseError> {
-        self.expect("(")?;
-        let mut open = 1;
-        while open > 0 {
-            match self.peek() {
-                Token::Sign("(" | "{") => open += 1,
-                Token::Sign(")" | "}") => open -= 1,
-                Token::End => return Err(self.unexpected("")),
-                _ => {}
-            }
-            self.at += 1;
-        }
-        Ok(())
-    }
-
     fn hints(&mut self) -> Result<Vec<(String, Static)>, ParseError> {
         let mut hints = Vec::new();
         if !matches!(self.peek(), Token::Ident(name) if name == "with") {
@@ -292,11 +285,12 @@ impl Parser<'_> {
     fn spanset(&mut self, least: u8) -> Result<SpansetExpr, ParseError> {
         let mut lhs = self.deeper(Self::spanset_operand)?;
         while let Token::Sign(sign) = self.peek()
-            && let Some((op, power)) = spanset_op(sign)
-            && power >= least
+            && let Some(op) = spanset_op(sign)
+            && op.power() >= least
         {
+            self.operator()?;
             let (_, span) = self.advance();
-            let rhs = self.spanset(power + 1)?;
+            let rhs = self.spanset(op.power() + 1)?;
             lhs = SpansetExpr::Binary {
                 op,
                 lhs: lhs.into(),
@@ -315,12 +309,21 @@ impl Parser<'_> {
                 return Ok(SpansetExpr::Filter(None, start.to(end)));
             }
             let expr = self.field()?;
-            let end = self.expect("}")?;
+            let end = self.span();
+            if !self.take("}") {
+                return Err(self.unexpected(""));
+            }
             return Ok(SpansetExpr::Filter(Some(expr), start.to(end)));
         }
         if self.take("(") {
             let mut pipeline = self.pipeline()?;
-            self.expect(")")?;
+            if let Some(Stage::Metrics(metrics)) = pipeline.stages.last() {
+                let what = "arithmetic between metrics queries is not supported yet";
+                return Err(self.error_at(metrics.span, what));
+            }
+            if !self.take(")") {
+                return Err(self.unexpected("expecting ) or |"));
+            }
             // Brackets around one expression only say what belongs together.
             return Ok(match (pipeline.stages.len(), pipeline.stages.pop()) {
                 (1, Some(Stage::Spans(inner))) => inner,
@@ -340,12 +343,12 @@ impl Parser<'_> {
     fn field_above(&mut self, least: u8) -> Result<FieldExpr, ParseError> {
         let mut lhs = self.deeper(Self::field_operand)?;
         while let Token::Sign(sign) = self.peek()
-            && let Some((op, power)) = field_op(sign)
-            && power >= least
+            && let Some(op) = field_op(sign)
+            && op.power() >= least
         {
+            self.operator()?;
             self.advance();
-            let right = if op == Op::Power { power } else { power + 1 };
-            let rhs = self.field_above(right)?;
+            let rhs = self.field_above(op.sides().1)?;
             let span = lhs.span().to(rhs.span());
             lhs = FieldExpr::Binary {
                 op,
@@ -398,17 +401,20 @@ impl Parser<'_> {
     fn scalar_filter(&mut self) -> Result<Stage, ParseError> {
         let start = self.span();
         let lhs = self.scalar(0)?;
-        let op = match self.peek() {
-            Token::Sign(sign) => field_op(sign).map(|(op, _)| op),
-            _ => None,
-        };
-        let Some(op) =
-            op.filter(|op| op.is_comparison() && !matches!(op, Op::Match | Op::NotMatch))
-        else {
+        let Some(op) = self.order() else {
+            if self.depth > 0 && *self.peek() == Token::Sign(")") {
+                let what = "pipelines that end in a number are not supported yet";
+                return Err(self.error_at(start, what));
+            }
             return Err(self.unexpected(""));
         };
+        self.operator()?;
         self.advance();
         let rhs = self.scalar(0)?;
+        if !has_aggregate(&lhs) && !has_aggregate(&rhs) {
+            let what = "syntax error: a comparison of numbers needs an aggregate such as count()";
+            return Err(self.error_at(start, what));
+        }
         let end = self
             .tokens
             .get(self.at.saturating_sub(1))
@@ -421,15 +427,24 @@ impl Parser<'_> {
         })
     }
 
+    /// The comparison of numbers that stands here.
+    fn order(&self) -> Option<Op> {
+        match self.peek() {
+            Token::Sign(sign) => field_op(sign)
+                .filter(|op| op.is_comparison() && !matches!(op, Op::Match | Op::NotMatch)),
+            _ => None,
+        }
+    }
+
     fn scalar(&mut self, least: u8) -> Result<ScalarExpr, ParseError> {
         let mut lhs = self.deeper(Self::scalar_operand)?;
         while let Token::Sign(sign) = self.peek()
-            && let Some((op, power)) = field_op(sign).filter(|(op, _)| op.is_arithmetic())
-            && power >= least
+            && let Some(op) = field_op(sign).filter(|op| op.is_arithmetic())
+            && op.power() >= least
         {
+            self.operator()?;
             self.advance();
-            let right = if op == Op::Power { power } else { power + 1 };
-            let rhs = self.scalar(right)?;
+            let rhs = self.scalar(op.sides().1)?;
             lhs = ScalarExpr::Binary {
                 op,
                 lhs: lhs.into(),
@@ -445,6 +460,9 @@ impl Parser<'_> {
             let inner = self.scalar(0)?;
             self.expect(")")?;
             return Ok(inner);
+        }
+        if *self.peek() == Token::Sign("{") {
+            return Err(self.error("arithmetic between metrics queries is not supported yet"));
         }
         if let Token::Ident(name) = self.peek().clone() {
             let function = match name.as_str() {
@@ -480,35 +498,47 @@ impl Parser<'_> {
     }
 }
 
-const NOT_POWER: u8 = 4;
-const NEGATE_POWER: u8 = 7;
+fn has_aggregate(expr: &ScalarExpr) -> bool {
+    match expr {
+        ScalarExpr::Static(..) => false,
+        ScalarExpr::Aggregate { .. } => true,
+        ScalarExpr::Binary { lhs, rhs, .. } => has_aggregate(lhs) || has_aggregate(rhs),
+    }
+}
 
-fn field_op(sign: &str) -> Option<(Op, u8)> {
+fn metrics_function(name: &str) -> Option<MetricsFunction> {
+    let found = MetricsFunction::NAMES
+        .iter()
+        .find(|(_, held)| *held == name);
+    found.map(|(function, _)| *function)
+}
+
+fn field_op(sign: &str) -> Option<Op> {
     Some(match sign {
-        "&&" => (Op::And, 1),
-        "||" => (Op::Or, 1),
-        "=" => (Op::Equal, 2),
-        "!=" => (Op::NotEqual, 2),
-        "<" => (Op::Less, 2),
-        "<=" => (Op::LessEqual, 2),
-        ">" => (Op::Greater, 2),
-        ">=" => (Op::GreaterEqual, 2),
-        "=~" => (Op::Match, 2),
-        "!~" => (Op::NotMatch, 2),
-        "+" => (Op::Add, 3),
-        "-" => (Op::Subtract, 3),
-        "*" => (Op::Multiply, 5),
-        "/" => (Op::Divide, 5),
-        "%" => (Op::Modulo, 5),
-        "^" => (Op::Power, 6),
+        "&&" => Op::And,
+        "||" => Op::Or,
+        "=" => Op::Equal,
+        "!=" => Op::NotEqual,
+        "<" => Op::Less,
+        "<=" => Op::LessEqual,
+        ">" => Op::Greater,
+        ">=" => Op::GreaterEqual,
+        "=~" => Op::Match,
+        "!~" => Op::NotMatch,
+        "+" => Op::Add,
+        "-" => Op::Subtract,
+        "*" => Op::Multiply,
+        "/" => Op::Divide,
+        "%" => Op::Modulo,
+        "^" => Op::Power,
         _ => return None,
     })
 }
 
-fn spanset_op(sign: &str) -> Option<(SpansetOp, u8)> {
+fn spanset_op(sign: &str) -> Option<SpansetOp> {
     let (form, bare) = match sign {
-        "&&" => return Some((SpansetOp::And, 1)),
-        "||" => return Some((SpansetOp::Or, 1)),
+        "&&" => return Some(SpansetOp::And),
+        "||" => return Some(SpansetOp::Or),
         _ => match sign.strip_prefix('!') {
             Some(bare) => (Form::Not, bare),
             None => match sign.strip_prefix('&') {
@@ -525,5 +555,5 @@ fn spanset_op(sign: &str) -> Option<(SpansetOp, u8)> {
         "~" => Relation::Sibling,
         _ => return None,
     };
-    Some((SpansetOp::Structural(relation, form), 2))
+    Some(SpansetOp::Structural(relation, form))
 }

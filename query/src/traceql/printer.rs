@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::ast::{
-    Aggregate, Attribute, FieldExpr, Form, KINDS, Op, Pipeline, Query, Relation, STATUSES,
-    ScalarExpr, SpansetExpr, SpansetOp, Stage, Static,
+    Aggregate, Attribute, FieldExpr, Form, KINDS, Metrics, MetricsArgument, NEGATE_POWER,
+    NOT_POWER, Op, Pipeline, Query, Relation, STATUSES, ScalarExpr, SecondStage, SpansetExpr,
+    SpansetOp, Stage, Static,
 };
 use super::source::Scope;
 use crate::text::{format_float, format_go_duration, quote};
@@ -40,7 +41,41 @@ impl fmt::Display for Stage {
                 let names: Vec<String> = attributes.iter().map(|(a, _)| a.to_string()).collect();
                 write!(f, "select({})", names.join(", "))
             }
-            Self::Metrics { name, .. } => write!(f, "{name}()"),
+            Self::Metrics(metrics) => metrics.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arguments: Vec<String> = self.arguments.iter().map(ToString::to_string).collect();
+        write!(f, "{}({})", self.function.name(), arguments.join(", "))?;
+        if !self.by.is_empty() {
+            let by: Vec<String> = self.by.iter().map(|(a, _)| a.to_string()).collect();
+            write!(f, " by({})", by.join(", "))?;
+        }
+        self.then
+            .iter()
+            .try_for_each(|second| write!(f, " {second}"))
+    }
+}
+
+impl fmt::Display for MetricsArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attribute(attribute, _) => attribute.fmt(f),
+            Self::Literal(value, _) => value.fmt(f),
+            Self::Filter(filter) => filter.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SecondStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Top(count, _) => write!(f, "| topk({count})"),
+            Self::Bottom(count, _) => write!(f, "| bottomk({count})"),
+            Self::Compare(op, value, _) => write!(f, "{op} {value}"),
         }
     }
 }
@@ -50,7 +85,15 @@ impl fmt::Display for SpansetExpr {
         match self {
             Self::Filter(None, _) => f.write_str("{ true }"),
             Self::Filter(Some(expr), _) => write!(f, "{{ {expr} }}"),
-            Self::Binary { op, lhs, rhs, .. } => write!(f, "({lhs}) {op} ({rhs})"),
+            Self::Binary { op, lhs, rhs, .. } => {
+                let operand = |f: &mut fmt::Formatter<'_>, expr: &Self, least| match expr {
+                    Self::Binary { op, .. } if op.power() < least => write!(f, "({expr})"),
+                    _ => expr.fmt(f),
+                };
+                operand(f, lhs, op.power())?;
+                write!(f, " {op} ")?;
+                operand(f, rhs, op.power() + 1)
+            }
             Self::Pipeline(pipeline) => write!(f, "({pipeline})"),
         }
     }
@@ -78,28 +121,37 @@ impl fmt::Display for SpansetOp {
 
 impl fmt::Display for FieldExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Brackets around everything that is more than a word.
-        fn operand(f: &mut fmt::Formatter<'_>, expr: &FieldExpr) -> fmt::Result {
-            match expr {
-                FieldExpr::Static(..) | FieldExpr::Attribute(..) => write!(f, "{expr}"),
-                _ => write!(f, "({expr})"),
+        /// Brackets around what binds less than `least`, so that printing never nests deeper than
+        /// what was parsed.
+        fn operand(f: &mut fmt::Formatter<'_>, expr: &FieldExpr, least: u8) -> fmt::Result {
+            let power = match expr {
+                FieldExpr::Static(..) | FieldExpr::Attribute(..) => u8::MAX,
+                FieldExpr::Binary { op, .. } => op.power(),
+                FieldExpr::Not(..) => NOT_POWER,
+                FieldExpr::Negate(..) => NEGATE_POWER,
+            };
+            if power < least {
+                write!(f, "({expr})")
+            } else {
+                expr.fmt(f)
             }
         }
         match self {
             Self::Static(value, _) => value.fmt(f),
             Self::Attribute(attribute, _) => attribute.fmt(f),
             Self::Binary { op, lhs, rhs, .. } => {
-                operand(f, lhs)?;
+                let (left, right) = op.sides();
+                operand(f, lhs, left)?;
                 write!(f, " {op} ")?;
-                operand(f, rhs)
+                operand(f, rhs, right)
             }
             Self::Not(expr, _) => {
                 f.write_str("!")?;
-                operand(f, expr)
+                operand(f, expr, NOT_POWER)
             }
             Self::Negate(expr, _) => {
                 f.write_str("-")?;
-                operand(f, expr)
+                operand(f, expr, NEGATE_POWER)
             }
         }
     }
@@ -161,7 +213,9 @@ impl fmt::Display for Attribute {
         if key.chars().all(plain) && !first_is_digit {
             write!(f, ".{key}")
         } else {
-            write!(f, ".{}", quote(key))
+            // Only these two are escaped in names.
+            let escaped = key.replace('\\', "\\\\").replace('"', "\\\"");
+            write!(f, ".\"{escaped}\"")
         }
     }
 }
@@ -207,7 +261,16 @@ impl fmt::Display for ScalarExpr {
                     None => write!(f, "{name}()"),
                 }
             }
-            Self::Binary { op, lhs, rhs } => write!(f, "({lhs}) {op} ({rhs})"),
+            Self::Binary { op, lhs, rhs } => {
+                let operand = |f: &mut fmt::Formatter<'_>, expr: &Self, least| match expr {
+                    Self::Binary { op, .. } if op.power() < least => write!(f, "({expr})"),
+                    _ => expr.fmt(f),
+                };
+                let (left, right) = op.sides();
+                operand(f, lhs, left)?;
+                write!(f, " {op} ")?;
+                operand(f, rhs, right)
+            }
         }
     }
 }

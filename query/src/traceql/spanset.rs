@@ -75,9 +75,10 @@ pub(super) fn run(
                 }
             }
             Stage::Select(_) => {}
-            Stage::Metrics { name, .. } => {
+            Stage::Metrics(metrics) => {
                 return Err(QueryError::Unsupported(format!(
-                    "the metrics function {name}()"
+                    "the metrics function {}()",
+                    metrics.function.name()
                 )));
             }
         }

@@ -3,7 +3,8 @@
 use trine_storage::regex::{Dot, LabelRegex};
 
 use super::ast::{
-    Attribute, FieldExpr, Intrinsic, Op, Pipeline, Query, ScalarExpr, SpansetExpr, Stage, Static,
+    Attribute, FieldExpr, Intrinsic, Metrics, MetricsArgument, MetricsFunction, Op, Pipeline,
+    Query, ScalarExpr, SecondStage, SpansetExpr, Stage, Static,
 };
 use super::error::ParseError;
 use crate::text::Span;
@@ -27,7 +28,7 @@ pub(super) fn check(query: &Query) -> Result<(), ParseError> {
 }
 
 fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
-    for (i, stage) in pipeline.stages.iter().enumerate() {
+    for stage in &pipeline.stages {
         match stage {
             Stage::Spans(expr) => spanset(expr)?,
             Stage::Filter { lhs, rhs, .. } => {
@@ -46,18 +47,66 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
                     return Err(error(expr.span(), what));
                 }
             }
-            Stage::Coalesce if i == 0 => {
-                return Err(error(
-                    Span::new(0, 0),
-                    "coalesce() cannot come first".to_owned(),
-                ));
-            }
-            Stage::Coalesce | Stage::Metrics { .. } => {}
+            Stage::Coalesce => {}
+            Stage::Metrics(stage) => metrics(stage)?,
             Stage::Select(attributes) => {
                 for (attribute, span) in attributes {
                     supported(attribute, *span)?;
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// How many attributes the series of a function over time may be told apart by.
+const GROUPINGS_MAX: usize = 5;
+
+fn metrics(stage: &Metrics) -> Result<(), ParseError> {
+    for argument in &stage.arguments {
+        match argument {
+            MetricsArgument::Attribute(attribute, span) => supported(attribute, *span)?,
+            MetricsArgument::Filter(filter) => spanset(filter)?,
+            MetricsArgument::Literal(value, span) => {
+                let quantile = match value {
+                    Static::Float(number) => (0.0..=1.0).contains(number),
+                    Static::Int(number) => (0..=1).contains(number),
+                    _ => false,
+                };
+                if stage.function == MetricsFunction::QuantileOverTime && !quantile {
+                    let what = format!("quantile must be between 0 and 1: {value}");
+                    return Err(error(*span, what));
+                }
+            }
+        }
+    }
+    for (attribute, span) in &stage.by {
+        supported(attribute, *span)?;
+    }
+    if stage.by.len() > GROUPINGS_MAX {
+        let what = format!(
+            "grouping by more than {GROUPINGS_MAX} attributes is not supported: {}",
+            stage.by.len()
+        );
+        return Err(error(stage.span, what));
+    }
+    for second in &stage.then {
+        match second {
+            SecondStage::Top(count, span) | SecondStage::Bottom(count, span) if *count <= 0 => {
+                return Err(error(
+                    *span,
+                    format!("limit must be greater than 0: {second}"),
+                ));
+            }
+            SecondStage::Top(_, span)
+            | SecondStage::Bottom(_, span)
+            | SecondStage::Compare(_, _, span)
+                if stage.function == MetricsFunction::Compare =>
+            {
+                let what = format!("compare() takes no second stage: {second}");
+                return Err(error(*span, what));
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -250,7 +299,7 @@ fn nil(op: Op, other: &FieldExpr, span: Span, whole: &FieldExpr) -> Result<Type,
         ));
     }
     match other {
-        FieldExpr::Attribute(Attribute::Intrinsic(_), _) => {
+        FieldExpr::Attribute(Attribute::Intrinsic(_), _) if op == Op::Equal => {
             let what = format!("intrinsics are never nil: {whole}");
             Err(error(span, what))
         }
