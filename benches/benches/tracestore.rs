@@ -58,12 +58,12 @@ fn span(n: u64) -> Span {
             text("http.route", "/api/items/{id}"),
             pair(
                 "http.status_code",
-                AnyValue::Int(if n.is_multiple_of(64) { 500 } else { 200 }),
+                AnyValue::Int(if n.is_multiple_of(67) { 500 } else { 200 }),
             ),
             text("enduser.id", &format!("user-{}", n % 5_000)),
             pair("retries", AnyValue::Int((n % 3) as i64)),
         ],
-        status: n.is_multiple_of(64).then(|| Status {
+        status: n.is_multiple_of(67).then(|| Status {
             code: 2,
             message: "failed".into(),
         }),

@@ -239,6 +239,10 @@ fn take(text: &str) -> Option<(&str, &str)> {
         }
         len |= usize::from(byte & 0x3f).checked_shl(6 * i as u32)?;
         if byte & 0x40 == 0 {
+            // A length has one form only: equal sets have equal bytes.
+            if byte == 0 && i > 0 {
+                return None;
+            }
             let body = text.get(i + 1..)?;
             return Some((body.get(..len)?, body.get(len..)?));
         }

@@ -58,6 +58,15 @@ fn golden_bytes() {
     assert_eq!(labels(&[("a", "b")]).hash64(), xxh3_64(b"\x01a\x01b"));
 }
 
+/// Two encodings of one set would be unequal sets that look alike.
+#[test]
+fn a_length_in_a_longer_form_is_refused() {
+    assert!(Labels::from_encoded(b"\x01a\x01b").is_ok());
+    for overlong in [&b"\x41\0a\x01b"[..], b"\x01a\x41\0b", b"\x41\x40\0a\x01b"] {
+        assert!(Labels::from_encoded(overlong).is_err(), "{overlong:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn encoding_round_trips(pairs in prop::collection::btree_map("\\PC{1,90}", "\\PC{1,90}", 0..6)) {
