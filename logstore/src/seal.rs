@@ -86,6 +86,7 @@ impl Sealer<'_> {
                 rows: done.rows,
                 bytes: done.bytes,
                 level: 0,
+                sequence: 0,
                 created_ms: self.clock.now_ms(),
             });
         }

@@ -31,6 +31,10 @@ pub struct BlockMeta {
     pub bytes: u64,
     /// How often its rows were merged: 0 for a sealed block.
     pub level: u8,
+    /// The position of the log up to which its rows were appended: of two blocks that hold the same
+    /// row the one with the higher number has the later one.
+    #[serde(default)]
+    pub sequence: u64,
     /// When it was made, milliseconds since 1970.
     pub created_ms: i64,
 }

@@ -73,6 +73,11 @@ impl Shared {
         }));
     }
 
+    /// Asks the engines now rather than at the end of the interval.
+    pub fn wake(&self) {
+        self.workers.wake.notify_all();
+    }
+
     /// The memory budget of the process.
     pub fn memory(&self) -> &MemoryBudget {
         &self.memory

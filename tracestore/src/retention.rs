@@ -39,6 +39,7 @@ mod tests {
             rows: 1,
             bytes: 1,
             level: 0,
+            sequence: 0,
             created_ms: 0,
         };
         let blocks = [meta(0, 100), meta(100, 200), meta(150, 201)];

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use trine_storage::wal::Durability;
 use trine_storage::{Labels, Result};
 
+use crate::batch::{Batch, Key};
 use crate::db::Inner;
 use crate::sample::{Accepted, Reason, Value};
-use crate::wal_record::Batch;
 
 /// A batch of samples that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
@@ -19,6 +19,15 @@ pub struct Appender {
     bounds: RangeInclusive<i64>,
     batch: Batch,
     accepted: Accepted,
+}
+
+/// Names a series that is in memory, for [`Appender::append_reference`]. Found by
+/// [`Tsdb::reference`](crate::Tsdb::reference). It ends when the series leaves memory because
+/// nothing was appended to it for long, or with the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SeriesRef {
+    pub(crate) id: u32,
+    pub(crate) generation: u32,
 }
 
 impl Appender {
@@ -35,21 +44,40 @@ impl Appender {
     /// one after the other are cheaper. What is refused is told by [`Commit::wait`].
     pub fn append(&mut self, labels: &Labels, timestamp: i64, value: Value) {
         let Value::Float(value) = value;
-        if self.bounds.contains(&timestamp) {
+        if self.check(timestamp, || {
+            format!("series={labels} timestamp={timestamp}")
+        }) {
             self.batch.push(labels, timestamp, value);
-            return;
+        }
+    }
+
+    /// As [`Appender::append`], for a series that is named by its reference, which spares the
+    /// look-up. A reference that has ended is refused with [`Reason::UnknownReference`].
+    pub fn append_reference(&mut self, series: SeriesRef, timestamp: i64, value: Value) {
+        let Value::Float(value) = value;
+        if self.check(timestamp, || format!("timestamp={timestamp}")) {
+            let SeriesRef { id, generation } = series;
+            let key = Key::Reference { id, generation };
+            self.batch.push_reference(key, timestamp, value);
+        }
+    }
+
+    /// Whether the timestamp is taken; counts it as refused when it is not.
+    fn check(&mut self, timestamp: i64, example: impl FnOnce() -> String) -> bool {
+        if self.bounds.contains(&timestamp) {
+            return true;
         }
         let reason = if timestamp < *self.bounds.start() {
             Reason::TooOld
         } else {
             Reason::TooFarInFuture
         };
-        self.accepted
-            .reject(reason, || format!("series={labels} timestamp={timestamp}"));
+        self.accepted.reject(reason, example);
+        false
     }
 
-    /// Hands the batch to log and memory. It shows in snapshots from now on, and is acknowledged
-    /// when [`Commit::wait`] answers.
+    /// Hands the batch to memory and log. It shows in reads from now on, and is acknowledged when
+    /// [`Commit::wait`] answers.
     ///
     /// # Errors
     /// [`Kind::Limit`](trine_storage::Kind::Limit) when the memory budget is used up,

@@ -17,17 +17,22 @@ use crate::db::Tsdb;
 pub struct Config {
     /// How long samples are kept; `None` (the default) keeps them for ever.
     pub retention: Option<Duration>,
+    /// How many bytes of blocks are kept; the oldest go first. `None` (the default) for any number.
+    pub retention_bytes: Option<u64>,
+    /// How far behind the clock a timestamp may lie; `None` (the default) for the whole retention.
+    pub out_of_order_window: Option<Duration>,
     /// How far ahead of the clock a timestamp may lie; `None` for any. Default ten minutes.
     pub future_max: Option<Duration>,
-    /// The width of the time range of a block. Default two hours.
+    /// The width of the time range of the smallest blocks; larger ones are four, twelve, sixty and
+    /// 372 times as wide, up to a tenth of the retention. Default two hours.
     pub block_range: Duration,
-    /// The most blocks that one seal makes; when samples spread over more ranges the ranges are
+    /// The most blocks that are made of parts at a time; when samples spread over more ranges the ranges are
     /// made wider. Default 64.
     pub block_ranges_max: usize,
     /// Memory is sealed when the head takes this many bytes. Default 256 MiB.
     pub head_bytes_max: u64,
-    /// Memory is sealed when the log holds this many bytes, so that replay reads about as much.
-    /// Default 64 MiB.
+    /// The most bytes that the log holds, so that replay never reads more (but for the batches that
+    /// come at one moment): memory is sealed when it is half full. Default 64 MiB.
     pub wal_bytes_max: u64,
     /// Memory is sealed when it is this old. Default two hours.
     pub seal_age: Duration,
@@ -39,6 +44,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             retention: None,
+            retention_bytes: None,
+            out_of_order_window: None,
             future_max: Some(Duration::from_secs(600)),
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,

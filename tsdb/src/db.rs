@@ -1,32 +1,32 @@
-//! The store: wires log, memory and blocks in the order that makes acknowledgements true.
+//! The store: wires log, memory, parts and blocks in the order that makes acknowledgements true.
 //!
-//! append -> log -> memory -> acknowledge; seal -> block -> catalog -> truncate the log. Log and
-//! memory change together under one lock, so that replay applies batches in the order in which they
-//! were applied, and a seal takes all of memory up to one position of the log.
+//! append -> memory and log -> acknowledge; seal -> part -> catalog -> truncate the log; parts are
+//! cut into blocks, blocks are merged into larger ones. `db/append` has the first line, `db/seal`
+//! the second, `db/compact` the third, `db/open` puts a store together.
 
-use std::ops::RangeInclusive;
+mod append;
+mod compact;
+mod open;
+mod seal;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use trine_storage::block_set::{BlockSet, Edit};
+use trine_storage::block_set::BlockSet;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Error, Kind, Labels, Result};
 
-use crate::appender::Appender;
-use crate::block::reader::BlockFile;
-use crate::block::writer;
+use crate::appender::{Appender, SeriesRef};
+use crate::block::{PART_LEVEL, Sealed};
 use crate::config::{Builder, Config};
 use crate::head::Head;
-use crate::retention;
-use crate::sample::Accepted;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
-use crate::wal_record::{self, Batch};
 
 /// A store of series. A cheap handle: clones are the same store.
 ///
@@ -44,32 +44,42 @@ pub(crate) struct Inner {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     wal: Wal,
-    blocks: BlockSet<BlockFile>,
-    memory: RwLock<Memory>,
-    /// Held while a batch goes to log and memory, and while memory is swapped for a seal.
-    order: Mutex<()>,
-    /// Held by the one who seals.
-    seal: Mutex<()>,
+    pub(crate) blocks: BlockSet<Sealed>,
+    pub(crate) head: Head,
+    /// The epoch that is appended to. Read-held while a batch goes to memory and log, so that what
+    /// a seal takes is what the log holds up to its position.
+    epoch: RwLock<u32>,
+    /// When the first sample of the epoch came, milliseconds since 1970; `i64::MAX` for none yet.
+    since_ms: AtomicI64,
+    /// When the epoch began.
+    flipped_ms: AtomicI64,
+    /// Held by the one who seals; the seal that failed and is to be tried again.
+    sealing: Mutex<Option<Sealing>>,
+    /// Held by the one who cuts or merges.
+    compacting: Mutex<()>,
     account: Account,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
     replay: Replay,
-    background_error: Mutex<Option<String>>,
+    background_error: Mutex<BackgroundErrors>,
     closed: AtomicBool,
+    /// Kept for the workers, who only know it weakly.
+    compactor: Mutex<Option<Arc<Compactor>>>,
     _lock: Box<dyn Lock>,
 }
 
-#[derive(Debug)]
-struct Memory {
-    head: Arc<RwLock<Head>>,
-    sealing: Option<Sealing>,
+/// An epoch that is being written into a part: complete up to a position of the log.
+#[derive(Debug, Clone, Copy)]
+struct Sealing {
+    epoch: u32,
+    position: u64,
 }
 
-/// Memory that is being written into blocks: complete up to a position of the log.
-#[derive(Debug, Clone)]
-struct Sealing {
-    head: Arc<RwLock<Head>>,
-    position: u64,
+/// Why the last background work of each kind failed.
+#[derive(Debug, Default)]
+struct BackgroundErrors {
+    seal: Option<String>,
+    compact: Option<String>,
 }
 
 impl Tsdb {
@@ -86,100 +96,26 @@ impl Tsdb {
         Builder::new(path.as_ref())
     }
 
-    pub(crate) fn assemble(
-        path: &Path,
-        config: Config,
-        fs: Arc<dyn Fs>,
-        clock: Arc<dyn Clock>,
-        shared: &Shared,
-    ) -> Result<Self> {
-        let shown = path.display();
-        fs.create_dir_all(path)
-            .map_err(|e| Error::io(format!("create {shown}"), e))?;
-        let lock = fs.lock(&path.join("lock")).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::WouldBlock {
-                let what = format!("{shown} is in use by another process; stop it first");
-                Error::new(Kind::Locked, what)
-            } else {
-                Error::io(format!("lock {shown}"), error)
-            }
-        })?;
-        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
-        let mut head = Head::default();
-        let now_ms = clock.now_ms();
-        let mut damaged = Vec::new();
-        let mut each = |position: u64, record: &[u8]| match wal_record::decode(record) {
-            Ok(batch) => {
-                head.apply(&batch, now_ms, &mut Accepted::default());
-                Ok(())
-            }
-            // One bad record must not keep the store from opening for ever.
-            Err(error) if error.kind() == Kind::Corrupt => {
-                damaged.push(format!("record {position} of the log is lost: {error}"));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        let from = blocks.version().wal_position;
-        let (wal, mut replay) = Wal::open(
-            Arc::clone(&fs),
-            &path.join("wal"),
-            config.wal.clone(),
-            from,
-            &mut each,
-        )?;
-        replay.damaged.extend(damaged);
-        // A crash may have come between the catalog's commit and this.
-        wal.truncate(from)?;
-        let account = shared.memory().account();
-        account.set(head.bytes());
-        let inner = Arc::new(Inner {
-            config,
-            fs,
-            clock,
-            wal,
-            blocks,
-            memory: RwLock::new(Memory {
-                head: Arc::new(RwLock::new(head)),
-                sealing: None,
-            }),
-            order: Mutex::new(()),
-            seal: Mutex::new(()),
-            account,
-            shared: shared.clone(),
-            replay,
-            background_error: Mutex::new(None),
-            closed: AtomicBool::new(false),
-            _lock: lock,
-        });
-        let maintained: Arc<dyn Maintain> = Arc::<Inner>::clone(&inner);
-        shared.register(Arc::downgrade(&maintained));
-        Ok(Self { inner })
-    }
-
     /// An empty batch. Batches of several appenders may be committed at the same time. Which
     /// timestamps are too old or too far ahead is judged by the clock at this moment.
     pub fn appender(&self) -> Appender {
         Appender::new(Arc::clone(&self.inner), self.inner.bounds())
     }
 
-    /// A view of everything that was committed until now.
-    pub fn snapshot(&self) -> Snapshot {
-        self.inner.blocks.read(|version| {
-            let memory = self.inner.memory.read();
-            let sealing = memory
-                .sealing
-                .iter()
-                .map(|sealing| Arc::clone(&sealing.head));
-            let heads = sealing.chain([Arc::clone(&memory.head)]).collect();
-            Snapshot {
-                version: Arc::clone(version),
-                heads,
-            }
-        })
+    /// The reference of a series that is in memory, for [`Appender::append_reference`].
+    pub fn reference(&self, labels: &Labels) -> Option<SeriesRef> {
+        let (id, generation) = self.inner.head.reference(labels)?;
+        Some(SeriesRef { id, generation })
     }
 
-    /// Seals all of memory into blocks and commits them to the catalog.
+    /// A view of the store. Each read through it sees everything that was committed before.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+
+    /// Seals all of memory into a part and commits it to the catalog.
     ///
     /// # Errors
     /// [`Kind::Io`] and [`Kind::Poisoned`]; memory stays readable and the log keeps it.
@@ -187,23 +123,38 @@ impl Tsdb {
         self.inner.flush()
     }
 
-    /// Does what is due now: seals memory that is large or old enough, drops blocks that the
-    /// retention is done with. Workers do this by themselves; a store without workers is told to.
+    /// Seals, makes blocks of all that was sealed, and merges blocks until nothing is left to
+    /// merge.
     ///
     /// # Errors
-    /// As [`Tsdb::flush`].
-    pub fn maintain(&self) -> Result<()> {
-        self.inner.do_maintenance()
+    /// As [`Tsdb::flush`]; [`Kind::Corrupt`] when what is to be merged is damaged.
+    pub fn compact(&self) -> Result<()> {
+        self.inner.compact_all()
     }
 
-    /// Reads every block from the first to the last byte and checks it.
+    /// Does what is due now: seals memory that is large or old enough, makes and merges blocks,
+    /// drops blocks that the retention is done with. Workers do this by themselves; a store without
+    /// workers is told to.
+    ///
+    /// # Errors
+    /// As [`Tsdb::compact`].
+    pub fn maintain(&self) -> Result<()> {
+        self.inner.seal_if_due()?;
+        self.inner.compact_if_due()
+    }
+
+    /// Reads every part and block from the first to the last byte and checks it.
     pub fn verify(&self) -> Report {
         let mut report = Report {
             errors: self.inner.blocks.quarantined(),
             ..Report::default()
         };
         for block in &self.inner.blocks.version().blocks {
-            match block.reader.verify(&block.meta) {
+            let samples = match &block.reader {
+                Sealed::Part(part) => part.verify(),
+                Sealed::Block(file) => file.verify(&block.meta),
+            };
+            match samples {
                 Ok(samples) => {
                     report.blocks += 1;
                     report.samples += samples;
@@ -217,26 +168,27 @@ impl Tsdb {
     /// Figures of the store.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
-        let snapshot = self.snapshot();
         let quarantined = inner.blocks.quarantined();
+        let background = inner.background_error.lock();
         let mut stats = Stats {
+            head_series: inner.head.series_count(),
+            head_samples: inner.head.all_samples(),
+            head_bytes: inner.head.bytes(),
             wal: inner.wal.stats(),
             replayed_bytes: inner.replay.bytes,
             damaged: inner.replay.damaged.clone(),
-            background_error: inner.background_error.lock().clone(),
+            background_error: background
+                .seal
+                .clone()
+                .or_else(|| background.compact.clone()),
             ..Stats::default()
         };
         stats
             .damaged
             .extend(quarantined.iter().map(ToString::to_string));
-        for head in &snapshot.heads {
-            let head = head.read();
-            stats.head_series += head.series_count() as u64;
-            stats.head_samples += head.samples();
-            stats.head_bytes += head.bytes();
-        }
-        for block in &snapshot.version.blocks {
+        for block in &inner.blocks.version().blocks {
             stats.blocks += 1;
+            stats.parts += u64::from(block.meta.level == PART_LEVEL);
             stats.block_bytes += block.meta.bytes;
             stats.block_samples += block.meta.rows;
         }
@@ -250,7 +202,8 @@ impl Tsdb {
     /// [`Kind::Io`] and [`Kind::Poisoned`] when the log cannot be synced.
     pub fn close(&self) -> Result<()> {
         self.inner.closed.store(true, Ordering::SeqCst);
-        let _order = self.inner.order.lock();
+        // Who is appending goes first.
+        let _epoch = self.inner.epoch.write();
         match self.inner.wal.next_position().checked_sub(1) {
             Some(last) => self.inner.wal.commit(last, Durability::Synced),
             None => Ok(()),
@@ -259,55 +212,6 @@ impl Tsdb {
 }
 
 impl Inner {
-    /// Refuses a batch that memory has no room for.
-    fn admit(&self, bytes: u64) -> Result<()> {
-        if self.shared.memory().would_exceed(bytes) {
-            return Err(Error::new(
-                Kind::Limit,
-                format!(
-                    "the memory budget of {} bytes is used up; send again later or raise it",
-                    self.shared.memory().max()
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    /// The oldest and the newest timestamp that are taken now.
-    fn bounds(&self) -> RangeInclusive<i64> {
-        let now_ms = self.clock.now_ms();
-        let ahead = |max: std::time::Duration| {
-            now_ms.saturating_add(i64::try_from(max.as_millis()).unwrap_or(i64::MAX))
-        };
-        let newest = self.config.future_max.map_or(i64::MAX, ahead);
-        retention::oldest_ms(self.config.retention, now_ms)..=newest
-    }
-
-    /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is
-    /// empty.
-    pub(crate) fn append(&self, batch: &Batch, accepted: &mut Accepted) -> Result<Option<u64>> {
-        self.check_open()?;
-        if batch.values.is_empty() {
-            return Ok(None);
-        }
-        let record = batch.encode();
-        self.admit(record.len() as u64)?;
-        let _order = self.order.lock();
-        self.check_open()?;
-        let position = self.wal.append(&record)?;
-        let memory = self.memory.read();
-        let mut head = memory.head.write();
-        head.apply(batch, self.clock.now_ms(), accepted);
-        let sealing = memory.sealing.as_ref().map_or(0, |s| s.head.read().bytes());
-        self.account.set(head.bytes() + sealing);
-        Ok(Some(position))
-    }
-
-    /// Waits until the record at `position` is as durable as was asked for.
-    pub(crate) fn wait(&self, position: u64, durability: Durability) -> Result<()> {
-        self.wal.commit(position, durability)
-    }
-
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(
@@ -318,117 +222,58 @@ impl Inner {
         Ok(())
     }
 
-    fn flush(&self) -> Result<()> {
-        let _seal = self.seal.lock();
-        // What an earlier seal could not write goes first: later blocks win.
-        let again = self.memory.read().sealing.is_some();
-        self.seal_once()?;
-        if again { self.seal_once() } else { Ok(()) }
-    }
-
-    fn seal_once(&self) -> Result<()> {
-        if let Some(error) = self.wal.failure() {
-            return Err(Error::caused_by(
+    fn check_healthy(&self) -> Result<()> {
+        match self.wal.failure() {
+            None => Ok(()),
+            Some(error) => Err(Error::caused_by(
                 Kind::Poisoned,
-                format!("nothing is sealed after a failed write of the log: {error}"),
+                format!("an earlier write failed, nothing is written until a restart: {error}"),
                 error,
-            ));
+            )),
         }
-        let Some(sealing) = self.begin_seal() else {
-            return Ok(());
-        };
-        let head = sealing.head.read();
-        let now_ms = self.clock.now_ms();
-        let ranges = writer::plan(&head, self.config.block_range, self.config.block_ranges_max);
-        let mut edit = Edit {
-            wal_position: Some(sealing.position),
-            ..Edit::default()
-        };
-        for range in ranges {
-            let id = self.blocks.next_id(&*self.clock);
-            let path = self.blocks.temporary(id);
-            edit.add
-                .push(writer::write(&*self.fs, &path, id, &head, range, now_ms)?);
-        }
-        drop(head);
-        self.blocks.commit(&edit, || {
-            let mut memory = self.memory.write();
-            memory.sealing = None;
-            self.account.set(memory.head.read().bytes());
-        })?;
-        self.wal.truncate(sealing.position)
-    }
-
-    /// Swaps memory for an empty head, unless an earlier seal failed and is to be tried again.
-    fn begin_seal(&self) -> Option<Sealing> {
-        let _order = self.order.lock();
-        let mut memory = self.memory.write();
-        if memory.sealing.is_none() {
-            if memory.head.read().is_empty() {
-                return None;
-            }
-            let head = std::mem::take(&mut memory.head);
-            memory.sealing = Some(Sealing {
-                head,
-                position: self.wal.next_position(),
-            });
-        }
-        memory.sealing.clone()
-    }
-
-    /// Whether memory is large or old enough to be sealed.
-    fn seal_is_due(&self) -> bool {
-        let memory = self.memory.read();
-        let head = memory.head.read();
-        let old = head.since_ms().is_some_and(|since| {
-            let age_ms = self.clock.now_ms().saturating_sub(since);
-            u128::try_from(age_ms).unwrap_or(0) >= self.config.seal_age.as_millis()
-        });
-        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
-        memory.sealing.is_some()
-            || (!head.is_empty()
-                && (old
-                    || crowded
-                    || head.bytes() >= self.config.head_bytes_max
-                    || self.wal.stats().bytes >= self.config.wal_bytes_max))
-    }
-
-    fn do_maintenance(&self) -> Result<()> {
-        if self.seal_is_due() {
-            self.flush()?;
-        }
-        self.retain()
-    }
-
-    /// Removes the blocks that the retention is done with.
-    fn retain(&self) -> Result<()> {
-        let version = self.blocks.version();
-        let metas = version.blocks.iter().map(|block| &block.meta);
-        let remove = retention::plan(metas, self.config.retention, self.clock.now_ms());
-        if remove.is_empty() {
-            return Ok(());
-        }
-        self.blocks.commit(
-            &Edit {
-                remove,
-                ..Edit::default()
-            },
-            || {},
-        )
     }
 }
 
+/// Seals when it is due.
 impl Maintain for Inner {
     fn maintain(&self) {
         if self.check_open().is_err() {
             return;
         }
-        let result = self.do_maintenance();
-        *self.background_error.lock() = result.err().map(|error| error.to_string());
+        let result = self.seal_if_due();
+        self.background_error.lock().seal = result.err().map(|error| error.to_string());
     }
 
     fn panicked(&self, message: &str) {
-        let what = format!("a defect stopped the background work until a restart: {message}");
-        *self.background_error.lock() = Some(what);
+        let what = format!("a defect stopped the sealing until a restart: {message}");
+        self.background_error.lock().seal = Some(what);
+    }
+}
+
+/// Cuts and merges when it is due, beside the one who seals: merging takes long, and the log must
+/// not grow meanwhile.
+#[derive(Debug)]
+struct Compactor {
+    inner: std::sync::Weak<Inner>,
+}
+
+impl Maintain for Compactor {
+    fn maintain(&self) {
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
+        if inner.check_open().is_err() {
+            return;
+        }
+        let result = inner.compact_if_due();
+        inner.background_error.lock().compact = result.err().map(|error| error.to_string());
+    }
+
+    fn panicked(&self, message: &str) {
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
+        let what = format!("a defect stopped the compaction until a restart: {message}");
+        inner.background_error.lock().compact = Some(what);
     }
 }

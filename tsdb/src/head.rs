@@ -1,172 +1,607 @@
-//! Memory: the samples that are not in a block yet.
+//! Memory: the table of series and their samples that are in no part yet.
+//!
+//! Series live in shards by the hash of their labels, each behind a lock of its own; one label index
+//! over all of them is only written when a series begins or goes. An id is the number of the shard
+//! and a place in it, and means the same series in memory, in the log and in parts.
+//!
+//! The caller makes sure that an epoch does not flip while a batch is applied.
 
-use std::collections::HashMap;
+pub(crate) mod series;
 
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use hashbrown::HashTable;
+use parking_lot::{Mutex, RwLock};
 use trine_storage::label_index::LabelIndex;
-use trine_storage::{Labels, Matcher, TimeRange};
+use trine_storage::{Error, Kind, Labels, Matcher, Result, TimeRange};
 
+use crate::batch::{Batch, Key};
+use crate::columns::Columns;
 use crate::sample::{Accepted, Reason};
-use crate::wal_record::Batch;
+use crate::wal_record::{Floats, Series};
+use series::{Chunk, Insert, MemSeries};
 
-/// What a series costs beside its labels and samples: the struct, its place in the map and in the
-/// index. An estimate for the memory budget.
-const SERIES_BYTES: u64 = 160;
-const SAMPLE_BYTES: u64 = 16;
+/// Shards of the head. Part of the format: the log and parts hold ids.
+const SHARDS: usize = 16;
+/// Low bits of an id: the place in the shard.
+const PLACE_BITS: u32 = 28;
+const PLACE_MAX: u32 = (1 << PLACE_BITS) - 1;
+/// What a series costs beside its labels, samples and entries in the index: the struct, its place in
+/// the table. For the memory budget.
+const SERIES_BYTES: usize = size_of::<Option<MemSeries>>() + 8;
+/// Series that a seal looks at while it holds the lock of a shard.
+const WALK_STEP: usize = 512;
 
-/// The head: all series with samples since the last seal.
-#[derive(Debug, Default)]
+/// The table of series with what is not in a part yet.
+#[derive(Debug)]
 pub(crate) struct Head {
-    series: Vec<MemSeries>,
-    ids: HashMap<Labels, u32>,
-    index: LabelIndex,
-    samples: u64,
-    bytes: u64,
-    range: Option<TimeRange>,
-    /// When the first sample came, milliseconds since 1970.
-    since_ms: Option<i64>,
+    shards: [Mutex<Shard>; SHARDS],
+    index: RwLock<LabelIndex>,
+    /// Bytes on the heap beside those of the index.
+    bytes: AtomicU64,
+    series: AtomicU64,
+    /// Samples and their time range by epoch, even and odd.
+    epochs: [EpochStats; 2],
 }
 
-/// One series in memory: columns in order of time, no timestamp twice.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Places of the series that are found by their labels.
+    table: HashTable<u32>,
+    places: Vec<Option<MemSeries>>,
+    free: Vec<u32>,
+    generation: u32,
+}
+
 #[derive(Debug)]
-pub(crate) struct MemSeries {
+struct EpochStats {
+    samples: AtomicU64,
+    oldest: AtomicI64,
+    newest: AtomicI64,
+}
+
+/// What a read found of one series in memory.
+#[derive(Debug)]
+pub(crate) struct Found {
     pub(crate) labels: Labels,
-    pub(crate) timestamps: Vec<i64>,
-    pub(crate) values: Vec<f64>,
+    pub(crate) id: u32,
+    /// Another series with the same labels may have begun after this one.
+    pub(crate) dead: bool,
+    pub(crate) chunks: Vec<Chunk<Vec<u8>>>,
+    /// Samples that are in no chunk; they may repeat none of the chunks' timestamps.
+    pub(crate) late: Columns,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        let stats = || EpochStats {
+            samples: AtomicU64::new(0),
+            oldest: AtomicI64::new(i64::MAX),
+            newest: AtomicI64::new(i64::MIN),
+        };
+        Self {
+            shards: Default::default(),
+            index: RwLock::default(),
+            bytes: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+            epochs: [stats(), stats()],
+        }
+    }
 }
 
 impl Head {
-    /// Adds a batch that came at `now_ms`. Other values at a timestamp that is taken are refused;
-    /// the same value again counts as stored.
-    pub(crate) fn apply(&mut self, batch: &Batch, now_ms: i64, accepted: &mut Accepted) {
-        for (labels, timestamps, values) in batch.runs() {
-            let id = self.series_id(labels);
-            for (&timestamp, &value) in timestamps.iter().zip(values) {
-                match self.series[id].insert(timestamp, value) {
-                    Insert::New => {
-                        self.samples += 1;
-                        self.bytes += SAMPLE_BYTES;
-                        let one = TimeRange::inclusive(timestamp, timestamp);
-                        self.range = Some(self.range.map_or(one, |range| range.union(&one)));
-                        accepted.stored += 1;
+    /// Stores a batch in the buffers of `epoch`. `define` is given the series that begin, before
+    /// anybody else can see them. Gives what was stored.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] when a shard is full, and what `define` gives; samples of other shards may be
+    /// in memory then.
+    pub(crate) fn apply(
+        &self,
+        batch: &Batch,
+        epoch: u32,
+        accepted: &mut Accepted,
+        define: &mut dyn FnMut(&Series<'_>) -> Result<()>,
+    ) -> Result<Floats> {
+        let mut by_shard: [Vec<u32>; SHARDS] = Default::default();
+        for (number, series) in (0u32..).zip(&batch.series) {
+            by_shard[shard_of_key(&series.key)].push(number);
+        }
+        let mut stored = Floats::with_capacity(batch.timestamps.len());
+        for (number, chosen) in (0u32..).zip(&by_shard) {
+            if chosen.is_empty() {
+                continue;
+            }
+            let mut shard = self.shards[number as usize].lock();
+            let first_new = self.begin_missing(&mut shard, number, batch, chosen, define)?;
+            let mut grown = 0;
+            let mut tally = Tally::default();
+            for &at in chosen {
+                let staged = &batch.series[at as usize];
+                let Some(place) = shard.find(batch, &staged.key) else {
+                    let count = staged.rows.len() as u64;
+                    accepted.reject_many(Reason::UnknownReference, count, || {
+                        "a reference to a series that is no longer in memory".to_owned()
+                    });
+                    continue;
+                };
+                let id = number << PLACE_BITS | place;
+                let Some(series) = &mut shard.places[place as usize] else {
+                    continue;
+                };
+                for row in staged.rows.clone() {
+                    let (timestamp, value) = (batch.timestamps[row], batch.values[row]);
+                    let (insert, more) = series.insert(epoch, timestamp, value);
+                    grown += more;
+                    if insert == Insert::Other {
+                        accepted.reject(Reason::DuplicateTimestamp, || {
+                            format!("series={} timestamp={timestamp}", series.labels)
+                        });
+                        continue;
                     }
-                    Insert::Same => accepted.stored += 1,
-                    Insert::Other => accepted.reject(Reason::DuplicateTimestamp, || {
-                        format!("series={labels} timestamp={timestamp}")
-                    }),
+                    // What was there already is logged again: who sent it first may not have
+                    // logged it yet.
+                    stored.push(id, timestamp, value);
+                    accepted.stored += 1;
+                    if insert == Insert::New {
+                        tally.count(timestamp);
+                    }
                 }
             }
+            self.epochs[(epoch & 1) as usize].add(&tally);
+            self.bytes
+                .fetch_add((grown + first_new) as u64, Ordering::Relaxed);
         }
-        if self.samples > 0 {
-            self.since_ms.get_or_insert(now_ms);
+        Ok(stored)
+    }
+
+    /// Begins the series of `chosen` that are not there. Gives the bytes that they take.
+    fn begin_missing(
+        &self,
+        shard: &mut Shard,
+        number: u32,
+        batch: &Batch,
+        chosen: &[u32],
+        define: &mut dyn FnMut(&Series<'_>) -> Result<()>,
+    ) -> Result<usize> {
+        let mut begun: Vec<(u32, Labels)> = Vec::new();
+        let mut bytes = 0;
+        for &at in chosen {
+            let Key::Labels { hash, .. } = &batch.series[at as usize].key else {
+                continue;
+            };
+            let key = &batch.series[at as usize].key;
+            if shard.find(batch, key).is_some() {
+                continue;
+            }
+            let labels = Labels::from_encoded(batch.encoded(key))?;
+            bytes += SERIES_BYTES + labels.heap_bytes();
+            let place = shard.begin(labels.clone(), *hash)?;
+            begun.push((number << PLACE_BITS | place, labels));
+        }
+        if !begun.is_empty() {
+            define(&Series { series: &begun })?;
+            let mut index = self.index.write();
+            for (id, labels) in &begun {
+                index.insert(*id, labels);
+            }
+            self.series.fetch_add(begun.len() as u64, Ordering::Relaxed);
+        }
+        Ok(bytes)
+    }
+
+    /// Puts a series that the log or a part defines in its place; `defined` when it was a part.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when the id does not belong to these labels.
+    pub(crate) fn restore(&self, id: u32, labels: Labels, defined: bool) -> Result<()> {
+        let hash = labels.hash64();
+        let (number, place) = (id >> PLACE_BITS, (id & PLACE_MAX) as usize);
+        if number as usize != shard_of(hash) {
+            let what = format!("id {id} cannot be that of the series {labels}");
+            return Err(Error::new(Kind::Corrupt, what));
+        }
+        let mut shard = self.shards[number as usize].lock();
+        if place > shard.places.len() + PLACES_SKIPPED_MAX {
+            let what = format!("id {id} lies far beyond the series that are there");
+            return Err(Error::new(Kind::Corrupt, what));
+        }
+        if place >= shard.places.len() {
+            shard.places.resize_with(place + 1, || None);
+        }
+        let mut index = self.index.write();
+        let mut added = SERIES_BYTES + labels.heap_bytes();
+        if let Some(mut old) = shard.places[place].take() {
+            if old.labels == labels {
+                old.defined |= defined;
+                shard.places[place] = Some(old);
+                return Ok(());
+            }
+            // The id went to another series after this one was gone.
+            index.remove(id, &old.labels);
+            shard.forget(&old);
+            added = added.saturating_sub(SERIES_BYTES + old.labels.heap_bytes());
+        } else {
+            self.series.fetch_add(1, Ordering::Relaxed);
+        }
+        self.bytes.fetch_add(added as u64, Ordering::Relaxed);
+        index.insert(id, &labels);
+        let generation = shard.next_generation();
+        let mut series = MemSeries::new(labels, hash, generation);
+        series.defined = defined;
+        shard.places[place] = Some(series);
+        // Two ids may have the same labels when one of them is dead; the later one is found.
+        let place = place as u32;
+        shard.unlist(hash, |other, places| same_labels(places, *other, place));
+        shard.list(hash, place);
+        Ok(())
+    }
+
+    /// After the last [`Head::restore`]: the places that are free.
+    pub(crate) fn restored(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let free: Vec<u32> = (0u32..)
+                .zip(&shard.places)
+                .filter(|(_, series)| series.is_none())
+                .map(|(place, _)| place)
+                .collect();
+            shard.free = free;
         }
     }
 
-    fn series_id(&mut self, labels: &Labels) -> usize {
-        if let Some(&id) = self.ids.get(labels) {
-            return id as usize;
+    /// Stores samples that the log holds. Gives how many belong to no series.
+    pub(crate) fn replay(&self, floats: &Floats, epoch: u32) -> u64 {
+        let mut lost = 0;
+        let mut grown = 0;
+        let mut tally = Tally::default();
+        let mut held: Option<(u32, parking_lot::MutexGuard<'_, Shard>)> = None;
+        for (id, timestamp, value) in floats.rows() {
+            let number = id >> PLACE_BITS;
+            let shard = match &mut held {
+                Some((of, shard)) if *of == number => shard,
+                empty => {
+                    *empty = None;
+                    let Some(shard) = self.shards.get(number as usize) else {
+                        lost += 1;
+                        continue;
+                    };
+                    &mut empty.insert((number, shard.lock())).1
+                }
+            };
+            let Some(Some(series)) = shard.places.get_mut((id & PLACE_MAX) as usize) else {
+                lost += 1;
+                continue;
+            };
+            let (insert, more) = series.insert(epoch, timestamp, value);
+            grown += more;
+            if insert == Insert::New {
+                tally.count(timestamp);
+            }
         }
-        let id = u32::try_from(self.series.len()).expect("the memory budget ends long before");
-        self.ids.insert(labels.clone(), id);
-        self.index.insert(id, labels);
-        self.bytes += SERIES_BYTES + labels.heap_bytes() as u64;
-        self.series.push(MemSeries {
-            labels: labels.clone(),
-            timestamps: Vec::new(),
-            values: Vec::new(),
+        self.epochs[(epoch & 1) as usize].add(&tally);
+        self.bytes.fetch_add(grown as u64, Ordering::Relaxed);
+        lost
+    }
+
+    /// The reference of a series that is found by its labels.
+    pub(crate) fn reference(&self, labels: &Labels) -> Option<(u32, u32)> {
+        let hash = labels.hash64();
+        let number = shard_of(hash);
+        let shard = self.shards[number].lock();
+        let place = shard.find_encoded(hash, labels.encoded())?;
+        let series = shard.places.get(place as usize)?.as_ref()?;
+        Some(((number as u32) << PLACE_BITS | place, series.generation))
+    }
+
+    /// The series that satisfy `matchers`, in label order, with their samples that are in memory
+    /// and may be in `range`.
+    pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Found> {
+        let selected = self.index.read().select(matchers);
+        let mut found: Vec<Found> = Vec::with_capacity(selected.len() as usize);
+        for id in &selected {
+            let shard = self.shards[(id >> PLACE_BITS) as usize].lock();
+            let Some(Some(series)) = shard.places.get((id & PLACE_MAX) as usize) else {
+                continue;
+            };
+            let mut entry = Found {
+                labels: series.labels.clone(),
+                id,
+                dead: series.dead,
+                chunks: Vec::new(),
+                late: Columns::default(),
+            };
+            for epoch in [series.epoch.wrapping_add(1), series.epoch] {
+                let chunks = series
+                    .chunks(epoch)
+                    .filter(|chunk| chunk.last >= range.start && chunk.first < range.end);
+                entry.chunks.extend(chunks.map(|chunk| Chunk {
+                    kind: chunk.kind,
+                    count: chunk.count,
+                    first: chunk.first,
+                    last: chunk.last,
+                    bytes: chunk.bytes.to_vec(),
+                }));
+                for &(timestamp, value) in series.late(epoch) {
+                    entry.late.push(timestamp, value);
+                }
+            }
+            found.push(entry);
+        }
+        found.sort_by(|a, b| a.labels.cmp(&b.labels).then(b.dead.cmp(&a.dead)));
+        found
+    }
+
+    /// The labels of the series that satisfy `matchers`.
+    pub(crate) fn select_labels(&self, matchers: &[Matcher]) -> Vec<Labels> {
+        let selected = self.index.read().select(matchers);
+        selected.iter().filter_map(|id| self.labels(id)).collect()
+    }
+
+    /// Asks the label index.
+    pub(crate) fn in_index<T>(&self, ask: impl FnOnce(&LabelIndex) -> T) -> T {
+        ask(&self.index.read())
+    }
+
+    /// Gives every series to `each`, in order of the ids, a few at a time under the lock of their
+    /// shard.
+    pub(crate) fn walk(
+        &self,
+        mut each: impl FnMut(u32, &mut MemSeries) -> Result<()>,
+    ) -> Result<()> {
+        for (number, shard) in (0u32..).zip(&self.shards) {
+            let mut place = 0;
+            loop {
+                let mut shard = shard.lock();
+                let end = shard.places.len().min(place + WALK_STEP);
+                if place >= end {
+                    break;
+                }
+                for (at, series) in (place as u32..).zip(&mut shard.places[place..end]) {
+                    if let Some(series) = series {
+                        each(number << PLACE_BITS | at, series)?;
+                    }
+                }
+                place = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the samples of `epoch`, which are in a part now; it also defines the series
+    /// `defined`, which rise.
+    pub(crate) fn release(&self, epoch: u32, defined: &[u32]) {
+        let mut bytes = 0;
+        let mut defined = defined.iter().peekable();
+        let done = self.walk(|id, series| {
+            series.defined |= defined.next_if(|defined| **defined == id).is_some();
+            bytes += series.release(epoch);
+            Ok(())
         });
-        id as usize
+        debug_assert!(done.is_ok(), "nothing here fails");
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.epochs[(epoch & 1) as usize].reset();
     }
 
-    /// Whether there are no samples.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.samples == 0
+    /// Makes series unknown that had no sample since the epoch before `epoch`: appends by their
+    /// labels begin new ones.
+    pub(crate) fn retire_idle(&self, epoch: u32) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let idle: Vec<(u32, u64)> = (0u32..)
+                .zip(&mut shard.places)
+                .filter_map(|(place, series)| {
+                    let series = series.as_mut().filter(|s| !s.dead)?;
+                    series.dead = epoch.wrapping_sub(series.epoch) >= 2;
+                    series.dead.then_some((place, series.hash))
+                })
+                .collect();
+            for (place, hash) in idle {
+                shard.unlist(hash, |other, _| *other == place);
+            }
+        }
     }
 
-    pub(crate) fn samples(&self) -> u64 {
-        self.samples
+    /// Series that [`Head::retire_idle`] would retire, and all that are alive.
+    pub(crate) fn idle(&self, epoch: u32) -> (u64, u64) {
+        let (mut idle, mut alive) = (0, 0);
+        let done = self.walk(|_, series| {
+            alive += u64::from(!series.dead);
+            idle += u64::from(!series.dead && epoch.wrapping_sub(series.epoch) >= 2);
+            Ok(())
+        });
+        debug_assert!(done.is_ok(), "nothing here fails");
+        (idle, alive)
     }
 
-    pub(crate) fn series_count(&self) -> usize {
-        self.series.len()
+    /// Lets go of dead series, whose samples are in blocks now.
+    pub(crate) fn bury(&self, ids: &[u32]) {
+        let mut bytes = 0;
+        let mut index = self.index.write();
+        for &id in ids {
+            let mut shard = self.shards[(id >> PLACE_BITS) as usize].lock();
+            let place = id & PLACE_MAX;
+            let Some(slot) = shard.places.get_mut(place as usize) else {
+                continue;
+            };
+            if let Some(series) = slot.take_if(|series| series.dead) {
+                index.remove(id, &series.labels);
+                bytes += SERIES_BYTES + series.labels.heap_bytes();
+                shard.free.push(place);
+                self.series.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The labels of a series.
+    pub(crate) fn labels(&self, id: u32) -> Option<Labels> {
+        let shard = self.shards.get((id >> PLACE_BITS) as usize)?.lock();
+        let series = shard.places.get((id & PLACE_MAX) as usize)?.as_ref()?;
+        Some(series.labels.clone())
+    }
+
+    /// Samples in the buffers of `epoch`.
+    pub(crate) fn samples(&self, epoch: u32) -> u64 {
+        self.epochs[(epoch & 1) as usize]
+            .samples
+            .load(Ordering::Relaxed)
+    }
+
+    /// Samples in all buffers.
+    pub(crate) fn all_samples(&self) -> u64 {
+        self.samples(0) + self.samples(1)
+    }
+
+    pub(crate) fn series_count(&self) -> u64 {
+        self.series.load(Ordering::Relaxed)
     }
 
     /// Bytes that the head takes, about.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed) + self.index.read().heap_bytes() as u64
     }
 
-    /// From the first to the last timestamp.
-    pub(crate) fn range(&self) -> Option<TimeRange> {
-        self.range
-    }
-
-    pub(crate) fn since_ms(&self) -> Option<i64> {
-        self.since_ms
-    }
-
-    pub(crate) fn index(&self) -> &LabelIndex {
-        &self.index
-    }
-
-    pub(crate) fn series(&self, id: u32) -> Option<&MemSeries> {
-        self.series.get(id as usize)
-    }
-
-    pub(crate) fn all_series(&self) -> &[MemSeries] {
-        &self.series
-    }
-
-    /// Ids of the series that satisfy `matchers` and have a sample in `range`, in label order.
-    pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, u32)> {
-        let selected = self.index.select(matchers);
-        let mut found: Vec<(Labels, u32)> = selected
-            .iter()
-            .filter_map(|id| {
-                let series = self.series(id)?;
-                let first = series.timestamps.partition_point(|&t| t < range.start);
-                let inside = series
-                    .timestamps
-                    .get(first)
-                    .is_some_and(|&t| range.contains(t));
-                inside.then(|| (series.labels.clone(), id))
-            })
-            .collect();
-        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        found
+    /// Whether samples in memory may lie in `range`.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        self.epochs.iter().any(|stats| {
+            stats.samples.load(Ordering::Relaxed) > 0
+                && stats.newest.load(Ordering::Relaxed) >= range.start
+                && stats.oldest.load(Ordering::Relaxed) < range.end
+        })
     }
 }
 
-enum Insert {
-    New,
-    Same,
-    Other,
-}
+/// Places that may stay empty between two series that are restored: ids are given out in order, but
+/// the series between them may be gone.
+const PLACES_SKIPPED_MAX: usize = 1 << 24;
 
-impl MemSeries {
-    fn insert(&mut self, timestamp: i64, value: f64) -> Insert {
-        if self.timestamps.last().is_none_or(|&last| last < timestamp) {
-            self.timestamps.push(timestamp);
-            self.values.push(value);
-            return Insert::New;
-        }
-        match self.timestamps.binary_search(&timestamp) {
-            Ok(at) if self.values[at].to_bits() == value.to_bits() => Insert::Same,
-            Ok(_) => Insert::Other,
-            Err(at) => {
-                self.timestamps.insert(at, timestamp);
-                self.values.insert(at, value);
-                Insert::New
+impl Shard {
+    fn find(&self, batch: &Batch, key: &Key) -> Option<u32> {
+        match key {
+            Key::Labels { hash, .. } => self.find_encoded(*hash, batch.encoded(key)),
+            Key::Reference { id, generation } => {
+                let place = id & PLACE_MAX;
+                let series = self.places.get(place as usize)?.as_ref()?;
+                (series.generation == *generation && !series.dead).then_some(place)
             }
         }
     }
 
-    /// The samples in `range`.
-    pub(crate) fn in_range(&self, range: TimeRange) -> (&[i64], &[f64]) {
-        let first = self.timestamps.partition_point(|&t| t < range.start);
-        let last = self
-            .timestamps
-            .partition_point(|&t| t < range.end)
-            .max(first);
-        (&self.timestamps[first..last], &self.values[first..last])
+    fn find_encoded(&self, hash: u64, encoded: &[u8]) -> Option<u32> {
+        let places = &self.places;
+        let same = |place: &u32| {
+            let series = places.get(*place as usize).and_then(Option::as_ref);
+            series.is_some_and(|s| s.hash == hash && s.labels.encoded() == encoded)
+        };
+        self.table.find(hash, same).copied()
+    }
+
+    fn begin(&mut self, labels: Labels, hash: u64) -> Result<u32> {
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => {
+                let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+                if place > PLACE_MAX {
+                    let what = "the head holds as many series as it has ids for";
+                    return Err(Error::new(Kind::Limit, what));
+                }
+                self.places.push(None);
+                place
+            }
+        };
+        let generation = self.next_generation();
+        self.places[place as usize] = Some(MemSeries::new(labels, hash, generation));
+        self.list(hash, place);
+        Ok(place)
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
+    fn list(&mut self, hash: u64, place: u32) {
+        let places = &self.places;
+        let hash_of = |place: &u32| {
+            let series = places.get(*place as usize).and_then(Option::as_ref);
+            series.map_or(0, |series| series.hash)
+        };
+        self.table.insert_unique(hash, place, hash_of);
+    }
+
+    fn unlist(&mut self, hash: u64, same: impl Fn(&u32, &[Option<MemSeries>]) -> bool) {
+        let places = &self.places;
+        if let Ok(entry) = self.table.find_entry(hash, |place| same(place, places)) {
+            entry.remove();
+        }
+    }
+
+    /// Takes a series that is no longer in its place out of the table.
+    fn forget(&mut self, gone: &MemSeries) {
+        let places = &self.places;
+        let missing = |place: &u32| places.get(*place as usize).is_none_or(Option::is_none);
+        if let Ok(entry) = self.table.find_entry(gone.hash, missing) {
+            entry.remove();
+        }
+    }
+}
+
+fn same_labels(places: &[Option<MemSeries>], a: u32, b: u32) -> bool {
+    let labels = |place: u32| {
+        let series = places.get(place as usize).and_then(Option::as_ref);
+        series.map(|series| &series.labels)
+    };
+    labels(a).is_some() && labels(a) == labels(b)
+}
+
+/// New samples, before they are added to [`EpochStats`].
+struct Tally {
+    samples: u64,
+    oldest: i64,
+    newest: i64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            samples: 0,
+            oldest: i64::MAX,
+            newest: i64::MIN,
+        }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, timestamp: i64) {
+        self.samples += 1;
+        self.oldest = self.oldest.min(timestamp);
+        self.newest = self.newest.max(timestamp);
+    }
+}
+
+impl EpochStats {
+    fn add(&self, tally: &Tally) {
+        self.oldest.fetch_min(tally.oldest, Ordering::Relaxed);
+        self.newest.fetch_max(tally.newest, Ordering::Relaxed);
+        self.samples.fetch_add(tally.samples, Ordering::Relaxed);
+    }
+
+    fn reset(&self) {
+        self.samples.store(0, Ordering::Relaxed);
+        self.oldest.store(i64::MAX, Ordering::Relaxed);
+        self.newest.store(i64::MIN, Ordering::Relaxed);
+    }
+}
+
+fn shard_of(hash: u64) -> usize {
+    // Not the bits that the table chooses its buckets by.
+    ((hash >> 32) & (SHARDS as u64 - 1)) as usize
+}
+
+fn shard_of_key(key: &Key) -> usize {
+    match key {
+        Key::Labels { hash, .. } => shard_of(*hash),
+        Key::Reference { id, .. } => ((id >> PLACE_BITS) as usize).min(SHARDS - 1),
     }
 }

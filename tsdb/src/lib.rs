@@ -29,17 +29,22 @@
 //! blocks go. File formats: `FORMAT.md` beside this crate.
 
 mod appender;
+mod batch;
 mod block;
+mod chunk;
+mod columns;
+mod compact;
 mod config;
 mod db;
 mod head;
+mod part;
 mod retention;
 mod sample;
 mod snapshot;
 mod stats;
 mod wal_record;
 
-pub use appender::{Appender, Commit};
+pub use appender::{Appender, Commit, SeriesRef};
 pub use config::{Builder, Config};
 pub use db::Tsdb;
 pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};
@@ -51,5 +56,6 @@ pub use trine_storage::wal::Durability;
 #[doc(hidden)]
 pub mod decoders {
     pub use crate::block::format::decode_run;
+    pub use crate::chunk::decode_floats;
     pub use crate::wal_record::decode as decode_record;
 }

@@ -12,17 +12,33 @@ pub(crate) fn oldest_ms(retention: Option<Duration>, now_ms: i64) -> i64 {
     })
 }
 
-/// The blocks whose every sample is older than the retention.
+/// How much is kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) age: Option<Duration>,
+    pub(crate) bytes: Option<u64>,
+}
+
+/// The blocks whose every sample is older than the retention, and the oldest of those that are more
+/// than the bytes that are kept.
 pub(crate) fn plan<'a>(
     blocks: impl Iterator<Item = &'a BlockMeta>,
-    retention: Option<Duration>,
+    limits: &Limits,
     now_ms: i64,
 ) -> Vec<BlockId> {
-    let oldest = oldest_ms(retention, now_ms);
-    blocks
-        .filter(|meta| meta.range.end <= oldest)
-        .map(|meta| meta.id)
-        .collect()
+    let oldest = oldest_ms(limits.age, now_ms);
+    let mut blocks: Vec<&BlockMeta> = blocks.collect();
+    blocks.sort_by_key(|meta| std::cmp::Reverse(meta.range.end));
+    let mut left = limits.bytes.unwrap_or(u64::MAX);
+    let mut remove = Vec::new();
+    for meta in blocks {
+        let fits = left.checked_sub(meta.bytes);
+        left = fits.unwrap_or(0);
+        if fits.is_none() || meta.range.end <= oldest {
+            remove.push(meta.id);
+        }
+    }
+    remove
 }
 
 #[cfg(test)]
@@ -39,11 +55,16 @@ mod tests {
             rows: 1,
             bytes: 1,
             level: 0,
+            sequence: 0,
             created_ms: 0,
         };
         let blocks = [meta(0, 100), meta(100, 200), meta(150, 201)];
         let gone = |retention_ms: Option<u64>, now| {
-            plan(blocks.iter(), retention_ms.map(Duration::from_millis), now).len()
+            let limits = Limits {
+                age: retention_ms.map(Duration::from_millis),
+                bytes: None,
+            };
+            plan(blocks.iter(), &limits, now).len()
         };
         for (retention_ms, now, expected) in [
             (None, i64::MAX, 0),
@@ -58,6 +79,33 @@ mod tests {
                 expected,
                 "{retention_ms:?} at {now}"
             );
+        }
+    }
+
+    #[test]
+    fn the_oldest_blocks_go_when_there_are_too_many_bytes() {
+        let meta = |number: u128| BlockMeta {
+            id: BlockId::from_bits(number),
+            range: TimeRange::new(0, number as i64),
+            rows: 1,
+            bytes: 10,
+            level: 1,
+            sequence: 0,
+            created_ms: 0,
+        };
+        let blocks = [meta(3), meta(1), meta(2)];
+        for (bytes, gone) in [
+            (30, vec![]),
+            (29, vec![1]),
+            (20, vec![1]),
+            (9, vec![3, 2, 1]),
+        ] {
+            let limits = Limits {
+                age: None,
+                bytes: Some(bytes),
+            };
+            let gone: Vec<BlockId> = gone.into_iter().map(BlockId::from_bits).collect();
+            assert_eq!(plan(blocks.iter(), &limits, 0), gone, "{bytes}");
         }
     }
 }

@@ -59,6 +59,8 @@ pub enum Reason {
     TooFarInFuture,
     /// The series has another value at this timestamp.
     DuplicateTimestamp,
+    /// The reference of the series has ended: append by its labels.
+    UnknownReference,
 }
 
 impl fmt::Display for Reason {
@@ -67,6 +69,7 @@ impl fmt::Display for Reason {
             Self::TooOld => "too old sample",
             Self::TooFarInFuture => "out of bounds: too far in the future",
             Self::DuplicateTimestamp => "duplicate sample for timestamp",
+            Self::UnknownReference => "unknown series reference",
         })
     }
 }
@@ -74,15 +77,25 @@ impl fmt::Display for Reason {
 impl Accepted {
     /// Counts one refused sample; `example` is only asked for the first of a reason.
     pub(crate) fn reject(&mut self, reason: Reason, example: impl FnOnce() -> String) {
+        self.reject_many(reason, 1, example);
+    }
+
+    /// Counts `count` refused samples.
+    pub(crate) fn reject_many(
+        &mut self,
+        reason: Reason,
+        count: u64,
+        example: impl FnOnce() -> String,
+    ) {
         match self
             .rejected
             .iter_mut()
             .find(|rejected| rejected.reason == reason)
         {
-            Some(rejected) => rejected.count += 1,
+            Some(rejected) => rejected.count += count,
             None => self.rejected.push(Rejected {
                 reason,
-                count: 1,
+                count,
                 example: example(),
             }),
         }

@@ -1,24 +1,25 @@
-//! Reads memory and blocks as one: series in label order, each decoded once, as columns.
+//! Reads memory, parts and blocks as one: series in label order, each decoded once, as columns.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use trine_storage::block_set::{Block, Version};
+use trine_storage::block_set::Block;
 use trine_storage::label_index::LabelIndex;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
-use crate::block::reader::{BlockFile, PageCache, Tables};
-use crate::head::Head;
+use crate::block::Sealed;
+use crate::block::reader::{PageCache, Tables};
+use crate::columns::Columns;
+use crate::db::Inner;
+use crate::head::Found;
+use crate::part::reader::PageCache as PartCache;
 use crate::sample::{Samples, Values};
 
-/// A view of the store: the blocks of one version of the catalog, and the memory that belongs to
-/// them. Samples that are appended to that memory later may show.
+/// A view of the store. Each read sees everything that was committed before it began; an answer does
+/// not change while it is read, whatever is appended, sealed or merged meanwhile.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    pub(crate) version: Arc<Version<BlockFile>>,
-    /// Memory, older first.
-    pub(crate) heads: Vec<Arc<RwLock<Head>>>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What a reader knows beforehand.
@@ -51,21 +52,26 @@ impl Snapshot {
         range: TimeRange,
         hints: &Hints,
     ) -> Result<SeriesSet> {
-        let mut sources = Vec::new();
-        for block in self.blocks(range) {
-            let tables = block.reader.tables()?;
-            let found = tables.select(matchers);
-            sources.push(Source::new(
-                Place::Block(block, tables, PageCache::default()),
-                found,
-            ));
+        // Memory and the version under one lock: what a seal moves is in one of them.
+        let (version, head) = self.inner.blocks.read(|version| {
+            let head = self.inner.head.select(matchers, range);
+            (Arc::clone(version), head)
+        });
+        let mut blocks = Vec::new();
+        let mut parts = Vec::new();
+        for block in &version.blocks {
+            match &block.reader {
+                _ if !block.meta.range.overlaps(&range) => {}
+                Sealed::Part(_) => parts.push((Arc::clone(block), PartCache::default())),
+                Sealed::Block(_) => blocks.push(BlockSeries::select(Arc::clone(block), matchers)?),
+            }
         }
-        for head in &self.heads {
-            let found = head.read().select(matchers, range);
-            sources.push(Source::new(Place::Head(Arc::clone(head)), found));
-        }
+        blocks.sort_by_key(|source| source.block.meta.sequence);
+        parts.sort_by_key(|(part, _)| part.meta.sequence);
         Ok(SeriesSet {
-            sources,
+            blocks,
+            parts,
+            head: head.into_iter().peekable(),
             range,
             left: hints.limit.unwrap_or(usize::MAX),
         })
@@ -83,23 +89,15 @@ impl Snapshot {
         limit: Option<usize>,
     ) -> Result<Vec<Labels>> {
         let mut found = BTreeSet::new();
-        for block in self.blocks(range) {
-            found.extend(
-                block
-                    .reader
-                    .tables()?
-                    .select(matchers)
-                    .into_iter()
-                    .map(|(l, _)| l),
-            );
+        let (blocks, in_head) = self.places(range);
+        for block in &blocks {
+            if let Sealed::Block(file) = &block.reader {
+                let selected = file.tables()?.select(matchers);
+                found.extend(selected.into_iter().map(|(labels, _)| labels));
+            }
         }
-        for head in &self.heads {
-            found.extend(
-                head.read()
-                    .select(matchers, range)
-                    .into_iter()
-                    .map(|(l, _)| l),
-            );
+        if in_head {
+            found.extend(self.inner.head.select_labels(matchers));
         }
         Ok(found
             .into_iter()
@@ -150,18 +148,17 @@ impl Snapshot {
         ask: impl for<'a> Fn(&'a LabelIndex) -> Vec<&'a str>,
     ) -> Result<Vec<String>> {
         let mut found = BTreeSet::new();
-        for block in self.blocks(range) {
-            found.extend(
-                ask(&block.reader.tables()?.index)
-                    .into_iter()
-                    .map(str::to_owned),
-            );
-        }
-        for head in &self.heads {
-            let head = head.read();
-            if head.range().is_some_and(|held| held.overlaps(&range)) {
-                found.extend(ask(head.index()).into_iter().map(str::to_owned));
+        let (blocks, in_head) = self.places(range);
+        for block in &blocks {
+            if let Sealed::Block(file) = &block.reader {
+                let tables = file.tables()?;
+                found.extend(ask(&tables.index).into_iter().map(str::to_owned));
             }
+        }
+        if in_head {
+            self.inner.head.in_index(|index| {
+                found.extend(ask(index).into_iter().map(str::to_owned));
+            });
         }
         Ok(found
             .into_iter()
@@ -169,172 +166,142 @@ impl Snapshot {
             .collect())
     }
 
-    fn blocks(&self, range: TimeRange) -> impl Iterator<Item = Arc<Block<BlockFile>>> {
-        self.version
-            .blocks
-            .iter()
-            .filter(move |b| b.meta.range.overlaps(&range))
-            .cloned()
+    /// The files with samples in `range`, and whether the series of the head may have some there.
+    fn places(&self, range: TimeRange) -> (Vec<Arc<Block<Sealed>>>, bool) {
+        self.inner.blocks.read(|version| {
+            let overlaps = |block: &&Arc<Block<Sealed>>| block.meta.range.overlaps(&range);
+            let blocks: Vec<_> = version.blocks.iter().filter(overlaps).cloned().collect();
+            let in_parts = blocks.iter().any(|b| matches!(b.reader, Sealed::Part(_)));
+            (blocks, in_parts || self.inner.head.overlaps(range))
+        })
     }
 }
 
 /// Iterator over the series of an answer, in label order.
 #[derive(Debug)]
 pub struct SeriesSet {
-    /// Older first, so that later values win.
-    sources: Vec<Source>,
+    /// By sequence, so that later values win.
+    blocks: Vec<BlockSeries>,
+    parts: Vec<(Arc<Block<Sealed>>, PartCache)>,
+    head: std::iter::Peekable<std::vec::IntoIter<Found>>,
     range: TimeRange,
     left: usize,
 }
 
-/// One block or one head, and what of it is still to be read.
+/// Series of one block that are still to be read, in label order.
 #[derive(Debug)]
-struct Source {
-    place: Place,
+pub(crate) struct BlockSeries {
+    block: Arc<Block<Sealed>>,
+    tables: Option<Arc<Tables>>,
+    cache: PageCache,
     found: std::iter::Peekable<std::vec::IntoIter<(Labels, u32)>>,
 }
 
-#[derive(Debug)]
-enum Place {
-    Block(Arc<Block<BlockFile>>, Arc<Tables>, PageCache),
-    Head(Arc<RwLock<Head>>),
+impl BlockSeries {
+    /// All series of a block.
+    pub(crate) fn all(block: Arc<Block<Sealed>>) -> Result<Self> {
+        Self::select(block, &[])
+    }
+
+    fn select(block: Arc<Block<Sealed>>, matchers: &[Matcher]) -> Result<Self> {
+        let (tables, found) = match &block.reader {
+            Sealed::Block(file) => {
+                let tables = file.tables()?;
+                let found = tables.select(matchers);
+                (Some(tables), found)
+            }
+            Sealed::Part(_) => (None, Vec::new()),
+        };
+        Ok(Self {
+            block,
+            tables,
+            cache: PageCache::default(),
+            found: found.into_iter().peekable(),
+        })
+    }
+
+    /// The labels of the next series.
+    pub(crate) fn peek(&mut self) -> Option<&Labels> {
+        self.found.peek().map(|(labels, _)| labels)
+    }
+
+    /// Adds the samples of the next series to `columns`, if it is the one with these labels.
+    pub(crate) fn take(&mut self, labels: &Labels, columns: &mut Columns) -> Result<()> {
+        let Some((_, place)) = self.found.next_if(|(found, _)| found == labels) else {
+            return Ok(());
+        };
+        if let (Sealed::Block(file), Some(tables)) = (&self.block.reader, &self.tables) {
+            file.samples(tables, place, &mut self.cache, columns)?;
+        }
+        Ok(())
+    }
 }
 
-impl Source {
-    fn new(place: Place, found: Vec<(Labels, u32)>) -> Self {
-        Self {
-            place,
-            found: found.into_iter().peekable(),
+impl SeriesSet {
+    fn next_series(&mut self) -> Result<Option<Series>> {
+        while self.left > 0 {
+            let in_blocks = self.blocks.iter_mut().filter_map(BlockSeries::peek);
+            let in_head = self.head.peek().map(|found| &found.labels);
+            let Some(labels) = in_blocks.chain(in_head).min().cloned() else {
+                return Ok(None);
+            };
+            let mut columns = Columns::default();
+            for source in &mut self.blocks {
+                source.take(&labels, &mut columns)?;
+            }
+            while let Some(found) = self.head.next_if(|found| found.labels == labels) {
+                add_head(&mut self.parts, &found, self.range, &mut columns)?;
+            }
+            columns.settle();
+            columns.keep(self.range);
+            if !columns.is_empty() {
+                self.left -= 1;
+                let samples = Samples {
+                    timestamps: columns.timestamps,
+                    start_timestamps: None,
+                    values: Values::Floats(columns.values),
+                };
+                return Ok(Some(Series { labels, samples }));
+            }
         }
+        Ok(None)
     }
+}
 
-    fn samples(&mut self, id: u32, range: TimeRange) -> Result<(Vec<i64>, Vec<f64>)> {
-        match &mut self.place {
-            Place::Block(block, tables, cache) => {
-                let (mut timestamps, mut values) = block.reader.samples(tables, id, cache)?;
-                let first = timestamps.partition_point(|&t| t < range.start);
-                let last = timestamps.partition_point(|&t| t < range.end).max(first);
-                timestamps.truncate(last);
-                values.truncate(last);
-                timestamps.drain(..first);
-                values.drain(..first);
-                Ok((timestamps, values))
-            }
-            Place::Head(head) => {
-                let head = head.read();
-                let (timestamps, values) = head
-                    .series(id)
-                    .map_or((&[][..], &[][..]), |series| series.in_range(range));
-                Ok((timestamps.to_vec(), values.to_vec()))
-            }
+/// Adds what parts and memory hold of a series.
+fn add_head(
+    parts: &mut [(Arc<Block<Sealed>>, PartCache)],
+    found: &Found,
+    range: TimeRange,
+    columns: &mut Columns,
+) -> Result<()> {
+    for (block, cache) in parts {
+        if let Sealed::Part(part) = &block.reader {
+            part.chunks(found.id, cache, |chunk| {
+                match chunk.last >= range.start && chunk.first < range.end {
+                    true => columns.decode(part.name(), &chunk),
+                    false => Ok(()),
+                }
+            })?;
         }
     }
+    for chunk in &found.chunks {
+        columns.decode("memory", chunk)?;
+    }
+    for (&timestamp, &value) in found.late.timestamps.iter().zip(&found.late.values) {
+        columns.push(timestamp, value);
+    }
+    Ok(())
 }
 
 impl Iterator for SeriesSet {
     type Item = Result<Series>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.left > 0 {
-            let smallest = self
-                .sources
-                .iter_mut()
-                .filter_map(|s| s.found.peek().map(|(l, _)| l))
-                .min();
-            let labels = smallest?.clone();
-            let mut timestamps = Vec::new();
-            let mut values = Vec::new();
-            for source in &mut self.sources {
-                let Some((_, id)) = source.found.next_if(|(found, _)| *found == labels) else {
-                    continue;
-                };
-                match source.samples(id, self.range) {
-                    Ok((t, v)) => merge(&mut timestamps, &mut values, t, v),
-                    Err(error) => {
-                        self.left = 0;
-                        return Some(Err(error));
-                    }
-                }
-            }
-            if !timestamps.is_empty() {
-                self.left -= 1;
-                let values = Values::Floats(values);
-                let samples = Samples {
-                    timestamps,
-                    start_timestamps: None,
-                    values,
-                };
-                return Some(Ok(Series { labels, samples }));
-            }
+        let next = self.next_series().transpose();
+        if matches!(next, Some(Err(_))) {
+            self.left = 0;
         }
-        None
-    }
-}
-
-/// Adds newer samples to older ones; at the same timestamp the newer value wins.
-fn merge(
-    timestamps: &mut Vec<i64>,
-    values: &mut Vec<f64>,
-    newer_timestamps: Vec<i64>,
-    newer_values: Vec<f64>,
-) {
-    let Some(first) = newer_timestamps.first() else {
-        return;
-    };
-    if timestamps.is_empty() {
-        (*timestamps, *values) = (newer_timestamps, newer_values);
-        return;
-    }
-    if timestamps.last().is_some_and(|last| last < first) {
-        timestamps.extend(newer_timestamps);
-        values.extend(newer_values);
-        return;
-    }
-    let older = std::mem::take(timestamps)
-        .into_iter()
-        .zip(std::mem::take(values));
-    let mut older = older.peekable();
-    for (timestamp, value) in newer_timestamps.into_iter().zip(newer_values) {
-        while let Some((t, v)) = older.next_if(|(t, _)| *t < timestamp) {
-            timestamps.push(t);
-            values.push(v);
-        }
-        older.next_if(|(t, _)| *t == timestamp);
-        timestamps.push(timestamp);
-        values.push(value);
-    }
-    for (t, v) in older {
-        timestamps.push(t);
-        values.push(v);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn newer_values_win_and_order_is_kept() {
-        for (older, newer, expected) in [
-            (vec![], vec![1], vec![(1, 'n')]),
-            (vec![1], vec![], vec![(1, 'o')]),
-            (vec![1, 2], vec![3], vec![(1, 'o'), (2, 'o'), (3, 'n')]),
-            (
-                vec![1, 3, 5],
-                vec![2, 3],
-                vec![(1, 'o'), (2, 'n'), (3, 'n'), (5, 'o')],
-            ),
-            (vec![5], vec![1, 9], vec![(1, 'n'), (5, 'o'), (9, 'n')]),
-        ] {
-            let column = |t: &Vec<i64>, kind: char| vec![f64::from(kind as u32); t.len()];
-            let (mut timestamps, mut values) = (older.clone(), column(&older, 'o'));
-            let newer_values = column(&newer, 'n');
-            merge(&mut timestamps, &mut values, newer.clone(), newer_values);
-            let expected: (Vec<i64>, Vec<f64>) = expected
-                .into_iter()
-                .map(|(t, k)| (t, f64::from(k as u32)))
-                .unzip();
-            assert_eq!((timestamps, values), expected, "{older:?} + {newer:?}");
-        }
+        next
     }
 }

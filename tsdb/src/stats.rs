@@ -11,8 +11,10 @@ pub struct Stats {
     pub head_samples: u64,
     /// Bytes that memory takes, about.
     pub head_bytes: u64,
-    /// Blocks that are served.
+    /// Blocks that are served, parts counted too.
     pub blocks: u64,
+    /// Parts among them: sealed memory that was not made into blocks yet.
+    pub parts: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
     /// Samples in those blocks.

@@ -215,6 +215,7 @@ fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
         rows: written.rows,
         bytes,
         level: 0,
+        sequence: 0,
         created_ms: 0,
     };
     let block = BlockFile::open(file, &meta).unwrap();

@@ -31,6 +31,7 @@ fn write(fs: &SimFs, blocks: &BlockSet<Text>, number: u128) -> BlockMeta {
         rows: 1,
         bytes,
         level: 0,
+        sequence: 0,
         created_ms: 0,
     }
 }

@@ -128,6 +128,7 @@ pub(crate) fn write(
         rows,
         bytes,
         level: 0,
+        sequence: 0,
         created_ms,
     })
 }

@@ -3,12 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use trine_storage::block_set::BlockReader;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::codec::Reader;
 use trine_storage::label_index::LabelIndex;
 use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Labels, Matcher, Result};
+
+use crate::columns::Columns;
 
 use super::format::{self, PAGE_BYTES_MAX};
 
@@ -42,18 +43,14 @@ pub(crate) struct PageCache {
     page: Option<(usize, Bytes)>,
 }
 
-impl BlockReader for BlockFile {
-    const KIND: [u8; 4] = format::KIND;
-
-    fn open(file: SealedFile, _meta: &BlockMeta) -> Result<Self> {
-        Ok(Self {
+impl BlockFile {
+    pub(crate) fn new(file: SealedFile) -> Self {
+        Self {
             file,
             tables: OnceLock::new(),
-        })
+        }
     }
-}
 
-impl BlockFile {
     /// The series table and the label index.
     ///
     /// # Errors
@@ -105,7 +102,7 @@ impl BlockFile {
         })
     }
 
-    /// The samples of the series at `place` of the table.
+    /// Adds the samples of the series at `place` of the table to `columns`.
     ///
     /// # Errors
     /// As [`BlockFile::tables`].
@@ -114,7 +111,8 @@ impl BlockFile {
         tables: &Tables,
         place: u32,
         cache: &mut PageCache,
-    ) -> Result<(Vec<i64>, Vec<f64>)> {
+        columns: &mut Columns,
+    ) -> Result<()> {
         let name = self.file.name();
         let missing = |what: &str| Error::corrupt(name, 0, what);
         let entry = tables
@@ -138,7 +136,10 @@ impl BlockFile {
         let run = page
             .get(entry.offset..end)
             .ok_or_else(|| missing("a series names bytes outside its page"))?;
-        format::decode_run(name, run)
+        let (timestamps, values) = format::decode_run(name, run)?;
+        columns.timestamps.extend(timestamps);
+        columns.values.extend(values);
+        Ok(())
     }
 
     /// Reads everything and checks it. Gives the number of samples.
@@ -149,9 +150,12 @@ impl BlockFile {
         self.file.verify()?;
         let tables = self.read_tables()?;
         let mut cache = PageCache::default();
+        let mut columns = Columns::default();
         let mut rows = 0;
         for place in (0u32..).take(tables.series.len()) {
-            let (timestamps, _) = self.samples(&tables, place, &mut cache)?;
+            columns.clear();
+            self.samples(&tables, place, &mut cache, &mut columns)?;
+            let timestamps = &columns.timestamps;
             let outside = |t: &&i64| !meta.range.contains(**t);
             if let Some(timestamp) = timestamps.iter().find(outside) {
                 let what = format!("timestamp {timestamp} lies outside the block's range");

@@ -1,99 +1,71 @@
-//! Writes the samples of a head into blocks, one per time range.
+//! Writes a block: series in label order, each with its samples in the block's range.
 
-use std::time::Duration;
+use std::path::Path;
 
-use trine_storage::catalog::BlockMeta;
 use trine_storage::codec::{put_bytes, put_varint};
 use trine_storage::fs::Fs;
 use trine_storage::label_index::LabelIndex;
 use trine_storage::sealed::{PageRef, SealedWriter};
-use trine_storage::ulid::BlockId;
-use trine_storage::{Error, Result, TimeRange};
+use trine_storage::{Error, Labels, Result};
 
 use super::format::{self, PAGE_BYTES, ZSTD_LEVEL};
-use crate::head::{Head, MemSeries};
+use crate::columns::Columns;
 
-/// The time ranges that the samples of a head are sealed into: aligned to the width `range`, which
-/// is doubled until there are at most `ranges_max` of them (or it cannot grow). A pure function.
-pub(crate) fn plan(head: &Head, range: Duration, ranges_max: usize) -> Vec<TimeRange> {
-    let mut width = i64::try_from(range.as_millis()).unwrap_or(i64::MAX).max(1);
-    loop {
-        let mut starts: Vec<i64> = head
-            .all_series()
-            .iter()
-            .flat_map(|series| {
-                let mut at = 0;
-                std::iter::from_fn(move || {
-                    let start = align(*series.timestamps.get(at)?, width);
-                    let end = start.saturating_add(width);
-                    at += series.timestamps[at..].partition_point(|&t| t < end).max(1);
-                    Some(start)
-                })
-            })
-            .collect();
-        starts.sort_unstable();
-        starts.dedup();
-        if starts.len() <= ranges_max.max(1) || width > i64::MAX / 2 {
-            let range = |start: i64| TimeRange::new(start, start.saturating_add(width));
-            return starts.into_iter().map(range).collect();
-        }
-        width *= 2;
+/// A block that is being written.
+pub(crate) struct BlockWriter {
+    pages: Pages,
+    table: Vec<u8>,
+    series: u32,
+    index: LabelIndex,
+    samples: u64,
+}
+
+/// What a finished block holds.
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) samples: u64,
+}
+
+impl BlockWriter {
+    pub(crate) fn create(fs: &dyn Fs, path: &Path) -> Result<Self> {
+        Ok(Self {
+            pages: Pages::new(SealedWriter::create(fs, path, format::KIND)?)?,
+            table: Vec::new(),
+            series: 0,
+            index: LabelIndex::new(),
+            samples: 0,
+        })
     }
-}
 
-fn align(timestamp: i64, width: i64) -> i64 {
-    timestamp.saturating_sub(timestamp.rem_euclid(width))
-}
-
-/// Writes the samples of `head` in `range` as the block `id` into the file `path`, synced.
-///
-/// # Errors
-/// [`Kind::Io`](trine_storage::Kind::Io).
-pub(crate) fn write(
-    fs: &dyn Fs,
-    path: &std::path::Path,
-    id: BlockId,
-    head: &Head,
-    range: TimeRange,
-    now_ms: i64,
-) -> Result<BlockMeta> {
-    let mut series: Vec<&MemSeries> = head
-        .all_series()
-        .iter()
-        .filter(|series| !series.in_range(range).0.is_empty())
-        .collect();
-    series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-
-    let mut pages = Pages::new(SealedWriter::create(fs, path, format::KIND)?)?;
-    let mut table = Vec::new();
-    put_varint(&mut table, series.len() as u64);
-    let mut index = LabelIndex::new();
-    let mut rows = 0;
-    for (place, series) in (0u32..).zip(&series) {
-        let (timestamps, values) = series.in_range(range);
-        let run = pages.run(timestamps, values)?;
-        put_bytes(&mut table, series.labels.encoded());
+    /// Adds a series, which must come after those before it in label order and have samples.
+    pub(crate) fn series(&mut self, labels: &Labels, samples: &Columns) -> Result<()> {
+        let run = self.pages.run(&samples.timestamps, &samples.values)?;
+        put_bytes(&mut self.table, labels.encoded());
         for part in [run.page, run.offset, run.len] {
-            put_varint(&mut table, part as u64);
+            put_varint(&mut self.table, part as u64);
         }
-        index.insert(place, &series.labels);
-        rows += values.len() as u64;
+        self.index.insert(self.series, labels);
+        self.series += 1;
+        self.samples += samples.len() as u64;
+        Ok(())
     }
-    let (mut file, page_table) = pages.finish()?;
-    file.section(format::SERIES, &table)?;
-    file.section(format::PAGES, &page_table)?;
-    let mut bytes = Vec::new();
-    index.write(&mut bytes);
-    file.section(format::INDEX, &bytes)?;
-    let bytes = file.finish()?;
-    Ok(BlockMeta {
-        id,
-        range,
-        rows,
-        bytes,
-        level: 0,
-        created_ms: now_ms,
-    })
+
+    /// Completes and syncs the file.
+    pub(crate) fn finish(self) -> Result<Written> {
+        let (mut file, page_table) = self.pages.finish()?;
+        let mut table = Vec::with_capacity(self.table.len() + 5);
+        put_varint(&mut table, u64::from(self.series));
+        table.extend_from_slice(&self.table);
+        file.section(format::SERIES, &table)?;
+        file.section(format::PAGES, &page_table)?;
+        let mut bytes = Vec::new();
+        self.index.write(&mut bytes);
+        file.section(format::INDEX, &bytes)?;
+        Ok(Written {
+            bytes: file.finish()?,
+            samples: self.samples,
+        })
+    }
 }
 
 /// Where a run lies.
@@ -159,35 +131,5 @@ impl Pages {
             put_varint(&mut table, *raw_len as u64);
         }
         Ok((self.file, table))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::Accepted;
-    use crate::wal_record::Batch;
-
-    #[test]
-    fn ranges_are_aligned_and_widened_until_they_are_few() {
-        let plan_for = |timestamps: &[i64], ranges_max| {
-            let mut head = Head::default();
-            let mut batch = Batch::default();
-            for timestamp in timestamps {
-                batch.push(&trine_storage::Labels::empty(), *timestamp, 0.0);
-            }
-            head.apply(&batch, 0, &mut Accepted::default());
-            plan(&head, Duration::from_millis(10), ranges_max)
-                .iter()
-                .map(|range| (range.start, range.end))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(plan_for(&[], 4), []);
-        assert_eq!(plan_for(&[0, 9, 10, 35], 4), [(0, 10), (10, 20), (30, 40)]);
-        assert_eq!(plan_for(&[-1, 0], 4), [(-10, 0), (0, 10)]);
-        assert_eq!(plan_for(&[0, 10, 20, 30], 2), [(0, 20), (20, 40)]);
-        // The width ends where `i64` does.
-        let extremes = plan_for(&[i64::MIN, 0, i64::MAX - 1], 1);
-        assert!(extremes.len() <= 3, "{extremes:?}");
     }
 }

@@ -58,6 +58,38 @@ impl Subject for Rows {
     }
 }
 
+/// As [`Rows`], but everything that was sealed becomes blocks, and those are merged.
+struct Compacted;
+
+impl Subject for Compacted {
+    type Store = Tsdb;
+
+    fn open(&self, fs: &SimFs) -> Result<Tsdb> {
+        Rows.open(fs)
+    }
+
+    fn append(&self, db: &Tsdb, rows: &[u64], durability: Durability) -> Result<()> {
+        Rows.append(db, rows, durability)
+    }
+
+    fn flush(&self, db: &Tsdb) -> Result<()> {
+        db.compact()
+    }
+
+    fn rows(&self, db: &Tsdb) -> Result<Vec<u64>> {
+        Rows.rows(db)
+    }
+}
+
+#[test]
+fn every_cut_of_a_compaction_keeps_every_promise() {
+    let mut cuts = 0;
+    for seed in 0..12 {
+        cuts += check_every_cut(&Compacted, &script(seed, 14), seed);
+    }
+    assert!(cuts > 400, "{cuts}");
+}
+
 #[test]
 fn every_cut_keeps_every_promise() {
     let mut cuts = 0;

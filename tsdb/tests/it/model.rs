@@ -7,12 +7,15 @@ use trine_storage::sim::SimFs;
 use trine_storage::{MatchOp, Matcher, TimeRange};
 use trine_tsdb::{Durability, Hints, Value, Values};
 
-use crate::store::{labels, open};
+use crate::store::{NOW_MS, labels, open};
+
+const HOUR: i64 = 3_600_000;
 
 #[derive(Debug, Clone)]
 enum Op {
     Append(Vec<(u8, i64, u8)>),
     Flush,
+    Compact,
     Reopen,
     Read {
         series: String,
@@ -22,12 +25,13 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let rows = prop::collection::vec((0u8..4, 0i64..40, 0u8..3), 1..12);
+    let rows = prop::collection::vec((0u8..4, 0i64..75, 0u8..3), 1..12);
     prop_oneof![
         4 => rows.prop_map(Op::Append),
         1 => Just(Op::Flush),
+        1 => Just(Op::Compact),
         1 => Just(Op::Reopen),
-        3 => ("[a-d|.]{1,3}", 0i64..40, 0i64..40)
+        3 => ("[a-d|.]{1,3}", 0i64..75, 0i64..75)
             .prop_map(|(series, start, len)| Op::Read { series, start, len }),
     ]
 }
@@ -47,18 +51,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn the_store_is_a_map(ops in prop::collection::vec(op(), 1..30)) {
+    fn the_store_is_a_map(ops in prop::collection::vec(op(), 1..30), recent: bool) {
+        // Long ago every window is closed; up to now only some are.
+        let base = if recent { NOW_MS - 38 * HOUR } else { 0 };
         let fs = SimFs::new();
         let mut db = open(&fs);
         let mut model = Model::default();
         for op in ops {
-            match op {
+            match &op {
                 Op::Append(rows) => {
                     let mut appender = db.appender();
                     let mut rejected = 0;
-                    for (series, timestamp, value) in rows {
-                        // An hour apart, so that blocks hold two timestamps each.
-                        let timestamp = timestamp * 3_600_000;
+                    for &(series, timestamp, value) in rows {
+                        // Half an hour apart, so that blocks hold few timestamps each.
+                        let timestamp = base + timestamp * HOUR / 2;
                         let value = f64::from(value);
                         appender.append(&labels(&format!("n={}", name(series))), timestamp, Value::Float(value));
                         let held = model.memory.entry((name(series), timestamp)).or_insert(value);
@@ -67,8 +73,11 @@ proptest! {
                     let told = appender.commit(Durability::Synced).unwrap().wait().unwrap();
                     prop_assert_eq!(told.rejected.iter().map(|r| r.count).sum::<u64>(), rejected);
                 }
-                Op::Flush => {
-                    db.flush().unwrap();
+                Op::Flush | Op::Compact => {
+                    match op {
+                        Op::Flush => db.flush().unwrap(),
+                        _ => db.compact().unwrap(),
+                    }
                     model.sealed.append(&mut model.memory);
                 }
                 Op::Reopen => {
@@ -76,8 +85,8 @@ proptest! {
                     db = open(&fs);
                 }
                 Op::Read { series, start, len } => {
-                    let Ok(matcher) = Matcher::new(MatchOp::Match, "n", series) else { continue };
-                    let range = TimeRange::new(start * 3_600_000, (start + len) * 3_600_000);
+                    let Ok(matcher) = Matcher::new(MatchOp::Match, "n", series.as_str()) else { continue };
+                    let range = TimeRange::new(base + start * HOUR / 2, base + (start + len) * HOUR / 2);
                     let mut all = model.sealed.clone();
                     all.extend(model.memory.clone());
                     let mut expected: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();

@@ -1,0 +1,94 @@
+//! From a batch to memory and log.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+
+use trine_storage::wal::Durability;
+use trine_storage::{Error, Kind, Result};
+
+use super::Inner;
+use crate::batch::Batch;
+use crate::retention;
+use crate::sample::Accepted;
+
+impl Inner {
+    /// The oldest and the newest timestamp that are taken now.
+    pub(super) fn bounds(&self) -> RangeInclusive<i64> {
+        let now_ms = self.clock.now_ms();
+        let ahead = |max: std::time::Duration| {
+            now_ms.saturating_add(i64::try_from(max.as_millis()).unwrap_or(i64::MAX))
+        };
+        let newest = self.config.future_max.map_or(i64::MAX, ahead);
+        let mut oldest = retention::oldest_ms(self.config.retention, now_ms);
+        if self.config.out_of_order_window.is_some() {
+            oldest = oldest.max(retention::oldest_ms(
+                self.config.out_of_order_window,
+                now_ms,
+            ));
+        }
+        oldest..=newest
+    }
+
+    /// Refuses a batch that memory has no room for.
+    fn admit(&self, bytes: u64) -> Result<()> {
+        if self.shared.memory().would_exceed(bytes) {
+            return Err(Error::new(
+                Kind::Limit,
+                format!(
+                    "the memory budget of {} bytes is used up; send again later or raise it",
+                    self.shared.memory().max()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Hands a batch to memory and log as one. Gives its position in the log, or `None` when it is
+    /// empty.
+    pub(crate) fn append(&self, batch: &Batch, accepted: &mut Accepted) -> Result<Option<u64>> {
+        self.check_open()?;
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        self.check_healthy()?;
+        self.admit(batch.bytes())?;
+        self.bound_log()?;
+        let mut position = None;
+        {
+            // Log and memory change in one epoch. Between batches their order may differ: samples of
+            // one series at different times commute, and of two at one time memory takes one only.
+            let epoch = self.epoch.read();
+            self.check_open()?;
+            let mut define = |series: &crate::wal_record::Series<'_>| {
+                self.wal.append(&series.encode()).map(drop)
+            };
+            let stored = self.head.apply(batch, *epoch, accepted, &mut define)?;
+            for record in stored.encode() {
+                position = Some(self.wal.append(&record)?);
+            }
+            self.since_ms
+                .fetch_min(self.clock.now_ms(), Ordering::Relaxed);
+        }
+        self.account.set(self.head.bytes());
+        Ok(position)
+    }
+
+    /// Waits until the record at `position` is as durable as was asked for.
+    pub(crate) fn wait(&self, position: u64, durability: Durability) -> Result<()> {
+        self.wal.commit(position, durability)
+    }
+
+    /// Keeps the log below its limit, so that a replay is: wakes the worker when it is half full,
+    /// and seals at once when it is full.
+    fn bound_log(&self) -> Result<()> {
+        let bytes = self.wal.stats().bytes;
+        if bytes >= self.config.wal_bytes_max {
+            self.flush()
+        } else {
+            if bytes >= self.config.wal_bytes_max / 2 {
+                self.shared.wake();
+            }
+            Ok(())
+        }
+    }
+}

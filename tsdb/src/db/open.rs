@@ -1,0 +1,145 @@
+//! Puts a store together: what the parts define, then what the log holds after them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use trine_storage::block_set::BlockSet;
+use trine_storage::clock::Clock;
+use trine_storage::fs::Fs;
+use trine_storage::shared::{Maintain, Shared};
+use trine_storage::wal::Wal;
+use trine_storage::{Error, Kind, Result};
+
+use super::{BackgroundErrors, Compactor, Inner, Tsdb};
+use crate::block::Sealed;
+use crate::config::Config;
+use crate::head::Head;
+use crate::wal_record::{self, Record};
+
+/// The first epoch; restored series were last appended to before it.
+const FIRST_EPOCH: u32 = 1;
+
+impl Tsdb {
+    pub(crate) fn assemble(
+        path: &Path,
+        config: Config,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        shared: &Shared,
+    ) -> Result<Self> {
+        let shown = path.display();
+        fs.create_dir_all(path)
+            .map_err(|e| Error::io(format!("create {shown}"), e))?;
+        let lock = fs.lock(&path.join("lock")).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                let what = format!("{shown} is in use by another process; stop it first");
+                Error::new(Kind::Locked, what)
+            } else {
+                Error::io(format!("lock {shown}"), error)
+            }
+        })?;
+        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
+        let head = Head::default();
+        let mut damaged = restore_series(&blocks, &head)?;
+        let since_ms = clock.now_ms();
+        let mut each = |position: u64, record: &[u8]| match replay(&head, record) {
+            Ok(0) => Ok(()),
+            Ok(lost) => {
+                damaged.push(format!(
+                    "record {position} of the log has {lost} samples of series that are not known"
+                ));
+                Ok(())
+            }
+            // One bad record must not keep the store from opening for ever.
+            Err(error) if error.kind() == Kind::Corrupt => {
+                damaged.push(format!("record {position} of the log is lost: {error}"));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        let from = blocks.version().wal_position;
+        let (wal, mut replay) = Wal::open(
+            Arc::clone(&fs),
+            &path.join("wal"),
+            config.wal.clone(),
+            from,
+            &mut each,
+        )?;
+        replay.damaged.extend(damaged);
+        head.restored();
+        // A crash may have come between the catalog's commit and this.
+        wal.truncate(from)?;
+        let account = shared.memory().account();
+        account.set(head.bytes());
+        let empty = head.samples(FIRST_EPOCH) == 0;
+        let inner = Arc::new(Inner {
+            config,
+            fs,
+            clock,
+            wal,
+            blocks,
+            head,
+            epoch: RwLock::new(FIRST_EPOCH),
+            since_ms: AtomicI64::new(if empty { i64::MAX } else { since_ms }),
+            flipped_ms: AtomicI64::new(since_ms),
+            sealing: Mutex::new(None),
+            compacting: Mutex::new(()),
+            account,
+            shared: shared.clone(),
+            replay,
+            background_error: Mutex::new(BackgroundErrors::default()),
+            closed: AtomicBool::new(false),
+            compactor: Mutex::new(None),
+            _lock: lock,
+        });
+        let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
+        shared.register(sealer);
+        let compactor = Arc::new(Compactor {
+            inner: Arc::downgrade(&inner),
+        });
+        let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
+        shared.register(registered);
+        *inner.compactor.lock() = Some(compactor);
+        Ok(Self { inner })
+    }
+}
+
+/// Reads what the parts define, oldest first. A damaged part is told and the others are read.
+fn restore_series(blocks: &BlockSet<Sealed>, head: &Head) -> Result<Vec<String>> {
+    let version = blocks.version();
+    let mut parts: Vec<_> = version
+        .blocks
+        .iter()
+        .filter_map(|block| match &block.reader {
+            Sealed::Part(part) => Some((block.meta.sequence, part)),
+            Sealed::Block(_) => None,
+        })
+        .collect();
+    parts.sort_by_key(|(sequence, _)| *sequence);
+    let mut damaged = Vec::new();
+    for (_, part) in parts {
+        match part.definitions(|id, labels| head.restore(id, labels, true)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == Kind::Corrupt => {
+                damaged.push(format!("series of {} are lost: {error}", part.name()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(damaged)
+}
+
+/// Gives how many samples belong to no series.
+fn replay(head: &Head, record: &[u8]) -> Result<u64> {
+    match wal_record::decode(record)? {
+        Record::Series(series) => {
+            for (id, labels) in series {
+                head.restore(id, labels, false)?;
+            }
+            Ok(0)
+        }
+        Record::Floats(floats) => Ok(head.replay(&floats, FIRST_EPOCH)),
+    }
+}

@@ -1,0 +1,135 @@
+//! From memory to a part: the epoch flips, what the old one holds is written as it is.
+
+use std::sync::atomic::Ordering;
+
+use trine_storage::block_set::Edit;
+use trine_storage::catalog::BlockMeta;
+use trine_storage::{Error, Kind, Result};
+
+use super::{Inner, Sealing};
+use crate::block::PART_LEVEL;
+use crate::head::series;
+use crate::part::writer::PartWriter;
+
+impl Inner {
+    pub(super) fn flush(&self) -> Result<()> {
+        let mut sealing = self.sealing.lock();
+        // What an earlier seal could not write goes first.
+        if let Some(again) = *sealing {
+            self.seal(again)?;
+            *sealing = None;
+        }
+        if let Some(begun) = self.begin_seal()? {
+            *sealing = Some(begun);
+            self.seal(begun)?;
+            *sealing = None;
+        }
+        Ok(())
+    }
+
+    /// Flips the epoch, unless there is nothing to seal.
+    fn begin_seal(&self) -> Result<Option<Sealing>> {
+        if let Some(error) = self.wal.failure() {
+            return Err(Error::caused_by(
+                Kind::Poisoned,
+                format!("nothing is sealed after a failed write of the log: {error}"),
+                error,
+            ));
+        }
+        let mut epoch = self.epoch.write();
+        if self.head.samples(*epoch) == 0 {
+            return Ok(None);
+        }
+        let begun = Sealing {
+            epoch: *epoch,
+            position: self.wal.next_position(),
+        };
+        *epoch = epoch.wrapping_add(1);
+        self.since_ms.store(i64::MAX, Ordering::Relaxed);
+        self.flipped_ms
+            .store(self.clock.now_ms(), Ordering::Relaxed);
+        Ok(Some(begun))
+    }
+
+    fn seal(&self, sealing: Sealing) -> Result<()> {
+        let id = self.blocks.next_id(&*self.clock);
+        let mut part = PartWriter::create(&*self.fs, &self.blocks.temporary(id))?;
+        let mut defined = Vec::new();
+        self.head.walk(|id, series| {
+            if !series.defined {
+                part.define(id, &series.labels)?;
+                defined.push(id);
+            }
+            let late = series.late(sealing.epoch);
+            let late = (!late.is_empty()).then(|| series::encode(late));
+            let late = late.iter().map(series::Chunk::as_slice);
+            part.series(id, series.chunks(sealing.epoch).chain(late))
+        })?;
+        let written = part.finish()?;
+        let meta = BlockMeta {
+            id,
+            range: written.range,
+            rows: written.samples,
+            bytes: written.bytes,
+            level: PART_LEVEL,
+            sequence: sealing.position,
+            created_ms: self.clock.now_ms(),
+        };
+        let edit = Edit {
+            add: vec![meta],
+            wal_position: Some(sealing.position),
+            ..Edit::default()
+        };
+        self.blocks.commit(&edit, || {})?;
+        // Only now: who read before has not missed anything.
+        self.head.release(sealing.epoch, &defined);
+        self.account.set(self.head.bytes());
+        self.wal.truncate(sealing.position)
+    }
+
+    /// Seals when memory or the log is large enough or memory is old enough.
+    pub(super) fn seal_if_due(&self) -> Result<()> {
+        self.age_series();
+        if self.seal_is_due() {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Flips the epoch when it is as old as a seal may be and holds nothing, so that series to which
+    /// nothing is appended are known to be idle.
+    fn age_series(&self) {
+        let Some(sealing) = self.sealing.try_lock() else {
+            return;
+        };
+        let mut epoch = self.epoch.write();
+        let now_ms = self.clock.now_ms();
+        let age_ms = now_ms.saturating_sub(self.flipped_ms.load(Ordering::Relaxed));
+        let old = u128::try_from(age_ms).is_ok_and(|age| age >= self.config.seal_age.as_millis());
+        if old && sealing.is_none() && self.head.samples(*epoch) == 0 {
+            *epoch = epoch.wrapping_add(1);
+            self.flipped_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    fn seal_is_due(&self) -> bool {
+        if self
+            .sealing
+            .try_lock()
+            .is_some_and(|sealing| sealing.is_some())
+        {
+            return true;
+        }
+        if self.head.samples(*self.epoch.read()) == 0 {
+            return false;
+        }
+        let since_ms = self.since_ms.load(Ordering::Relaxed);
+        let age_ms = self.clock.now_ms().saturating_sub(since_ms);
+        let old = u128::try_from(age_ms).is_ok_and(|age| age >= self.config.seal_age.as_millis());
+        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
+        old || crowded
+            || self.head.bytes() >= self.config.head_bytes_max
+            || self.wal.stats().bytes >= self.config.wal_bytes_max / 2
+    }
+}
