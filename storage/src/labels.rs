@@ -3,6 +3,8 @@
 //! Called by every engine and by the query languages. The encoding is also what the write-ahead
 //! log and the blocks store (`FORMAT.md`, "Labels").
 
+mod buffer;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
+
+pub use buffer::LabelsBuffer;
 
 /// An immutable, cheaply cloned label set: pairs sorted by name (bytewise), names unique and not
 /// empty, values not empty (a label with an empty value is the same as no label).
@@ -72,13 +76,14 @@ impl Labels {
 
     /// Builds a label set from pairs that are already sorted, unique and named.
     fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut text = String::new();
+        let mut text = Vec::new();
         for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
             push_len(&mut text, name.len());
-            text.push_str(name);
+            text.extend_from_slice(name.as_bytes());
             push_len(&mut text, value.len());
-            text.push_str(value);
+            text.extend_from_slice(value.as_bytes());
         }
+        let text = String::from_utf8(text).expect("lengths are ASCII");
         Self(text.into())
     }
 
@@ -113,7 +118,7 @@ impl Labels {
 
     /// XXH3 of the encoding. Stable across processes and versions.
     pub fn hash64(&self) -> u64 {
-        xxh3_64(self.0.as_bytes())
+        hash_encoded(self.encoded())
     }
 
     /// The pairs in order of their names.
@@ -222,12 +227,17 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-fn push_len(text: &mut String, mut len: usize) {
+/// What [`Labels::hash64`] gives for the set with this encoding.
+pub fn hash_encoded(encoded: &[u8]) -> u64 {
+    xxh3_64(encoded)
+}
+
+fn push_len(encoded: &mut Vec<u8>, mut len: usize) {
     while len >= 0x40 {
-        text.push(char::from((len & 0x3f) as u8 | 0x40));
+        encoded.push((len & 0x3f) as u8 | 0x40);
         len >>= 6;
     }
-    text.push(char::from(len as u8));
+    encoded.push(len as u8);
 }
 
 /// Splits one length-prefixed string off the front.

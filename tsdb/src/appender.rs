@@ -1,8 +1,10 @@
 //! Batches: put together, handed over, acknowledged.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use trine_storage::labels::LabelsBuffer;
 use trine_storage::wal::Durability;
 use trine_storage::{Labels, Result};
 
@@ -47,7 +49,22 @@ impl Appender {
         if self.check(timestamp, || {
             format!("series={labels} timestamp={timestamp}")
         }) {
-            self.batch.push(labels, timestamp, value);
+            self.batch.push(labels.encoded(), timestamp, value);
+        }
+    }
+
+    /// Adds float samples of one series, as pairs of timestamp and value, without making a
+    /// [`Labels`]. A set that is not UTF-8 is refused with [`Reason::InvalidLabels`].
+    pub fn append_floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
+        let mut begun = false;
+        for &(timestamp, value) in samples {
+            let example = || format!("series={} timestamp={timestamp}", Lossy(labels));
+            if self.check(timestamp, example) {
+                if !std::mem::replace(&mut begun, true) {
+                    self.batch.begin_labels(labels.encoded());
+                }
+                self.batch.row(timestamp, value);
+            }
         }
     }
 
@@ -91,6 +108,18 @@ impl Appender {
             durability,
             accepted: self.accepted,
         })
+    }
+}
+
+/// A label set in a message, whatever its bytes are.
+struct Lossy<'a>(&'a LabelsBuffer);
+
+impl fmt::Display for Lossy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.to_labels() {
+            Ok(labels) => labels.fmt(f),
+            Err(_) => f.write_str("(not UTF-8)"),
+        }
     }
 }
 

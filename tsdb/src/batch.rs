@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use trine_storage::Labels;
+use trine_storage::labels::hash_encoded;
 
 /// Rows in order of arrival, those of one series that come one after the other as one entry.
 #[derive(Debug, Default)]
@@ -32,25 +32,30 @@ pub(crate) enum Key {
 }
 
 impl Batch {
-    /// Adds a sample of the series with these labels.
-    pub(crate) fn push(&mut self, labels: &Labels, timestamp: i64, value: f64) {
+    /// Adds a sample of the series with these encoded labels.
+    pub(crate) fn push(&mut self, labels: &[u8], timestamp: i64, value: f64) {
         let again = match self.series.last() {
             Some(Staged {
                 key: Key::Labels { at, .. },
                 ..
-            }) => self.encoded.get(at.clone()) == Some(labels.encoded()),
+            }) => self.encoded.get(at.clone()) == Some(labels),
             _ => false,
         };
         if !again {
-            let start = self.encoded.len();
-            self.encoded.extend_from_slice(labels.encoded());
-            let at = start..self.encoded.len();
-            self.begin(Key::Labels {
-                hash: labels.hash64(),
-                at,
-            });
+            self.begin_labels(labels);
         }
         self.row(timestamp, value);
+    }
+
+    /// Begins the rows of the series with these encoded labels.
+    pub(crate) fn begin_labels(&mut self, labels: &[u8]) {
+        let start = self.encoded.len();
+        self.encoded.extend_from_slice(labels);
+        let at = start..self.encoded.len();
+        self.begin(Key::Labels {
+            hash: hash_encoded(labels),
+            at,
+        });
     }
 
     /// Adds a sample of the series with this reference.
@@ -66,7 +71,8 @@ impl Batch {
         self.series.push(Staged { key, rows: at..at });
     }
 
-    fn row(&mut self, timestamp: i64, value: f64) {
+    /// Adds a sample of the series that was begun last.
+    pub(crate) fn row(&mut self, timestamp: i64, value: f64) {
         self.timestamps.push(timestamp);
         self.values.push(value);
         if let Some(last) = self.series.last_mut() {

@@ -120,9 +120,18 @@ impl Head {
                 let staged = &batch.series[at as usize];
                 let Some(place) = shard.find(batch, &staged.key) else {
                     let count = staged.rows.len() as u64;
-                    accepted.reject_many(Reason::UnknownReference, count, || {
-                        "a reference to a series that is no longer in memory".to_owned()
-                    });
+                    match staged.key {
+                        Key::Labels { .. } => {
+                            accepted.reject_many(Reason::InvalidLabels, count, || {
+                                "a label set".to_owned()
+                            })
+                        }
+                        Key::Reference { id, .. } => {
+                            accepted.reject_many(Reason::UnknownReference, count, || {
+                                format!("reference={id}")
+                            });
+                        }
+                    }
                     continue;
                 };
                 let id = number << PLACE_BITS | place;
@@ -174,7 +183,10 @@ impl Head {
             if shard.find(batch, key).is_some() {
                 continue;
             }
-            let labels = Labels::from_encoded(batch.encoded(key))?;
+            // Not UTF-8: the rows find no series.
+            let Ok(labels) = Labels::from_encoded(batch.encoded(key)) else {
+                continue;
+            };
             bytes += SERIES_BYTES + labels.heap_bytes();
             let place = shard.begin(labels.clone(), *hash)?;
             begun.push((number << PLACE_BITS | place, labels));

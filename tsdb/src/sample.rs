@@ -61,6 +61,8 @@ pub enum Reason {
     DuplicateTimestamp,
     /// The reference of the series has ended: append by its labels.
     UnknownReference,
+    /// The labels of the series are not UTF-8.
+    InvalidLabels,
 }
 
 impl fmt::Display for Reason {
@@ -70,6 +72,7 @@ impl fmt::Display for Reason {
             Self::TooFarInFuture => "out of bounds: too far in the future",
             Self::DuplicateTimestamp => "duplicate sample for timestamp",
             Self::UnknownReference => "unknown series reference",
+            Self::InvalidLabels => "labels are not UTF-8",
         })
     }
 }

@@ -4,8 +4,8 @@
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use trine_storage::Labels;
+use trine_storage::labels::LabelsBuffer;
 
-use super::otlp_metrics::Sink;
 use super::rejections::Rejections;
 use crate::body::{Encoding, Share};
 use crate::config::Limits;
@@ -71,54 +71,87 @@ fn is_request(bytes: &[u8]) -> bool {
     }
 }
 
+/// Takes series with their samples.
+pub trait Sink {
+    /// Stages samples (timestamp in milliseconds, value) of one series.
+    fn floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]);
+}
+
 /// Gives every sample of an unpacked body to `sink`.
 ///
 /// # Errors
-/// [`Reason::Bad`] when the body cannot be read. Nothing has been given to `sink` then, because
-/// the whole body is read once before.
+/// [`Reason::Bad`] when the body cannot be read: what was given to `sink` must not be stored.
 pub fn translate(body: &[u8], limits: &Limits, sink: &mut dyn Sink) -> Result<Written, Refusal> {
     let wrong = |error| Refusal::bad(format!("cannot read the write request: {error}"));
     let mut series = TimeSeries::default();
-    let mut check = WriteRequest::of(body);
-    while check.next_series(&mut series).map_err(wrong)? {}
-
+    let mut labels = LabelsBuffer::default();
     let mut written = Written::default();
     let mut request = WriteRequest::of(body);
     while request.next_series(&mut series).map_err(wrong)? {
-        write(&series, limits, sink, &mut written);
+        if let Err(text) = encode(&series, limits, &mut labels) {
+            let parts = series.samples.len() + series.histograms + series.exemplars;
+            written.rejections.add(parts.max(1) as u64, text);
+            continue;
+        }
+        if series.histograms > 0 {
+            let text = format!(
+                "series {}: native histograms are not stored yet",
+                shown(&labels)
+            );
+            written.rejections.add(series.histograms as u64, text);
+        }
+        if series.exemplars > 0 {
+            let text = format!("series {}: exemplars are not stored yet", shown(&labels));
+            written.rejections.add(series.exemplars as u64, text);
+        }
+        sink.floats(&labels, &series.samples);
+        written.samples += series.samples.len() as u64;
     }
     Ok(written)
 }
 
-fn write(series: &TimeSeries<'_>, limits: &Limits, sink: &mut dyn Sink, written: &mut Written) {
-    let labels = match Labels::from_pairs(series.labels.iter().copied()) {
-        Ok(labels) => labels,
-        Err(error) => {
-            let parts = series.samples.len() + series.histograms + series.exemplars;
-            let text = format!("series with labels {:?}: {error}", series.labels);
-            return written.rejections.add(parts.max(1) as u64, text);
-        }
-    };
-    if series.histograms > 0 {
-        let text = format!("series {labels}: native histograms are not stored yet");
-        written.rejections.add(series.histograms as u64, text);
+fn shown(labels: &LabelsBuffer) -> Labels {
+    labels.to_labels().unwrap_or_default()
+}
+
+/// Puts the labels of a series into `labels` and checks them against the limits.
+///
+/// # Errors
+/// The refusal's text.
+fn encode(
+    series: &TimeSeries<'_>,
+    limits: &Limits,
+    labels: &mut LabelsBuffer,
+) -> Result<(), String> {
+    labels.clear();
+    let mut named = false;
+    let plain = series.labels.len() <= limits.metric_labels_max
+        && series.labels.iter().all(|(name, value)| {
+            named |= *name == b"__name__";
+            name.len() <= limits.metric_label_name_bytes_max
+                && value.len() <= limits.metric_label_value_bytes_max
+                && labels.push(name, value)
+        });
+    if plain && named {
+        return Ok(());
     }
-    if series.exemplars > 0 {
-        let text = format!("series {labels}: exemplars are not stored yet");
-        written.rejections.add(series.exemplars as u64, text);
+    // Unsorted, or something is wrong with it: in full, with words.
+    let text = |bytes| std::str::from_utf8(bytes);
+    let pairs: Result<Vec<(&str, &str)>, _> = series
+        .labels
+        .iter()
+        .map(|(name, value)| Ok((text(name)?, text(value)?)))
+        .collect();
+    let pairs =
+        pairs.map_err(|_: std::str::Utf8Error| "a series with labels that are not UTF-8")?;
+    let sorted = Labels::from_pairs(pairs.iter().copied())
+        .map_err(|error| format!("series with labels {pairs:?}: {error}"))?;
+    admit(&sorted, limits)?;
+    labels.clear();
+    for (name, value) in &sorted {
+        labels.push(name.as_bytes(), value.as_bytes());
     }
-    if series.samples.is_empty() {
-        return;
-    }
-    if let Err(text) = admit(&labels, limits) {
-        return written.rejections.add(series.samples.len() as u64, text);
-    }
-    for &(timestamp, value) in &series.samples {
-        match sink.sample(&labels, timestamp, value) {
-            Ok(()) => written.samples += 1,
-            Err(text) => written.rejections.add(1, text),
-        }
-    }
+    Ok(())
 }
 
 /// Checks a series' labels against the limits.
@@ -155,7 +188,7 @@ pub fn admit(labels: &Labels, limits: &Limits) -> Result<(), String> {
 mod tests {
     use axum::http::{HeaderMap, HeaderValue, header};
     use prost::Message;
-    use trine_storage::Labels;
+    use trine_storage::labels::LabelsBuffer;
 
     use super::{Limits, Sink, check_content_type, translate, unpack};
     use crate::body::Budget;
@@ -164,9 +197,10 @@ mod tests {
     struct Lines(Vec<String>);
 
     impl Sink for Lines {
-        fn sample(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) -> Result<(), String> {
-            self.0.push(format!("{labels} {timestamp_ms} {value}"));
-            Ok(())
+        fn floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
+            let labels = labels.to_labels().unwrap();
+            let lines = samples.iter().map(|(t, v)| format!("{labels} {t} {v}"));
+            self.0.extend(lines);
         }
     }
 
@@ -259,14 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_body_stores_nothing() {
+    fn a_damaged_body_is_refused() {
         let series = schema::series(&[("__name__", "up")], &[(1, 1.0)]);
         let timeseries = vec![series; 2];
         let body = schema::WriteRequest { timeseries }.encode_to_vec();
         let mut lines = Lines(Vec::new());
         let cut = body.get(..body.len() - 1).unwrap();
-        translate(cut, &Limits::default(), &mut lines).unwrap_err();
-        assert!(lines.0.is_empty());
+        let refusal = translate(cut, &Limits::default(), &mut lines).unwrap_err();
+        assert!(
+            refusal.text.contains("cannot read the write request"),
+            "{refusal}"
+        );
     }
 
     #[test]

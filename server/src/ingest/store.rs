@@ -2,6 +2,7 @@
 //! `ingest` and `observe` call it, on a thread that may block.
 
 use trine_logstore::LogStore;
+use trine_storage::labels::LabelsBuffer;
 use trine_storage::{Error, Labels};
 use trine_tsdb::Tsdb;
 
@@ -27,24 +28,16 @@ pub(super) const PIECE_BYTES: usize = 16 << 20;
 /// Stages samples.
 #[derive(Debug)]
 pub struct Metrics<'a> {
-    engine: Tsdb,
     limits: &'a Limits,
     appender: trine_tsdb::Appender,
-    bytes: usize,
-    commits: Vec<trine_tsdb::Commit>,
-    failed: Option<Error>,
 }
 
 impl<'a> Metrics<'a> {
     /// An empty batch for `engine`.
     pub fn new(engine: &Tsdb, limits: &'a Limits) -> Self {
         Self {
-            engine: engine.clone(),
             limits,
             appender: engine.appender(),
-            bytes: 0,
-            commits: Vec::new(),
-            failed: None,
         }
     }
 
@@ -52,36 +45,18 @@ impl<'a> Metrics<'a> {
     ///
     /// # Errors
     /// The engine's; nothing is acknowledged then.
-    pub fn commit(mut self, rejections: Rejections) -> Result<Outcome, Refusal> {
-        self.hand_over();
-        if let Some(error) = self.failed {
-            return Err(error.into());
-        }
+    pub fn commit(self, rejections: Rejections) -> Result<Outcome, Refusal> {
+        let commit = self.appender.commit(trine_tsdb::Durability::Synced)?;
+        let accepted = commit.wait()?;
         let mut outcome = Outcome {
-            stored: 0,
+            stored: accepted.stored,
             rejections,
         };
-        for commit in self.commits {
-            let accepted = commit.wait()?;
-            outcome.stored += accepted.stored;
-            for rejected in accepted.rejected {
-                let text = format!("{}: {}", rejected.reason, rejected.example);
-                outcome.rejections.add(rejected.count, text);
-            }
+        for rejected in accepted.rejected {
+            let text = format!("{}: {}", rejected.reason, rejected.example);
+            outcome.rejections.add(rejected.count, text);
         }
         Ok(outcome)
-    }
-
-    fn hand_over(&mut self) {
-        if self.bytes == 0 || self.failed.is_some() {
-            return;
-        }
-        self.bytes = 0;
-        let appender = std::mem::replace(&mut self.appender, self.engine.appender());
-        match appender.commit(trine_tsdb::Durability::Synced) {
-            Ok(commit) => self.commits.push(commit),
-            Err(error) => self.failed = Some(error),
-        }
     }
 }
 
@@ -90,11 +65,13 @@ impl otlp_metrics::Sink for Metrics<'_> {
         remote_write::admit(labels, self.limits)?;
         self.appender
             .append(labels, timestamp_ms, trine_tsdb::Value::Float(value));
-        self.bytes += labels.encoded().len() + 2 * size_of::<u64>();
-        if self.bytes >= PIECE_BYTES {
-            self.hand_over();
-        }
         Ok(())
+    }
+}
+
+impl remote_write::Sink for Metrics<'_> {
+    fn floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
+        self.appender.append_floats(labels, samples);
     }
 }
 
@@ -180,31 +157,14 @@ impl otlp_logs::Sink for Logs {
 mod tests {
     use trine_logstore::LogStore;
     use trine_storage::Labels;
-    use trine_tsdb::Tsdb;
 
-    use super::{Limits, Logs, Metrics, PIECE_BYTES, Rejections};
-    use crate::ingest::{otlp_logs, otlp_metrics};
+    use super::{Limits, Logs, PIECE_BYTES, Rejections};
+    use crate::ingest::otlp_logs;
 
     #[test]
     fn a_large_request_is_handed_over_in_pieces() {
         let dir = tempfile::tempdir().unwrap();
         let limits = Limits::default();
-        let engine = Tsdb::open(dir.path().join("m")).unwrap();
-        let mut metrics = Metrics::new(&engine, &limits);
-        let long = "x".repeat(limits.metric_label_value_bytes_max);
-        let count = PIECE_BYTES / long.len() + 10;
-        for i in 0..count {
-            let name = format!("m{i}");
-            let labels = Labels::from_pairs([("__name__", name.as_str()), ("l", &long)]).unwrap();
-            otlp_metrics::Sink::sample(&mut metrics, &labels, 1, 1.0).unwrap();
-        }
-        assert_eq!(metrics.commits.len(), 1, "the first piece is on its way");
-        let outcome = metrics.commit(Rejections::default()).unwrap();
-        assert_eq!(
-            (outcome.stored, outcome.rejections.count()),
-            (count as u64, 0)
-        );
-
         let engine = LogStore::open(dir.path().join("l")).unwrap();
         let mut logs = Logs::new(&engine);
         let labels = Labels::from_pairs([("a", "b")]).unwrap();

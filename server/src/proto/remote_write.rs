@@ -11,8 +11,8 @@ pub struct WriteRequest<'a>(Fields<'a>);
 /// One series of a request; reused from series to series, so that a request allocates little.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct TimeSeries<'a> {
-    /// Pairs of name and value, in the order in which they were sent.
-    pub labels: Vec<(&'a str, &'a str)>,
+    /// Pairs of name and value, in the order in which they were sent; not checked to be UTF-8.
+    pub labels: Vec<(&'a [u8], &'a [u8])>,
     /// Pairs of timestamp (milliseconds) and value.
     pub samples: Vec<(i64, f64)>,
     /// How many exemplars came with the series.
@@ -61,13 +61,21 @@ impl<'a> TimeSeries<'a> {
     }
 }
 
-fn label(message: &[u8]) -> Result<(&str, &str), WireError> {
+fn label(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+    // As every sender writes it: name, then value, both shorter than 128 bytes.
+    if let [0x0a, name_len @ 0..128, rest @ ..] = message
+        && let Some((name, [0x12, value_len @ 0..128, value @ ..])) =
+            rest.split_at_checked(usize::from(*name_len))
+        && value.len() == usize::from(*value_len)
+    {
+        return Ok((name, value));
+    }
     let mut fields = Fields::of(message);
-    let mut label = ("", "");
+    let mut label = (&b""[..], &b""[..]);
     while let Some((number, value)) = fields.next_field()? {
         match number {
-            1 => label.0 = value.text()?,
-            2 => label.1 = value.text()?,
+            1 => label.0 = value.bytes()?,
+            2 => label.1 = value.bytes()?,
             _ => {}
         }
     }
@@ -173,7 +181,7 @@ mod tests {
             let labels: Vec<_> = expect
                 .labels
                 .iter()
-                .map(|l| (l.name.as_str(), l.value.as_str()))
+                .map(|l| (l.name.as_bytes(), l.value.as_bytes()))
                 .collect();
             assert_eq!(got.labels, labels);
             let samples: Vec<_> = expect

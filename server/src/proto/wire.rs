@@ -100,6 +100,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// [`WireError`] when the rest is not protobuf.
+    #[inline]
     pub fn next_field(&mut self) -> Result<Option<(u32, Value<'a>)>, WireError> {
         if self.0.is_empty() {
             return Ok(None);
@@ -123,7 +124,16 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
+        if let [byte @ 0..128, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let [byte] = self.array()?;
