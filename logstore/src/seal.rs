@@ -88,6 +88,7 @@ impl Sealer<'_> {
                 level: 0,
                 sequence: 0,
                 created_ms: self.clock.now_ms(),
+                deletes_applied: 0,
             });
         }
         Ok(metas)

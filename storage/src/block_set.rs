@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::catalog::{BlockMeta, Catalog, Document};
+use crate::catalog::{BlockMeta, Catalog, Delete, Document};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Fs;
@@ -63,6 +63,8 @@ pub struct Version<R> {
     pub wal_position: u64,
     /// The blocks, oldest first.
     pub blocks: Vec<Arc<Block<R>>>,
+    /// What is deleted and may still be in blocks, by number.
+    pub deletes: Vec<Delete>,
 }
 
 /// A change of the block set, made as one.
@@ -74,6 +76,10 @@ pub struct Edit {
     pub remove: Vec<BlockId>,
     /// The new position of the log, when it moves.
     pub wal_position: Option<u64>,
+    /// Rows that are deleted from now on.
+    pub delete: Option<Delete>,
+    /// Deletes that no block holds rows of any more, by number.
+    pub forget_deletes: Vec<u64>,
 }
 
 /// The blocks of one store.
@@ -113,6 +119,7 @@ impl<R: BlockReader> BlockSet<R> {
             number: document.version,
             wal_position: document.wal_position,
             blocks,
+            deletes: document.deletes.clone(),
         };
         // The version rises with every block that was ever committed here, so that even a clock
         // that stands still never gives an id twice.
@@ -147,6 +154,53 @@ impl<R: BlockReader> BlockSet<R> {
     /// its memory and the blocks as they belong together.
     pub fn read<T>(&self, look: impl FnOnce(&Arc<Version<R>>) -> T) -> T {
         look(&self.current.read())
+    }
+
+    /// Makes the directory `target` a store that holds the blocks of `version` and nothing else.
+    /// Files are shared by hard links where the file system can, and copied otherwise.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when `target` is a store already, [`Kind::Io`].
+    ///
+    /// # Durability
+    /// Everything is synced when this returns; the catalog is written last.
+    pub fn backup(&self, version: &Version<R>, target: &Path) -> Result<()> {
+        let catalog = Catalog::new(Arc::clone(&self.fs), &target.join("catalog"));
+        if catalog.load()?.version > 0 {
+            let what = format!(
+                "{} is a store already; name another directory",
+                target.display()
+            );
+            return Err(Error::invalid(what));
+        }
+        let dir = target.join("blocks");
+        self.fs
+            .create_dir_all(&dir)
+            .map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
+        for block in &version.blocks {
+            let to = block_path(&dir, block.meta.id);
+            let shown = to.display();
+            match self.fs.hard_link(&block.path, &to) {
+                Ok(()) => {}
+                // An earlier attempt came this far: the same id is the same file.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(_) => copy(&*self.fs, &block.path, &to)
+                    .map_err(|e| Error::io(format!("copy to {shown}"), e))?,
+            }
+        }
+        self.fs
+            .sync_dir(&dir)
+            .map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
+        catalog.swap(&Document {
+            version: 1,
+            wal_position: version.wal_position,
+            blocks: version
+                .blocks
+                .iter()
+                .map(|block| block.meta.clone())
+                .collect(),
+            deletes: version.deletes.clone(),
+        })
     }
 
     /// Why blocks that the catalog names are not served.
@@ -190,6 +244,7 @@ impl<R: BlockReader> BlockSet<R> {
             number: next.version,
             wal_position: next.wal_position,
             blocks,
+            deletes: next.deletes.clone(),
         };
         *document = next;
         {
@@ -231,6 +286,9 @@ impl<R: BlockReader> BlockSet<R> {
         next.wal_position = edit.wal_position.unwrap_or(next.wal_position);
         next.blocks.retain(|meta| !edit.remove.contains(&meta.id));
         next.blocks.extend(edit.add.iter().cloned());
+        next.deletes
+            .retain(|delete| !edit.forget_deletes.contains(&delete.number));
+        next.deletes.extend(edit.delete.clone());
         catalog.swap(&next)?;
         Ok((next, added))
     }
@@ -256,6 +314,23 @@ fn open_block<R: BlockReader>(fs: &Arc<dyn Fs>, dir: &Path, meta: &BlockMeta) ->
         path,
         removed: AtomicBool::new(false),
     })
+}
+
+/// Copies a file that no longer changes, synced.
+fn copy(fs: &dyn Fs, from: &Path, to: &Path) -> std::io::Result<()> {
+    const STEP: u64 = 4 << 20;
+    let file = fs.open(from)?;
+    let mut copy = fs.create(to)?;
+    let mut offset = 0;
+    while offset < file.len() {
+        let end = file.len().min(offset + STEP);
+        let range = offset..end;
+        for bytes in file.read(std::slice::from_ref(&range))? {
+            copy.write_all(&bytes)?;
+        }
+        offset = end;
+    }
+    copy.sync()
 }
 
 /// Removes the files that no version of the catalog will ever name: half-written blocks and those

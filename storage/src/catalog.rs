@@ -37,6 +37,33 @@ pub struct BlockMeta {
     pub sequence: u64,
     /// When it was made, milliseconds since 1970.
     pub created_ms: i64,
+    /// The number of the newest [`Delete`] whose rows it does not hold any more.
+    #[serde(default)]
+    pub deletes_applied: u64,
+}
+
+/// Rows that are deleted although blocks may still hold them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delete {
+    /// Rises from delete to delete.
+    pub number: u64,
+    /// It concerns the blocks whose `sequence` is not higher.
+    pub sequence: u64,
+    /// The time range of the rows, in the engine's unit.
+    pub range: TimeRange,
+    /// Which rows, in the engine's words.
+    pub what: String,
+    /// When it was asked for, milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+impl Delete {
+    /// Whether the block may still hold rows that this deletes.
+    pub fn concerns(&self, block: &BlockMeta) -> bool {
+        block.sequence <= self.sequence
+            && block.deletes_applied < self.number
+            && block.range.overlaps(&self.range)
+    }
 }
 
 /// One version of the catalog.
@@ -48,6 +75,9 @@ pub struct Document {
     pub wal_position: u64,
     /// The blocks, oldest first.
     pub blocks: Vec<BlockMeta>,
+    /// What is deleted and may still be in blocks, by number.
+    #[serde(default)]
+    pub deletes: Vec<Delete>,
 }
 
 /// The document behind `load` and `swap`.

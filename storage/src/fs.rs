@@ -38,6 +38,10 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// Renames a file, in place of what `to` named.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file that no longer changes a second name. [`io::ErrorKind::AlreadyExists`] when `to`
+    /// names a file; other errors where the file system cannot.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 

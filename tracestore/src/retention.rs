@@ -41,6 +41,7 @@ mod tests {
             level: 0,
             sequence: 0,
             created_ms: 0,
+            deletes_applied: 0,
         };
         let blocks = [meta(0, 100), meta(100, 200), meta(150, 201)];
         let gone = |retention_ns: Option<u64>, now| {

@@ -73,6 +73,21 @@ impl Columns {
         }
     }
 
+    /// Takes out the samples from the place `start` on whose timestamps lie in `range`.
+    pub(crate) fn remove(&mut self, start: usize, range: TimeRange) {
+        let mut kept = start;
+        for at in start..self.timestamps.len() {
+            let timestamp = self.timestamps[at];
+            if !range.contains(timestamp) {
+                self.timestamps[kept] = timestamp;
+                self.values[kept] = self.values[at];
+                kept += 1;
+            }
+        }
+        self.timestamps.truncate(kept.max(start));
+        self.values.truncate(kept.max(start));
+    }
+
     /// Keeps the samples in `range`; they must be in order of time.
     pub(crate) fn keep(&mut self, range: TimeRange) {
         let first = self.timestamps.partition_point(|&t| t < range.start);

@@ -191,6 +191,7 @@ mod tests {
             level: 1,
             sequence: number as u64,
             created_ms: 0,
+            deletes_applied: 0,
         }
     }
 

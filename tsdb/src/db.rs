@@ -6,6 +6,7 @@
 
 mod append;
 mod compact;
+mod delete;
 mod open;
 mod seal;
 
@@ -19,8 +20,9 @@ use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
-use trine_storage::{Error, Kind, Labels, Result};
+use trine_storage::{Error, Kind, Labels, Matcher, Result, TimeRange};
 
+pub(crate) use self::delete::Tombstones;
 use crate::appender::{Appender, SeriesRef};
 use crate::block::{PART_LEVEL, Sealed};
 use crate::config::{Builder, Config};
@@ -57,6 +59,9 @@ pub(crate) struct Inner {
     sealing: Mutex<Option<Sealing>>,
     /// Held by the one who cuts or merges.
     compacting: Mutex<()>,
+    /// Held by the one who changes the deletes.
+    deleting: Mutex<()>,
+    tombstones: RwLock<Arc<Tombstones>>,
     account: Account,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
@@ -132,6 +137,32 @@ impl Tsdb {
         self.inner.compact_all()
     }
 
+    /// Deletes the samples in `range` (milliseconds) of the series that satisfy all `matchers`; no
+    /// read sees them when this returns, and compaction removes them from the files. Labels of
+    /// series that have no samples left may be told until then. Samples that are appended later are
+    /// not concerned.
+    ///
+    /// # Errors
+    /// As [`Tsdb::flush`]; nothing is deleted then.
+    ///
+    /// # Durability
+    /// The delete survives a loss of power when this returns.
+    pub fn delete(&self, matchers: &[Matcher], range: TimeRange) -> Result<()> {
+        self.inner.delete(matchers, range)
+    }
+
+    /// Makes the directory `target` a store of its own that holds everything that was committed
+    /// before: hard links where the file system can, copies otherwise.
+    ///
+    /// # Errors
+    /// As [`Tsdb::flush`]; [`Kind::Invalid`] when `target` is a store already.
+    ///
+    /// # Durability
+    /// The copy survives a loss of power when this returns.
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
+        self.inner.backup(target.as_ref())
+    }
+
     /// Does what is due now: seals memory that is large or old enough, makes and merges blocks,
     /// drops blocks that the retention is done with. Workers do this by themselves; a store without
     /// workers is told to.
@@ -186,6 +217,7 @@ impl Tsdb {
         stats
             .damaged
             .extend(quarantined.iter().map(ToString::to_string));
+        stats.deletes = inner.tombstones().len() as u64;
         for block in &inner.blocks.version().blocks {
             stats.blocks += 1;
             stats.parts += u64::from(block.meta.level == PART_LEVEL);

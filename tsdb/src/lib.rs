@@ -42,6 +42,7 @@ mod retention;
 mod sample;
 mod snapshot;
 mod stats;
+mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit, SeriesRef};

@@ -57,6 +57,7 @@ mod tests {
             level: 0,
             sequence: 0,
             created_ms: 0,
+            deletes_applied: 0,
         };
         let blocks = [meta(0, 100), meta(100, 200), meta(150, 201)];
         let gone = |retention_ms: Option<u64>, now| {
@@ -92,6 +93,7 @@ mod tests {
             level: 1,
             sequence: 0,
             created_ms: 0,
+            deletes_applied: 0,
         };
         let blocks = [meta(3), meta(1), meta(2)];
         for (bytes, gone) in [

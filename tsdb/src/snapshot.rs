@@ -10,10 +10,11 @@ use trine_storage::{Labels, Matcher, Result, TimeRange};
 use crate::block::Sealed;
 use crate::block::reader::{PageCache, Tables};
 use crate::columns::Columns;
-use crate::db::Inner;
+use crate::db::{Inner, Tombstones};
 use crate::head::Found;
 use crate::part::reader::PageCache as PartCache;
 use crate::sample::{Samples, Values};
+use crate::tombstone::Tombstone;
 
 /// A view of the store. Each read sees everything that was committed before it began; an answer does
 /// not change while it is read, whatever is appended, sealed or merged meanwhile.
@@ -53,9 +54,9 @@ impl Snapshot {
         hints: &Hints,
     ) -> Result<SeriesSet> {
         // Memory and the version under one lock: what a seal moves is in one of them.
-        let (version, head) = self.inner.blocks.read(|version| {
+        let (version, tombstones, head) = self.inner.blocks.read(|version| {
             let head = self.inner.head.select(matchers, range);
-            (Arc::clone(version), head)
+            (Arc::clone(version), self.inner.tombstones(), head)
         });
         let mut blocks = Vec::new();
         let mut parts = Vec::new();
@@ -63,7 +64,11 @@ impl Snapshot {
             match &block.reader {
                 _ if !block.meta.range.overlaps(&range) => {}
                 Sealed::Part(_) => parts.push((Arc::clone(block), PartCache::default())),
-                Sealed::Block(_) => blocks.push(BlockSeries::select(Arc::clone(block), matchers)?),
+                Sealed::Block(_) => blocks.push(BlockSeries::select(
+                    Arc::clone(block),
+                    matchers,
+                    &tombstones,
+                )?),
             }
         }
         blocks.sort_by_key(|source| source.block.meta.sequence);
@@ -71,6 +76,7 @@ impl Snapshot {
         Ok(SeriesSet {
             blocks,
             parts,
+            tombstones,
             head: head.into_iter().peekable(),
             range,
             left: hints.limit.unwrap_or(usize::MAX),
@@ -183,6 +189,7 @@ pub struct SeriesSet {
     /// By sequence, so that later values win.
     blocks: Vec<BlockSeries>,
     parts: Vec<(Arc<Block<Sealed>>, PartCache)>,
+    tombstones: Arc<Tombstones>,
     head: std::iter::Peekable<std::vec::IntoIter<Found>>,
     range: TimeRange,
     left: usize,
@@ -195,15 +202,19 @@ pub(crate) struct BlockSeries {
     tables: Option<Arc<Tables>>,
     cache: PageCache,
     found: std::iter::Peekable<std::vec::IntoIter<(Labels, u32)>>,
+    /// Deletes that concern this block.
+    tombstones: Tombstones,
 }
 
 impl BlockSeries {
-    /// All series of a block.
-    pub(crate) fn all(block: Arc<Block<Sealed>>) -> Result<Self> {
-        Self::select(block, &[])
-    }
-
-    fn select(block: Arc<Block<Sealed>>, matchers: &[Matcher]) -> Result<Self> {
+    /// The series of a block that satisfy `matchers`, without what `tombstones` deletes.
+    pub(crate) fn select(
+        block: Arc<Block<Sealed>>,
+        matchers: &[Matcher],
+        tombstones: &Tombstones,
+    ) -> Result<Self> {
+        let concern = |held: &&Arc<Tombstone>| held.delete.concerns(&block.meta);
+        let tombstones = tombstones.iter().filter(concern).cloned().collect();
         let (tables, found) = match &block.reader {
             Sealed::Block(file) => {
                 let tables = file.tables()?;
@@ -217,6 +228,7 @@ impl BlockSeries {
             tables,
             cache: PageCache::default(),
             found: found.into_iter().peekable(),
+            tombstones,
         })
     }
 
@@ -231,7 +243,11 @@ impl BlockSeries {
             return Ok(());
         };
         if let (Sealed::Block(file), Some(tables)) = (&self.block.reader, &self.tables) {
+            let start = columns.len();
             file.samples(tables, place, &mut self.cache, columns)?;
+            for tombstone in &self.tombstones {
+                tombstone.apply(&self.block.meta, labels, columns, start);
+            }
         }
         Ok(())
     }
@@ -250,7 +266,14 @@ impl SeriesSet {
                 source.take(&labels, &mut columns)?;
             }
             while let Some(found) = self.head.next_if(|found| found.labels == labels) {
-                add_head(&mut self.parts, &found, self.range, &mut columns)?;
+                let tombstones = &self.tombstones;
+                add_head(
+                    &mut self.parts,
+                    tombstones,
+                    &found,
+                    self.range,
+                    &mut columns,
+                )?;
             }
             columns.settle();
             columns.keep(self.range);
@@ -271,11 +294,13 @@ impl SeriesSet {
 /// Adds what parts and memory hold of a series.
 fn add_head(
     parts: &mut [(Arc<Block<Sealed>>, PartCache)],
+    tombstones: &Tombstones,
     found: &Found,
     range: TimeRange,
     columns: &mut Columns,
 ) -> Result<()> {
     for (block, cache) in parts {
+        let start = columns.len();
         if let Sealed::Part(part) = &block.reader {
             part.chunks(found.id, cache, |chunk| {
                 match chunk.last >= range.start && chunk.first < range.end {
@@ -283,6 +308,9 @@ fn add_head(
                     false => Ok(()),
                 }
             })?;
+        }
+        for tombstone in tombstones {
+            tombstone.apply(&block.meta, &found.labels, columns, start);
         }
     }
     for chunk in &found.chunks {

@@ -15,6 +15,8 @@ pub struct Stats {
     pub blocks: u64,
     /// Parts among them: sealed memory that was not made into blocks yet.
     pub parts: u64,
+    /// Deletes whose samples may still be in files.
+    pub deletes: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
     /// Samples in those blocks.

@@ -217,6 +217,7 @@ fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
         level: 0,
         sequence: 0,
         created_ms: 0,
+        deletes_applied: 0,
     };
     let block = BlockFile::open(file, &meta).unwrap();
     assert_eq!(block.verify().unwrap(), rows as u64);

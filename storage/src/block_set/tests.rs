@@ -33,6 +33,7 @@ fn write(fs: &SimFs, blocks: &BlockSet<Text>, number: u128) -> BlockMeta {
         level: 0,
         sequence: 0,
         created_ms: 0,
+        deletes_applied: 0,
     }
 }
 
@@ -66,6 +67,7 @@ fn changes_are_seen_at_once_and_after_a_restart() {
         add: vec![meta],
         remove: vec![BlockId::from_bits(1)],
         wal_position: Some(7),
+        ..Edit::default()
     };
     blocks.commit(&edit, || {}).unwrap();
     for version in [blocks.version(), open(&fs).version()] {

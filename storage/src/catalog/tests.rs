@@ -15,11 +15,13 @@ fn document(version: u64) -> Document {
         level: 0,
         sequence: 0,
         created_ms: 1,
+        deletes_applied: 0,
     };
     Document {
         version,
         wal_position: 10 * version,
         blocks: vec![meta],
+        deletes: Vec::new(),
     }
 }
 
@@ -92,7 +94,7 @@ fn golden_text() {
     let crc = crc32fast::hash(json.as_bytes());
     assert_eq!(head, format!("trine-catalog 1 crc32={crc:08x}"));
     let compact: serde_json::Value = serde_json::from_str(json).unwrap();
-    let expected = r#"{"version":1,"wal_position":10,"blocks":[{"id":"00000000000000000000000001","range":{"start":0,"end":7},"rows":3,"bytes":99,"level":0,"sequence":0,"created_ms":1}]}"#;
+    let expected = r#"{"version":1,"wal_position":10,"blocks":[{"id":"00000000000000000000000001","range":{"start":0,"end":7},"rows":3,"bytes":99,"level":0,"sequence":0,"created_ms":1,"deletes_applied":0}],"deletes":[]}"#;
     assert_eq!(
         compact,
         serde_json::from_str::<serde_json::Value>(expected).unwrap()

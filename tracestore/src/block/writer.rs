@@ -130,6 +130,7 @@ pub(crate) fn write(
         level: 0,
         sequence: 0,
         created_ms,
+        deletes_applied: 0,
     })
 }
 

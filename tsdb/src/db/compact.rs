@@ -11,7 +11,7 @@ use trine_storage::catalog::BlockMeta;
 use trine_storage::ulid::BlockId;
 use trine_storage::{Labels, Result, TimeRange};
 
-use super::Inner;
+use super::{Inner, Tombstones};
 use crate::block::writer::BlockWriter;
 use crate::block::{PART_LEVEL, Sealed};
 use crate::columns::Columns;
@@ -24,6 +24,9 @@ use crate::snapshot::BlockSeries;
 
 /// Idle series that are kept in memory whatever there is beside them.
 const IDLE_SERIES_MIN: u64 = 10_000;
+/// Files are written again without what was deleted this long ago: who deletes often should not pay
+/// for every delete.
+const DELETE_DELAY_MS: i64 = 10 * 60_000;
 /// Parts are cut to let go of idle series when more than one in this many series is idle.
 const IDLE_PARTS: u64 = 12;
 
@@ -37,10 +40,17 @@ impl Inner {
             .filter(|m| m.level == PART_LEVEL)
             .map(|m| m.rows)
             .sum();
-        if compact::cut_is_due(metas(), &self.windows(1)) || self.idle_series_are_many(sealed) {
+        let due = compact::cut_is_due(metas(), &self.windows(1))
+            || self.idle_series_are_many(sealed)
+            || self
+                .deleted(DELETE_DELAY_MS)
+                .iter()
+                .any(|block| block.meta.level == PART_LEVEL);
+        if due {
             self.cut()?;
         }
         self.merge_all()?;
+        self.rewrite_deleted(DELETE_DELAY_MS)?;
         self.retain()
     }
 
@@ -49,7 +59,29 @@ impl Inner {
         let _compacting = self.compacting.lock();
         self.cut()?;
         self.merge_all()?;
+        self.rewrite_deleted(0)?;
         self.retain()
+    }
+
+    /// The files that hold samples which were deleted at least `delay_ms` ago.
+    fn deleted(&self, delay_ms: i64) -> Vec<Arc<Block<Sealed>>> {
+        let version = self.blocks.version();
+        let before_ms = self.clock.now_ms().saturating_sub(delay_ms);
+        let due = |block: &&Arc<Block<Sealed>>| {
+            let mut deletes = version.deletes.iter();
+            deletes.any(|delete| delete.created_ms <= before_ms && delete.concerns(&block.meta))
+        };
+        version.blocks.iter().filter(due).cloned().collect()
+    }
+
+    /// Writes blocks again without what was deleted at least `delay_ms` ago.
+    fn rewrite_deleted(&self, delay_ms: i64) -> Result<()> {
+        for block in self.deleted(delay_ms) {
+            if block.meta.level != PART_LEVEL {
+                self.merge(&[&block], block.meta.range, block.meta.level)?;
+            }
+        }
+        self.forget_deletes()
     }
 
     fn windows(&self, scale: i64) -> Windows {
@@ -85,12 +117,13 @@ impl Inner {
             inner: self,
             parts: parts
                 .iter()
-                .map(|(part, _)| (*part, PageCache::default()))
+                .map(|(part, meta)| (*part, *meta, PageCache::default()))
                 .collect(),
             windows: self.windows(1),
             oldest_ms: retention::oldest_ms(self.config.retention, now_ms),
             sequence,
             now_ms,
+            tombstones: self.tombstones(),
         };
         cut.widen(self.config.block_range, self.config.retention)?;
         let dead = cut.dead()?;
@@ -100,10 +133,13 @@ impl Inner {
         };
         edit.add = cut.write_blocks(&dead)?;
         edit.add.extend(cut.write_rest(&dead)?);
-        let same = |add: &[BlockMeta]| add.len() == 1 && add[0].level == PART_LEVEL;
-        if dead.is_empty() && edit.remove.len() == 1 && same(&edit.add) {
+        if let ([(_, old)], [new]) = (&parts[..], &edit.add[..])
+            && new.level == PART_LEVEL
+            && new.rows == old.rows
+            && dead.is_empty()
+        {
             // One part that would become the same again.
-            let path = self.blocks.temporary(edit.add[0].id);
+            let path = self.blocks.temporary(new.id);
             return self
                 .fs
                 .remove_file(&path)
@@ -135,10 +171,11 @@ impl Inner {
         let now_ms = self.clock.now_ms();
         let oldest_ms = retention::oldest_ms(self.config.retention, now_ms);
         let kept = TimeRange::new(window.start.max(oldest_ms), window.end);
+        let tombstones = self.tombstones();
         let mut sources = Vec::new();
         for block in inputs {
             if let Sealed::Block(_) = &block.reader {
-                sources.push(BlockSeries::all(Arc::clone(block))?);
+                sources.push(BlockSeries::select(Arc::clone(block), &[], &tombstones)?);
             }
         }
         let id = self.blocks.next_id(&*self.clock);
@@ -174,6 +211,7 @@ impl Inner {
             level,
             sequence,
             created_ms: now_ms,
+            deletes_applied: newest(&tombstones),
         };
         let edit = Edit {
             add: if written.samples > 0 {
@@ -182,7 +220,7 @@ impl Inner {
                 Vec::new()
             },
             remove: inputs.iter().map(|block| block.meta.id).collect(),
-            wal_position: None,
+            ..Edit::default()
         };
         self.blocks.commit(&edit, || {})
     }
@@ -227,11 +265,12 @@ fn parts_of(blocks: &[Arc<Block<Sealed>>]) -> Vec<(&PartFile, &BlockMeta)> {
 struct Cut<'a> {
     inner: &'a Inner,
     /// By sequence.
-    parts: Vec<(&'a PartFile, PageCache)>,
+    parts: Vec<(&'a PartFile, &'a BlockMeta, PageCache)>,
     windows: Windows,
     oldest_ms: i64,
     sequence: u64,
     now_ms: i64,
+    tombstones: Arc<Tombstones>,
 }
 
 /// A block that is being written, and its name.
@@ -246,7 +285,7 @@ impl Cut<'_> {
     /// All ids that have chunks, rising.
     fn ids(&self) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        for (part, _) in &self.parts {
+        for (part, _, _) in &self.parts {
             ids.extend(part.ids()?);
         }
         ids.sort_unstable();
@@ -297,12 +336,17 @@ impl Cut<'_> {
         }
     }
 
-    /// The samples of a series in all parts, in order of time, expired ones left out.
+    /// The samples of a series in all parts, in order of time, deleted and expired ones left out.
     fn samples(&mut self, id: u32) -> Result<Columns> {
         let mut columns = Columns::default();
-        for (part, cache) in &mut self.parts {
+        let labels = self.inner.head.labels(id).unwrap_or_default();
+        for (part, meta, cache) in &mut self.parts {
+            let start = columns.len();
             let name = part.name();
             part.chunks(id, cache, |chunk| columns.decode(name, &chunk))?;
+            for tombstone in &*self.tombstones {
+                tombstone.apply(meta, &labels, &mut columns, start);
+            }
         }
         columns.settle();
         columns.keep(TimeRange::new(self.oldest_ms, i64::MAX));
@@ -343,6 +387,7 @@ impl Cut<'_> {
                 level: output.level,
                 sequence: self.sequence,
                 created_ms: self.now_ms,
+                deletes_applied: newest(&self.tombstones),
             })
         };
         outputs.into_values().map(finish).collect()
@@ -432,8 +477,18 @@ impl Cut<'_> {
             level: PART_LEVEL,
             sequence: self.sequence,
             created_ms: self.now_ms,
+            deletes_applied: newest(&self.tombstones),
         }))
     }
+}
+
+/// The number of the newest delete.
+fn newest(tombstones: &Tombstones) -> u64 {
+    tombstones
+        .iter()
+        .map(|held| held.delete.number)
+        .max()
+        .unwrap_or(0)
 }
 
 /// Neighbours with equal labels together.

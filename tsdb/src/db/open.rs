@@ -16,6 +16,7 @@ use super::{BackgroundErrors, Compactor, Inner, Tsdb};
 use crate::block::Sealed;
 use crate::config::Config;
 use crate::head::Head;
+use crate::tombstone::Tombstone;
 use crate::wal_record::{self, Record};
 
 /// The first epoch; restored series were last appended to before it.
@@ -41,6 +42,14 @@ impl Tsdb {
             }
         })?;
         let blocks = BlockSet::open(Arc::clone(&fs), path)?;
+        // A delete that cannot be read is not passed over: deleted samples would come back.
+        let version = blocks.version();
+        let tombstones = version
+            .deletes
+            .iter()
+            .cloned()
+            .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
         let head = Head::default();
         let mut damaged = restore_series(&blocks, &head)?;
         let since_ms = clock.now_ms();
@@ -86,6 +95,8 @@ impl Tsdb {
             flipped_ms: AtomicI64::new(since_ms),
             sealing: Mutex::new(None),
             compacting: Mutex::new(()),
+            deleting: Mutex::new(()),
+            tombstones: RwLock::new(Arc::new(tombstones)),
             account,
             shared: shared.clone(),
             replay,

@@ -74,6 +74,7 @@ impl Inner {
             level: PART_LEVEL,
             sequence: sealing.position,
             created_ms: self.clock.now_ms(),
+            deletes_applied: 0,
         };
         let edit = Edit {
             add: vec![meta],

@@ -16,6 +16,11 @@ enum Op {
     Append(Vec<(u8, i64, u8)>),
     Flush,
     Compact,
+    Delete {
+        series: String,
+        start: i64,
+        len: i64,
+    },
     Reopen,
     Read {
         series: String,
@@ -31,6 +36,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         1 => Just(Op::Compact),
         1 => Just(Op::Reopen),
+        1 => ("[a-d|.]{1,3}", 0i64..75, 0i64..75)
+            .prop_map(|(series, start, len)| Op::Delete { series, start, len }),
         3 => ("[a-d|.]{1,3}", 0i64..75, 0i64..75)
             .prop_map(|(series, start, len)| Op::Read { series, start, len }),
     ]
@@ -79,6 +86,13 @@ proptest! {
                         _ => db.compact().unwrap(),
                     }
                     model.sealed.append(&mut model.memory);
+                }
+                Op::Delete { series, start, len } => {
+                    let Ok(matcher) = Matcher::new(MatchOp::Match, "n", series.as_str()) else { continue };
+                    let range = TimeRange::new(base + start * HOUR / 2, base + (start + len) * HOUR / 2);
+                    db.delete(std::slice::from_ref(&matcher), range).unwrap();
+                    model.sealed.append(&mut model.memory);
+                    model.sealed.retain(|(name, t), _| !(matcher.matches(name) && range.contains(*t)));
                 }
                 Op::Reopen => {
                     drop(db);
