@@ -2,20 +2,19 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use trine_storage::labels::LabelsBuffer;
 use trine_storage::wal::Durability;
 use trine_storage::{Labels, Result};
 
 use crate::batch::{Batch, Key};
-use crate::db::Inner;
+use crate::db::Tsdb;
 use crate::sample::{Accepted, Reason, Value};
 
 /// A batch of samples that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
 pub struct Appender {
-    inner: Arc<Inner>,
+    db: Tsdb,
     /// The oldest and the newest timestamp that are taken. What lies outside never reaches the log,
     /// so that a replay cannot bring it back.
     bounds: RangeInclusive<i64>,
@@ -33,9 +32,9 @@ pub struct SeriesRef {
 }
 
 impl Appender {
-    pub(crate) fn new(inner: Arc<Inner>, bounds: RangeInclusive<i64>) -> Self {
+    pub(crate) fn new(db: Tsdb, bounds: RangeInclusive<i64>) -> Self {
         Self {
-            inner,
+            db,
             bounds,
             batch: Batch::default(),
             accepted: Accepted::default(),
@@ -101,9 +100,9 @@ impl Appender {
     /// [`Kind::Poisoned`](trine_storage::Kind::Poisoned) after a failed write,
     /// [`Kind::Closed`](trine_storage::Kind::Closed). Nothing was stored.
     pub fn commit(mut self, durability: Durability) -> Result<Commit> {
-        let position = self.inner.append(&self.batch, &mut self.accepted)?;
+        let position = self.db.inner().append(&self.batch, &mut self.accepted)?;
         Ok(Commit {
-            inner: self.inner,
+            db: self.db,
             position,
             durability,
             accepted: self.accepted,
@@ -127,7 +126,7 @@ impl fmt::Display for Lossy<'_> {
 #[derive(Debug)]
 #[must_use = "nothing is acknowledged before `wait`"]
 pub struct Commit {
-    inner: Arc<Inner>,
+    db: Tsdb,
     position: Option<u64>,
     durability: Durability,
     accepted: Accepted,
@@ -142,7 +141,7 @@ impl Commit {
     /// if the write went through after all, is there.
     pub fn wait(self) -> Result<Accepted> {
         if let Some(position) = self.position {
-            self.inner.wait(position, self.durability)?;
+            self.db.inner().wait(position, self.durability)?;
         }
         Ok(self.accepted)
     }

@@ -12,7 +12,7 @@ mod seal;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
@@ -34,10 +34,23 @@ use crate::stats::{Report, Stats};
 ///
 /// # Close semantics
 /// [`Tsdb::close`] syncs the log and is the only way to hear of a final error. Dropping the last
-/// handle loses nothing that was acknowledged either: the log is replayed at the next open.
+/// handle (and the last [`Appender`]) loses nothing that was acknowledged either: the log is replayed
+/// at the next open. After either the directory can be opened again.
 #[derive(Debug, Clone)]
 pub struct Tsdb {
+    handle: Arc<Handle>,
+}
+
+/// What all clones share. The workers know the store by other ways, which do not keep it open.
+#[derive(Debug)]
+struct Handle {
     inner: Arc<Inner>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.let_go();
+    }
 }
 
 #[derive(Debug)]
@@ -55,6 +68,8 @@ pub(crate) struct Inner {
     since_ms: AtomicI64,
     /// When the epoch began.
     flipped_ms: AtomicI64,
+    /// The last epoch that began because nothing had come for long.
+    quiet_epoch: AtomicU32,
     /// Held by the one who seals; the seal that failed and is to be tried again.
     sealing: Mutex<Option<Sealing>>,
     /// Held by the one who cuts or merges.
@@ -70,7 +85,8 @@ pub(crate) struct Inner {
     closed: AtomicBool,
     /// Kept for the workers, who only know it weakly.
     compactor: Mutex<Option<Arc<Compactor>>>,
-    _lock: Box<dyn Lock>,
+    /// Held until the store is closed.
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 /// An epoch that is being written into a part: complete up to a position of the log.
@@ -104,19 +120,19 @@ impl Tsdb {
     /// An empty batch. Batches of several appenders may be committed at the same time. Which
     /// timestamps are too old or too far ahead is judged by the clock at this moment.
     pub fn appender(&self) -> Appender {
-        Appender::new(Arc::clone(&self.inner), self.inner.bounds())
+        Appender::new(self.clone(), self.handle.inner.bounds())
     }
 
     /// The reference of a series that is in memory, for [`Appender::append_reference`].
     pub fn reference(&self, labels: &Labels) -> Option<SeriesRef> {
-        let (id, generation) = self.inner.head.reference(labels)?;
+        let (id, generation) = self.handle.inner.head.reference(labels)?;
         Some(SeriesRef { id, generation })
     }
 
     /// A view of the store. Each read through it sees everything that was committed before.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            inner: Arc::clone(&self.inner),
+            inner: Arc::clone(&self.handle.inner),
         }
     }
 
@@ -125,7 +141,7 @@ impl Tsdb {
     /// # Errors
     /// [`Kind::Io`] and [`Kind::Poisoned`]; memory stays readable and the log keeps it.
     pub fn flush(&self) -> Result<()> {
-        self.inner.flush()
+        self.handle.inner.flush()
     }
 
     /// Seals, makes blocks of all that was sealed, and merges blocks until nothing is left to
@@ -134,7 +150,7 @@ impl Tsdb {
     /// # Errors
     /// As [`Tsdb::flush`]; [`Kind::Corrupt`] when what is to be merged is damaged.
     pub fn compact(&self) -> Result<()> {
-        self.inner.compact_all()
+        self.handle.inner.compact_all()
     }
 
     /// Deletes the samples in `range` (milliseconds) of the series that satisfy all `matchers`; no
@@ -148,7 +164,7 @@ impl Tsdb {
     /// # Durability
     /// The delete survives a loss of power when this returns.
     pub fn delete(&self, matchers: &[Matcher], range: TimeRange) -> Result<()> {
-        self.inner.delete(matchers, range)
+        self.handle.inner.delete(matchers, range)
     }
 
     /// Makes the directory `target` a store of its own that holds everything that was committed
@@ -160,7 +176,7 @@ impl Tsdb {
     /// # Durability
     /// The copy survives a loss of power when this returns.
     pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
-        self.inner.backup(target.as_ref())
+        self.handle.inner.backup(target.as_ref())
     }
 
     /// Does what is due now: seals memory that is large or old enough, makes and merges blocks,
@@ -170,17 +186,17 @@ impl Tsdb {
     /// # Errors
     /// As [`Tsdb::compact`].
     pub fn maintain(&self) -> Result<()> {
-        self.inner.seal_if_due()?;
-        self.inner.compact_if_due()
+        self.handle.inner.seal_if_due()?;
+        self.handle.inner.compact_if_due()
     }
 
     /// Reads every part and block from the first to the last byte and checks it.
     pub fn verify(&self) -> Report {
         let mut report = Report {
-            errors: self.inner.blocks.quarantined(),
+            errors: self.handle.inner.blocks.quarantined(),
             ..Report::default()
         };
-        for block in &self.inner.blocks.version().blocks {
+        for block in &self.handle.inner.blocks.version().blocks {
             let samples = match &block.reader {
                 Sealed::Part(part) => part.verify(),
                 Sealed::Block(file) => file.verify(&block.meta),
@@ -198,7 +214,7 @@ impl Tsdb {
 
     /// Figures of the store.
     pub fn stats(&self) -> Stats {
-        let inner = &self.inner;
+        let inner = &self.handle.inner;
         let quarantined = inner.blocks.quarantined();
         let background = inner.background_error.lock();
         let mut stats = Stats {
@@ -233,17 +249,37 @@ impl Tsdb {
     /// # Errors
     /// [`Kind::Io`] and [`Kind::Poisoned`] when the log cannot be synced.
     pub fn close(&self) -> Result<()> {
-        self.inner.closed.store(true, Ordering::SeqCst);
-        // Who is appending goes first.
-        let _epoch = self.inner.epoch.write();
-        match self.inner.wal.next_position().checked_sub(1) {
-            Some(last) => self.inner.wal.commit(last, Durability::Synced),
-            None => Ok(()),
-        }
+        self.handle.inner.close()
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.handle.inner
     }
 }
 
 impl Inner {
+    fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        // Who is appending goes first.
+        let epoch = self.epoch.write();
+        let synced = match self.wal.next_position().checked_sub(1) {
+            Some(last) => self.wal.commit(last, Durability::Synced),
+            None => Ok(()),
+        };
+        drop(epoch);
+        self.let_go();
+        synced
+    }
+
+    /// Stops what goes on in the background and gives the directory back.
+    fn let_go(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // They see that the store is closed and stop at the next series.
+        let _compacting = self.compacting.lock();
+        let _sealing = self.sealing.lock();
+        *self.lock.lock() = None;
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(

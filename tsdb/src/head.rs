@@ -40,6 +40,8 @@ pub(crate) struct Head {
     /// Bytes on the heap beside those of the index.
     bytes: AtomicU64,
     series: AtomicU64,
+    /// The newest timestamp of all.
+    newest_ms: AtomicI64,
     /// Samples and their time range by epoch, even and odd.
     epochs: [EpochStats; 2],
 }
@@ -58,6 +60,26 @@ struct EpochStats {
     samples: AtomicU64,
     oldest: AtomicI64,
     newest: AtomicI64,
+}
+
+/// Which series are idle: nothing was appended to them for a whole epoch, and their newest sample is
+/// well behind, or all of that time was quiet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    pub(crate) epoch: u32,
+    /// Timestamps of series that are not idle are not older.
+    pub(crate) oldest_ms: i64,
+    /// The last epoch that began because its forerunner had nothing for long.
+    pub(crate) quiet_epoch: u32,
+}
+
+impl Idle {
+    fn is(&self, series: &MemSeries) -> bool {
+        let untouched = self.epoch.saturating_sub(series.epoch) >= 2;
+        let behind = series.newest() < self.oldest_ms;
+        let quiet = self.quiet_epoch.saturating_sub(series.epoch) >= 2;
+        untouched && (behind || quiet)
+    }
 }
 
 /// What a read found of one series in memory.
@@ -84,6 +106,7 @@ impl Default for Head {
             index: RwLock::default(),
             bytes: AtomicU64::new(0),
             series: AtomicU64::new(0),
+            newest_ms: AtomicI64::new(i64::MIN),
             epochs: [stats(), stats()],
         }
     }
@@ -157,7 +180,7 @@ impl Head {
                     }
                 }
             }
-            self.epochs[(epoch & 1) as usize].add(&tally);
+            self.count(epoch, &tally);
             self.bytes
                 .fetch_add((grown + first_new) as u64, Ordering::Relaxed);
         }
@@ -291,7 +314,7 @@ impl Head {
                 tally.count(timestamp);
             }
         }
-        self.epochs[(epoch & 1) as usize].add(&tally);
+        self.count(epoch, &tally);
         self.bytes.fetch_add(grown as u64, Ordering::Relaxed);
         lost
     }
@@ -395,35 +418,34 @@ impl Head {
         self.epochs[(epoch & 1) as usize].reset();
     }
 
-    /// Makes series unknown that had no sample since the epoch before `epoch`: appends by their
-    /// labels begin new ones.
-    pub(crate) fn retire_idle(&self, epoch: u32) {
+    /// Makes idle series unknown: appends by their labels begin new ones.
+    pub(crate) fn retire(&self, idle: &Idle) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            let idle: Vec<(u32, u64)> = (0u32..)
+            let retired: Vec<(u32, u64)> = (0u32..)
                 .zip(&mut shard.places)
                 .filter_map(|(place, series)| {
                     let series = series.as_mut().filter(|s| !s.dead)?;
-                    series.dead = epoch.wrapping_sub(series.epoch) >= 2;
+                    series.dead = idle.is(series);
                     series.dead.then_some((place, series.hash))
                 })
                 .collect();
-            for (place, hash) in idle {
+            for (place, hash) in retired {
                 shard.unlist(hash, |other, _| *other == place);
             }
         }
     }
 
-    /// Series that [`Head::retire_idle`] would retire, and all that are alive.
-    pub(crate) fn idle(&self, epoch: u32) -> (u64, u64) {
-        let (mut idle, mut alive) = (0, 0);
+    /// How many series [`Head::retire`] would retire, and how many are alive.
+    pub(crate) fn count_idle(&self, idle: &Idle) -> (u64, u64) {
+        let (mut count, mut alive) = (0, 0);
         let done = self.walk(|_, series| {
             alive += u64::from(!series.dead);
-            idle += u64::from(!series.dead && epoch.wrapping_sub(series.epoch) >= 2);
+            count += u64::from(!series.dead && idle.is(series));
             Ok(())
         });
         debug_assert!(done.is_ok(), "nothing here fails");
-        (idle, alive)
+        (count, alive)
     }
 
     /// Lets go of dead series, whose samples are in blocks now.
@@ -463,6 +485,16 @@ impl Head {
     /// Samples in all buffers.
     pub(crate) fn all_samples(&self) -> u64 {
         self.samples(0) + self.samples(1)
+    }
+
+    fn count(&self, epoch: u32, tally: &Tally) {
+        self.epochs[(epoch & 1) as usize].add(tally);
+        self.newest_ms.fetch_max(tally.newest, Ordering::Relaxed);
+    }
+
+    /// The newest timestamp that was ever stored.
+    pub(crate) fn newest_ms(&self) -> i64 {
+        self.newest_ms.load(Ordering::Relaxed)
     }
 
     pub(crate) fn series_count(&self) -> u64 {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use trine_storage::block_set::{Block, Edit};
 use trine_storage::catalog::BlockMeta;
@@ -16,12 +17,15 @@ use crate::block::writer::BlockWriter;
 use crate::block::{PART_LEVEL, Sealed};
 use crate::columns::Columns;
 use crate::compact::{self, Windows};
-use crate::head::series;
+use crate::head::{Idle, series};
 use crate::part::reader::{PageCache, PartFile};
 use crate::part::writer::PartWriter;
 use crate::retention;
 use crate::snapshot::BlockSeries;
 
+/// A series is idle when its newest sample is this much older than the newest of all: two rounds of
+/// a slow scrape.
+const IDLE_MS: i64 = 2 * 60_000;
 /// Idle series that are kept in memory whatever there is beside them.
 const IDLE_SERIES_MIN: u64 = 10_000;
 /// Files are written again without what was deleted this long ago: who deletes often should not pay
@@ -89,6 +93,14 @@ impl Inner {
         Windows::new(range, kept, scale, self.clock.now_ms())
     }
 
+    fn idle(&self) -> Idle {
+        Idle {
+            epoch: *self.epoch.read(),
+            oldest_ms: self.head.newest_ms().saturating_sub(IDLE_MS),
+            quiet_epoch: self.quiet_epoch.load(Ordering::Relaxed),
+        }
+    }
+
     /// Whether enough series are idle to cut parts that hold `sealed` samples: all of them when there
     /// is nothing to write, otherwise a good part of many.
     fn idle_series_are_many(&self, sealed: u64) -> bool {
@@ -96,7 +108,7 @@ impl Inner {
         if series == 0 || sealed > 0 && series < IDLE_SERIES_MIN {
             return false;
         }
-        let (idle, alive) = self.head.idle(*self.epoch.read());
+        let (idle, alive) = self.head.count_idle(&self.idle());
         let all = sealed == 0 && idle == alive;
         all || idle >= IDLE_SERIES_MIN && idle * IDLE_PARTS > alive
     }
@@ -104,7 +116,7 @@ impl Inner {
     /// Makes blocks of the samples of all parts that lie in closed windows or belong to series that
     /// nothing is appended to any more. What remains becomes one part.
     fn cut(&self) -> Result<()> {
-        self.head.retire_idle(*self.epoch.read());
+        self.head.retire(&self.idle());
         // Whatever the retired have is in parts after this.
         self.flush()?;
         let version = self.blocks.version();
@@ -187,6 +199,7 @@ impl Inner {
             .min()
             .cloned()
         {
+            self.check_open()?;
             columns.clear();
             for source in &mut sources {
                 source.take(&labels, &mut columns)?;
@@ -338,6 +351,7 @@ impl Cut<'_> {
 
     /// The samples of a series in all parts, in order of time, deleted and expired ones left out.
     fn samples(&mut self, id: u32) -> Result<Columns> {
+        self.inner.check_open()?;
         let mut columns = Columns::default();
         let labels = self.inner.head.labels(id).unwrap_or_default();
         for (part, meta, cache) in &mut self.parts {

@@ -1,7 +1,7 @@
 //! Puts a store together: what the parts define, then what the log holds after them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -93,6 +93,7 @@ impl Tsdb {
             epoch: RwLock::new(FIRST_EPOCH),
             since_ms: AtomicI64::new(if empty { i64::MAX } else { since_ms }),
             flipped_ms: AtomicI64::new(since_ms),
+            quiet_epoch: AtomicU32::new(0),
             sealing: Mutex::new(None),
             compacting: Mutex::new(()),
             deleting: Mutex::new(()),
@@ -103,7 +104,7 @@ impl Tsdb {
             background_error: Mutex::new(BackgroundErrors::default()),
             closed: AtomicBool::new(false),
             compactor: Mutex::new(None),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         });
         let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
         shared.register(sealer);
@@ -113,7 +114,8 @@ impl Tsdb {
         let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
         shared.register(registered);
         *inner.compactor.lock() = Some(compactor);
-        Ok(Self { inner })
+        let handle = Arc::new(super::Handle { inner });
+        Ok(Self { handle })
     }
 }
 

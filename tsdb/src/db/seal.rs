@@ -111,6 +111,7 @@ impl Inner {
         if old && sealing.is_none() && self.head.samples(*epoch) == 0 {
             *epoch = epoch.wrapping_add(1);
             self.flipped_ms.store(now_ms, Ordering::Relaxed);
+            self.quiet_epoch.store(*epoch, Ordering::Relaxed);
         }
     }
 

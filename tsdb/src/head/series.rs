@@ -195,6 +195,11 @@ impl MemSeries {
         None
     }
 
+    /// The newest timestamp that was ever stored here.
+    pub(crate) fn newest(&self) -> i64 {
+        self.newest
+    }
+
     /// Whether no buffer holds a sample.
     fn is_empty(&self) -> bool {
         self.buffers.iter().all(Buffer::is_empty)
