@@ -1,42 +1,46 @@
-//! The append-only codec of float chunks in memory and in parts.
+//! Chunks of float samples: an append-only bit stream, written by the head one sample at a time and
+//! kept byte for byte in parts (`FORMAT.md`, "Chunk").
+//!
+//! A sample at the usual interval with the value before it is one bit. Any other value is a payload
+//! in the current window: the difference to the value before, either of integers
+//! (of the values times a power of ten or two, where that is exact: counters, prices, bytes in
+//! pages) or of the bits of the floats (XOR).
 
-use trine_storage::Result;
-use trine_storage::codec::{Reader, put_u64};
+mod bits;
+mod decoder;
+mod encoder;
+mod window;
 
-/// The most bytes that one sample adds.
-pub(crate) const SAMPLE_BYTES_MAX: usize = 32;
+pub use decoder::decode_floats;
+pub(crate) use encoder::{FloatEncoder, SAMPLE_BYTES_MAX};
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FloatEncoder {
-    count: u32,
+/// The bits of the float that says that a series ended.
+const STALE: u64 = 0x7ff0_0000_0000_0002;
+
+/// How an interval that is not the usual one is written, as the signed difference to that.
+mod interval {
+    /// Jitter of milliseconds: these bits before a difference of so many.
+    pub(super) const NEAR: u64 = 0b1110;
+    pub(super) const NEAR_BITS: u32 = 6;
+    /// Any other: these bits, then the class.
+    pub(super) const FAR: u64 = 0b1111;
+    pub(super) const CLASS_BITS: u32 = 2;
+    /// Bits of the difference by class: jitter of a network, a missing sample, another interval,
+    /// any.
+    pub(super) const FAR_BITS: [u32; 4] = [10, 17, 23, 64];
+    /// From this class on the interval becomes the usual one.
+    pub(super) const USUAL_CLASS: usize = 2;
+    /// Bits before the difference or the class.
+    pub(super) const PREFIX_BITS: u32 = 4;
 }
 
-impl FloatEncoder {
-    pub(crate) const fn new() -> Self {
-        Self { count: 0 }
-    }
-    pub(crate) fn append(&mut self, out: &mut Vec<u8>, timestamp: i64, value: f64) {
-        put_u64(out, timestamp.cast_unsigned());
-        put_u64(out, value.to_bits());
-        self.count += 1;
-    }
+/// What a value that is not in the window begins with: two bits.
+mod form {
+    pub(super) const STALE: u64 = 0b00;
+    pub(super) const XOR: u64 = 0b01;
+    pub(super) const INTEGERS: u64 = 0b10;
+    pub(super) const BITS: u32 = 2;
 }
 
-/// Appends the samples of a chunk to the columns.
-///
-/// # Errors
-/// Corrupt.
-pub fn decode_floats(
-    name: &str,
-    bytes: &[u8],
-    count: u32,
-    timestamps: &mut Vec<i64>,
-    values: &mut Vec<f64>,
-) -> Result<()> {
-    let mut reader = Reader::new(name, bytes);
-    for _ in 0..count {
-        timestamps.push(reader.u64()?.cast_signed());
-        values.push(f64::from_bits(reader.u64()?));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;
