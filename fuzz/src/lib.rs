@@ -10,11 +10,11 @@ use std::sync::Arc;
 use trine_query::{logql, promql, traceql};
 use trine_server::proto::{loki, remote_write};
 use trine_storage::codec::Reader;
+use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::fs::ReadFile;
-use trine_storage::label_index::LabelIndex;
 use trine_storage::regex::{Dot, LabelRegex, LineRegex, translate};
 use trine_storage::sealed::SealedFile;
-use trine_storage::{Labels, catalog, wal};
+use trine_storage::{Labels, MatchOp, Matcher, catalog, wal};
 
 /// One decoder or parser.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +32,8 @@ pub const TARGETS: &[Target] = &[
         run: labels,
     },
     Target {
-        name: "label_index",
-        run: label_index,
+        name: "frozen_index",
+        run: frozen_index,
     },
     Target {
         name: "wal_segment",
@@ -54,6 +54,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "tsdb_record",
         run: tsdb_record,
+    },
+    Target {
+        name: "tsdb_chunk",
+        run: tsdb_chunk,
     },
     Target {
         name: "tsdb_run",
@@ -117,16 +121,29 @@ fn labels(data: &[u8]) {
     }
 }
 
-fn label_index(data: &[u8]) {
-    if let Ok(index) = LabelIndex::read(data) {
-        for name in index.names(None) {
-            index.values(name, None, Some(3));
+fn frozen_index(data: &[u8]) {
+    // An error of one question must not hide what another finds.
+    let Ok(index) = FrozenIndex::open("fuzz", data.to_vec().into()) else {
+        return;
+    };
+    let places = u32::try_from(index.len()).expect("places are 32 bits");
+    let mut sets = index.label_sets();
+    let read = (0..places.min(1 << 10)).try_for_each(|place| sets.labels(place).map(drop));
+    let names = index.names(None).unwrap_or_default();
+    let matchers = |name: &str| [Matcher::equal(name, "b"), Matcher::equal("c", "")];
+    for name in &names {
+        if let Ok(selected) = index.select(&matchers(name)) {
+            assert!(selected.max().is_none_or(|place| place < places));
+            let filtered = index.values(name, Some(&selected), None).is_ok();
+            assert!(filtered || index.verify().is_err());
+            assert!(index.names(Some(&selected)).is_ok() || index.verify().is_err());
         }
-        index.select(&[]);
-        let mut written = Vec::new();
-        index.write(&mut written);
-        assert!(LabelIndex::read(&written).is_ok());
+        if let Ok(regex) = Matcher::new(MatchOp::NotMatch, *name, "[a-m].*") {
+            assert!(index.select(&[regex]).is_ok() || index.verify().is_err());
+        }
     }
+    let counted = index.cardinality("a", 3).is_ok();
+    assert!((read.is_ok() && counted) || index.verify().is_err());
 }
 
 fn wal_segment(data: &[u8]) {
@@ -202,8 +219,28 @@ fn tsdb_record(data: &[u8]) {
     trine_tsdb::decoders::decode_record(data).ok();
 }
 
+/// The first two bytes say how many rows there should be.
 fn tsdb_run(data: &[u8]) {
-    trine_tsdb::decoders::decode_run("fuzz", data).ok();
+    if let Some(([low, high], bytes)) = data.split_first_chunk() {
+        let count = usize::from(u16::from_le_bytes([*low, *high]));
+        let (mut floats, mut integers) = (Vec::new(), Vec::new());
+        let rows = count / 3..count;
+        trine_tsdb::decoders::decode_float_run("fuzz", bytes, count, rows.clone(), &mut floats)
+            .ok();
+        trine_tsdb::decoders::decode_integers("fuzz", bytes, count, rows, &mut integers).ok();
+    }
+}
+
+/// The first two bytes say how many samples there should be.
+fn tsdb_chunk(data: &[u8]) {
+    if let Some(([low, high], bytes)) = data.split_first_chunk() {
+        let count = u32::from(u16::from_le_bytes([*low, *high]));
+        let (mut timestamps, mut values) = (Vec::new(), Vec::new());
+        let read = trine_tsdb::decoders::decode_floats;
+        if read("fuzz", bytes, count, &mut timestamps, &mut values).is_ok() {
+            assert!(timestamps.is_sorted_by(|a, b| a < b), "timestamps rise");
+        }
+    }
 }
 
 fn logstore_record(data: &[u8]) {

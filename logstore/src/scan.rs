@@ -41,7 +41,7 @@ impl Place {
         match self {
             Self::Block(block) => {
                 let tables = block.reader.tables()?;
-                let selected = tables.select(matchers);
+                let selected = tables.select(matchers)?;
                 Ok((OpenPlace::Block(Arc::clone(block), tables), selected))
             }
             Self::Memory(view) => {
@@ -70,11 +70,22 @@ pub(crate) enum Chunk<'a> {
 }
 
 impl OpenPlace {
-    /// The labels of each stream code.
-    pub(crate) fn streams(&self) -> &[Labels] {
+    /// How many stream codes there are.
+    pub(crate) fn streams(&self) -> usize {
         match self {
-            Self::Block(_, tables) => &tables.streams,
-            Self::Memory { streams, .. } => streams,
+            Self::Block(_, tables) => tables.index.len(),
+            Self::Memory { streams, .. } => streams.len(),
+        }
+    }
+
+    /// The labels of those of `codes` that there are, in order.
+    pub(crate) fn labels_of(&self, codes: &RoaringBitmap) -> Result<Vec<(u32, Labels)>> {
+        match self {
+            Self::Block(_, tables) => tables.labels_of(codes),
+            Self::Memory { streams, .. } => {
+                let labels = |code| Some((code, streams.get(code as usize)?.clone()));
+                Ok(codes.iter().filter_map(labels).collect())
+            }
         }
     }
 

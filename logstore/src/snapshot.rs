@@ -115,12 +115,14 @@ fn streams_of(
         }
         Place::Block(block) => {
             let tables = block.reader.tables()?;
-            let selected = tables.select(matchers);
-            for run in tables.chunks.iter().flat_map(|chunk| &chunk.runs) {
-                if run.range().overlaps(&range) && selected.contains(run.stream) {
-                    found.extend(tables.streams.get(run.stream as usize).cloned());
-                }
-            }
+            let selected = tables.select(matchers)?;
+            let runs = tables.chunks.iter().flat_map(|chunk| &chunk.runs);
+            let held = runs
+                .filter(|run| run.range().overlaps(&range) && selected.contains(run.stream))
+                .map(|run| run.stream)
+                .collect();
+            let labels = tables.labels_of(&held)?;
+            found.extend(labels.into_iter().map(|(_, labels)| labels));
         }
     }
     Ok(())

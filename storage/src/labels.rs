@@ -75,7 +75,7 @@ impl Labels {
     }
 
     /// Builds a label set from pairs that are already sorted, unique and named.
-    fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(crate) fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut text = Vec::new();
         for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
             push_len(&mut text, name.len());

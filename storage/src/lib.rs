@@ -7,7 +7,8 @@
 //! It is not: an engine, a query language, a server. Nothing here knows what a sample, a log line
 //! or a span is.
 //!
-//! In reading order: [`labels`] and [`matcher`] name things, [`label_index`] finds them, [`fs`] and
+//! In reading order: [`labels`] and [`matcher`] name things, [`label_index`] finds them in memory and
+//! [`frozen_index`] in blocks, [`cardinality`] counts them, [`fs`] and
 //! [`clock`] are the only doors to the outside, [`wal`] keeps what was acknowledged, [`sealed`]
 //! holds what is immutable, [`catalog`] says which blocks exist, [`shared`] is what all engines of
 //! a process have in common, [`sim`] runs all of it under simulated crashes.
@@ -15,10 +16,12 @@
 //! File formats: see `FORMAT.md` beside this crate.
 
 pub mod block_set;
+pub mod cardinality;
 pub mod catalog;
 pub mod clock;
 pub mod codec;
 pub mod error;
+pub mod frozen_index;
 pub mod fs;
 pub mod label_index;
 pub mod labels;

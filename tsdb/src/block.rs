@@ -2,6 +2,8 @@
 
 pub(crate) mod format;
 pub(crate) mod reader;
+pub(crate) mod run;
+mod times;
 pub(crate) mod writer;
 
 use trine_storage::Result;

@@ -225,7 +225,8 @@ impl Head {
         Ok(bytes)
     }
 
-    /// Puts a series that the log or a part defines in its place; `defined` when it was a part.
+    /// Puts a series that the log or a part defines in its place; `defined` when it was a part. The
+    /// label index knows it after [`Head::restored`].
     ///
     /// # Errors
     /// [`Kind::Corrupt`] when the id does not belong to these labels.
@@ -244,7 +245,6 @@ impl Head {
         if place >= shard.places.len() {
             shard.places.resize_with(place + 1, || None);
         }
-        let mut index = self.index.write();
         let mut added = SERIES_BYTES + labels.heap_bytes();
         if let Some(mut old) = shard.places[place].take() {
             if old.labels == labels {
@@ -253,14 +253,12 @@ impl Head {
                 return Ok(());
             }
             // The id went to another series after this one was gone.
-            index.remove(id, &old.labels);
             shard.forget(&old);
             added = added.saturating_sub(SERIES_BYTES + old.labels.heap_bytes());
         } else {
             self.series.fetch_add(1, Ordering::Relaxed);
         }
         self.bytes.fetch_add(added as u64, Ordering::Relaxed);
-        index.insert(id, &labels);
         let generation = shard.next_generation();
         let mut series = MemSeries::new(labels, hash, generation);
         series.defined = defined;
@@ -272,15 +270,23 @@ impl Head {
         Ok(())
     }
 
-    /// After the last [`Head::restore`]: the places that are free.
+    /// After the last [`Head::restore`]: makes the series known to the label index and the places
+    /// between them free.
     pub(crate) fn restored(&self) {
-        for shard in &self.shards {
+        let mut index = self.index.write();
+        for (number, shard) in (0u32..).zip(&self.shards) {
             let mut shard = shard.lock();
-            let free: Vec<u32> = (0u32..)
-                .zip(&shard.places)
-                .filter(|(_, series)| series.is_none())
-                .map(|(place, _)| place)
-                .collect();
+            let mut sets = Vec::with_capacity(shard.places.len());
+            let mut free = Vec::new();
+            for (place, series) in (0u32..).zip(&shard.places) {
+                match series {
+                    Some(series) => {
+                        sets.push((number << PLACE_BITS | place, series.labels.clone()))
+                    }
+                    None => free.push(place),
+                }
+            }
+            index.extend(&sets);
             shard.free = free;
         }
     }

@@ -58,7 +58,7 @@ pub use trine_storage::wal::Durability;
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
-    pub use crate::block::format::decode_run;
+    pub use crate::block::run::{decode_floats as decode_float_run, decode_integers};
     pub use crate::chunk::decode_floats;
     pub use crate::wal_record::decode as decode_record;
 }

@@ -15,7 +15,7 @@ const PLACES: u32 = 3;
 const PAGES: u32 = 4;
 /// A page of chunks is closed when it reaches this many bytes: small, because a read takes one
 /// series out of it and checks all.
-const PAGE_BYTES: usize = 16 << 10;
+const PAGE_BYTES: usize = 4 << 10;
 /// A page of definitions is compressed when it reaches this many bytes.
 const DEFINITION_PAGE_BYTES: usize = 256 << 10;
 /// The most bytes that a page of definitions may claim to have: one label set may be long.

@@ -1,14 +1,14 @@
 //! Reads memory, parts and blocks as one: series in label order, each decoded once, as columns.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use trine_storage::block_set::Block;
-use trine_storage::label_index::LabelIndex;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::block::Sealed;
-use crate::block::reader::{PageCache, Tables};
+use crate::block::reader::PageCache;
 use crate::columns::Columns;
 use crate::db::{Inner, Tombstones};
 use crate::head::Found;
@@ -67,6 +67,7 @@ impl Snapshot {
                 Sealed::Block(_) => blocks.push(BlockSeries::select(
                     Arc::clone(block),
                     matchers,
+                    range,
                     &tombstones,
                 )?),
             }
@@ -98,8 +99,10 @@ impl Snapshot {
         let (blocks, in_head) = self.places(range);
         for block in &blocks {
             if let Sealed::Block(file) = &block.reader {
-                let selected = file.tables()?.select(matchers);
-                found.extend(selected.into_iter().map(|(labels, _)| labels));
+                let mut sets = file.tables()?.index.label_sets();
+                for place in &file.select(matchers)? {
+                    found.insert(sets.labels(place)?);
+                }
             }
         }
         if in_head {
@@ -122,10 +125,27 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        self.in_indexes(range, limit, |index| {
-            let filter = (!matchers.is_empty()).then(|| index.select(matchers));
-            index.names(filter.as_ref())
-        })
+        let mut found = BTreeSet::new();
+        let mut keep = |names: Vec<&str>| found.extend(names.into_iter().map(str::to_owned));
+        let filtered = !matchers.is_empty();
+        let (blocks, in_head) = self.places(range);
+        for block in &blocks {
+            if let Sealed::Block(file) = &block.reader {
+                let index = &file.tables()?.index;
+                let filter = filtered.then(|| index.select(matchers)).transpose()?;
+                keep(index.names(filter.as_ref())?);
+            }
+        }
+        if in_head {
+            self.inner.head.in_index(|index| {
+                let filter = filtered.then(|| index.select(matchers));
+                keep(index.names(filter.as_ref()));
+            });
+        }
+        Ok(found
+            .into_iter()
+            .take(limit.unwrap_or(usize::MAX))
+            .collect())
     }
 
     /// The values of the label `name` that series have which satisfy all `matchers` and may have
@@ -140,30 +160,21 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        self.in_indexes(range, limit, |index| {
-            let filter = (!matchers.is_empty()).then(|| index.select(matchers));
-            index.values(name, filter.as_ref(), limit)
-        })
-    }
-
-    /// The union of what `ask` finds in the indexes of blocks and memory.
-    fn in_indexes(
-        &self,
-        range: TimeRange,
-        limit: Option<usize>,
-        ask: impl for<'a> Fn(&'a LabelIndex) -> Vec<&'a str>,
-    ) -> Result<Vec<String>> {
         let mut found = BTreeSet::new();
+        let mut keep = |values: Vec<&str>| found.extend(values.into_iter().map(str::to_owned));
+        let filtered = !matchers.is_empty();
         let (blocks, in_head) = self.places(range);
         for block in &blocks {
             if let Sealed::Block(file) = &block.reader {
-                let tables = file.tables()?;
-                found.extend(ask(&tables.index).into_iter().map(str::to_owned));
+                let index = &file.tables()?.index;
+                let filter = filtered.then(|| index.select(matchers)).transpose()?;
+                keep(index.values(name, filter.as_ref(), limit)?);
             }
         }
         if in_head {
             self.inner.head.in_index(|index| {
-                found.extend(ask(index).into_iter().map(str::to_owned));
+                let filter = filtered.then(|| index.select(matchers));
+                keep(index.values(name, filter.as_ref(), limit));
             });
         }
         Ok(found
@@ -196,67 +207,91 @@ pub struct SeriesSet {
 }
 
 /// Series of one block that are still to be read, in label order.
-#[derive(Debug)]
 pub(crate) struct BlockSeries {
     block: Arc<Block<Sealed>>,
-    tables: Option<Arc<Tables>>,
     cache: PageCache,
-    found: std::iter::Peekable<std::vec::IntoIter<(Labels, u32)>>,
+    /// Places of the series after the next one.
+    places: roaring::bitmap::IntoIter,
+    next: Option<(Labels, u32)>,
+    range: TimeRange,
     /// Deletes that concern this block.
     tombstones: Tombstones,
 }
 
+impl fmt::Debug for BlockSeries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockSeries")
+            .field("block", &self.block.meta)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
 impl BlockSeries {
-    /// The series of a block that satisfy `matchers`, without what `tombstones` deletes.
+    /// The series of a block that satisfy `matchers`, with their samples in `range`, without what
+    /// `tombstones` deletes.
     pub(crate) fn select(
         block: Arc<Block<Sealed>>,
         matchers: &[Matcher],
+        range: TimeRange,
         tombstones: &Tombstones,
     ) -> Result<Self> {
         let concern = |held: &&Arc<Tombstone>| held.delete.concerns(&block.meta);
         let tombstones = tombstones.iter().filter(concern).cloned().collect();
-        let (tables, found) = match &block.reader {
-            Sealed::Block(file) => {
-                let tables = file.tables()?;
-                let found = tables.select(matchers);
-                (Some(tables), found)
-            }
-            Sealed::Part(_) => (None, Vec::new()),
+        let places = match &block.reader {
+            Sealed::Block(file) => file.select(matchers)?,
+            Sealed::Part(_) => roaring::RoaringBitmap::new(),
         };
-        Ok(Self {
+        let mut series = Self {
             block,
-            tables,
             cache: PageCache::default(),
-            found: found.into_iter().peekable(),
+            places: places.into_iter(),
+            next: None,
+            range,
             tombstones,
-        })
+        };
+        series.advance()?;
+        Ok(series)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.next = match (self.places.next(), &self.block.reader) {
+            (Some(place), Sealed::Block(file)) => {
+                Some((file.tables()?.index.labels(place)?, place))
+            }
+            _ => None,
+        };
+        Ok(())
     }
 
     /// The labels of the next series.
-    pub(crate) fn peek(&mut self) -> Option<&Labels> {
-        self.found.peek().map(|(labels, _)| labels)
+    pub(crate) fn peek(&self) -> Option<&Labels> {
+        self.next.as_ref().map(|(labels, _)| labels)
     }
 
     /// Adds the samples of the next series to `columns`, if it is the one with these labels.
     pub(crate) fn take(&mut self, labels: &Labels, columns: &mut Columns) -> Result<()> {
-        let Some((_, place)) = self.found.next_if(|(found, _)| found == labels) else {
+        let Some((next, place)) = &self.next else {
             return Ok(());
         };
-        if let (Sealed::Block(file), Some(tables)) = (&self.block.reader, &self.tables) {
+        if next != labels {
+            return Ok(());
+        }
+        if let Sealed::Block(file) = &self.block.reader {
             let start = columns.len();
-            file.samples(tables, place, &mut self.cache, columns)?;
+            file.samples(*place, self.range, &mut self.cache, columns)?;
             for tombstone in &self.tombstones {
                 tombstone.apply(&self.block.meta, labels, columns, start);
             }
         }
-        Ok(())
+        self.advance()
     }
 }
 
 impl SeriesSet {
     fn next_series(&mut self) -> Result<Option<Series>> {
         while self.left > 0 {
-            let in_blocks = self.blocks.iter_mut().filter_map(BlockSeries::peek);
+            let in_blocks = self.blocks.iter().filter_map(BlockSeries::peek);
             let in_head = self.head.peek().map(|found| &found.labels);
             let Some(labels) = in_blocks.chain(in_head).min().cloned() else {
                 return Ok(None);

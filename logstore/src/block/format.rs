@@ -13,16 +13,14 @@ use crate::wal_record::{put_code_runs, read_code_runs};
 /// What the header of a sealed file says of ours.
 pub(crate) const KIND: [u8; 4] = *b"LOGS";
 /// The version that is written, and the only one that is read.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Section: version and totals.
 pub(crate) const SUMMARY: u32 = 1;
-/// Section: labels of each stream.
-pub(crate) const STREAMS: u32 = 2;
-/// Section: which streams have which labels.
-pub(crate) const LABEL_INDEX: u32 = 3;
+/// Section: labels of each stream, and which streams have which labels.
+pub(crate) const LABEL_INDEX: u32 = 2;
 /// Section: what is in each chunk and where its pages lie.
-pub(crate) const CHUNKS: u32 = 4;
+pub(crate) const CHUNKS: u32 = 3;
 
 /// A chunk is closed when its lines and metadata take this many bytes ...
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
@@ -68,33 +66,6 @@ impl Summary {
             chunks: reader.u32()?,
         })
     }
-}
-
-/// Section [`STREAMS`].
-pub(crate) fn encode_streams(streams: &[Labels]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_varint(&mut out, streams.len() as u64);
-    for labels in streams {
-        put_bytes(&mut out, labels.encoded());
-    }
-    out
-}
-
-/// Reads what [`encode_streams`] wrote.
-pub(crate) fn decode_streams(name: &str, bytes: &[u8], summary: &Summary) -> Result<Vec<Labels>> {
-    let mut reader = Reader::new(name, bytes);
-    let mut streams: Vec<Labels> = Vec::new();
-    for _ in 0..reader.count(1)? {
-        let labels = Labels::from_encoded(reader.bytes()?)?;
-        if streams.last().is_some_and(|last| *last >= labels) {
-            return Err(reader.corrupt("streams are out of order"));
-        }
-        streams.push(labels);
-    }
-    if streams.len() as u64 != u64::from(summary.streams) {
-        return Err(reader.corrupt("the streams are not as many as the summary counts"));
-    }
-    Ok(streams)
 }
 
 /// What section [`CHUNKS`] says of a chunk.

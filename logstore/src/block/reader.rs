@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use trine_storage::block_set::BlockReader;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::codec::Reader;
-use trine_storage::label_index::LabelIndex;
+use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Labels, Matcher, Result};
 
@@ -24,12 +24,11 @@ pub(crate) struct BlockFile {
     tables: OnceLock<Arc<Tables>>,
 }
 
-/// The decoded tables of a block.
+/// The tables of a block.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    pub(crate) index: LabelIndex,
-    /// In label order.
-    pub(crate) streams: Vec<Labels>,
+    /// Its places are the codes of the streams.
+    pub(crate) index: FrozenIndex,
     pub(crate) chunks: Vec<ChunkHeader>,
 }
 
@@ -48,13 +47,20 @@ impl BlockReader for BlockFile {
 
 impl Tables {
     /// Codes of the streams that satisfy `matchers`.
-    pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
         self.index.select(matchers)
+    }
+
+    /// The labels of `streams`, in order.
+    pub(crate) fn labels_of(&self, streams: &RoaringBitmap) -> Result<Vec<(u32, Labels)>> {
+        let mut sets = self.index.label_sets();
+        let labels = |stream| Ok((stream, sets.labels(stream)?));
+        streams.iter().map(labels).collect()
     }
 }
 
 impl BlockFile {
-    /// The stream table, the label index and the headers of the chunks.
+    /// The label index and the headers of the chunks.
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when they are damaged,
@@ -64,16 +70,20 @@ impl BlockFile {
             return Ok(Arc::clone(tables));
         }
         let name = self.file.name();
-        let streams =
-            format::decode_streams(name, &self.file.section(format::STREAMS)?, &self.summary)?;
         let chunks =
             format::decode_chunks(name, &self.file.section(format::CHUNKS)?, &self.summary)?;
-        let index = LabelIndex::read(&self.file.section(format::LABEL_INDEX)?)?;
-        let tables = Arc::new(Tables {
-            index,
-            streams,
-            chunks,
-        });
+        let index = FrozenIndex::open(
+            &format!("the label index of {name}"),
+            self.file.section(format::LABEL_INDEX)?,
+        )?;
+        if index.len() as u64 != u64::from(self.summary.streams) {
+            return Err(Error::corrupt(
+                name,
+                0,
+                "the streams are not as many as the summary counts",
+            ));
+        }
+        let tables = Arc::new(Tables { index, chunks });
         Ok(Arc::clone(self.tables.get_or_init(|| tables)))
     }
 
@@ -116,6 +126,7 @@ impl BlockFile {
     pub(crate) fn verify(&self) -> Result<u64> {
         self.file.verify()?;
         let tables = self.tables()?;
+        tables.index.verify()?;
         for chunk in &tables.chunks {
             self.timestamps(chunk)?;
             self.lines(chunk)?;

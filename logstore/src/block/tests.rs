@@ -71,11 +71,7 @@ const SUMMARY_OF_ONE: Summary = Summary {
 fn golden_sections() {
     assert_eq!(
         SUMMARY_OF_ONE.encode(),
-        [1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]
-    );
-    assert_eq!(
-        encode_streams(&[labels("b"), labels("c")]),
-        [2, 4, 1, b'a', 1, b'b', 4, 1, b'a', 1, b'c']
+        [2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]
     );
     let mut header = Vec::new();
     chunk().put(&mut header);
@@ -115,12 +111,6 @@ fn sections_come_back() {
         Summary::decode("test", &SUMMARY_OF_ONE.encode()).unwrap(),
         SUMMARY_OF_ONE
     );
-    let streams = [labels("b"), labels("c"), labels("d")];
-    let bytes = encode_streams(&streams);
-    assert_eq!(
-        decode_streams("test", &bytes, &SUMMARY_OF_ONE).unwrap(),
-        streams
-    );
 }
 
 #[test]
@@ -139,13 +129,6 @@ fn cut_sections_are_corrupt() {
     for cut in 0..header.len() {
         assert!(
             decode_chunks("test", &header[..cut], &SUMMARY_OF_ONE).is_err(),
-            "{cut}"
-        );
-    }
-    let streams = encode_streams(&[labels("b"), labels("c"), labels("d")]);
-    for cut in 0..streams.len() {
-        assert!(
-            decode_streams("test", &streams[..cut], &SUMMARY_OF_ONE).is_err(),
             "{cut}"
         );
     }
@@ -261,7 +244,6 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes: Vec<u8>, rows in 1..40u32) {
         decode_chunks("test", &bytes, &SUMMARY_OF_ONE).ok();
-        decode_streams("test", &bytes, &SUMMARY_OF_ONE).ok();
         Summary::decode("test", &bytes).ok();
         unpack("test", &bytes).ok();
         decode_timestamps("test", &bytes, &chunk()).ok();

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use trine_storage::frozen_index::FrozenWriter;
 use trine_storage::fs::Fs;
-use trine_storage::label_index::LabelIndex;
 use trine_storage::sealed::{PageRef, SealedWriter};
 use trine_storage::{Labels, Result, TimeRange};
 
 use super::format::{
-    self, CHUNK_BYTES, CHUNK_ROWS_MAX, CHUNKS, ChunkHeader, KIND, LABEL_INDEX, Run, STREAMS,
-    SUMMARY, Summary,
+    self, CHUNK_BYTES, CHUNK_ROWS_MAX, CHUNKS, ChunkHeader, KIND, LABEL_INDEX, Run, SUMMARY,
+    Summary,
 };
 use crate::columns::Columns;
 use crate::wal_record::put_lengths;
@@ -137,21 +137,17 @@ impl<'a> BlockWriter<'a> {
     /// Writes the sections and syncs the file.
     pub(crate) fn finish(mut self) -> Result<Written> {
         self.close_chunk()?;
-        let mut index = LabelIndex::new();
-        for (id, labels) in (0u32..).zip(self.streams) {
-            index.insert(id, labels);
+        let mut index = FrozenWriter::new();
+        for labels in self.streams {
+            index.push(labels);
         }
-        let mut index_bytes = Vec::new();
-        index.write(&mut index_bytes);
         let streams = u32::try_from(self.streams.len()).expect("codes of streams are 32 bits");
         let summary = Summary {
             rows: self.rows,
             streams,
             chunks: self.chunks,
         };
-        self.file
-            .section(STREAMS, &format::encode_streams(self.streams))?;
-        self.file.section(LABEL_INDEX, &index_bytes)?;
+        self.file.section(LABEL_INDEX, &index.finish()?)?;
         self.file.section(CHUNKS, &self.headers)?;
         self.file.section(SUMMARY, &summary.encode())?;
         let bytes = self.file.finish()?;

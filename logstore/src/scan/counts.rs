@@ -1,8 +1,9 @@
 //! How many entries or bytes there are by stream and bucket, from headers and timestamps: lines are
 //! never unpacked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use roaring::RoaringBitmap;
 use trine_storage::{Error, Result, TimeRange};
 
 use super::{Chunk, OpenPlace, Place};
@@ -76,7 +77,7 @@ impl CountScan {
                 .is_some_and(|range| range.overlaps(&self.range))
             {
                 let (open, selected) = place.open(&self.request.matchers)?;
-                let mut is_selected = vec![false; open.streams().len()];
+                let mut is_selected = vec![false; open.streams()];
                 for stream in selected {
                     if let Some(flag) = is_selected.get_mut(stream as usize) {
                         *flag = true;
@@ -182,25 +183,24 @@ impl CountScan {
     }
 
     /// The numbers that are held, with the streams of the current place.
-    fn give(&mut self) -> Option<CountBatch> {
-        let streams = self
-            .current
-            .as_ref()
-            .map(|current| current.open.streams())?;
-        let mut batch = CountBatch::default();
-        let mut last = None;
+    fn give(&mut self) -> Result<Option<CountBatch>> {
+        let Some(current) = &self.current else {
+            return Ok(None);
+        };
+        let counted: RoaringBitmap = self.held.keys().map(|(stream, _)| *stream).collect();
+        let labels = current.open.labels_of(&counted)?;
+        let mut batch = CountBatch {
+            streams: labels.into_iter().map(|(_, labels)| labels).collect(),
+            ..CountBatch::default()
+        };
+        // The labels come in order of the codes, as the numbers do.
+        let numbers: HashMap<u32, u32> = counted.iter().zip(0..).collect();
         for ((stream, bucket), count) in std::mem::take(&mut self.held) {
-            if last != Some(stream) {
-                last = Some(stream);
-                batch.streams.extend(streams.get(stream as usize).cloned());
-            }
-            batch
-                .stream
-                .push(u32::try_from(batch.streams.len() - 1).unwrap_or(u32::MAX));
+            batch.stream.extend(numbers.get(&stream));
             batch.bucket.push(bucket);
             batch.count.push(count);
         }
-        Some(batch)
+        Ok(Some(batch))
     }
 }
 
@@ -219,8 +219,12 @@ impl Iterator for CountScan {
                 if finished {
                     self.current = None;
                 }
-                if let Some(batch) = batch.filter(|batch| !batch.count.is_empty()) {
-                    return Some(Ok(Batch::Counts(batch)));
+                match batch {
+                    Ok(Some(batch)) if !batch.count.is_empty() => {
+                        return Some(Ok(Batch::Counts(batch)));
+                    }
+                    Ok(_) => {}
+                    Err(error) => return Some(Err(error)),
                 }
             }
             match self.step() {

@@ -183,11 +183,9 @@ impl RowScan {
     fn open_source(&mut self, number: usize) -> Result<()> {
         let source = &mut self.sources[number];
         let (open, selected) = source.place.open(&self.matchers)?;
-        let mut numbers = vec![NOT_SELECTED; open.streams().len()];
-        for stream in selected {
-            if let Some(labels) = open.streams().get(stream as usize) {
-                numbers[stream as usize] = self.streams.number(labels);
-            }
+        let mut numbers = vec![NOT_SELECTED; open.streams()];
+        for (stream, labels) in open.labels_of(&selected)? {
+            numbers[stream as usize] = self.streams.number(&labels);
         }
         let is_selected = |stream: u32| is_selected(&numbers, stream);
         let mut found = Vec::new();

@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::Kind;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied()).unwrap()
@@ -99,99 +98,6 @@ fn what_is_removed_leaves_nothing() {
     );
 }
 
-/// The bytes written down in FORMAT.md, "Label index".
-#[test]
-fn golden_bytes() {
-    let mut bytes = Vec::new();
-    small().write(&mut bytes);
-    let mut expected = vec![1, 4, 1, 1, 1, 6, 2];
-    expected.extend(b"\x03env\x02\x04prod\x01\x01\x04test\x01\x02");
-    expected.extend(b"\x03job\x02\x03api\x02\x01\x01\x02db\x01\x03");
-    assert_eq!(bytes, expected);
-
-    // Nine ids are a bitmap: here one run from 10 of eight more ids.
-    let mut index = LabelIndex::new();
-    (10..19).for_each(|id| index.insert(id, &labels(&[("a", "b")])));
-    let mut bytes = Vec::new();
-    index.write(&mut bytes);
-    let run = [9, 15, 0x3b, 0x30, 0, 0, 1, 0, 0, 8, 0, 1, 0, 10, 0, 8, 0];
-    let expected = [&[1][..], &run, b"\x01\x01a\x01\x01b", &run].concat();
-    assert_eq!(bytes, expected);
-}
-
-#[test]
-fn damaged_bytes_are_named() {
-    let check = |bytes: &[u8], kind: Kind, text: &str| {
-        let error = LabelIndex::read(bytes).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.to_string().contains(text)),
-            (kind, true),
-            "{error}"
-        );
-    };
-    check(
-        b"",
-        Kind::Corrupt,
-        "damaged at byte 0: the data ends too early",
-    );
-    check(b"\x00", Kind::Corrupt, "version is 0");
-    check(
-        b"\x02",
-        Kind::Unsupported,
-        "version 2 and this program reads up to 1",
-    );
-    check(
-        b"\x01\x00\x00x",
-        Kind::Corrupt,
-        "bytes follow the last name",
-    );
-    check(
-        b"\x01\x00\xff\x01",
-        Kind::Corrupt,
-        "a count is larger than the data",
-    );
-    check(
-        b"\x01\x01\x07\x01\x01a\x00\0\0\0\0",
-        Kind::Corrupt,
-        "a name has no values",
-    );
-    check(
-        b"\x01\x01\x07\x01\x00\x01\x01b\x01\x07\0",
-        Kind::Corrupt,
-        "empty or out of order",
-    );
-    check(
-        b"\x01\x01\x07\x01\x01a\x01\x01b\x01\x08",
-        Kind::Corrupt,
-        "no ids or unknown ones",
-    );
-    check(
-        b"\x01\x01\x07\x01\x01a\x01\x01b\x00\0",
-        Kind::Corrupt,
-        "no ids or unknown ones",
-    );
-    check(
-        b"\x01\x01\x07\x01\x01a\x02\x01b\x01\x07\x01c\x01\x07",
-        Kind::Corrupt,
-        "an id has two values",
-    );
-    check(
-        b"\x01\x02\x07\x00\x00",
-        Kind::Corrupt,
-        "out of order or too large",
-    );
-    check(
-        b"\x01\x01\xff\xff\xff\xff\x1f\x00",
-        Kind::Corrupt,
-        "out of order or too large",
-    );
-    check(
-        b"\x01\x09\x02ab\x00",
-        Kind::Corrupt,
-        "a bitmap of ids is damaged",
-    );
-}
-
 type Rows = BTreeMap<u32, Labels>;
 
 fn rows() -> impl Strategy<Value = Rows> {
@@ -236,6 +142,14 @@ fn check_against(
     let selected = index.select(matchers);
     prop_assert_eq!(&selected, &expect);
     prop_assert_eq!(index.len(), rows.len());
+    let mut counts = BTreeMap::new();
+    for (name, value) in rows.values().flatten() {
+        *counts.entry((name, value)).or_insert(0) += 1;
+    }
+    let pairs = index
+        .pairs()
+        .map(|pair| ((pair.name, pair.value), pair.ids));
+    prop_assert_eq!(pairs.collect::<BTreeMap<_, _>>(), counts);
     for filter in [None, Some(&selected)] {
         let kept = |id: &u32| filter.is_none_or(|ids| ids.contains(*id));
         let pairs = || {
@@ -283,69 +197,42 @@ proptest! {
             index.remove(id, &rows.remove(&id).unwrap());
         }
         check_against(&rows, &index, &matchers)?;
-
-        let mut bytes = Vec::new();
-        index.write(&mut bytes);
-        let back = LabelIndex::read(&bytes).unwrap();
-        check_against(&rows, &back, &matchers)?;
-        prop_assert_eq!(back.heap_bytes(), index.heap_bytes());
-        let mut again = Vec::new();
-        back.write(&mut again);
-        prop_assert_eq!(again, bytes);
-    }
-
-    #[test]
-    fn damage_is_an_error_or_another_index(rows in rows(), flip in 1u8..) {
-        let mut index = LabelIndex::new();
-        for (id, labels) in &rows {
-            index.insert(*id, labels);
-        }
-        let mut bytes = Vec::new();
-        index.write(&mut bytes);
-        for cut in 0..bytes.len() {
-            let error = LabelIndex::read(&bytes[..cut]).unwrap_err();
-            prop_assert_eq!(error.kind(), Kind::Corrupt);
-        }
-        for at in 0..bytes.len() {
-            bytes[at] ^= flip;
-            check_survives(&bytes)?;
-            bytes[at] ^= flip;
-        }
-    }
-
-    #[test]
-    fn random_bytes_do_no_harm(
-        bytes in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..80),
-    ) {
-        check_survives(&bytes)?;
-        let mut versioned = bytes;
-        versioned.insert(0, 1);
-        check_survives(&versioned)?;
     }
 }
 
-/// Reads bytes that may be damaged; an index that comes of them must work.
-fn check_survives(bytes: &[u8]) -> Result<(), TestCaseError> {
-    match LabelIndex::read(bytes) {
-        Ok(index) => {
-            let mut rows: Rows = index.all.iter().map(|id| (id, Labels::empty())).collect();
-            for (name, values) in &index.names {
-                for (value, postings) in &values.by_value {
-                    for id in &*postings.bitmap() {
-                        let row = rows.get_mut(&id).unwrap();
-                        *row = row.with(name, value);
-                    }
-                }
-            }
-            check_against(
-                &rows,
-                &index,
-                &[Matcher::new(MatchOp::Match, "a", "x.*").unwrap()],
-            )
+/// Values that fill and split leaves and lists that become bitmaps, added and taken out at random
+/// and compared with a plain map.
+#[test]
+fn many_values_and_many_ids_come_and_go() {
+    let mut rng = crate::sim::Rng::new(7);
+    let mut rows = Rows::new();
+    let mut index = LabelIndex::new();
+    for step in 0..6_000u32 {
+        // First it grows, then it shrinks.
+        let grows = rng.below(6_000) > u64::from(step);
+        if grows || rows.is_empty() {
+            let id = step.wrapping_mul(1 << 9) | u32::from(step % 7 == 0) << 31;
+            let pod = format!("pod-{:05}", rng.below(1_000_000));
+            let shard = format!("shard-{}", rng.below(40));
+            let labels = labels(&[("a", &pod), ("b", &shard), ("c", "all")]);
+            index.insert(id, &labels);
+            rows.insert(id, labels);
+        } else {
+            let id = *rows
+                .keys()
+                .nth(rng.below(rows.len() as u64) as usize)
+                .unwrap();
+            index.remove(id, &rows.remove(&id).unwrap());
         }
-        Err(error) => {
-            prop_assert!(matches!(error.kind(), Kind::Corrupt | Kind::Unsupported));
-            Ok(())
+        if step % 500 == 499 {
+            let regex = Matcher::new(MatchOp::Match, "a", "pod-0[13].*").unwrap();
+            check_against(&rows, &index, &[regex]).unwrap();
+            let shard = Matcher::new(MatchOp::NotMatch, "b", "shard-1.").unwrap();
+            check_against(&rows, &index, &[shard]).unwrap();
         }
     }
+    for (id, labels) in &rows {
+        index.remove(*id, labels);
+    }
+    assert_eq!((index.len(), index.heap_bytes()), (0, 0));
 }

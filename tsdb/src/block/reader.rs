@@ -1,46 +1,41 @@
-//! Reads blocks: footer at open, series table and index at the first query, pages when asked for.
+//! Reads blocks where they lie: nothing is decoded at open, tables are checked at the first query.
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use roaring::RoaringBitmap;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::codec::Reader;
-use trine_storage::label_index::LabelIndex;
+use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::sealed::{PageRef, SealedFile};
-use trine_storage::{Error, Labels, Matcher, Result};
+use trine_storage::{Error, Matcher, Result, TimeRange};
 
+use super::format::{self, COLUMN_ROWS_MAX};
+use super::run;
 use crate::columns::Columns;
-
-use super::format::{self, PAGE_BYTES_MAX};
 
 /// One block as the engine keeps it open.
 #[derive(Debug)]
 pub(crate) struct BlockFile {
     file: SealedFile,
-    /// Decoded at the first query and kept.
-    tables: OnceLock<Arc<Tables>>,
+    tables: OnceLock<Tables>,
 }
 
-/// The decoded tables of a block.
+/// The tables of a block, as they lie in the file.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    pub(crate) index: LabelIndex,
-    series: Vec<SeriesEntry>,
-    pages: Vec<(PageRef, usize)>,
+    pub(crate) index: FrozenIndex,
+    series: Bytes,
+    times: Bytes,
+    pages: Bytes,
 }
 
-#[derive(Debug)]
-struct SeriesEntry {
-    labels: Labels,
-    page: usize,
-    offset: usize,
-    len: usize,
-}
-
-/// One decompressed page, kept by a reader that goes through series in order.
+/// What a reader that goes through series in order used last.
 #[derive(Debug, Default)]
 pub(crate) struct PageCache {
-    page: Option<(usize, Bytes)>,
+    page: Option<(u32, Bytes)>,
+    times: Option<(u32, Arc<Vec<i64>>)>,
 }
 
 impl BlockFile {
@@ -51,95 +46,127 @@ impl BlockFile {
         }
     }
 
-    /// The series table and the label index.
+    /// The tables and the label index.
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when they are damaged,
     /// [`Kind::Io`](trine_storage::Kind::Io).
-    pub(crate) fn tables(&self) -> Result<Arc<Tables>> {
+    pub(crate) fn tables(&self) -> Result<&Tables> {
         if let Some(tables) = self.tables.get() {
-            return Ok(Arc::clone(tables));
+            return Ok(tables);
         }
-        let tables = Arc::new(self.read_tables()?);
-        Ok(Arc::clone(self.tables.get_or_init(|| tables)))
-    }
-
-    fn read_tables(&self) -> Result<Tables> {
         let name = self.file.name();
-        let section = self.file.section(format::PAGES)?;
-        let mut reader = Reader::new(name, &section);
-        let mut pages = Vec::new();
-        for _ in 0..reader.count(17)? {
-            let page = PageRef::read(&mut reader)?;
-            let raw_len = reader.varint()?;
-            if raw_len > PAGE_BYTES_MAX {
-                return Err(reader.corrupt("a page claims to be larger than any page is"));
-            }
-            pages.push((page, usize::try_from(raw_len).unwrap_or(usize::MAX)));
+        let tables = Tables {
+            index: FrozenIndex::open(name, self.file.section(format::INDEX)?)?,
+            series: self.file.section(format::SERIES)?,
+            times: self.file.section(format::TIMES)?,
+            pages: self.file.section(format::PAGES)?,
+        };
+        if tables.series.len() != 8 * tables.index.len()
+            || tables.times.len() % 12 != 0
+            || tables.pages.len() % 16 != 0
+        {
+            let what = "its tables do not have the lengths that belong together";
+            return Err(Error::corrupt(name, 0, what));
         }
-        let section = self.file.section(format::SERIES)?;
-        let mut reader = Reader::new(name, &section);
-        let mut series: Vec<SeriesEntry> = Vec::new();
-        for _ in 0..reader.count(4)? {
-            let labels = Labels::from_encoded(reader.bytes()?)?;
-            if series.last().is_some_and(|last| last.labels >= labels) {
-                return Err(reader.corrupt("series are out of order"));
-            }
-            let mut part = || Ok(usize::try_from(reader.varint()?).unwrap_or(usize::MAX));
-            let (page, offset, len) = (part()?, part()?, part()?);
-            series.push(SeriesEntry {
-                labels,
-                page,
-                offset,
-                len,
-            });
-        }
-        let index = LabelIndex::read(&self.file.section(format::INDEX)?)?;
-        Ok(Tables {
-            index,
-            series,
-            pages,
-        })
+        Ok(self.tables.get_or_init(|| tables))
     }
 
-    /// Adds the samples of the series at `place` of the table to `columns`.
+    /// The series that satisfy `matchers`.
+    ///
+    /// # Errors
+    /// As [`BlockFile::tables`].
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+        self.tables()?.index.select(matchers)
+    }
+
+    /// Adds the samples of the series `place` in `range` to `columns`.
     ///
     /// # Errors
     /// As [`BlockFile::tables`].
     pub(crate) fn samples(
         &self,
-        tables: &Tables,
         place: u32,
+        range: TimeRange,
         cache: &mut PageCache,
         columns: &mut Columns,
     ) -> Result<()> {
+        let tables = self.tables()?;
+        let [page, offset] = numbers(&tables.series, place)
+            .ok_or_else(|| self.corrupt("the index names a series that is not there"))?;
+        let page = self.page(tables, page, cache)?;
+        let mut reader = self.reader(&page, offset)?;
+        let kind = reader.varint()?;
+        if kind != format::FLOATS {
+            return Err(reader.corrupt("a run is of a kind that this program does not know"));
+        }
+        let times = u32::try_from(reader.varint()?).unwrap_or(u32::MAX);
+        let values = page.slice_ref(reader.bytes()?);
+        let times = self.times(tables, times, cache)?;
+        let first = times.partition_point(|&t| t < range.start);
+        let end = times.partition_point(|&t| t < range.end).max(first);
+        let rows = first..end;
+        columns
+            .timestamps
+            .extend(times.get(rows.clone()).unwrap_or_default());
         let name = self.file.name();
-        let missing = |what: &str| Error::corrupt(name, 0, what);
+        run::decode_floats(name, &values, times.len(), rows, &mut columns.values)
+    }
+
+    /// The column of timestamps `number`.
+    fn times(&self, tables: &Tables, number: u32, cache: &mut PageCache) -> Result<Arc<Vec<i64>>> {
+        if let Some((cached, times)) = &cache.times
+            && *cached == number
+        {
+            return Ok(Arc::clone(times));
+        }
+        let [page, offset, rows] = numbers(&tables.times, number)
+            .ok_or_else(|| self.corrupt("a run names timestamps that are not there"))?;
+        let page = self.page(tables, page, &mut PageCache::default())?;
+        let mut reader = self.reader(&page, offset)?;
+        let column = reader.bytes()?;
+        if rows > COLUMN_ROWS_MAX {
+            return Err(reader.corrupt("timestamps claim to be more than there can be"));
+        }
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        let mut times = Vec::new();
+        run::decode_integers(self.file.name(), column, rows, 0..rows, &mut times)?;
+        if !times.is_sorted_by(|a, b| a < b) {
+            return Err(reader.corrupt("timestamps do not rise"));
+        }
+        let times = Arc::new(times);
+        cache.times = Some((number, Arc::clone(&times)));
+        Ok(times)
+    }
+
+    fn page(&self, tables: &Tables, number: u32, cache: &mut PageCache) -> Result<Bytes> {
+        if let Some((cached, page)) = &cache.page
+            && *cached == number
+        {
+            return Ok(page.clone());
+        }
+        let at = usize::try_from(number)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(16);
         let entry = tables
-            .series
-            .get(place as usize)
-            .ok_or_else(|| missing("the index names a series that is not there"))?;
-        let page = match &cache.page {
-            Some((number, bytes)) if *number == entry.page => bytes,
-            _ => {
-                let (page, raw_len) = tables
-                    .pages
-                    .get(entry.page)
-                    .ok_or_else(|| missing("a series names a page that is not there"))?;
-                let packed = self.file.read(&[*page])?.pop().unwrap_or_default();
-                let raw = zstd::bulk::decompress(&packed, *raw_len)
-                    .map_err(|e| Error::corrupt(name, page.offset, e))?;
-                &cache.page.insert((entry.page, raw.into())).1
-            }
-        };
-        let end = entry.offset.saturating_add(entry.len);
-        let run = page
-            .get(entry.offset..end)
-            .ok_or_else(|| missing("a series names bytes outside its page"))?;
-        let (timestamps, values) = format::decode_run(name, run)?;
-        columns.timestamps.extend(timestamps);
-        columns.values.extend(values);
-        Ok(())
+            .pages
+            .get(at..at.saturating_add(16))
+            .unwrap_or_default();
+        let page = PageRef::read(&mut Reader::new(self.file.name(), entry))?;
+        let bytes = self.file.read(&[page])?.pop().unwrap_or_default();
+        cache.page = Some((number, bytes.clone()));
+        Ok(bytes)
+    }
+
+    fn reader<'a>(&'a self, page: &'a Bytes, offset: u32) -> Result<Reader<'a>> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = page.get(offset..);
+        let bytes = bytes.ok_or_else(|| self.corrupt("a run lies outside its page"))?;
+        Ok(Reader::new(self.file.name(), bytes))
+    }
+
+    fn corrupt(&self, what: &str) -> Error {
+        Error::corrupt(self.file.name(), 0, what)
     }
 
     /// Reads everything and checks it. Gives the number of samples.
@@ -148,36 +175,37 @@ impl BlockFile {
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) for the first damage that is found.
     pub(crate) fn verify(&self, meta: &BlockMeta) -> Result<u64> {
         self.file.verify()?;
-        let tables = self.read_tables()?;
+        let tables = self.tables()?;
+        tables.index.verify()?;
         let mut cache = PageCache::default();
         let mut columns = Columns::default();
         let mut rows = 0;
-        for place in (0u32..).take(tables.series.len()) {
+        for place in (0u32..).take(tables.index.len()) {
             columns.clear();
-            self.samples(&tables, place, &mut cache, &mut columns)?;
-            let timestamps = &columns.timestamps;
+            self.samples(place, TimeRange::ALL, &mut cache, &mut columns)?;
             let outside = |t: &&i64| !meta.range.contains(**t);
-            if let Some(timestamp) = timestamps.iter().find(outside) {
+            if let Some(timestamp) = columns.timestamps.iter().find(outside) {
                 let what = format!("timestamp {timestamp} lies outside the block's range");
-                return Err(Error::corrupt(self.file.name(), 0, what));
+                return Err(self.corrupt(&what));
             }
-            rows += timestamps.len() as u64;
+            rows += columns.len() as u64;
         }
         if rows != meta.rows {
             let what = format!("it holds {rows} samples, the catalog says {}", meta.rows);
-            return Err(Error::corrupt(self.file.name(), 0, what));
+            return Err(self.corrupt(&what));
         }
         Ok(rows)
     }
 }
 
-impl Tables {
-    /// The series that satisfy `matchers`, in label order.
-    pub(crate) fn select(&self, matchers: &[Matcher]) -> Vec<(Labels, u32)> {
-        self.index
-            .select(matchers)
-            .iter()
-            .filter_map(|place| Some((self.series.get(place as usize)?.labels.clone(), place)))
-            .collect()
+/// Row `place` of a table of numbers of four bytes.
+fn numbers<const N: usize>(table: &Bytes, place: u32) -> Option<[u32; N]> {
+    let place = usize::try_from(place).ok()?;
+    let start = place.checked_mul(4 * N)?;
+    let row = table.get(start..start.checked_add(4 * N)?)?;
+    let mut numbers = [0; N];
+    for (number, bytes) in numbers.iter_mut().zip(row.chunks_exact(4)) {
+        *number = u32::from_le_bytes(bytes.try_into().ok()?);
     }
+    Some(numbers)
 }

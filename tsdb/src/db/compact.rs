@@ -13,6 +13,7 @@ use trine_storage::ulid::BlockId;
 use trine_storage::{Labels, Result, TimeRange};
 
 use super::{Inner, Tombstones};
+use crate::block::run::Effort;
 use crate::block::writer::BlockWriter;
 use crate::block::{PART_LEVEL, Sealed};
 use crate::columns::Columns;
@@ -28,6 +29,8 @@ use crate::snapshot::BlockSeries;
 const IDLE_MS: i64 = 2 * 60_000;
 /// Idle series that are kept in memory whatever there is beside them.
 const IDLE_SERIES_MIN: u64 = 10_000;
+/// Blocks up to this level are merged into larger ones within a day.
+const SOON_MERGED_LEVEL_MAX: u8 = 2;
 /// Files are written again without what was deleted this long ago: who deletes often should not pay
 /// for every delete.
 const DELETE_DELAY_MS: i64 = 10 * 60_000;
@@ -187,18 +190,18 @@ impl Inner {
         let mut sources = Vec::new();
         for block in inputs {
             if let Sealed::Block(_) = &block.reader {
-                sources.push(BlockSeries::select(Arc::clone(block), &[], &tombstones)?);
+                sources.push(BlockSeries::select(
+                    Arc::clone(block),
+                    &[],
+                    kept,
+                    &tombstones,
+                )?);
             }
         }
         let id = self.blocks.next_id(&*self.clock);
-        let mut block = BlockWriter::create(&*self.fs, &self.blocks.temporary(id))?;
+        let mut block = BlockWriter::create(&*self.fs, &self.blocks.temporary(id), effort(level))?;
         let mut columns = Columns::default();
-        while let Some(labels) = sources
-            .iter_mut()
-            .filter_map(BlockSeries::peek)
-            .min()
-            .cloned()
-        {
+        while let Some(labels) = sources.iter().filter_map(BlockSeries::peek).min().cloned() {
             self.check_open()?;
             columns.clear();
             for source in &mut sources {
@@ -432,7 +435,7 @@ impl Cut<'_> {
                 std::collections::btree_map::Entry::Vacant(place) => {
                     let id = self.inner.blocks.next_id(&*self.inner.clock);
                     let path = self.inner.blocks.temporary(id);
-                    let writer = BlockWriter::create(&*self.inner.fs, &path)?;
+                    let writer = BlockWriter::create(&*self.inner.fs, &path, effort(level))?;
                     place.insert(Output {
                         id,
                         level,
@@ -493,6 +496,14 @@ impl Cut<'_> {
             created_ms: self.now_ms,
             deletes_applied: newest(&self.tombstones),
         }))
+    }
+}
+
+/// Blocks that are likely to be merged soon are not worth the last byte.
+fn effort(level: u8) -> Effort {
+    match level {
+        ..=SOON_MERGED_LEVEL_MAX => Effort::Fast,
+        _ => Effort::Small,
     }
 }
 
