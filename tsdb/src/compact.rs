@@ -25,7 +25,7 @@ const PARTS_MAX: usize = 8;
 /// Parts are cut when they hold this many bytes.
 const PART_BYTES_MAX: u64 = 256 << 20;
 /// Parts are cut when the oldest was made this long ago and holds samples of closed windows.
-const PART_AGE_MS: i64 = 5 * 60_000;
+const PART_AGE_MS: i64 = 60_000;
 
 /// The windows that time is divided into.
 #[derive(Debug, Clone, PartialEq, Eq)]

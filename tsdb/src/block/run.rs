@@ -1,5 +1,5 @@
-//! Runs: the columns of one series in one block. Compaction writes them, selection reads ranges of
-//! their rows.
+//! Runs: the columns of one series in one block, bit for bit and small. Compaction writes them,
+//! selection reads ranges of their rows. The format is in FORMAT.md, section "Run columns".
 
 mod bins;
 mod bits;
@@ -13,24 +13,28 @@ use trine_storage::Result;
 
 use integers::{Column, Nesting};
 
-/// How hard to look for the smallest form.
+/// How hard to look for the smallest form. Both are read at the same speed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
-    /// For the first block that rows are written to: it will be written again.
+pub(crate) enum Effort {
+    /// For the first block that rows are written to: they will be written again.
     Fast,
     /// For windows that are final.
     Small,
 }
 
-/// Appends a column of floats, bit for bit.
-pub fn encode_floats(values: &[f64], effort: Effort, out: &mut Vec<u8>) {
+/// Appends the column of `values`; nothing when there are none.
+pub(crate) fn encode_floats(values: &[f64], effort: Effort, out: &mut Vec<u8>) {
     floats::encode(values, effort, out);
 }
 
-/// Appends rows.
+/// Appends `rows` of the column of `count` floats that `bytes` holds and nothing else. Only the
+/// pages that hold the rows are decoded. `name` is what errors call the column. What it allocates
+/// is bounded by `count`, which the caller must have checked.
 ///
 /// # Errors
-/// Corrupt.
+/// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when the bytes are not such a column; `out` may
+/// then have got some rows. [`Kind::Invalid`](trine_storage::Kind::Invalid) when the column has no
+/// such rows.
 pub fn decode_floats(
     name: &str,
     bytes: &[u8],
@@ -41,15 +45,17 @@ pub fn decode_floats(
     floats::decode(name, bytes, count, rows, out)
 }
 
-/// Appends a column of integers.
-pub fn encode_integers(values: &[i64], effort: Effort, out: &mut Vec<u8>) {
+/// Appends the column of `values`; nothing when there are none. In regular steps they are a few
+/// bytes.
+pub(crate) fn encode_integers(values: &[i64], effort: Effort, out: &mut Vec<u8>) {
     integers::encode(values, effort, Nesting::Outer, out);
 }
 
-/// Appends rows.
+/// Appends `rows` of the column of `count` integers that `bytes` holds and nothing else, as
+/// [`decode_floats`] does.
 ///
 /// # Errors
-/// Corrupt.
+/// As of [`decode_floats`].
 pub fn decode_integers(
     name: &str,
     bytes: &[u8],

@@ -189,12 +189,13 @@ impl Tree {
             heap.extend(cells.iter().map(cell));
             for at in (1..cells.len()).rev() {
                 let level = u32::try_from(at).map_or(0, u32::ilog2);
-                if let Some(&[left, right]) =
-                    heap.get(2 * at..2 * at + 2).and_then(<[Node]>::first_chunk)
-                {
-                    if let Some(node) = heap.get_mut(at) {
-                        *node = parent(left, right, octave - level);
-                    }
+                let children = heap.get(2 * at..).and_then(<[Node]>::first_chunk);
+                let Some(node) = children.map(|&[left, right]| parent(left, right, octave - level))
+                else {
+                    continue;
+                };
+                if let Some(slot) = heap.get_mut(at) {
+                    *slot = node;
                 }
             }
             let root = heap.get(1).copied().unwrap_or_default();

@@ -31,9 +31,9 @@ const ORDER_MAX: u8 = 2;
 /// A column is stored as its changes when at most one row in this many is one.
 const ROWS_PER_CHANGE: usize = 24;
 /// Rows looked at to compare the orders of differences.
-const SAMPLE_ROWS: usize = 512;
+const SAMPLE_ROWS: usize = 256;
 /// They are taken in blocks of so many neighbours.
-const SAMPLE_BLOCK: usize = 32;
+const SAMPLE_BLOCK: usize = 16;
 /// A line must spare so much a row, by the sample, because it is read a little slower.
 const SLOPE_BITS: f64 = 0.25;
 /// An order is worth a closer look when the sample says that it costs at most this much more.
@@ -115,10 +115,16 @@ fn number(residual: i64, folded: bool, centre: i64) -> u64 {
 }
 
 fn encode_coded(values: &[i64], effort: Effort, out: &mut Vec<u8>) {
-    let (slope, distances) = distances(values);
+    let costs = [0, 1, ORDER_MAX].map(|order| sample_bits(values, order));
+    let (slope, distances) = distances(values, &costs);
     let (scaled, factor) = scale(&distances);
+    let orders = if slope == 0 {
+        orders(&costs, effort)
+    } else {
+        vec![0]
+    };
     let mut best: Option<(f32, Model)> = None;
-    for order in orders(&scaled, effort) {
+    for order in orders {
         let residuals = residuals(&scaled, order);
         let least = residuals.iter().copied().min().unwrap_or(0);
         let forms = [(false, least), (true, median(&residuals))].map(|(folded, centre)| {
@@ -238,8 +244,8 @@ fn greatest_common_factor(mut a: u64, mut b: u64) -> u64 {
 }
 
 /// The slope of a line that the rows keep close to, as scrape times do, and their distances from
-/// it. Without such a line the slope is zero and the rows stay as they are.
-fn distances(values: &[i64]) -> (i64, Vec<i64>) {
+/// it; `costs` is what the orders of differences cost in a sample. Without such a line the slope is zero and the rows stay as they are.
+fn distances(values: &[i64], costs: &[f64]) -> (i64, Vec<i64>) {
     let as_they_are = (0, values.to_vec());
     let (Some(first), Some(last)) = (values.first(), values.last()) else {
         return as_they_are;
@@ -262,9 +268,7 @@ fn distances(values: &[i64]) -> (i64, Vec<i64>) {
         .zip(line)
         .map(|(value, line)| value.wrapping_sub(line))
         .collect();
-    let best = (0..=ORDER_MAX)
-        .map(|order| sample_bits(values, order))
-        .fold(f64::MAX, f64::min);
+    let best = costs.iter().copied().fold(f64::MAX, f64::min);
     if sample_bits(&distances, 0) < best - SLOPE_BITS {
         (slope, distances)
     } else {
@@ -291,11 +295,8 @@ fn sample_bits(values: &[i64], order: u8) -> f64 {
     f64::from(sum) / sample.len().max(1) as f64
 }
 
-/// The orders of differences to try.
-fn orders(scaled: &[i64], effort: Effort) -> Vec<u8> {
-    let costs: Vec<f64> = (0..=ORDER_MAX)
-        .map(|order| sample_bits(scaled, order))
-        .collect();
+/// The orders of differences to try, by what they cost in a sample.
+fn orders(costs: &[f64], effort: Effort) -> Vec<u8> {
     let least = costs.iter().copied().fold(f64::MAX, f64::min);
     let error = match effort {
         Effort::Fast => 0.0,
@@ -303,7 +304,7 @@ fn orders(scaled: &[i64], effort: Effort) -> Vec<u8> {
     };
     let close = (0..=ORDER_MAX)
         .zip(costs)
-        .filter(|(_, cost)| *cost <= least + error);
+        .filter(|(_, cost)| **cost <= least + error);
     close.map(|(order, _)| order).collect()
 }
 

@@ -188,6 +188,16 @@ fn lengths_around_groups_and_pages_come_back() {
 }
 
 #[test]
+fn more_spikes_than_bins_come_back() {
+    // Each of 3,000 far apart values would deserve a bin of its own.
+    let spikes: Vec<i64> = random(6, 3_000)
+        .take(60_000)
+        .map(|n| (n * n * 8_191 + n).cast_signed())
+        .collect();
+    check_integers(&spikes, &[(59_000, 60_000)]);
+}
+
+#[test]
 fn sizes_are_near_the_entropy() {
     // Bits a row that a perfect coder would need, and what we may take for 5,760 rows.
     for (step, entropy) in [(2u64, 1.0), (3, 1.585), (601, 9.231), (6_000_001, 22.517)] {
