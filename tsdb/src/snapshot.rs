@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use trine_storage::block_set::Block;
+use trine_storage::cardinality::{Cardinality, Pair};
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::block::Sealed;
@@ -181,6 +182,38 @@ impl Snapshot {
             .into_iter()
             .take(limit.unwrap_or(usize::MAX))
             .collect())
+    }
+
+    /// Which labels make the series: of memory and of all blocks as one, `limit` entries a list.
+    /// `metric_label` is the name of the label that names a metric. A label that several of them have
+    /// counts with the largest number of series that one of them has, and so do the series.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    pub fn cardinality(&self, metric_label: &str, limit: usize) -> Result<Cardinality> {
+        let version = self.inner.blocks.version();
+        let mut indexes = Vec::new();
+        for block in &version.blocks {
+            if let Sealed::Block(file) = &block.reader {
+                indexes.push(&file.tables()?.index);
+            }
+        }
+        self.inner.head.in_index(|head| {
+            let sizes = indexes.iter().map(|index| index.len()).chain([head.len()]);
+            let series = sizes.max().unwrap_or(0) as u64;
+            let mut sources: Vec<Box<dyn Iterator<Item = Result<Pair<'_>>>>> = Vec::new();
+            sources.push(Box::new(head.pairs().map(Ok)));
+            for index in &indexes {
+                sources.push(Box::new(index.pairs()));
+            }
+            Cardinality::count(series, sources, metric_label, limit)
+        })
+    }
+
+    /// The labels that make the series of memory, as [`Snapshot::cardinality`].
+    pub fn head_cardinality(&self, metric_label: &str, limit: usize) -> Cardinality {
+        let head = &self.inner.head;
+        head.in_index(|index| index.cardinality(metric_label, limit))
     }
 
     /// The files with samples in `range`, and whether the series of the head may have some there.

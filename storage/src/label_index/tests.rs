@@ -16,6 +16,39 @@ fn small() -> LabelIndex {
 }
 
 #[test]
+fn many_at_once_are_as_one_by_one() {
+    let sets: Vec<(u32, Labels)> = (0..500u32)
+        .map(|id| {
+            let (job, pod) = (format!("j{}", id % 3), format!("p{id}"));
+            let env = if id % 7 == 0 { "" } else { "prod" };
+            (
+                id * 3,
+                labels(&[("job", &job), ("pod", &pod), ("env", env)]),
+            )
+        })
+        .collect();
+    let mut one_by_one = LabelIndex::new();
+    for (id, labels) in &sets {
+        one_by_one.insert(*id, labels);
+    }
+    let mut at_once = LabelIndex::new();
+    let (first, last) = sets.split_at(200);
+    at_once.extend(first);
+    at_once.extend(last);
+    assert_eq!(at_once.len(), 500);
+    assert_eq!(at_once.heap_bytes(), one_by_one.heap_bytes());
+    assert!(at_once.pairs().eq(one_by_one.pairs()));
+    for (name, value) in [("job", "j1"), ("pod", "p77"), ("env", ""), ("env", "prod")] {
+        let matchers = [Matcher::equal(name, value)];
+        assert_eq!(
+            at_once.select(&matchers),
+            one_by_one.select(&matchers),
+            "{name}={value}"
+        );
+    }
+}
+
+#[test]
 fn matchers_select_ids() {
     let index = small();
     let check = |matchers: &[(MatchOp, &str, &str)], expect: &[u32]| {

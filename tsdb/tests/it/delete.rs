@@ -138,3 +138,31 @@ fn references_name_series_until_they_leave_memory() {
     assert_eq!(append(3).stored, 0, "the place went to another series");
     assert_eq!(dump(&db, &[], TimeRange::ALL)[0], "{n=\"a\"} 1=1 2=2 4=4");
 }
+
+#[test]
+fn labels_are_counted_over_memory_and_blocks() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    put(
+        &db,
+        &[
+            ("n=a,x=1", 1, 1.0),
+            ("n=a,x=2", 1, 1.0),
+            ("n=b,x=1", 1, 1.0),
+        ],
+    );
+    db.compact().unwrap();
+    put(&db, &[("n=a,x=3", NOW_MS, 1.0)]);
+    let all = db.snapshot().cardinality("n", 2).unwrap();
+    assert_eq!((all.series, all.label_pairs), (4, 5));
+    assert_eq!(
+        all.series_by_name,
+        [("a".to_owned(), 3), ("b".to_owned(), 1)]
+    );
+    assert_eq!(
+        all.values_by_label,
+        [("x".to_owned(), 3), ("n".to_owned(), 2)]
+    );
+    let head = db.snapshot().head_cardinality("n", 1);
+    assert_eq!(head.series_by_name, [("a".to_owned(), 3)]);
+}
