@@ -11,6 +11,9 @@ use crate::batch::{Batch, Key};
 use crate::db::Tsdb;
 use crate::sample::{Accepted, Reason, Value};
 
+/// The most bytes that the encoded labels of a series may have. Whoever has users sets lower limits.
+pub const LABELS_BYTES_MAX: usize = 1 << 20;
+
 /// A batch of samples that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
 pub struct Appender {
@@ -45,9 +48,8 @@ impl Appender {
     /// one after the other are cheaper. What is refused is told by [`Commit::wait`].
     pub fn append(&mut self, labels: &Labels, timestamp: i64, value: Value) {
         let Value::Float(value) = value;
-        if self.check(timestamp, || {
-            format!("series={labels} timestamp={timestamp}")
-        }) {
+        let example = || format!("series={labels} timestamp={timestamp}");
+        if self.check(labels.encoded().len(), timestamp, example) {
             self.batch.push(labels.encoded(), timestamp, value);
         }
     }
@@ -58,7 +60,7 @@ impl Appender {
         let mut begun = false;
         for &(timestamp, value) in samples {
             let example = || format!("series={} timestamp={timestamp}", Lossy(labels));
-            if self.check(timestamp, example) {
+            if self.check(labels.encoded().len(), timestamp, example) {
                 if !std::mem::replace(&mut begun, true) {
                     self.batch.begin_labels(labels.encoded());
                 }
@@ -71,15 +73,21 @@ impl Appender {
     /// look-up. A reference that has ended is refused with [`Reason::UnknownReference`].
     pub fn append_reference(&mut self, series: SeriesRef, timestamp: i64, value: Value) {
         let Value::Float(value) = value;
-        if self.check(timestamp, || format!("timestamp={timestamp}")) {
+        if self.check(0, timestamp, || format!("timestamp={timestamp}")) {
             let SeriesRef { id, generation } = series;
             let key = Key::Reference { id, generation };
             self.batch.push_reference(key, timestamp, value);
         }
     }
 
-    /// Whether the timestamp is taken; counts it as refused when it is not.
-    fn check(&mut self, timestamp: i64, example: impl FnOnce() -> String) -> bool {
+    /// Whether a sample is taken of a series whose labels have so many bytes, at this timestamp;
+    /// counts it as refused when it is not.
+    fn check(&mut self, labels: usize, timestamp: i64, example: impl FnOnce() -> String) -> bool {
+        if labels > LABELS_BYTES_MAX {
+            let example = || format!("a series with labels of {labels} bytes");
+            self.accepted.reject(Reason::LabelsTooLong, example);
+            return false;
+        }
         if self.bounds.contains(&timestamp) {
             return true;
         }

@@ -29,6 +29,8 @@ const PLACE_MAX: u32 = (1 << PLACE_BITS) - 1;
 /// What a series costs beside its labels, samples and entries in the index: the struct, its place in
 /// the table. For the memory budget.
 const SERIES_BYTES: usize = size_of::<Option<MemSeries>>() + 8;
+/// Series in one record of the log: label sets have a limit, so that the record stays below its own.
+const DEFINED_AT_ONCE: usize = 32;
 /// Series that a seal looks at while it holds the lock of a shard.
 const WALK_STEP: usize = 512;
 
@@ -146,8 +148,8 @@ impl Head {
                     match staged.key {
                         Key::Labels { .. } => {
                             accepted.reject_many(Reason::InvalidLabels, count, || {
-                                "a label set".to_owned()
-                            })
+                                "a series with labels that are not UTF-8".to_owned()
+                            });
                         }
                         Key::Reference { id, .. } => {
                             accepted.reject_many(Reason::UnknownReference, count, || {
@@ -215,7 +217,9 @@ impl Head {
             begun.push((number << PLACE_BITS | place, labels));
         }
         if !begun.is_empty() {
-            define(&Series { series: &begun })?;
+            for series in begun.chunks(DEFINED_AT_ONCE) {
+                define(&Series { series })?;
+            }
             let mut index = self.index.write();
             for (id, labels) in &begun {
                 index.insert(*id, labels);
@@ -281,7 +285,7 @@ impl Head {
             for (place, series) in (0u32..).zip(&shard.places) {
                 match series {
                     Some(series) => {
-                        sets.push((number << PLACE_BITS | place, series.labels.clone()))
+                        sets.push((number << PLACE_BITS | place, series.labels.clone()));
                     }
                     None => free.push(place),
                 }

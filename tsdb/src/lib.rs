@@ -47,7 +47,7 @@ mod stats;
 mod tombstone;
 mod wal_record;
 
-pub use appender::{Appender, Commit, SeriesRef};
+pub use appender::{Appender, Commit, LABELS_BYTES_MAX, SeriesRef};
 pub use config::{Builder, Config};
 pub use db::Tsdb;
 pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};

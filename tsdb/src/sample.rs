@@ -63,6 +63,9 @@ pub enum Reason {
     UnknownReference,
     /// The labels of the series are not UTF-8.
     InvalidLabels,
+    /// The labels of the series have more bytes than
+    /// [`LABELS_BYTES_MAX`](crate::LABELS_BYTES_MAX).
+    LabelsTooLong,
 }
 
 impl fmt::Display for Reason {
@@ -73,6 +76,7 @@ impl fmt::Display for Reason {
             Self::DuplicateTimestamp => "duplicate sample for timestamp",
             Self::UnknownReference => "unknown series reference",
             Self::InvalidLabels => "labels are not UTF-8",
+            Self::LabelsTooLong => "labels are too long",
         })
     }
 }

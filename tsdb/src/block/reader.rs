@@ -63,8 +63,8 @@ impl BlockFile {
             pages: self.file.section(format::PAGES)?,
         };
         if tables.series.len() != 8 * tables.index.len()
-            || tables.times.len() % 12 != 0
-            || tables.pages.len() % 16 != 0
+            || !tables.times.len().is_multiple_of(12)
+            || !tables.pages.len().is_multiple_of(16)
         {
             let what = "its tables do not have the lengths that belong together";
             return Err(Error::corrupt(name, 0, what));

@@ -7,10 +7,13 @@ use trine_storage::labels::hash_encoded;
 /// Timestamps that are remembered at most: columns beyond are written again.
 const ROWS_MAX: usize = 4 << 20;
 
+/// A column and its number.
+type Numbered = (u32, Box<[i64]>);
+
 /// The columns of one block, by number.
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    by_hash: HashMap<u64, Vec<(u32, Box<[i64]>)>>,
+    by_hash: HashMap<u64, Vec<Numbered>>,
     rows: usize,
     count: u32,
 }

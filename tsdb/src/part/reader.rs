@@ -51,9 +51,9 @@ impl PartFile {
             pages: self.file.section(PAGES)?,
         };
         let ids = tables.ids.len() / 4;
-        if tables.ids.len() % 4 != 0
+        if !tables.ids.len().is_multiple_of(4)
             || tables.places.len() != 8 * ids
-            || tables.pages.len() % 16 != 0
+            || !tables.pages.len().is_multiple_of(16)
         {
             let what = "its tables do not have the lengths that belong together";
             return Err(Error::corrupt(self.file.name(), 0, what));

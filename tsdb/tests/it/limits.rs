@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use trine_storage::labels::LabelsBuffer;
 use trine_storage::shared::{self, Shared};
 use trine_storage::sim::{Crash, SimFs};
-use trine_storage::{Kind, TimeRange};
-use trine_tsdb::{Config, Durability, Reason, Tsdb, Value};
+use trine_storage::{Kind, Labels, TimeRange};
+use trine_tsdb::{Config, Durability, LABELS_BYTES_MAX, Reason, Tsdb, Value};
 
 use crate::store::{NOW_MS, clock, dump, labels, open, open_with, put};
 
@@ -151,4 +152,49 @@ fn a_seal_that_fails_is_tried_again_and_loses_nothing() {
     db.flush().unwrap();
     assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=1 20=2"]);
     assert_eq!(db.stats().head_samples, 0);
+}
+
+#[test]
+fn labels_have_a_limit_and_must_be_text() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    // A name of one byte, its length, and the value's, which takes four.
+    let edge = LABELS_BYTES_MAX - 6;
+    let long = |bytes: usize| Labels::from_pairs([("n", "x".repeat(bytes))]).unwrap();
+    assert_eq!(long(edge).encoded().len(), LABELS_BYTES_MAX);
+    let mut appender = db.appender();
+    appender.append(&long(edge), 1, Value::Float(1.0));
+    appender.append(&long(edge + 1), 1, Value::Float(1.0));
+    let mut buffer = LabelsBuffer::default();
+    assert!(buffer.push(b"n", &[0xff, 0xfe]));
+    appender.append_floats(&buffer, &[(1, 1.0), (2, 2.0)]);
+    let told = appender.commit(Durability::Synced).unwrap().wait().unwrap();
+    let refused: Vec<(Reason, u64)> = told.rejected.iter().map(|r| (r.reason, r.count)).collect();
+    assert_eq!(told.stored, 1);
+    assert_eq!(
+        refused,
+        [(Reason::LabelsTooLong, 1), (Reason::InvalidLabels, 2)]
+    );
+    drop(db);
+    assert_eq!(open(&fs).stats().head_series, 1);
+}
+
+#[test]
+fn the_log_stays_below_its_limit() {
+    let fs = SimFs::new();
+    let mut config = Config {
+        wal_bytes_max: 4_000,
+        ..Config::default()
+    };
+    config.wal.segment_bytes = 500;
+    let db = open_with(&fs, config, clock());
+    for i in 0..2_000 {
+        put(&db, &[("n=a", i, 1.0 / i as f64), ("n=b", i, i as f64)]);
+        assert!(
+            db.stats().wal.bytes < 5_000,
+            "{} bytes",
+            db.stats().wal.bytes
+        );
+    }
+    assert_eq!(dump(&db, &[], TimeRange::ALL)[0].split(' ').count(), 2_001);
 }
