@@ -35,6 +35,8 @@ const DEFINED_AT_ONCE: usize = 32;
 const WALK_STEP: usize = 512;
 
 /// The table of series with what is not in a part yet.
+///
+/// Who needs the locks of a shard and of the index takes that of the shard first.
 #[derive(Debug)]
 pub(crate) struct Head {
     shards: [Mutex<Shard>; SHARDS],
@@ -277,7 +279,6 @@ impl Head {
     /// After the last [`Head::restore`]: makes the series known to the label index and the places
     /// between them free.
     pub(crate) fn restored(&self) {
-        let mut index = self.index.write();
         for (number, shard) in (0u32..).zip(&self.shards) {
             let mut shard = shard.lock();
             let mut sets = Vec::with_capacity(shard.places.len());
@@ -290,7 +291,7 @@ impl Head {
                     None => free.push(place),
                 }
             }
-            index.extend(&sets);
+            self.index.write().extend(&sets);
             shard.free = free;
         }
     }
@@ -458,21 +459,24 @@ impl Head {
         (count, alive)
     }
 
-    /// Lets go of dead series, whose samples are in blocks now.
+    /// Lets go of dead series, whose samples are in blocks now; the ids rise.
     pub(crate) fn bury(&self, ids: &[u32]) {
         let mut bytes = 0;
-        let mut index = self.index.write();
-        for &id in ids {
-            let mut shard = self.shards[(id >> PLACE_BITS) as usize].lock();
-            let place = id & PLACE_MAX;
-            let Some(slot) = shard.places.get_mut(place as usize) else {
-                continue;
-            };
-            if let Some(series) = slot.take_if(|series| series.dead) {
-                index.remove(id, &series.labels);
-                bytes += SERIES_BYTES + series.labels.heap_bytes();
-                shard.free.push(place);
-                self.series.fetch_sub(1, Ordering::Relaxed);
+        for ids in ids.chunk_by(|a, b| a >> PLACE_BITS == b >> PLACE_BITS) {
+            let Some(first) = ids.first() else { continue };
+            let mut shard = self.shards[(first >> PLACE_BITS) as usize].lock();
+            let mut index = self.index.write();
+            for &id in ids {
+                let place = id & PLACE_MAX;
+                let Some(slot) = shard.places.get_mut(place as usize) else {
+                    continue;
+                };
+                if let Some(series) = slot.take_if(|series| series.dead) {
+                    index.remove(id, &series.labels);
+                    bytes += SERIES_BYTES + series.labels.heap_bytes();
+                    shard.free.push(place);
+                    self.series.fetch_sub(1, Ordering::Relaxed);
+                }
             }
         }
         self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
