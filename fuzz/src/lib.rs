@@ -64,6 +64,10 @@ pub const TARGETS: &[Target] = &[
         run: tsdb_run,
     },
     Target {
+        name: "tsdb_histogram",
+        run: tsdb_histogram,
+    },
+    Target {
         name: "logstore_record",
         run: logstore_record,
     },
@@ -240,6 +244,25 @@ fn tsdb_chunk(data: &[u8]) {
         if read("fuzz", bytes, count, &mut timestamps, &mut values).is_ok() {
             assert!(timestamps.is_sorted_by(|a, b| a < b), "timestamps rise");
         }
+    }
+}
+
+/// The first byte says how many samples there should be.
+fn tsdb_histogram(data: &[u8]) {
+    if let Some(([count], bytes)) = data.split_first_chunk() {
+        let (mut timestamps, mut histograms) = (Vec::new(), Vec::new());
+        let read = trine_tsdb::decoders::decode_histograms;
+        let count = u32::from(*count);
+        if read("fuzz", bytes, count, &mut timestamps, &mut histograms).is_ok() {
+            for histogram in &histograms {
+                histogram.positive_buckets().for_each(drop);
+            }
+        }
+        let count = usize::from(u8::try_from(count).unwrap_or(u8::MAX));
+        let read = trine_tsdb::decoders::decode_histogram_run;
+        read("fuzz", bytes, count, count / 3..count, &mut histograms).ok();
+        let timestamps: Vec<i64> = (0..200).collect();
+        trine_tsdb::decoders::decode_starts("fuzz", bytes, &timestamps, &mut Vec::new()).ok();
     }
 }
 

@@ -266,6 +266,11 @@ impl SealedFile {
         self.file.is_empty()
     }
 
+    /// Whether the file has a section.
+    pub fn has_section(&self, id: u32) -> bool {
+        self.sections.contains_key(&id)
+    }
+
     /// The bytes of a section.
     ///
     /// # Errors

@@ -3,24 +3,26 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use trine_storage::labels::LabelsBuffer;
 use trine_storage::wal::Durability;
 use trine_storage::{Labels, Result};
 
 use crate::batch::{Batch, Key};
 use crate::db::Tsdb;
+use crate::exemplar::{EXEMPLAR_LABELS_CHARS_MAX, Exemplar};
+use crate::metadata::{Entry, METADATA_BYTES_MAX, Metadata};
 use crate::sample::{Accepted, Reason, Value};
 
 /// The most bytes that the encoded labels of a series may have. Whoever has users sets lower limits.
 pub const LABELS_BYTES_MAX: usize = 1 << 20;
 
-/// A batch of samples that is being put together. Dropping it stores nothing.
+/// A batch that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
 pub struct Appender {
     db: Tsdb,
     /// The oldest and the newest timestamp that are taken. What lies outside never reaches the log,
     /// so that a replay cannot bring it back.
     bounds: RangeInclusive<i64>,
+    now_ms: i64,
     batch: Batch,
     accepted: Accepted,
 }
@@ -35,10 +37,11 @@ pub struct SeriesRef {
 }
 
 impl Appender {
-    pub(crate) fn new(db: Tsdb, bounds: RangeInclusive<i64>) -> Self {
+    pub(crate) fn new(db: Tsdb, bounds: RangeInclusive<i64>, now_ms: i64) -> Self {
         Self {
             db,
             bounds,
+            now_ms,
             batch: Batch::default(),
             accepted: Accepted::default(),
         }
@@ -47,57 +50,70 @@ impl Appender {
     /// Adds a sample; `timestamp` is in milliseconds since 1970. Samples of one series that come
     /// one after the other are cheaper. What is refused is told by [`Commit::wait`].
     pub fn append(&mut self, labels: &Labels, timestamp: i64, value: Value) {
-        let Value::Float(value) = value;
-        let example = || format!("series={labels} timestamp={timestamp}");
-        if self.check(labels.encoded().len(), timestamp, example) {
-            self.batch.push(labels.encoded(), timestamp, value);
-        }
-    }
-
-    /// Adds float samples of one series, as pairs of timestamp and value, without making a
-    /// [`Labels`]. A set that is not UTF-8 is refused with [`Reason::InvalidLabels`].
-    pub fn append_floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
-        let mut begun = false;
-        for &(timestamp, value) in samples {
-            let example = || format!("series={} timestamp={timestamp}", Lossy(labels));
-            if self.check(labels.encoded().len(), timestamp, example) {
-                if !std::mem::replace(&mut begun, true) {
-                    self.batch.begin_labels(labels.encoded());
-                }
-                self.batch.row(timestamp, value);
-            }
-        }
+        self.series(labels).append(timestamp, value);
     }
 
     /// As [`Appender::append`], for a series that is named by its reference, which spares the
     /// look-up. A reference that has ended is refused with [`Reason::UnknownReference`].
     pub fn append_reference(&mut self, series: SeriesRef, timestamp: i64, value: Value) {
-        let Value::Float(value) = value;
-        if self.check(0, timestamp, || format!("timestamp={timestamp}")) {
-            let SeriesRef { id, generation } = series;
-            let key = Key::Reference { id, generation };
-            self.batch.push_reference(key, timestamp, value);
+        self.reference(series).append(timestamp, value);
+    }
+
+    /// Adds samples and exemplars of the series with these labels: a [`Labels`], or a
+    /// [`LabelsBuffer`], which spares making one. A set that is not UTF-8 is refused with
+    /// [`Reason::InvalidLabels`].
+    ///
+    /// ```
+    /// use trine_storage::Labels;
+    /// use trine_tsdb::{Durability, Exemplar, Hints, Tsdb};
+    /// use trine_storage::TimeRange;
+    ///
+    /// # fn main() -> Result<(), trine_storage::Error> {
+    /// # let dir = tempfile::tempdir().expect("a directory for the example");
+    /// let db = Tsdb::open(dir.path())?;
+    /// # let now = 1_000;
+    /// let mut appender = db.appender();
+    /// let mut series = appender.series(&Labels::from_pairs([("__name__", "requests_total")])?);
+    /// series.append_started(now, 500, 1.0.into());
+    /// let labels = Labels::from_pairs([("trace_id", "ff")])?;
+    /// series.exemplar(Exemplar { timestamp: now, value: 0.2, labels });
+    /// appender.commit(Durability::Buffered)?.wait()?;
+    ///
+    /// let found = db.snapshot().exemplars(&[], TimeRange::ALL, &Hints::default())?;
+    /// assert_eq!(found[0].exemplars[0].value, 0.2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn series<'a>(&'a mut self, labels: &'a impl Encoded) -> SeriesAppender<'a> {
+        SeriesAppender {
+            appender: self,
+            name: Name::Labels(labels.encoded_labels()),
+            begun: false,
         }
     }
 
-    /// Whether a sample is taken of a series whose labels have so many bytes, at this timestamp;
-    /// counts it as refused when it is not.
-    fn check(&mut self, labels: usize, timestamp: i64, example: impl FnOnce() -> String) -> bool {
-        if labels > LABELS_BYTES_MAX {
-            let example = || format!("a series with labels of {labels} bytes");
-            self.accepted.reject(Reason::LabelsTooLong, example);
-            return false;
+    /// Adds samples and exemplars of the series with this reference.
+    pub fn reference(&mut self, series: SeriesRef) -> SeriesAppender<'_> {
+        SeriesAppender {
+            appender: self,
+            name: Name::Reference(series),
+            begun: false,
         }
-        if self.bounds.contains(&timestamp) {
-            return true;
-        }
-        let reason = if timestamp < *self.bounds.start() {
-            Reason::TooOld
-        } else {
-            Reason::TooFarInFuture
+    }
+
+    /// Says what a metric is. What is known already costs little.
+    pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
+        let entry = Entry {
+            metric: metric.to_owned(),
+            metadata,
+            seen_ms: self.now_ms,
         };
-        self.accepted.reject(reason, example);
-        false
+        if entry.bytes() > METADATA_BYTES_MAX {
+            let example = || format!("metadata of {} bytes", entry.bytes());
+            self.accepted.reject(Reason::MetadataTooLong, example);
+        } else {
+            self.batch.metadata(entry);
+        }
     }
 
     /// Hands the batch to memory and log. It shows in reads from now on, and is acknowledged when
@@ -118,15 +134,146 @@ impl Appender {
     }
 }
 
-/// A label set in a message, whatever its bytes are.
-struct Lossy<'a>(&'a LabelsBuffer);
+/// Label sets in their encoded form.
+pub trait Encoded: sealed::Encoded {}
 
-impl fmt::Display for Lossy<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.to_labels() {
-            Ok(labels) => labels.fmt(f),
-            Err(_) => f.write_str("(not UTF-8)"),
+impl<T: sealed::Encoded> Encoded for T {}
+
+mod sealed {
+    use trine_storage::Labels;
+    use trine_storage::labels::LabelsBuffer;
+
+    pub trait Encoded {
+        fn encoded_labels(&self) -> &[u8];
+    }
+
+    impl Encoded for Labels {
+        fn encoded_labels(&self) -> &[u8] {
+            self.encoded()
         }
+    }
+
+    impl Encoded for LabelsBuffer {
+        fn encoded_labels(&self) -> &[u8] {
+            self.encoded()
+        }
+    }
+}
+
+/// Adds to one series of a batch.
+#[derive(Debug)]
+pub struct SeriesAppender<'a> {
+    appender: &'a mut Appender,
+    name: Name<'a>,
+    begun: bool,
+}
+
+/// How a series is named.
+#[derive(Debug, Clone, Copy)]
+enum Name<'a> {
+    Labels(&'a [u8]),
+    Reference(SeriesRef),
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Labels(encoded) => match Labels::from_encoded(encoded) {
+                Ok(labels) => labels.fmt(f),
+                Err(_) => f.write_str("(not UTF-8)"),
+            },
+            Self::Reference(series) => write!(f, "(reference {})", series.id),
+        }
+    }
+}
+
+impl SeriesAppender<'_> {
+    /// Adds a sample; `timestamp` is in milliseconds since 1970.
+    pub fn append(&mut self, timestamp: i64, value: Value) {
+        self.append_started(timestamp, 0, value);
+    }
+
+    /// Adds a sample of a counter that began at `start_timestamp`, 0 when that is not known; both
+    /// in milliseconds since 1970. It is no part of what makes a duplicate.
+    pub fn append_started(&mut self, timestamp: i64, start_timestamp: i64, value: Value) {
+        match value {
+            Value::Float(value) => self.float(timestamp, start_timestamp, value),
+            Value::Histogram(histogram) => {
+                let max = self.appender.db.inner().histogram_buckets_max();
+                let name = self.name;
+                match histogram.fitted(max) {
+                    Err(error) => self.appender.accepted.reject(Reason::InvalidHistogram, || {
+                        format!("series={name} timestamp={timestamp}: {error}")
+                    }),
+                    Ok(fitted) if self.begin(timestamp) => {
+                        let batch = &mut self.appender.batch;
+                        batch.histogram(timestamp, start_timestamp, fitted);
+                    }
+                    Ok(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Adds a float sample; 0 when the start timestamp is not known.
+    fn float(&mut self, timestamp: i64, start_timestamp: i64, value: f64) {
+        if self.begin(timestamp) {
+            self.appender.batch.float(timestamp, start_timestamp, value);
+        }
+    }
+
+    /// Adds float samples, as pairs of timestamp and value.
+    pub fn append_floats(&mut self, samples: &[(i64, f64)]) {
+        for &(timestamp, value) in samples {
+            self.float(timestamp, 0, value);
+        }
+    }
+
+    /// Adds an exemplar. One that is there already is not stored again.
+    pub fn exemplar(&mut self, exemplar: Exemplar) {
+        let name = self.name;
+        if exemplar.label_chars() > EXEMPLAR_LABELS_CHARS_MAX {
+            let example = || format!("series={name} exemplar={}", exemplar.labels);
+            let accepted = &mut self.appender.accepted;
+            accepted.reject(Reason::ExemplarTooLong, example);
+        } else if self.begin(exemplar.timestamp) {
+            self.appender.batch.exemplar(exemplar);
+        }
+    }
+
+    /// Whether something of this timestamp is taken; counts it as refused when it is not.
+    fn begin(&mut self, timestamp: i64) -> bool {
+        let name = self.name;
+        let Appender {
+            bounds,
+            batch,
+            accepted,
+            ..
+        } = &mut *self.appender;
+        if !bounds.contains(&timestamp) {
+            let reason = match timestamp < *bounds.start() {
+                true => Reason::TooOld,
+                false => Reason::TooFarInFuture,
+            };
+            accepted.reject(reason, || format!("series={name} timestamp={timestamp}"));
+            return false;
+        }
+        if self.begun {
+            return true;
+        }
+        match name {
+            Name::Labels(encoded) if encoded.len() > LABELS_BYTES_MAX => {
+                let example = || format!("a series with labels of {} bytes", encoded.len());
+                accepted.reject(Reason::LabelsTooLong, example);
+                return false;
+            }
+            Name::Labels(encoded) => batch.begin_labels(encoded),
+            Name::Reference(SeriesRef { id, generation }) => {
+                batch.begin_reference(Key::Reference { id, generation });
+            }
+        }
+        self.begun = true;
+        true
     }
 }
 

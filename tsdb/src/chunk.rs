@@ -9,6 +9,7 @@
 mod bits;
 mod decoder;
 mod encoder;
+pub(crate) mod starts;
 mod window;
 
 pub use decoder::decode_floats;

@@ -86,9 +86,15 @@ impl Windows {
     }
 
     /// The smallest window that `timestamp` lies in, closed or not.
-    pub(crate) fn smallest_at(&self, timestamp: i64) -> (u8, TimeRange) {
+    fn smallest_at(&self, timestamp: i64) -> (u8, TimeRange) {
         let all = TimeRange::ALL;
         (1, self.at_level(1, timestamp).unwrap_or(all))
+    }
+
+    /// The window whose block a sample at `timestamp` goes to, and its level.
+    pub(crate) fn at(&self, timestamp: i64) -> (u8, TimeRange) {
+        let closed = self.closed_at(timestamp);
+        closed.unwrap_or_else(|| self.smallest_at(timestamp))
     }
 }
 

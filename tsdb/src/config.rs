@@ -29,6 +29,12 @@ pub struct Config {
     /// The most blocks that are made of parts at a time; when samples spread over more ranges the ranges are
     /// made wider. Default 64.
     pub block_ranges_max: usize,
+    /// The most buckets that a native histogram is stored with: exponential ones are made coarser
+    /// until they fit, others are refused. Default 1,000, at most
+    /// [`BUCKETS_MAX`](crate::BUCKETS_MAX).
+    pub histogram_buckets_max: usize,
+    /// The most metrics whose metadata is kept. Default 100,000.
+    pub metadata_max: usize,
     /// Memory is sealed when the head takes this many bytes. Default 256 MiB.
     pub head_bytes_max: u64,
     /// The most bytes that the log holds, so that replay never reads more (but for the batches that
@@ -49,6 +55,8 @@ impl Default for Config {
             future_max: Some(Duration::from_secs(600)),
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,
+            histogram_buckets_max: 1_000,
+            metadata_max: 100_000,
             head_bytes_max: 256 << 20,
             wal_bytes_max: 64 << 20,
             seal_age: Duration::from_secs(2 * 3600),

@@ -27,6 +27,8 @@ use crate::appender::{Appender, SeriesRef};
 use crate::block::{PART_LEVEL, Sealed};
 use crate::config::{Builder, Config};
 use crate::head::Head;
+use crate::histogram::BUCKETS_MAX;
+use crate::metadata::MetadataTable;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
 
@@ -61,6 +63,7 @@ pub(crate) struct Inner {
     wal: Wal,
     pub(crate) blocks: BlockSet<Sealed>,
     pub(crate) head: Head,
+    pub(crate) metadata: Mutex<MetadataTable>,
     /// The epoch that is appended to. Read-held while a batch goes to memory and log, so that what
     /// a seal takes is what the log holds up to its position.
     epoch: RwLock<u32>,
@@ -94,6 +97,8 @@ pub(crate) struct Inner {
 struct Sealing {
     epoch: u32,
     position: u64,
+    /// Metadata changed.
+    metadata: bool,
 }
 
 /// Why the last background work of each kind failed.
@@ -120,7 +125,8 @@ impl Tsdb {
     /// An empty batch. Batches of several appenders may be committed at the same time. Which
     /// timestamps are too old or too far ahead is judged by the clock at this moment.
     pub fn appender(&self) -> Appender {
-        Appender::new(self.clone(), self.handle.inner.bounds())
+        let now_ms = self.handle.inner.clock.now_ms();
+        Appender::new(self.clone(), self.handle.inner.bounds(now_ms), now_ms)
     }
 
     /// The reference of a series that is in memory, for [`Appender::append_reference`].
@@ -220,7 +226,7 @@ impl Tsdb {
         let mut stats = Stats {
             head_series: inner.head.series_count(),
             head_samples: inner.head.all_samples(),
-            head_bytes: inner.head.bytes(),
+            head_bytes: inner.memory_bytes(),
             wal: inner.wal.stats(),
             replayed_bytes: inner.replay.bytes,
             damaged: inner.replay.damaged.clone(),
@@ -278,6 +284,16 @@ impl Inner {
         let _compacting = self.compacting.lock();
         let _sealing = self.sealing.lock();
         *self.lock.lock() = None;
+    }
+
+    /// The most buckets that a histogram is stored with.
+    pub(crate) fn histogram_buckets_max(&self) -> usize {
+        self.config.histogram_buckets_max.min(BUCKETS_MAX)
+    }
+
+    /// Bytes that series, samples and metadata take, about.
+    fn memory_bytes(&self) -> u64 {
+        self.head.bytes() + self.metadata.lock().bytes()
     }
 
     fn check_open(&self) -> Result<()> {

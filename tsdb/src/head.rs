@@ -6,20 +6,26 @@
 //!
 //! The caller makes sure that an epoch does not flip while a batch is applied.
 
+mod epoch;
 pub(crate) mod series;
+mod shard;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 use trine_storage::label_index::LabelIndex;
 use trine_storage::{Error, Kind, Labels, Matcher, Result, TimeRange};
 
 use crate::batch::{Batch, Key};
-use crate::columns::Columns;
+use crate::columns::Sample;
+use crate::exemplar::Exemplar;
+use crate::histogram::Histogram;
 use crate::sample::{Accepted, Reason};
-use crate::wal_record::{Floats, Series};
-use series::{Chunk, Insert, MemSeries};
+use crate::wal_record::{Exemplars, Samples, Series};
+use epoch::{EpochStats, Tally};
+use series::{Chunk, Insert, MemSeries, ValueRef};
+use shard::{Shard, same_labels};
 
 /// Shards of the head. Part of the format: the log and parts hold ids.
 const SHARDS: usize = 16;
@@ -48,22 +54,6 @@ pub(crate) struct Head {
     newest_ms: AtomicI64,
     /// Samples and their time range by epoch, even and odd.
     epochs: [EpochStats; 2],
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    /// Places of the series that are found by their labels.
-    table: HashTable<u32>,
-    places: Vec<Option<MemSeries>>,
-    free: Vec<u32>,
-    generation: u32,
-}
-
-#[derive(Debug)]
-struct EpochStats {
-    samples: AtomicU64,
-    oldest: AtomicI64,
-    newest: AtomicI64,
 }
 
 /// Which series are idle: nothing was appended to them for a whole epoch, and their newest sample is
@@ -95,23 +85,101 @@ pub(crate) struct Found {
     pub(crate) dead: bool,
     pub(crate) chunks: Vec<Chunk<Vec<u8>>>,
     /// Samples that are in no chunk; they may repeat none of the chunks' timestamps.
-    pub(crate) late: Columns,
+    pub(crate) late: Vec<Sample>,
+}
+
+/// What a read of exemplars found of one series in memory.
+#[derive(Debug)]
+pub(crate) struct FoundExemplars {
+    pub(crate) labels: Labels,
+    pub(crate) id: u32,
+    pub(crate) exemplars: Vec<Exemplar>,
+}
+
+/// What was stored of a batch, for the log.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) floats: Samples<f64>,
+    pub(crate) histograms: Samples<Arc<Histogram>>,
+    pub(crate) exemplars: Exemplars,
+}
+
+impl Stored {
+    fn for_batch(batch: &Batch) -> Self {
+        Self {
+            floats: Samples::with_capacity(batch.floats.len()),
+            histograms: Samples::default(),
+            exemplars: Exemplars::default(),
+        }
+    }
+
+    /// The records that hold it.
+    pub(crate) fn encode(&self) -> impl Iterator<Item = Vec<u8>> {
+        let floats = self.floats.encode();
+        floats
+            .chain(self.histograms.encode())
+            .chain(self.exemplars.encode())
+    }
+}
+
+/// A series that rows of a batch go to.
+struct Target<'a> {
+    id: u32,
+    epoch: u32,
+    series: &'a mut MemSeries,
+    accepted: &'a mut Accepted,
+    tally: &'a mut Tally,
+    grown: &'a mut isize,
+}
+
+impl Target<'_> {
+    fn samples<'b, T: Clone + 'b>(
+        &mut self,
+        rows: impl Iterator<Item = (i64, i64, &'b T)>,
+        stored: &mut Samples<T>,
+    ) where
+        ValueRef<'b>: From<&'b T>,
+    {
+        for (timestamp, start, value) in rows {
+            let (insert, more) = self
+                .series
+                .insert(self.epoch, timestamp, start, value.into());
+            *self.grown += more;
+            if insert == Insert::Other {
+                self.accepted.reject(Reason::DuplicateTimestamp, || {
+                    format!("series={} timestamp={timestamp}", self.series.labels)
+                });
+                continue;
+            }
+            // What was there already is logged again: who sent it first may not have logged it
+            // yet.
+            stored.push(self.id, timestamp, start, value.clone());
+            self.accepted.stored += 1;
+            if insert == Insert::New {
+                self.tally.count(timestamp);
+            }
+        }
+    }
+
+    fn exemplar(&mut self, exemplar: &Exemplar) {
+        let (new, more) = self.series.insert_exemplar(self.epoch, exemplar);
+        *self.grown += more;
+        self.accepted.exemplars += 1;
+        if new {
+            self.tally.count_exemplar(exemplar.timestamp);
+        }
+    }
 }
 
 impl Default for Head {
     fn default() -> Self {
-        let stats = || EpochStats {
-            samples: AtomicU64::new(0),
-            oldest: AtomicI64::new(i64::MAX),
-            newest: AtomicI64::new(i64::MIN),
-        };
         Self {
             shards: Default::default(),
             index: RwLock::default(),
             bytes: AtomicU64::new(0),
             series: AtomicU64::new(0),
             newest_ms: AtomicI64::new(i64::MIN),
-            epochs: [stats(), stats()],
+            epochs: Default::default(),
         }
     }
 }
@@ -129,64 +197,56 @@ impl Head {
         epoch: u32,
         accepted: &mut Accepted,
         define: &mut dyn FnMut(&Series<'_>) -> Result<()>,
-    ) -> Result<Floats> {
+    ) -> Result<Stored> {
         let mut by_shard: [Vec<u32>; SHARDS] = Default::default();
-        for (number, series) in (0u32..).zip(&batch.series) {
-            by_shard[shard_of_key(&series.key)].push(number);
+        for (number, key) in (0u32..).zip(batch.keys()) {
+            by_shard[shard_of_key(key)].push(number);
         }
-        let mut stored = Floats::with_capacity(batch.timestamps.len());
+        let mut stored = Stored::for_batch(batch);
         for (number, chosen) in (0u32..).zip(&by_shard) {
             if chosen.is_empty() {
                 continue;
             }
             let mut shard = self.shards[number as usize].lock();
-            let first_new = self.begin_missing(&mut shard, number, batch, chosen, define)?;
-            let mut grown = 0;
+            let mut grown = self.begin_missing(&mut shard, number, batch, chosen, define)?;
             let mut tally = Tally::default();
             for &at in chosen {
-                let staged = &batch.series[at as usize];
-                let Some(place) = shard.find(batch, &staged.key) else {
-                    let count = staged.rows.len() as u64;
-                    match staged.key {
+                let of = batch.of(at as usize);
+                let Some(place) = shard.find(batch, of.key) else {
+                    match of.key {
                         Key::Labels { .. } => {
-                            accepted.reject_many(Reason::InvalidLabels, count, || {
+                            accepted.reject_many(Reason::InvalidLabels, of.len() as u64, || {
                                 "a series with labels that are not UTF-8".to_owned()
                             });
                         }
                         Key::Reference { id, .. } => {
-                            accepted.reject_many(Reason::UnknownReference, count, || {
+                            accepted.reject_many(Reason::UnknownReference, of.len() as u64, || {
                                 format!("reference={id}")
                             });
                         }
                     }
                     continue;
                 };
-                let id = number << PLACE_BITS | place;
                 let Some(series) = &mut shard.places[place as usize] else {
                     continue;
                 };
-                for row in staged.rows.clone() {
-                    let (timestamp, value) = (batch.timestamps[row], batch.values[row]);
-                    let (insert, more) = series.insert(epoch, timestamp, value);
-                    grown += more;
-                    if insert == Insert::Other {
-                        accepted.reject(Reason::DuplicateTimestamp, || {
-                            format!("series={} timestamp={timestamp}", series.labels)
-                        });
-                        continue;
-                    }
-                    // What was there already is logged again: who sent it first may not have
-                    // logged it yet.
-                    stored.push(id, timestamp, value);
-                    accepted.stored += 1;
-                    if insert == Insert::New {
-                        tally.count(timestamp);
-                    }
+                let mut target = Target {
+                    id: number << PLACE_BITS | place,
+                    epoch,
+                    series,
+                    accepted: &mut *accepted,
+                    tally: &mut tally,
+                    grown: &mut grown,
+                };
+                target.samples(batch.floats.rows(of.floats), &mut stored.floats);
+                target.samples(batch.histograms.rows(of.histograms), &mut stored.histograms);
+                for exemplar in &batch.exemplars[of.exemplars] {
+                    target.exemplar(exemplar);
+                    stored.exemplars.push(target.id, exemplar.clone());
                 }
             }
             self.count(epoch, &tally);
-            self.bytes
-                .fetch_add((grown + first_new) as u64, Ordering::Relaxed);
+            self.grow(grown);
         }
         Ok(stored)
     }
@@ -199,14 +259,14 @@ impl Head {
         batch: &Batch,
         chosen: &[u32],
         define: &mut dyn FnMut(&Series<'_>) -> Result<()>,
-    ) -> Result<usize> {
+    ) -> Result<isize> {
         let mut begun: Vec<(u32, Labels)> = Vec::new();
         let mut bytes = 0;
         for &at in chosen {
-            let Key::Labels { hash, .. } = &batch.series[at as usize].key else {
+            let key = batch.key(at as usize);
+            let Key::Labels { hash, .. } = key else {
                 continue;
             };
-            let key = &batch.series[at as usize].key;
             if shard.find(batch, key).is_some() {
                 continue;
             }
@@ -228,7 +288,7 @@ impl Head {
             }
             self.series.fetch_add(begun.len() as u64, Ordering::Relaxed);
         }
-        Ok(bytes)
+        Ok(bytes.cast_signed())
     }
 
     /// Puts a series that the log or a part defines in its place; `defined` when it was a part. The
@@ -297,12 +357,44 @@ impl Head {
     }
 
     /// Stores samples that the log holds. Gives how many belong to no series.
-    pub(crate) fn replay(&self, floats: &Floats, epoch: u32) -> u64 {
+    pub(crate) fn replay<T>(&self, samples: &Samples<T>, epoch: u32) -> u64
+    where
+        for<'a> ValueRef<'a>: From<&'a T>,
+    {
+        let rows = samples.rows();
+        let rows = rows.map(|(id, time, start, value)| (id, (time, start, value)));
+        self.replay_rows(epoch, rows, |series, (timestamp, start, value), tally| {
+            let (insert, grown) = series.insert(epoch, timestamp, start, value.into());
+            if insert == Insert::New {
+                tally.count(timestamp);
+            }
+            grown
+        })
+    }
+
+    /// Stores exemplars that the log holds. Gives how many belong to no series.
+    pub(crate) fn replay_exemplars(&self, exemplars: &[(u32, Exemplar)], epoch: u32) -> u64 {
+        let rows = exemplars.iter().map(|(id, exemplar)| (*id, exemplar));
+        self.replay_rows(epoch, rows, |series, exemplar, tally| {
+            let (new, grown) = series.insert_exemplar(epoch, exemplar);
+            if new {
+                tally.count_exemplar(exemplar.timestamp);
+            }
+            grown
+        })
+    }
+
+    fn replay_rows<R>(
+        &self,
+        epoch: u32,
+        rows: impl Iterator<Item = (u32, R)>,
+        mut each: impl FnMut(&mut MemSeries, R, &mut Tally) -> isize,
+    ) -> u64 {
         let mut lost = 0;
         let mut grown = 0;
         let mut tally = Tally::default();
         let mut held: Option<(u32, parking_lot::MutexGuard<'_, Shard>)> = None;
-        for (id, timestamp, value) in floats.rows() {
+        for (id, row) in rows {
             let number = id >> PLACE_BITS;
             let shard = match &mut held {
                 Some((of, shard)) if *of == number => shard,
@@ -319,15 +411,17 @@ impl Head {
                 lost += 1;
                 continue;
             };
-            let (insert, more) = series.insert(epoch, timestamp, value);
-            grown += more;
-            if insert == Insert::New {
-                tally.count(timestamp);
-            }
+            grown += each(series, row, &mut tally);
         }
         self.count(epoch, &tally);
-        self.bytes.fetch_add(grown as u64, Ordering::Relaxed);
+        self.grow(grown);
         lost
+    }
+
+    /// Counts what the heap holds more, or less.
+    fn grow(&self, bytes: isize) {
+        // Wraps around as it should.
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// The reference of a series that is found by its labels.
@@ -355,26 +449,38 @@ impl Head {
                 id,
                 dead: series.dead,
                 chunks: Vec::new(),
-                late: Columns::default(),
+                late: Vec::new(),
             };
             for epoch in [series.epoch.wrapping_add(1), series.epoch] {
                 let chunks = series
                     .chunks(epoch)
                     .filter(|chunk| chunk.last >= range.start && chunk.first < range.end);
-                entry.chunks.extend(chunks.map(|chunk| Chunk {
-                    kind: chunk.kind,
-                    count: chunk.count,
-                    first: chunk.first,
-                    last: chunk.last,
-                    bytes: chunk.bytes.to_vec(),
-                }));
-                for &(timestamp, value) in series.late(epoch) {
-                    entry.late.push(timestamp, value);
-                }
+                let copies = chunks.map(|chunk| chunk.with(<[u8]>::to_vec));
+                entry.chunks.extend(copies);
+                entry.late.extend_from_slice(series.late(epoch));
             }
             found.push(entry);
         }
         found.sort_by(|a, b| a.labels.cmp(&b.labels).then(b.dead.cmp(&a.dead)));
+        found
+    }
+
+    /// The series that satisfy `matchers` with their exemplars in memory.
+    pub(crate) fn select_exemplars(&self, matchers: &[Matcher]) -> Vec<FoundExemplars> {
+        let selected = self.index.read().select(matchers);
+        let mut found = Vec::with_capacity(selected.len() as usize);
+        for id in &selected {
+            let shard = self.shards[(id >> PLACE_BITS) as usize].lock();
+            let Some(Some(series)) = shard.places.get((id & PLACE_MAX) as usize) else {
+                continue;
+            };
+            let exemplars = [series.exemplars(0), series.exemplars(1)].concat();
+            found.push(FoundExemplars {
+                labels: series.labels.clone(),
+                id,
+                exemplars,
+            });
+        }
         found
     }
 
@@ -496,6 +602,12 @@ impl Head {
             .load(Ordering::Relaxed)
     }
 
+    /// Whether the buffers of `epoch` hold neither samples nor exemplars.
+    pub(crate) fn is_empty(&self, epoch: u32) -> bool {
+        let stats = &self.epochs[(epoch & 1) as usize];
+        stats.samples.load(Ordering::Relaxed) == 0 && stats.exemplars.load(Ordering::Relaxed) == 0
+    }
+
     /// Samples in all buffers.
     pub(crate) fn all_samples(&self) -> u64 {
         self.samples(0) + self.samples(1)
@@ -523,8 +635,8 @@ impl Head {
     /// Whether samples in memory may lie in `range`.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.epochs.iter().any(|stats| {
-            stats.samples.load(Ordering::Relaxed) > 0
-                && stats.newest.load(Ordering::Relaxed) >= range.start
+            // The oldest is the newest possible when there is nothing.
+            stats.newest.load(Ordering::Relaxed) >= range.start
                 && stats.oldest.load(Ordering::Relaxed) < range.end
         })
     }
@@ -533,124 +645,6 @@ impl Head {
 /// Places that may stay empty between two series that are restored: ids are given out in order, but
 /// the series between them may be gone.
 const PLACES_SKIPPED_MAX: usize = 1 << 24;
-
-impl Shard {
-    fn find(&self, batch: &Batch, key: &Key) -> Option<u32> {
-        match key {
-            Key::Labels { hash, .. } => self.find_encoded(*hash, batch.encoded(key)),
-            Key::Reference { id, generation } => {
-                let place = id & PLACE_MAX;
-                let series = self.places.get(place as usize)?.as_ref()?;
-                (series.generation == *generation && !series.dead).then_some(place)
-            }
-        }
-    }
-
-    fn find_encoded(&self, hash: u64, encoded: &[u8]) -> Option<u32> {
-        let places = &self.places;
-        let same = |place: &u32| {
-            let series = places.get(*place as usize).and_then(Option::as_ref);
-            series.is_some_and(|s| s.hash == hash && s.labels.encoded() == encoded)
-        };
-        self.table.find(hash, same).copied()
-    }
-
-    fn begin(&mut self, labels: Labels, hash: u64) -> Result<u32> {
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => {
-                let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-                if place > PLACE_MAX {
-                    let what = "the head holds as many series as it has ids for";
-                    return Err(Error::new(Kind::Limit, what));
-                }
-                self.places.push(None);
-                place
-            }
-        };
-        let generation = self.next_generation();
-        self.places[place as usize] = Some(MemSeries::new(labels, hash, generation));
-        self.list(hash, place);
-        Ok(place)
-    }
-
-    fn next_generation(&mut self) -> u32 {
-        self.generation = self.generation.wrapping_add(1);
-        self.generation
-    }
-
-    fn list(&mut self, hash: u64, place: u32) {
-        let places = &self.places;
-        let hash_of = |place: &u32| {
-            let series = places.get(*place as usize).and_then(Option::as_ref);
-            series.map_or(0, |series| series.hash)
-        };
-        self.table.insert_unique(hash, place, hash_of);
-    }
-
-    fn unlist(&mut self, hash: u64, same: impl Fn(&u32, &[Option<MemSeries>]) -> bool) {
-        let places = &self.places;
-        if let Ok(entry) = self.table.find_entry(hash, |place| same(place, places)) {
-            entry.remove();
-        }
-    }
-
-    /// Takes a series that is no longer in its place out of the table.
-    fn forget(&mut self, gone: &MemSeries) {
-        let places = &self.places;
-        let missing = |place: &u32| places.get(*place as usize).is_none_or(Option::is_none);
-        if let Ok(entry) = self.table.find_entry(gone.hash, missing) {
-            entry.remove();
-        }
-    }
-}
-
-fn same_labels(places: &[Option<MemSeries>], a: u32, b: u32) -> bool {
-    let labels = |place: u32| {
-        let series = places.get(place as usize).and_then(Option::as_ref);
-        series.map(|series| &series.labels)
-    };
-    labels(a).is_some() && labels(a) == labels(b)
-}
-
-/// New samples, before they are added to [`EpochStats`].
-struct Tally {
-    samples: u64,
-    oldest: i64,
-    newest: i64,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            samples: 0,
-            oldest: i64::MAX,
-            newest: i64::MIN,
-        }
-    }
-}
-
-impl Tally {
-    fn count(&mut self, timestamp: i64) {
-        self.samples += 1;
-        self.oldest = self.oldest.min(timestamp);
-        self.newest = self.newest.max(timestamp);
-    }
-}
-
-impl EpochStats {
-    fn add(&self, tally: &Tally) {
-        self.oldest.fetch_min(tally.oldest, Ordering::Relaxed);
-        self.newest.fetch_max(tally.newest, Ordering::Relaxed);
-        self.samples.fetch_add(tally.samples, Ordering::Relaxed);
-    }
-
-    fn reset(&self) {
-        self.samples.store(0, Ordering::Relaxed);
-        self.oldest.store(i64::MAX, Ordering::Relaxed);
-        self.newest.store(i64::MIN, Ordering::Relaxed);
-    }
-}
 
 fn shard_of(hash: u64) -> usize {
     // Not the bits that the table chooses its buckets by.

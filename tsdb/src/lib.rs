@@ -25,7 +25,7 @@
 //! ```
 //!
 //! In reading order: [`Tsdb`] (`db`) wires the parts, `wal_record` is what the log holds, `head` is
-//! memory (`chunk` its bits), `part` is what a seal writes, `block` is what is immutable and
+//! memory (`chunk` and `histogram` its bits), `part` is what a seal writes, `block` is what is immutable and
 //! self-contained, `compact` plans what is merged, `tombstone` hides what is deleted, `snapshot`
 //! reads all of them as one, `retention` says which blocks go. File formats: `FORMAT.md` beside this
 //! crate.
@@ -38,7 +38,10 @@ mod columns;
 mod compact;
 mod config;
 mod db;
+mod exemplar;
 mod head;
+mod histogram;
+mod metadata;
 mod part;
 mod retention;
 mod sample;
@@ -47,11 +50,17 @@ mod stats;
 mod tombstone;
 mod wal_record;
 
-pub use appender::{Appender, Commit, LABELS_BYTES_MAX, SeriesRef};
+pub use appender::{Appender, Commit, Encoded, LABELS_BYTES_MAX, SeriesAppender, SeriesRef};
 pub use config::{Builder, Config};
 pub use db::Tsdb;
+pub use exemplar::{EXEMPLAR_LABELS_CHARS_MAX, Exemplar};
+pub use histogram::{
+    BUCKETS_MAX, Buckets, CUSTOM_SCHEMA, Histogram, HistogramError, ResetHint, SCHEMA_MAX,
+    SCHEMA_MIN, SCHEMA_RESERVED_MAX, Side, Span,
+};
+pub use metadata::{METADATA_BYTES_MAX, Metadata, MetricType};
 pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};
-pub use snapshot::{Hints, Series, SeriesSet, Snapshot};
+pub use snapshot::{Hints, Series, SeriesExemplars, SeriesSet, Snapshot};
 pub use stats::{Report, Stats};
 pub use trine_storage::wal::Durability;
 
@@ -60,5 +69,7 @@ pub use trine_storage::wal::Durability;
 pub mod decoders {
     pub use crate::block::run::{decode_floats as decode_float_run, decode_integers};
     pub use crate::chunk::decode_floats;
+    pub use crate::chunk::starts::decode_starts;
+    pub use crate::histogram::{decode_histograms, decode_run as decode_histogram_run};
     pub use crate::wal_record::decode as decode_record;
 }

@@ -1,5 +1,6 @@
 //! Parts: what a seal writes. Chunks by series id, byte for byte as they were in memory, and the
-//! labels of the ids that are new. Blocks of level 0; the head gives their ids a meaning.
+//! labels of the ids that are new. Blocks of level 0; the head gives their ids a meaning. Exemplars
+//! and metadata have sections of their own.
 //! See `FORMAT.md`, "Part".
 
 pub(crate) mod reader;
@@ -22,4 +23,10 @@ const DEFINITION_PAGE_BYTES: usize = 256 << 10;
 const DEFINITION_PAGE_BYTES_MAX: u64 = 64 << 20;
 /// The most samples that a chunk may claim to have.
 const CHUNK_SAMPLES_CLAIMED_MAX: u64 = 1 << 16;
+/// In the number before a chunk: another chunk of this series follows.
+const GOES_ON: u64 = 1;
+/// In the number before a chunk: start timestamps follow the samples.
+const STARTED: u64 = 2;
+/// In the number before a chunk: the kind lies above the flags.
+const KIND_SHIFT: u32 = 2;
 const ZSTD_LEVEL: i32 = 1;

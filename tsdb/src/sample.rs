@@ -1,13 +1,47 @@
 //! Samples as columns, and what becomes of those that cannot be stored.
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::histogram::Histogram;
 
 /// The value of one sample.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
     /// A float, kept bit by bit (any NaN, the stale marker, negative zero).
     Float(f64),
+    /// A native histogram, kept bit by bit.
+    Histogram(Arc<Histogram>),
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<Histogram> for Value {
+    fn from(histogram: Histogram) -> Self {
+        Self::Histogram(Arc::new(histogram))
+    }
+}
+
+impl From<Arc<Histogram>> for Value {
+    fn from(histogram: Arc<Histogram>) -> Self {
+        Self::Histogram(histogram)
+    }
+}
+
+impl Value {
+    /// Whether both are equal bit by bit, whatever NaNs they hold.
+    pub fn same_bits(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Float(one), Self::Float(other)) => one.to_bits() == other.to_bits(),
+            (Self::Histogram(one), Self::Histogram(other)) => one.same_bits(other),
+            _ => false,
+        }
+    }
 }
 
 /// The samples of a series as columns of equal length, in order of time, no timestamp twice.
@@ -15,18 +49,48 @@ pub enum Value {
 pub struct Samples {
     /// Milliseconds since 1970.
     pub timestamps: Vec<i64>,
-    /// Where known, when the counter of each sample began, milliseconds since 1970.
+    /// When the counter of each sample began, milliseconds since 1970, 0 where that is not known.
+    /// `None` when it is not known of any.
     pub start_timestamps: Option<Vec<i64>>,
     /// The values.
     pub values: Values,
 }
 
-/// A column of values of one kind.
+/// A column of values.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Values {
     /// Floats.
     Floats(Vec<f64>),
+    /// Native histograms; equal ones in a row may be one allocation.
+    Histograms(Vec<Arc<Histogram>>),
+    /// Both.
+    Mixed(Vec<Value>),
+}
+
+impl Values {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len(),
+            Self::Histograms(values) => values.len(),
+            Self::Mixed(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value of row `at`.
+    pub fn get(&self, at: usize) -> Option<Value> {
+        match self {
+            Self::Floats(values) => values.get(at).copied().map(Value::Float),
+            Self::Histograms(values) => values.get(at).cloned().map(Value::Histogram),
+            Self::Mixed(values) => values.get(at).cloned(),
+        }
+    }
 }
 
 /// What became of a committed batch.
@@ -34,11 +98,13 @@ pub enum Values {
 pub struct Accepted {
     /// Samples that are stored (or were there already with the same value).
     pub stored: u64,
-    /// Samples that are not, by reason.
+    /// Exemplars that are stored (or were there already).
+    pub exemplars: u64,
+    /// Samples, exemplars and metadata that are not, by reason.
     pub rejected: Vec<Rejected>,
 }
 
-/// Samples of one batch that were refused for one reason.
+/// What of one batch was refused for one reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejected {
     /// Why.
@@ -49,7 +115,7 @@ pub struct Rejected {
     pub example: String,
 }
 
-/// Why a sample was refused. `Display` uses Prometheus' words where it has some.
+/// Why a sample, an exemplar or metadata was refused. `Display` uses Prometheus' words where it has some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -66,6 +132,15 @@ pub enum Reason {
     /// The labels of the series have more bytes than
     /// [`LABELS_BYTES_MAX`](crate::LABELS_BYTES_MAX).
     LabelsTooLong,
+    /// The histogram contradicts itself or has too many buckets; the example says how.
+    InvalidHistogram,
+    /// The labels of the exemplar have more characters than
+    /// [`EXEMPLAR_LABELS_CHARS_MAX`](crate::EXEMPLAR_LABELS_CHARS_MAX).
+    ExemplarTooLong,
+    /// The metadata has more bytes than [`METADATA_BYTES_MAX`](crate::METADATA_BYTES_MAX).
+    MetadataTooLong,
+    /// The store has metadata of as many metrics as `Config::metadata_max`.
+    TooMuchMetadata,
 }
 
 impl fmt::Display for Reason {
@@ -77,6 +152,12 @@ impl fmt::Display for Reason {
             Self::UnknownReference => "unknown series reference",
             Self::InvalidLabels => "labels are not UTF-8",
             Self::LabelsTooLong => "labels are too long",
+            Self::InvalidHistogram => "invalid histogram",
+            Self::ExemplarTooLong => {
+                "label length for exemplar exceeds maximum of 128 UTF-8 characters"
+            }
+            Self::MetadataTooLong => "metadata is too long",
+            Self::TooMuchMetadata => "metadata of too many metrics",
         })
     }
 }

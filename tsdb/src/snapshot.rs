@@ -1,6 +1,6 @@
 //! Reads memory, parts and blocks as one: series in label order, each decoded once, as columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,9 +12,11 @@ use crate::block::Sealed;
 use crate::block::reader::PageCache;
 use crate::columns::Columns;
 use crate::db::{Inner, Tombstones};
+use crate::exemplar::{self, Exemplar};
 use crate::head::Found;
+use crate::metadata::Metadata;
 use crate::part::reader::PageCache as PartCache;
-use crate::sample::{Samples, Values};
+use crate::sample::Samples;
 use crate::tombstone::Tombstone;
 
 /// A view of the store. Each read sees everything that was committed before it began; an answer does
@@ -38,6 +40,15 @@ pub struct Series {
     pub labels: Labels,
     /// Its samples in the range that was asked for; never empty.
     pub samples: Samples,
+}
+
+/// The exemplars of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesExemplars {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its exemplars in the range that was asked for, in order of time; never empty.
+    pub exemplars: Vec<Exemplar>,
 }
 
 impl Snapshot {
@@ -83,6 +94,91 @@ impl Snapshot {
             range,
             left: hints.limit.unwrap_or(usize::MAX),
         })
+    }
+
+    /// The exemplars in `range` (milliseconds) of the series that satisfy all `matchers`, in label
+    /// order.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    pub fn exemplars(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        hints: &Hints,
+    ) -> Result<Vec<SeriesExemplars>> {
+        let (version, tombstones, head) = self.inner.blocks.read(|version| {
+            let head = self.inner.head.select_exemplars(matchers);
+            (Arc::clone(version), self.inner.tombstones(), head)
+        });
+        let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        let mut by_id = HashMap::new();
+        for series in head {
+            if !series.exemplars.is_empty() {
+                let of = found.entry(series.labels.clone()).or_default();
+                of.extend(series.exemplars);
+            }
+            by_id.insert(series.id, series.labels);
+        }
+        for block in &version.blocks {
+            if !block.meta.range.overlaps(&range) {
+                continue;
+            }
+            let mut add = |labels: &Labels, mut exemplars: Vec<Exemplar>| {
+                for tombstone in &*tombstones {
+                    tombstone.apply_exemplars(&block.meta, labels, &mut exemplars, 0);
+                }
+                found.entry(labels.clone()).or_default().extend(exemplars);
+            };
+            match &block.reader {
+                Sealed::Part(part) => {
+                    let mut cache = PartCache::default();
+                    let mut ids = part.exemplar_ids()?;
+                    ids.dedup();
+                    for id in ids {
+                        if let Some(labels) = by_id.get(&id) {
+                            let mut exemplars = Vec::new();
+                            part.exemplars(id, &mut cache, &mut exemplars)?;
+                            add(labels, exemplars);
+                        }
+                    }
+                }
+                Sealed::Block(file) => {
+                    let mut places = file.exemplar_places()?;
+                    places.dedup();
+                    if places.is_empty() {
+                        continue;
+                    }
+                    let selected = file.select(matchers)?;
+                    let mut cache = PageCache::default();
+                    for place in places.into_iter().filter(|place| selected.contains(*place)) {
+                        let mut exemplars = Vec::new();
+                        file.exemplars(place, &mut cache, &mut exemplars)?;
+                        add(&file.tables()?.index.labels(place)?, exemplars);
+                    }
+                }
+            }
+        }
+        let series = found.into_iter().filter_map(|(labels, mut exemplars)| {
+            exemplars.retain(|exemplar| range.contains(exemplar.timestamp));
+            exemplar::settle(&mut exemplars);
+            (!exemplars.is_empty()).then_some(SeriesExemplars { labels, exemplars })
+        });
+        Ok(series.take(hints.limit.unwrap_or(usize::MAX)).collect())
+    }
+
+    /// What metrics are: of `metric`, or of all by name, the newest metadata of each first.
+    pub fn metadata(
+        &self,
+        metric: Option<&str>,
+        limit: Option<usize>,
+        limit_per_metric: Option<usize>,
+    ) -> Vec<(String, Vec<Metadata>)> {
+        let (limit, per_metric) = (
+            limit.unwrap_or(usize::MAX),
+            limit_per_metric.unwrap_or(usize::MAX),
+        );
+        self.inner.metadata.lock().of(metric, limit, per_metric)
     }
 
     /// The labels of the series that satisfy all `matchers` and may have samples in `range`, in
@@ -302,6 +398,22 @@ impl BlockSeries {
         self.next.as_ref().map(|(labels, _)| labels)
     }
 
+    /// Adds the exemplars of the next series to `exemplars`, if it is the one with these labels;
+    /// to be asked before [`BlockSeries::take`].
+    pub(crate) fn exemplars(&mut self, labels: &Labels, out: &mut Vec<Exemplar>) -> Result<()> {
+        let (Some((next, place)), Sealed::Block(file)) = (&self.next, &self.block.reader) else {
+            return Ok(());
+        };
+        if next == labels {
+            let start = out.len();
+            file.exemplars(*place, &mut self.cache, out)?;
+            for tombstone in &self.tombstones {
+                tombstone.apply_exemplars(&self.block.meta, labels, out, start);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the samples of the next series to `columns`, if it is the one with these labels.
     pub(crate) fn take(&mut self, labels: &Labels, columns: &mut Columns) -> Result<()> {
         let Some((next, place)) = &self.next else {
@@ -347,11 +459,7 @@ impl SeriesSet {
             columns.keep(self.range);
             if !columns.is_empty() {
                 self.left -= 1;
-                let samples = Samples {
-                    timestamps: columns.timestamps,
-                    start_timestamps: None,
-                    values: Values::Floats(columns.values),
-                };
+                let samples = columns.into_samples();
                 return Ok(Some(Series { labels, samples }));
             }
         }
@@ -384,8 +492,8 @@ fn add_head(
     for chunk in &found.chunks {
         columns.decode("memory", chunk)?;
     }
-    for (&timestamp, &value) in found.late.timestamps.iter().zip(&found.late.values) {
-        columns.push(timestamp, value);
+    for sample in &found.late {
+        columns.push(sample.clone());
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use trine_storage::catalog::{BlockMeta, Delete};
 use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, Result};
 
 use crate::columns::Columns;
+use crate::exemplar::Exemplar;
 
 /// One delete, ready to be asked.
 #[derive(Debug)]
@@ -50,9 +51,29 @@ impl Tombstone {
         columns: &mut Columns,
         start: usize,
     ) {
-        if self.delete.concerns(block) && self.matchers.iter().all(|m| m.matches_labels(labels)) {
+        if self.concerns(block, labels) {
             columns.remove(start, self.delete.range);
         }
+    }
+
+    /// Takes what this deletes out of the exemplars from `start` on, which come from `block`.
+    pub(crate) fn apply_exemplars(
+        &self,
+        block: &BlockMeta,
+        labels: &Labels,
+        exemplars: &mut Vec<Exemplar>,
+        start: usize,
+    ) {
+        if self.concerns(block, labels) {
+            let mut tail = exemplars.split_off(start.min(exemplars.len()));
+            tail.retain(|exemplar| !self.delete.range.contains(exemplar.timestamp));
+            exemplars.append(&mut tail);
+        }
+    }
+
+    /// Whether it may delete something of this series in `block`.
+    pub(crate) fn concerns(&self, block: &BlockMeta, labels: &Labels) -> bool {
+        self.delete.concerns(block) && self.matchers.iter().all(|m| m.matches_labels(labels))
     }
 }
 

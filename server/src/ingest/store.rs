@@ -71,7 +71,7 @@ impl otlp_metrics::Sink for Metrics<'_> {
 
 impl remote_write::Sink for Metrics<'_> {
     fn floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
-        self.appender.append_floats(labels, samples);
+        self.appender.series(labels).append_floats(samples);
     }
 }
 

@@ -18,5 +18,12 @@ pub(crate) const PAGE_BYTES: usize = 32 << 10;
 /// The most timestamps that a column may claim to have: a sample each millisecond for weeks.
 pub(crate) const COLUMN_ROWS_MAX: u32 = 1 << 31;
 
-/// What the values of a run are: the number before them.
+/// What the values of a run are: the number before them, above the flag.
 pub(crate) const FLOATS: u64 = 0;
+pub(crate) const HISTOGRAMS: u64 = 1;
+/// Floats and histograms, and which rows are histograms.
+pub(crate) const MIXED: u64 = 2;
+/// In the number before the values: start timestamps follow them.
+pub(crate) const STARTED: u64 = 1;
+/// In the number before the values: the kind lies above the flag.
+pub(crate) const KIND_SHIFT: u32 = 1;

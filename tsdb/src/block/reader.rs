@@ -1,6 +1,7 @@
 //! Reads blocks where they lie: nothing is decoded at open, tables are checked at the first query.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -13,7 +14,11 @@ use trine_storage::{Error, Matcher, Result, TimeRange};
 
 use super::format::{self, COLUMN_ROWS_MAX};
 use super::run;
+use crate::chunk::starts::decode_starts;
 use crate::columns::Columns;
+use crate::exemplar::{self, Exemplar, ExemplarTable};
+use crate::histogram::decode_run;
+use crate::sample::{Value, Values};
 
 /// One block as the engine keeps it open.
 #[derive(Debug)]
@@ -29,6 +34,7 @@ pub(crate) struct Tables {
     series: Bytes,
     times: Bytes,
     pages: Bytes,
+    exemplars: Option<Box<ExemplarTable>>,
 }
 
 /// What a reader that goes through series in order used last.
@@ -36,6 +42,7 @@ pub(crate) struct Tables {
 pub(crate) struct PageCache {
     page: Option<(u32, Bytes)>,
     times: Option<(u32, Arc<Vec<i64>>)>,
+    exemplars: exemplar::PageCache,
 }
 
 impl BlockFile {
@@ -61,6 +68,7 @@ impl BlockFile {
             series: self.file.section(format::SERIES)?,
             times: self.file.section(format::TIMES)?,
             pages: self.file.section(format::PAGES)?,
+            exemplars: ExemplarTable::open(&self.file)?.map(Box::new),
         };
         if tables.series.len() != 8 * tables.index.len()
             || !tables.times.len().is_multiple_of(12)
@@ -97,20 +105,56 @@ impl BlockFile {
         let page = self.page(tables, page, cache)?;
         let mut reader = self.reader(&page, offset)?;
         let kind = reader.varint()?;
-        if kind != format::FLOATS {
-            return Err(reader.corrupt("a run is of a kind that this program does not know"));
-        }
         let times = u32::try_from(reader.varint()?).unwrap_or(u32::MAX);
         let values = page.slice_ref(reader.bytes()?);
         let times = self.times(tables, times, cache)?;
         let first = times.partition_point(|&t| t < range.start);
         let end = times.partition_point(|&t| t < range.end).max(first);
         let rows = first..end;
+        let from = columns.len();
         columns
             .timestamps
             .extend(times.get(rows.clone()).unwrap_or_default());
         let name = self.file.name();
-        run::decode_floats(name, &values, times.len(), rows, &mut columns.values)
+        let decoded = match kind >> format::KIND_SHIFT {
+            format::FLOATS => columns.values.with_floats(|out| {
+                run::decode_floats(name, &values, times.len(), rows.clone(), out)
+            }),
+            format::HISTOGRAMS => columns
+                .values
+                .with_histograms(|out| decode_run(name, &values, times.len(), rows.clone(), out)),
+            format::MIXED => mixed(name, &values, times.len(), &rows, &mut columns.values),
+            _ => Err(reader.corrupt("a run is of a kind that this program does not know")),
+        };
+        decoded?;
+        let starts = match kind & format::STARTED {
+            0 => return columns.decode_starts(name, from, &[]),
+            _ => reader.bytes()?,
+        };
+        let mut all = Vec::new();
+        decode_starts(name, starts, &times, &mut all)?;
+        columns.starts.resize(from, 0);
+        columns.starts.extend(all.get(rows).unwrap_or_default());
+        Ok(())
+    }
+
+    /// The places of the series with exemplars, rising; one may come more than once.
+    pub(crate) fn exemplar_places(&self) -> Result<Vec<u32>> {
+        let table = self.tables()?.exemplars.as_ref();
+        Ok(table.map_or_else(Vec::new, |table| table.keys().collect()))
+    }
+
+    /// Adds the exemplars of the series `place` to `out`.
+    pub(crate) fn exemplars(
+        &self,
+        place: u32,
+        cache: &mut PageCache,
+        out: &mut Vec<Exemplar>,
+    ) -> Result<()> {
+        match &self.tables()?.exemplars {
+            Some(table) => table.read(&self.file, place, &mut cache.exemplars, out),
+            None => Ok(()),
+        }
     }
 
     /// The column of timestamps `number`.
@@ -190,12 +234,62 @@ impl BlockFile {
             }
             rows += columns.len() as u64;
         }
+        let mut exemplars = Vec::new();
+        for place in self.exemplar_places()? {
+            exemplars.clear();
+            self.exemplars(place, &mut cache, &mut exemplars)?;
+            if usize::try_from(place).is_ok_and(|place| place >= tables.index.len()) {
+                return Err(self.corrupt("exemplars belong to a series that is not there"));
+            }
+        }
         if rows != meta.rows {
             let what = format!("it holds {rows} samples, the catalog says {}", meta.rows);
             return Err(self.corrupt(&what));
         }
         Ok(rows)
     }
+}
+
+/// Adds `rows` of a column of `count` floats and histograms.
+fn mixed(
+    name: &str,
+    bytes: &[u8],
+    count: usize,
+    rows: &Range<usize>,
+    out: &mut Values,
+) -> Result<()> {
+    let mut reader = Reader::new(name, bytes);
+    let number = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
+    if number > count {
+        return Err(reader.corrupt("more rows are histograms than there are"));
+    }
+    let mut places = Vec::new();
+    run::decode_integers(name, reader.bytes()?, number, 0..number, &mut places)?;
+    let inside = |row: &i64| usize::try_from(*row).is_ok_and(|row| row < count);
+    if !places.is_sorted_by(|a, b| a < b) || !places.iter().all(inside) {
+        return Err(reader.corrupt("the rows of histograms do not rise"));
+    }
+    let before = |row: usize| places.partition_point(|place| (*place as u64) < row as u64);
+    let (first, end) = (before(rows.start), before(rows.end));
+    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    let float_rows = rows.start - first..rows.end - end;
+    run::decode_floats(
+        name,
+        reader.bytes()?,
+        count - number,
+        float_rows,
+        &mut floats,
+    )?;
+    decode_run(name, reader.bytes()?, number, first..end, &mut histograms)?;
+    let (mut floats, mut histograms) = (floats.into_iter(), histograms.into_iter());
+    for row in rows.clone() {
+        let value = match places.binary_search(&i64::try_from(row).unwrap_or(i64::MAX)) {
+            Ok(_) => histograms.next().map(Value::Histogram),
+            Err(_) => floats.next().map(Value::Float),
+        };
+        out.push(value.ok_or_else(|| reader.corrupt("a value is missing"))?);
+    }
+    Ok(())
 }
 
 /// Row `place` of a table of numbers of four bytes.

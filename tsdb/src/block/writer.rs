@@ -1,6 +1,7 @@
 //! Writes a block: series in label order, each with its samples in the block's range.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use trine_storage::codec::{put_bytes, put_u32, put_varint};
 use trine_storage::frozen_index::FrozenWriter;
@@ -11,7 +12,11 @@ use trine_storage::{Error, Kind, Labels, Result};
 use super::format::{self, COLUMN_ROWS_MAX, PAGE_BYTES};
 use super::run::{self, Effort};
 use super::times::Times;
+use crate::chunk::starts::encode_starts;
 use crate::columns::Columns;
+use crate::exemplar::{Exemplar, ExemplarWriter};
+use crate::histogram::encode_run;
+use crate::sample::{Value, Values};
 
 /// A block that is being written.
 pub(crate) struct BlockWriter {
@@ -23,6 +28,8 @@ pub(crate) struct BlockWriter {
     /// Columns of timestamps that were written, and the section that says where.
     times: Times,
     time_places: Vec<u8>,
+    exemplars: ExemplarWriter,
+    series_count: u32,
     samples: u64,
 }
 
@@ -30,6 +37,7 @@ pub(crate) struct BlockWriter {
 pub(crate) struct Written {
     pub(crate) bytes: u64,
     pub(crate) samples: u64,
+    pub(crate) series: u32,
 }
 
 impl BlockWriter {
@@ -41,24 +49,88 @@ impl BlockWriter {
             series: Vec::new(),
             times: Times::default(),
             time_places: Vec::new(),
+            exemplars: ExemplarWriter::default(),
+            series_count: 0,
             samples: 0,
         })
     }
 
-    /// Adds a series, which must come after those before it in label order and have samples.
-    pub(crate) fn series(&mut self, labels: &Labels, samples: &Columns) -> Result<()> {
+    /// Adds a series, which must come after those before it in label order and have samples or
+    /// exemplars.
+    pub(crate) fn series(
+        &mut self,
+        labels: &Labels,
+        samples: &Columns,
+        exemplars: &[Exemplar],
+    ) -> Result<()> {
         let times = self.times(&samples.timestamps)?;
+        let mut values = Vec::new();
+        let kind = self.values(&samples.values, &mut values)?;
+        let started = samples.starts.iter().any(|start| *start != 0);
         let (page, offset) = self.pages.place()?;
         put_u32(&mut self.series, page);
         put_u32(&mut self.series, offset);
         let out = &mut self.pages.buffer;
-        put_varint(out, format::FLOATS);
+        let flag = if started { format::STARTED } else { 0 };
+        put_varint(out, kind << format::KIND_SHIFT | flag);
         put_varint(out, u64::from(times));
-        let mut values = Vec::new();
-        run::encode_floats(&samples.values, self.effort, &mut values);
         put_bytes(out, &values);
+        if started {
+            let mut starts = Vec::new();
+            encode_starts(&samples.starts, &samples.timestamps, &mut starts);
+            put_bytes(out, &starts);
+        }
         self.index.push(labels);
+        let (place, file) = (self.series_count, &mut self.pages.file);
+        self.exemplars.series(place, exemplars, file)?;
+        self.series_count += 1;
         self.samples += samples.len() as u64;
+        Ok(())
+    }
+
+    /// Appends a column of values. Gives its kind.
+    fn values(&self, values: &Values, out: &mut Vec<u8>) -> Result<u64> {
+        Ok(match values {
+            Values::Floats(values) => {
+                run::encode_floats(values, self.effort, out);
+                format::FLOATS
+            }
+            Values::Histograms(values) => {
+                encode_run(values, out)?;
+                format::HISTOGRAMS
+            }
+            Values::Mixed(values) => match Values::Mixed(values.clone()).pure() {
+                Values::Mixed(values) => {
+                    self.mixed(&values, out)?;
+                    format::MIXED
+                }
+                pure => self.values(&pure, out)?,
+            },
+        })
+    }
+
+    /// Appends which rows are histograms, the floats, the histograms.
+    fn mixed(&self, values: &[Value], out: &mut Vec<u8>) -> Result<()> {
+        let (mut rows, mut floats, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, value) in (0i64..).zip(values) {
+            match value {
+                Value::Float(value) => floats.push(*value),
+                Value::Histogram(histogram) => {
+                    rows.push(row);
+                    histograms.push(Arc::clone(histogram));
+                }
+            }
+        }
+        put_varint(out, rows.len() as u64);
+        let mut column = Vec::new();
+        run::encode_integers(&rows, self.effort, &mut column);
+        put_bytes(out, &column);
+        column.clear();
+        run::encode_floats(&floats, self.effort, &mut column);
+        put_bytes(out, &column);
+        column.clear();
+        encode_run(&histograms, &mut column)?;
+        put_bytes(out, &column);
         Ok(())
     }
 
@@ -91,9 +163,11 @@ impl BlockWriter {
         file.section(format::SERIES, &self.series)?;
         file.section(format::TIMES, &self.time_places)?;
         file.section(format::PAGES, &pages)?;
+        self.exemplars.finish(&mut file)?;
         Ok(Written {
             bytes: file.finish()?,
             samples: self.samples,
+            series: self.series_count,
         })
     }
 }

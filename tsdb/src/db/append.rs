@@ -8,13 +8,14 @@ use trine_storage::{Error, Kind, Result};
 
 use super::Inner;
 use crate::batch::Batch;
+use crate::metadata::Entry;
 use crate::retention;
-use crate::sample::Accepted;
+use crate::sample::{Accepted, Reason};
+use crate::wal_record::encode_metadata;
 
 impl Inner {
-    /// The oldest and the newest timestamp that are taken now.
-    pub(super) fn bounds(&self) -> RangeInclusive<i64> {
-        let now_ms = self.clock.now_ms();
+    /// The oldest and the newest timestamp that are taken at `now_ms`.
+    pub(super) fn bounds(&self, now_ms: i64) -> RangeInclusive<i64> {
         let ahead = |max: std::time::Duration| {
             now_ms.saturating_add(i64::try_from(max.as_millis()).unwrap_or(i64::MAX))
         };
@@ -66,11 +67,28 @@ impl Inner {
             for record in stored.encode() {
                 position = Some(self.wal.append(&record)?);
             }
+            for entry in &batch.metadata {
+                if self.learn(entry, accepted) {
+                    position = Some(self.wal.append(&encode_metadata(entry))?);
+                }
+            }
             self.since_ms
                 .fetch_min(self.clock.now_ms(), Ordering::Relaxed);
         }
-        self.account.set(self.head.bytes());
+        self.account.set(self.memory_bytes());
         Ok(position)
+    }
+
+    /// Keeps metadata. Gives whether it is to be logged: it was not known.
+    fn learn(&self, entry: &Entry, accepted: &mut Accepted) -> bool {
+        let mut table = self.metadata.lock();
+        if table.has_room(&entry.metric, self.config.metadata_max) {
+            return table.insert(entry.clone());
+        }
+        accepted.reject(Reason::TooMuchMetadata, || {
+            format!("metric={}", entry.metric)
+        });
+        false
     }
 
     /// Waits until the record at `position` is as durable as was asked for.

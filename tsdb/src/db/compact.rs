@@ -4,9 +4,12 @@
 //! is in the way of appends or reads, and a crash leaves files that the next open sweeps.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use trine_storage::block_set::{Block, Edit};
 use trine_storage::catalog::BlockMeta;
 use trine_storage::ulid::BlockId;
@@ -18,7 +21,9 @@ use crate::block::writer::BlockWriter;
 use crate::block::{PART_LEVEL, Sealed};
 use crate::columns::Columns;
 use crate::compact::{self, Windows};
-use crate::head::{Idle, series};
+use crate::exemplar::{self, Exemplar};
+use crate::head::Idle;
+use crate::head::series::{self, Chunk};
 use crate::part::reader::{PageCache, PartFile};
 use crate::part::writer::PartWriter;
 use crate::retention;
@@ -161,7 +166,7 @@ impl Inner {
                 .map_err(|e| trine_storage::Error::io(format!("remove {}", path.display()), e));
         }
         self.blocks.commit(&edit, || self.head.bury(&dead))?;
-        self.account.set(self.head.bytes());
+        self.account.set(self.memory_bytes());
         Ok(())
     }
 
@@ -204,13 +209,17 @@ impl Inner {
         while let Some(labels) = sources.iter().filter_map(BlockSeries::peek).min().cloned() {
             self.check_open()?;
             columns.clear();
+            let mut exemplars = Vec::new();
             for source in &mut sources {
+                source.exemplars(&labels, &mut exemplars)?;
                 source.take(&labels, &mut columns)?;
             }
             columns.settle();
             columns.keep(kept);
-            if !columns.is_empty() {
-                block.series(&labels, &columns)?;
+            exemplars.retain(|exemplar| kept.contains(exemplar.timestamp));
+            exemplar::settle(&mut exemplars);
+            if !columns.is_empty() || !exemplars.is_empty() {
+                block.series(&labels, &columns, &exemplars)?;
             }
         }
         let written = block.finish()?;
@@ -230,7 +239,7 @@ impl Inner {
             deletes_applied: newest(&tombstones),
         };
         let edit = Edit {
-            add: if written.samples > 0 {
+            add: if written.series > 0 {
                 vec![meta]
             } else {
                 Vec::new()
@@ -297,12 +306,22 @@ struct Output {
     writer: BlockWriter,
 }
 
+/// What the parts hold of one id.
+struct Loaded {
+    labels: Labels,
+    /// By part, oldest first.
+    chunks: Vec<Vec<Chunk<Bytes>>>,
+    /// In order of time, deleted and expired ones left out.
+    exemplars: Vec<Exemplar>,
+}
+
 impl Cut<'_> {
-    /// All ids that have chunks, rising.
+    /// All ids that have chunks or exemplars, rising.
     fn ids(&self) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for (part, _, _) in &self.parts {
             ids.extend(part.ids()?);
+            ids.extend(part.exemplar_ids()?);
         }
         ids.sort_unstable();
         ids.dedup();
@@ -333,12 +352,19 @@ impl Cut<'_> {
             let windows = Windows::new(range, kept, scale, self.now_ms);
             let mut starts = std::collections::BTreeSet::new();
             'ids: for id in self.ids()? {
-                let columns = self.samples(id)?;
-                for &timestamp in &columns.timestamps {
-                    let (_, window) = windows
-                        .closed_at(timestamp)
-                        .unwrap_or_else(|| windows.smallest_at(timestamp));
-                    starts.insert(window.start);
+                let loaded = self.load(id)?;
+                let mut times: Vec<i64> = loaded.exemplars.iter().map(|e| e.timestamp).collect();
+                for chunk in loaded.chunks.iter().flatten() {
+                    let (_, window) = windows.at(chunk.first);
+                    times.push(chunk.first);
+                    if !window.contains(chunk.last) {
+                        let mut columns = Columns::default();
+                        columns.decode("a part", chunk)?;
+                        times.extend(&columns.timestamps);
+                    }
+                }
+                for timestamp in times {
+                    starts.insert(windows.at(timestamp).1.start);
                     if starts.len() > most {
                         break 'ids;
                     }
@@ -352,22 +378,54 @@ impl Cut<'_> {
         }
     }
 
-    /// The samples of a series in all parts, in order of time, deleted and expired ones left out.
-    fn samples(&mut self, id: u32) -> Result<Columns> {
+    /// What the parts hold of an id.
+    fn load(&mut self, id: u32) -> Result<Loaded> {
         self.inner.check_open()?;
-        let mut columns = Columns::default();
-        let labels = self.inner.head.labels(id).unwrap_or_default();
+        let mut loaded = Loaded {
+            labels: self.inner.head.labels(id).unwrap_or_default(),
+            chunks: Vec::with_capacity(self.parts.len()),
+            exemplars: Vec::new(),
+        };
         for (part, meta, cache) in &mut self.parts {
-            let start = columns.len();
-            let name = part.name();
-            part.chunks(id, cache, |chunk| columns.decode(name, &chunk))?;
+            let mut chunks = Vec::new();
+            part.chunks(id, cache, |chunk| {
+                chunks.push(chunk);
+                Ok(())
+            })?;
+            loaded.chunks.push(chunks);
+            let (labels, exemplars) = (&loaded.labels, &mut loaded.exemplars);
+            let start = exemplars.len();
+            part.exemplars(id, cache, exemplars)?;
             for tombstone in &*self.tombstones {
-                tombstone.apply(meta, &labels, &mut columns, start);
+                tombstone.apply_exemplars(meta, labels, exemplars, start);
+            }
+        }
+        let oldest_ms = self.oldest_ms;
+        loaded.exemplars.retain(|e| e.timestamp >= oldest_ms);
+        exemplar::settle(&mut loaded.exemplars);
+        Ok(loaded)
+    }
+
+    /// The samples of the chunks that are `wanted`, in order of time, deleted and expired ones left
+    /// out.
+    fn samples(&self, loaded: &Loaded, wanted: impl Fn(&Chunk<Bytes>) -> bool) -> Result<Columns> {
+        let mut columns = Columns::default();
+        for ((part, meta, _), chunks) in self.parts.iter().zip(&loaded.chunks) {
+            let start = columns.len();
+            for chunk in chunks.iter().filter(|chunk| wanted(chunk)) {
+                columns.decode(part.name(), chunk)?;
+            }
+            for tombstone in &*self.tombstones {
+                tombstone.apply(meta, &loaded.labels, &mut columns, start);
             }
         }
         columns.settle();
         columns.keep(TimeRange::new(self.oldest_ms, i64::MAX));
         Ok(columns)
+    }
+
+    fn is_closed(&self, timestamp: i64) -> bool {
+        self.windows.closed_at(timestamp).is_some()
     }
 
     fn write_blocks(&mut self, dead: &[u32]) -> Result<Vec<BlockMeta>> {
@@ -378,21 +436,28 @@ impl Cut<'_> {
         let mut outputs: BTreeMap<(i64, u8), Output> = BTreeMap::new();
         for (labels, ids) in by_labels(&series) {
             let mut closed = Columns::default();
+            let mut exemplars = Vec::new();
             let mut any_dead = false;
             for (_, id) in ids {
                 let is_dead = dead.binary_search(id).is_ok();
                 any_dead |= is_dead;
-                let columns = self.samples(*id)?;
-                for (&timestamp, &value) in columns.timestamps.iter().zip(&columns.values) {
-                    if is_dead || self.windows.closed_at(timestamp).is_some() {
-                        closed.push(timestamp, value);
-                    }
+                let mut loaded = self.load(*id)?;
+                let mut columns =
+                    self.samples(&loaded, |chunk| is_dead || self.is_closed(chunk.first))?;
+                columns.filter(|timestamp| is_dead || self.is_closed(timestamp));
+                match closed.is_empty() {
+                    true => closed = columns,
+                    false => columns.iter().for_each(|sample| closed.push(sample)),
                 }
+                let mut closed_ones = std::mem::take(&mut loaded.exemplars);
+                closed_ones.retain(|e| is_dead || self.is_closed(e.timestamp));
+                exemplars.append(&mut closed_ones);
             }
             if any_dead {
                 closed.settle();
+                exemplar::settle(&mut exemplars);
             }
-            self.distribute(labels, &closed, &mut outputs)?;
+            self.distribute(labels, &closed, exemplars, &mut outputs)?;
         }
         let finish = |output: Output| {
             let written = output.writer.finish()?;
@@ -410,43 +475,65 @@ impl Cut<'_> {
         outputs.into_values().map(finish).collect()
     }
 
-    /// Gives the samples of a series to the blocks of their windows.
+    /// Gives the samples and exemplars of a series to the blocks of their windows.
     fn distribute(
         &self,
         labels: &Labels,
         columns: &Columns,
+        exemplars: Vec<Exemplar>,
         outputs: &mut BTreeMap<(i64, u8), Output>,
     ) -> Result<()> {
+        let mut by_window: BTreeMap<(i64, u8), Vec<Exemplar>> = BTreeMap::new();
+        for exemplar in exemplars {
+            let (level, window) = self.windows.at(exemplar.timestamp);
+            let of = by_window.entry((window.start, level)).or_default();
+            of.push(exemplar);
+        }
         let mut at = 0;
         while let Some(&timestamp) = columns.timestamps.get(at) {
-            let (level, window) = self
-                .windows
-                .closed_at(timestamp)
-                .unwrap_or_else(|| self.windows.smallest_at(timestamp));
+            let (level, window) = self.windows.at(timestamp);
             let rest = &columns.timestamps[at..];
             let end = at + rest.partition_point(|&t| t < window.end).max(1);
-            let samples = Columns {
-                timestamps: columns.timestamps[at..end].to_vec(),
-                values: columns.values[at..end].to_vec(),
-            };
+            let exemplars = by_window.remove(&(window.start, level)).unwrap_or_default();
+            let output = self.output(level, window, outputs)?;
+            output
+                .writer
+                .series(labels, &columns.rows(at..end), &exemplars)?;
             at = end;
-            let output = match outputs.entry((window.start, level)) {
-                std::collections::btree_map::Entry::Occupied(output) => output.into_mut(),
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    let id = self.inner.blocks.next_id(&*self.inner.clock);
-                    let path = self.inner.blocks.temporary(id);
-                    let writer = BlockWriter::create(&*self.inner.fs, &path, effort(level))?;
-                    place.insert(Output {
-                        id,
-                        level,
-                        window,
-                        writer,
-                    })
-                }
+        }
+        for exemplars in by_window.into_values() {
+            let Some(first) = exemplars.first() else {
+                continue;
             };
-            output.writer.series(labels, &samples)?;
+            let (level, window) = self.windows.at(first.timestamp);
+            let output = self.output(level, window, outputs)?;
+            output
+                .writer
+                .series(labels, &Columns::default(), &exemplars)?;
         }
         Ok(())
+    }
+
+    fn output<'o>(
+        &self,
+        level: u8,
+        window: TimeRange,
+        outputs: &'o mut BTreeMap<(i64, u8), Output>,
+    ) -> Result<&'o mut Output> {
+        Ok(match outputs.entry((window.start, level)) {
+            Entry::Occupied(output) => output.into_mut(),
+            Entry::Vacant(place) => {
+                let id = self.inner.blocks.next_id(&*self.inner.clock);
+                let path = self.inner.blocks.temporary(id);
+                let writer = BlockWriter::create(&*self.inner.fs, &path, effort(level))?;
+                place.insert(Output {
+                    id,
+                    level,
+                    window,
+                    writer,
+                })
+            }
+        })
     }
 
     /// The part that defines the series that live on and holds their samples in open windows.
@@ -464,18 +551,19 @@ impl Cut<'_> {
             if dead.binary_search(&id).is_ok() {
                 continue;
             }
-            let columns = self.samples(id)?;
-            let open: Vec<(i64, f64)> = columns
-                .timestamps
-                .iter()
-                .copied()
-                .zip(columns.values.iter().copied())
-                .filter(|(timestamp, _)| self.windows.closed_at(*timestamp).is_none())
-                .collect();
-            let chunks = open
-                .chunks(series::CHUNK_SAMPLES_MAX as usize)
-                .map(series::encode);
-            rest.series(id, chunks)?;
+            let mut loaded = self.load(id)?;
+            rest.series(id, self.rest_chunks(&loaded)?.into_iter())?;
+            loaded.exemplars.retain(|e| !self.is_closed(e.timestamp));
+            rest.exemplars(id, &loaded.exemplars)?;
+        }
+        {
+            let mut metadata = self.inner.metadata.lock();
+            if self.inner.config.retention.is_some() {
+                metadata.expire(self.oldest_ms);
+            }
+            if !metadata.is_empty() {
+                rest.metadata(&metadata)?;
+            }
         }
         if rest.is_empty() {
             drop(rest);
@@ -497,6 +585,48 @@ impl Cut<'_> {
             deletes_applied: newest(&self.tombstones),
         }))
     }
+
+    /// What stays in a part of a series that lives on. Full chunks stay as they are where nothing
+    /// else is of their time.
+    fn rest_chunks(&self, loaded: &Loaded) -> Result<Vec<Chunk<Bytes>>> {
+        let all = || loaded.chunks.iter().flatten();
+        let in_order = all().is_sorted_by(|a, b| a.last < b.first);
+        let deleted = self.tombstones.iter().any(|tombstone| {
+            let mut parts = self.parts.iter();
+            parts.any(|(_, meta, _)| tombstone.concerns(meta, &loaded.labels))
+        });
+        let stays = |chunk: &Chunk<Bytes>| {
+            chunk.count >= series::CHUNK_SAMPLES_MAX
+                && in_order
+                && !deleted
+                && !self.is_closed(chunk.first)
+                && chunk.first >= self.oldest_ms
+        };
+        let open = |chunk: &Chunk<Bytes>| !self.is_closed(chunk.last) && !stays(chunk);
+        let mut others = self.samples(loaded, open)?;
+        others.filter(|timestamp| !self.is_closed(timestamp));
+        let mut chunks = Vec::new();
+        let mut from = 0;
+        for kept in all().filter(|chunk| stays(chunk)) {
+            let end = others.timestamps.partition_point(|&t| t < kept.first);
+            encode_onto(&mut chunks, &others, from..end);
+            chunks.push(kept.clone());
+            from = end;
+        }
+        encode_onto(&mut chunks, &others, from..others.len());
+        Ok(chunks)
+    }
+}
+
+/// Adds chunks of some rows.
+fn encode_onto(chunks: &mut Vec<Chunk<Bytes>>, columns: &Columns, rows: Range<usize>) {
+    let samples = rows.filter_map(|at| columns.get(at));
+    let encoded = series::encode(samples);
+    chunks.extend(
+        encoded
+            .iter()
+            .map(|chunk| chunk.with(Bytes::copy_from_slice)),
+    );
 }
 
 /// Blocks that are likely to be merged soon are not worth the last byte.

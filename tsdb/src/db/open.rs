@@ -16,6 +16,7 @@ use super::{BackgroundErrors, Compactor, Inner, Tsdb};
 use crate::block::Sealed;
 use crate::config::Config;
 use crate::head::Head;
+use crate::metadata::MetadataTable;
 use crate::tombstone::Tombstone;
 use crate::wal_record::{self, Record};
 
@@ -51,9 +52,10 @@ impl Tsdb {
             .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
         let head = Head::default();
-        let mut damaged = restore_series(&blocks, &head)?;
+        let mut metadata = MetadataTable::default();
+        let mut damaged = restore_parts(&blocks, &head, &mut metadata)?;
         let since_ms = clock.now_ms();
-        let mut each = |position: u64, record: &[u8]| match replay(&head, record) {
+        let mut each = |position: u64, record: &[u8]| match replay(&head, &mut metadata, record) {
             Ok(0) => Ok(()),
             Ok(lost) => {
                 damaged.push(format!(
@@ -81,8 +83,8 @@ impl Tsdb {
         // A crash may have come between the catalog's commit and this.
         wal.truncate(from)?;
         let account = shared.memory().account();
-        account.set(head.bytes());
-        let empty = head.samples(FIRST_EPOCH) == 0;
+        account.set(head.bytes() + metadata.bytes());
+        let empty = head.is_empty(FIRST_EPOCH) && !metadata.has_changed();
         let inner = Arc::new(Inner {
             config,
             fs,
@@ -90,6 +92,7 @@ impl Tsdb {
             wal,
             blocks,
             head,
+            metadata: Mutex::new(metadata),
             epoch: RwLock::new(FIRST_EPOCH),
             since_ms: AtomicI64::new(if empty { i64::MAX } else { since_ms }),
             flipped_ms: AtomicI64::new(since_ms),
@@ -119,8 +122,13 @@ impl Tsdb {
     }
 }
 
-/// Reads what the parts define, oldest first. A damaged part is told and the others are read.
-fn restore_series(blocks: &BlockSet<Sealed>, head: &Head) -> Result<Vec<String>> {
+/// Reads what the parts define and the metadata of the last that has some, oldest first. A damaged
+/// part is told and the others are read.
+fn restore_parts(
+    blocks: &BlockSet<Sealed>,
+    head: &Head,
+    metadata: &mut MetadataTable,
+) -> Result<Vec<String>> {
     let version = blocks.version();
     let mut parts: Vec<_> = version
         .blocks
@@ -133,8 +141,10 @@ fn restore_series(blocks: &BlockSet<Sealed>, head: &Head) -> Result<Vec<String>>
     parts.sort_by_key(|(sequence, _)| *sequence);
     let mut damaged = Vec::new();
     for (_, part) in parts {
-        match part.definitions(|id, labels| head.restore(id, labels, true)) {
-            Ok(()) => {}
+        let definitions = part.definitions(|id, labels| head.restore(id, labels, true));
+        match definitions.and_then(|()| part.metadata()) {
+            Ok(Some(table)) => *metadata = table,
+            Ok(None) => {}
             Err(error) if error.kind() == Kind::Corrupt => {
                 damaged.push(format!("series of {} are lost: {error}", part.name()));
             }
@@ -145,7 +155,7 @@ fn restore_series(blocks: &BlockSet<Sealed>, head: &Head) -> Result<Vec<String>>
 }
 
 /// Gives how many samples belong to no series.
-fn replay(head: &Head, record: &[u8]) -> Result<u64> {
+fn replay(head: &Head, metadata: &mut MetadataTable, record: &[u8]) -> Result<u64> {
     match wal_record::decode(record)? {
         Record::Series(series) => {
             for (id, labels) in series {
@@ -154,5 +164,11 @@ fn replay(head: &Head, record: &[u8]) -> Result<u64> {
             Ok(0)
         }
         Record::Floats(floats) => Ok(head.replay(&floats, FIRST_EPOCH)),
+        Record::Histograms(histograms) => Ok(head.replay(&histograms, FIRST_EPOCH)),
+        Record::Exemplars(exemplars) => Ok(head.replay_exemplars(&exemplars, FIRST_EPOCH)),
+        Record::Metadata(entry) => {
+            metadata.insert(entry);
+            Ok(0)
+        }
     }
 }

@@ -37,18 +37,24 @@ impl Inner {
             ));
         }
         let mut epoch = self.epoch.write();
-        if self.head.samples(*epoch) == 0 {
+        if self.nothing_in(*epoch) {
             return Ok(None);
         }
         let begun = Sealing {
             epoch: *epoch,
             position: self.wal.next_position(),
+            metadata: self.metadata.lock().take_changed(),
         };
         *epoch = epoch.wrapping_add(1);
         self.since_ms.store(i64::MAX, Ordering::Relaxed);
         self.flipped_ms
             .store(self.clock.now_ms(), Ordering::Relaxed);
         Ok(Some(begun))
+    }
+
+    /// Whether there is nothing to seal.
+    fn nothing_in(&self, epoch: u32) -> bool {
+        self.head.is_empty(epoch) && !self.metadata.lock().has_changed()
     }
 
     fn seal(&self, sealing: Sealing) -> Result<()> {
@@ -60,11 +66,14 @@ impl Inner {
                 part.define(id, &series.labels)?;
                 defined.push(id);
             }
-            let late = series.late(sealing.epoch);
-            let late = (!late.is_empty()).then(|| series::encode(late));
+            let late = series::encode(series.late(sealing.epoch).iter().cloned());
             let late = late.iter().map(series::Chunk::as_slice);
-            part.series(id, series.chunks(sealing.epoch).chain(late))
+            part.series(id, series.chunks(sealing.epoch).chain(late))?;
+            part.exemplars(id, series.exemplars(sealing.epoch))
         })?;
+        if sealing.metadata {
+            part.metadata(&self.metadata.lock())?;
+        }
         let written = part.finish()?;
         let meta = BlockMeta {
             id,
@@ -84,7 +93,7 @@ impl Inner {
         self.blocks.commit(&edit, || {})?;
         // Only now: who read before has not missed anything.
         self.head.release(sealing.epoch, &defined);
-        self.account.set(self.head.bytes());
+        self.account.set(self.memory_bytes());
         self.wal.truncate(sealing.position)
     }
 
@@ -108,7 +117,7 @@ impl Inner {
         let now_ms = self.clock.now_ms();
         let age_ms = now_ms.saturating_sub(self.flipped_ms.load(Ordering::Relaxed));
         let old = u128::try_from(age_ms).is_ok_and(|age| age >= self.config.seal_age.as_millis());
-        if old && sealing.is_none() && self.head.samples(*epoch) == 0 {
+        if old && sealing.is_none() && self.nothing_in(*epoch) {
             *epoch = epoch.wrapping_add(1);
             self.flipped_ms.store(now_ms, Ordering::Relaxed);
             self.quiet_epoch.store(*epoch, Ordering::Relaxed);
@@ -123,7 +132,7 @@ impl Inner {
         {
             return true;
         }
-        if self.head.samples(*self.epoch.read()) == 0 {
+        if self.nothing_in(*self.epoch.read()) {
             return false;
         }
         let since_ms = self.since_ms.load(Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Reads a part: what ids mean, and the chunks of one id.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use trine_storage::codec::Reader;
@@ -9,9 +9,12 @@ use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Labels, Result};
 
 use super::{
-    CHUNK_SAMPLES_CLAIMED_MAX, DEFINITION_PAGE_BYTES_MAX, DEFINITIONS, IDS, PAGES, PLACES,
+    CHUNK_SAMPLES_CLAIMED_MAX, DEFINITION_PAGE_BYTES_MAX, DEFINITIONS, GOES_ON, IDS, KIND_SHIFT,
+    PAGES, PLACES, STARTED,
 };
+use crate::exemplar::{self, Exemplar, ExemplarTable};
 use crate::head::series::{Chunk, ChunkKind};
+use crate::metadata::MetadataTable;
 
 /// A part. Its tables are checked when they are first used and then read where they lie.
 #[derive(Debug)]
@@ -25,12 +28,14 @@ struct Tables {
     ids: Bytes,
     places: Bytes,
     pages: Bytes,
+    exemplars: Option<Arc<ExemplarTable>>,
 }
 
 /// The page that was read last: series with near ids share it.
 #[derive(Debug, Default)]
 pub(crate) struct PageCache {
     page: Option<(u32, Bytes)>,
+    exemplars: exemplar::PageCache,
 }
 
 impl PartFile {
@@ -49,6 +54,7 @@ impl PartFile {
             ids: self.file.section(IDS)?,
             places: self.file.section(PLACES)?,
             pages: self.file.section(PAGES)?,
+            exemplars: ExemplarTable::open(&self.file)?.map(Arc::new),
         };
         let ids = tables.ids.len() / 4;
         if !tables.ids.len().is_multiple_of(4)
@@ -128,7 +134,11 @@ impl PartFile {
             let first = reader.signed()?;
             let last = first.wrapping_add(reader.signed()?);
             let bytes = page.slice_ref(reader.bytes()?);
-            let Some(chunk_kind) = ChunkKind::from_number(kind >> 1) else {
+            let starts = match kind & STARTED {
+                0 => Bytes::new(),
+                _ => page.slice_ref(reader.bytes()?),
+            };
+            let Some(chunk_kind) = ChunkKind::from_number(kind >> KIND_SHIFT) else {
                 return Err(reader.corrupt("a chunk is of a kind that this program does not know"));
             };
             each(Chunk {
@@ -137,11 +147,36 @@ impl PartFile {
                 first,
                 last,
                 bytes,
+                starts,
             })?;
-            if kind & 1 == 0 {
+            if kind & GOES_ON == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// The ids of the series with exemplars, rising; one may come more than once.
+    pub(crate) fn exemplar_ids(&self) -> Result<Vec<u32>> {
+        let table = self.tables()?.exemplars.as_ref();
+        Ok(table.map_or_else(Vec::new, |table| table.keys().collect()))
+    }
+
+    /// Adds the exemplars of a series to `out`.
+    pub(crate) fn exemplars(
+        &self,
+        id: u32,
+        cache: &mut PageCache,
+        out: &mut Vec<Exemplar>,
+    ) -> Result<()> {
+        match &self.tables()?.exemplars {
+            Some(table) => table.read(&self.file, id, &mut cache.exemplars, out),
+            None => Ok(()),
+        }
+    }
+
+    /// All metadata that was known when the part was written; nothing when it does not say.
+    pub(crate) fn metadata(&self) -> Result<Option<MetadataTable>> {
+        MetadataTable::read(&self.file)
     }
 
     fn page(&self, tables: &Tables, number: u32, cache: &mut PageCache) -> Result<Bytes> {
@@ -183,6 +218,12 @@ impl PartFile {
                 Ok(())
             })?;
         }
+        let mut exemplars = Vec::new();
+        for id in self.exemplar_ids()? {
+            exemplars.clear();
+            self.exemplars(id, &mut cache, &mut exemplars)?;
+        }
+        self.metadata()?;
         Ok(samples)
     }
 

@@ -7,9 +7,14 @@ use trine_storage::fs::Fs;
 use trine_storage::sealed::{PageRef, SealedWriter};
 use trine_storage::{Error, Labels, Result, TimeRange};
 
-use super::{DEFINITION_PAGE_BYTES, DEFINITIONS, IDS, PAGE_BYTES, PAGES, PLACES, ZSTD_LEVEL};
+use super::{
+    DEFINITION_PAGE_BYTES, DEFINITIONS, GOES_ON, IDS, KIND_SHIFT, PAGE_BYTES, PAGES, PLACES,
+    STARTED, ZSTD_LEVEL,
+};
 use crate::block::format::KIND;
+use crate::exemplar::{Exemplar, ExemplarWriter};
 use crate::head::series::Chunk;
+use crate::metadata::MetadataTable;
 
 /// A part that is being written.
 pub(crate) struct PartWriter {
@@ -22,6 +27,9 @@ pub(crate) struct PartWriter {
     places: Vec<u8>,
     page: Vec<u8>,
     pages: Vec<PageRef>,
+    exemplars: ExemplarWriter,
+    /// The section of the metadata is written.
+    told: bool,
     samples: u64,
     range: Option<TimeRange>,
 }
@@ -47,6 +55,8 @@ impl PartWriter {
             places: Vec::new(),
             page: Vec::new(),
             pages: Vec::new(),
+            exemplars: ExemplarWriter::default(),
+            told: false,
             samples: 0,
             range: None,
         })
@@ -86,20 +96,44 @@ impl PartWriter {
             u32::try_from(self.page.len()).unwrap_or(u32::MAX),
         );
         while let Some(chunk) = chunks.next() {
-            // Low bit: another chunk of this series follows.
-            put_varint(
-                &mut self.page,
-                u64::from(chunk.kind.number()) << 1 | u64::from(chunks.peek().is_some()),
-            );
+            let chunk = chunk.as_slice();
+            let flags = [
+                (!chunk.starts.is_empty(), STARTED),
+                (chunks.peek().is_some(), GOES_ON),
+            ];
+            let flags = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| flag);
+            let kind = u64::from(chunk.kind.number()) << KIND_SHIFT;
+            put_varint(&mut self.page, kind | flags.sum::<u64>());
             put_varint(&mut self.page, u64::from(chunk.count));
             put_signed(&mut self.page, chunk.first);
             put_signed(&mut self.page, chunk.last.wrapping_sub(chunk.first));
-            put_bytes(&mut self.page, chunk.bytes.as_ref());
+            put_bytes(&mut self.page, chunk.bytes);
+            if !chunk.starts.is_empty() {
+                put_bytes(&mut self.page, chunk.starts);
+            }
             self.samples += u64::from(chunk.count);
-            let range = TimeRange::inclusive(chunk.first, chunk.last);
-            self.range = Some(self.range.map_or(range, |held| held.union(&range)));
+            self.widen(chunk.first, chunk.last);
         }
         Ok(())
+    }
+
+    /// Adds the exemplars of a series, if there are any; ids rise from call to call.
+    pub(crate) fn exemplars(&mut self, id: u32, exemplars: &[Exemplar]) -> Result<()> {
+        for exemplar in exemplars {
+            self.widen(exemplar.timestamp, exemplar.timestamp);
+        }
+        self.exemplars.series(id, exemplars, &mut self.file)
+    }
+
+    /// Writes all metadata.
+    pub(crate) fn metadata(&mut self, table: &MetadataTable) -> Result<()> {
+        self.told = true;
+        table.write(&mut self.file)
+    }
+
+    fn widen(&mut self, first: i64, last: i64) {
+        let range = TimeRange::inclusive(first, last);
+        self.range = Some(self.range.map_or(range, |held| held.union(&range)));
     }
 
     fn flush_page(&mut self) -> Result<()> {
@@ -121,7 +155,7 @@ impl PartWriter {
 
     /// Whether nothing was written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.defined == 0 && self.ids.is_empty()
+        self.defined == 0 && self.range.is_none() && !self.told
     }
 
     /// Completes and syncs the file.
@@ -147,6 +181,7 @@ impl PartWriter {
             page.put(&mut table);
         }
         self.file.section(PAGES, &table)?;
+        self.exemplars.finish(&mut self.file)?;
         Ok(Written {
             bytes: self.file.finish()?,
             samples: self.samples,

@@ -24,9 +24,9 @@ fn write(db: &Tsdb, writer: usize, acknowledged: &AtomicI64) {
     for round in 0..ROUNDS {
         let mut appender = db.appender();
         let value = Value::Float(round as f64);
-        appender.append(&own, timestamp(round), value);
+        appender.append(&own, timestamp(round), value.clone());
         // All writers send the same sample of one series, as replicas do.
-        appender.append(&shared, timestamp(round), value);
+        appender.append(&shared, timestamp(round), value.clone());
         // And one that begins now and never comes again.
         let brief = labels(&format!("n=brief,writer={writer},round={round}"));
         appender.append(&brief, timestamp(round), value);

@@ -167,7 +167,9 @@ fn labels_have_a_limit_and_must_be_text() {
     appender.append(&long(edge + 1), 1, Value::Float(1.0));
     let mut buffer = LabelsBuffer::default();
     assert!(buffer.push(b"n", &[0xff, 0xfe]));
-    appender.append_floats(&buffer, &[(1, 1.0), (2, 2.0)]);
+    appender
+        .series(&buffer)
+        .append_floats(&[(1, 1.0), (2, 2.0)]);
     let told = appender.commit(Durability::Synced).unwrap().wait().unwrap();
     let refused: Vec<(Reason, u64)> = told.rejected.iter().map(|r| (r.reason, r.count)).collect();
     assert_eq!(told.stored, 1);

@@ -5,6 +5,7 @@
 mod concurrent;
 mod crash;
 mod delete;
+mod kinds;
 mod limits;
 mod model;
 mod store;
