@@ -13,6 +13,7 @@ pub(crate) mod starts;
 mod window;
 
 pub use decoder::decode_floats;
+pub(crate) use decoder::first_timestamp;
 pub(crate) use encoder::{FloatEncoder, SAMPLE_BYTES_MAX};
 
 /// The bits of the float that says that a series ended.

@@ -17,8 +17,8 @@ mod resolution;
 mod run;
 mod validate;
 
-pub(crate) use chunk::HistogramEncoder;
 pub use chunk::decode_histograms;
+pub(crate) use chunk::{HistogramEncoder, first_timestamp};
 pub use error::{HistogramError, Side};
 pub use run::decode_run;
 pub(crate) use run::encode_run;

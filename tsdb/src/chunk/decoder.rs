@@ -9,6 +9,11 @@ use super::bits::{WORD_BITS, Words, top};
 use super::window::{INTEGER_BITS_MAX, Range, Scale, value};
 use super::{STALE, form, interval};
 
+/// The timestamp of the first sample, if the chunk has one.
+pub(crate) fn first_timestamp(bytes: &[u8]) -> Option<i64> {
+    Reader::new("a chunk", bytes).signed().ok()
+}
+
 /// The first `count` samples of a chunk of at least so many, added to the columns. Timestamps rise.
 ///
 /// # Errors

@@ -27,10 +27,8 @@ const XOR_SHRINK_BITS: u32 = 15;
 /// so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FloatEncoder {
-    last_timestamp: i64,
     /// The bits of the value that the next one is compared with: the last that is not stale.
     reference: u64,
-    count: u32,
     /// The usual interval; 0 if it is not known or has more than 32 bits.
     interval: u32,
     /// The least and the greatest difference of integers since the last review.
@@ -41,8 +39,6 @@ pub(crate) struct FloatEncoder {
     fill: u8,
     /// How many changed values until the window is reviewed.
     patience: u8,
-    /// The last value is stale.
-    stale: bool,
     /// How often the interval differed in the same way from the usual one, in two bits, and in the
     /// others those of the difference.
     deviation: u8,
@@ -95,9 +91,7 @@ impl FloatEncoder {
     /// An encoder for a chunk that has no samples yet.
     pub(crate) const fn new() -> Self {
         Self {
-            last_timestamp: 0,
             reference: 0,
-            count: 0,
             interval: 0,
             low: i32::MAX,
             high: i32::MIN,
@@ -107,26 +101,29 @@ impl FloatEncoder {
             },
             fill: 8,
             patience: 0,
-            stale: false,
             deviation: 0,
         }
     }
 
-    /// Adds a sample to the chunk in `out`, whose end must be what this encoder wrote. Timestamps
-    /// must rise; a chunk in which they do not cannot be decoded.
+    /// Adds a sample to the chunk in `out`, whose end must be what this encoder wrote; `before` is
+    /// the timestamp of the sample before it, none for the first. Timestamps must rise; a chunk in
+    /// which they do not cannot be decoded.
     ///
     /// At most [`SAMPLE_BYTES_MAX`] bytes are added; `out` is not made larger than that needs, and
     /// faster if it has a few bytes to spare.
     #[inline]
-    pub(crate) fn append(&mut self, out: &mut Vec<u8>, timestamp: i64, value: f64) {
+    pub(crate) fn append(
+        &mut self,
+        out: &mut Vec<u8>,
+        before: Option<i64>,
+        timestamp: i64,
+        value: f64,
+    ) {
         let bits = value.to_bits();
-        if self.count == 0 {
+        let Some(before) = before else {
             return self.begin(out, timestamp, bits);
-        }
-        let interval = timestamp.wrapping_sub(self.last_timestamp).cast_unsigned();
-        self.last_timestamp = timestamp;
-        self.count += 1;
-        self.stale = bits == STALE;
+        };
+        let interval = timestamp.wrapping_sub(before).cast_unsigned();
         let (interval, other) = if interval == u64::from(self.interval) {
             self.deviation = 0;
             (NOTHING, OTHER)
@@ -147,24 +144,6 @@ impl FloatEncoder {
         }
     }
 
-    /// How many samples the chunk has.
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// The timestamp of the last sample.
-    #[cfg(test)]
-    pub(crate) fn last_timestamp(&self) -> Option<i64> {
-        (self.count > 0).then_some(self.last_timestamp)
-    }
-
-    /// The value of the last sample; 0 if there is none.
-    #[cfg(test)]
-    pub(crate) fn last_value(&self) -> f64 {
-        f64::from_bits(if self.stale { STALE } else { self.reference })
-    }
-
     /// The first sample: whole bytes.
     #[cold]
     fn begin(&mut self, out: &mut Vec<u8>, timestamp: i64, bits: u64) {
@@ -172,8 +151,6 @@ impl FloatEncoder {
         let len = u64::BITS.div_ceil(8) - bits.trailing_zeros() / 8;
         out.extend(len.to_le_bytes().first());
         out.extend(bits.to_be_bytes().iter().take(len as usize));
-        self.count = 1;
-        self.last_timestamp = timestamp;
         self.reference = bits;
     }
 

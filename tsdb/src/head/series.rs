@@ -11,7 +11,7 @@ use crate::chunk::starts::StartsEncoder;
 use crate::chunk::{self, FloatEncoder};
 use crate::columns::{Columns, Sample};
 use crate::exemplar::Exemplar;
-use crate::histogram::{Histogram, HistogramEncoder};
+use crate::histogram::{self, Histogram, HistogramEncoder};
 use crate::sample::Value;
 
 /// Samples after which an open chunk is closed and a new one begun, so that a read of a few minutes
@@ -24,7 +24,7 @@ const LATE_MAX: usize = 256;
 /// What the encoder of an open chunk of histograms holds, about: the last two of a usual size.
 const HISTOGRAM_ENCODER_BYTES: usize = 2 << 10;
 /// The least and the largest step by which the bytes of an open chunk grow.
-const GROW_BYTES: usize = 32;
+const GROW_BYTES: usize = 40;
 
 /// What kind of samples the bytes of a chunk are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -188,7 +188,6 @@ struct Buffer {
     open: Vec<u8>,
     count: u32,
     kind: ChunkKind,
-    first: i64,
     last: i64,
     more: Option<Box<More>>,
 }
@@ -374,6 +373,15 @@ impl Buffer {
         self.more.as_deref().map_or(&[][..], |more| &more.exemplars)
     }
 
+    /// The first timestamp of the open chunk, if it has samples. It is the first thing in its bytes.
+    fn first(&self) -> i64 {
+        let first = match self.kind {
+            ChunkKind::Floats => chunk::first_timestamp(&self.open),
+            ChunkKind::Histograms => histogram::first_timestamp(&self.open),
+        };
+        first.unwrap_or(self.last)
+    }
+
     fn chunks(&self) -> impl Iterator<Item = Chunk<&[u8]>> {
         let more = self.more.as_deref();
         let closed = more.map_or(&[][..], |more| &more.closed);
@@ -381,7 +389,7 @@ impl Buffer {
         let open = (self.count > 0).then(|| Chunk {
             kind: self.kind,
             count: self.count,
-            first: self.first,
+            first: self.first(),
             last: self.last,
             bytes: &self.open[..],
             starts: starts.map_or(&[][..], StartsEncoder::bytes),
@@ -408,7 +416,7 @@ impl Buffer {
             grown += self.close();
         }
         if self.count == 0 {
-            (self.first, self.kind) = (timestamp, kind);
+            self.kind = kind;
             *encoder = Encoder::new(kind);
             grown += difference(0, self.encoder_bytes());
         }
@@ -432,7 +440,8 @@ impl Buffer {
                     let step = (before / 2).clamp(GROW_BYTES, 8 * GROW_BYTES);
                     self.open.reserve_exact(before - self.open.len() + step);
                 }
-                encoder.append(&mut self.open, timestamp, value);
+                let before = (self.count > 0).then_some(self.last);
+                encoder.append(&mut self.open, before, timestamp, value);
             }
             (Encoder::Histograms(encoder), ValueRef::Histogram(histogram)) => {
                 encoder.append(&mut self.open, timestamp, histogram);
@@ -446,13 +455,13 @@ impl Buffer {
 
     /// Makes the open chunk one that no longer changes.
     fn close(&mut self) -> isize {
-        let before = self.heap_bytes();
+        let (before, first) = (self.heap_bytes(), self.first());
         let more = self.more.get_or_insert_default();
         let starts = more.starts.take();
         more.closed.push(Chunk {
             kind: self.kind,
             count: std::mem::take(&mut self.count),
-            first: self.first,
+            first,
             last: self.last,
             bytes: self.open.as_slice().into(),
             starts: starts.map_or_else(Box::default, |starts| starts.bytes().into()),

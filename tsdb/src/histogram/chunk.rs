@@ -86,6 +86,15 @@ impl HistogramEncoder {
     }
 }
 
+/// The timestamp of the first sample, if the chunk has one.
+pub(crate) fn first_timestamp(bytes: &[u8]) -> Option<i64> {
+    let mut reader = Reader::new("a chunk", bytes);
+    match reader.u8().ok()? & ON_TIME {
+        0 => reader.signed().ok(),
+        _ => Some(0),
+    }
+}
+
 /// Appends the samples of a chunk to the columns. Equal histograms in a row are one allocation.
 ///
 /// # Errors
