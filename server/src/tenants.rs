@@ -30,6 +30,9 @@ const ID_BYTES_MAX: usize = 150;
 /// Bytes that `detected_level` and its value may add to an entry's metadata.
 const LEVEL_BYTES_MAX: usize = 4096;
 
+/// How long a store may take to open before it is told how far it is, milliseconds.
+const TOLD_AFTER_MS: i64 = 1_000;
+
 /// A tenant's id: 1 to 150 of the characters that Mimir allows, never `.` or `..`, so that it is
 /// also the name of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -292,12 +295,18 @@ impl Tenant {
     pub fn metrics(&self) -> Result<Tsdb, Error> {
         self.metrics.get_or_open(|| {
             let parts = &self.parts;
-            Tsdb::builder(self.dir.join("metrics"))
+            let began_ms = parts.clock.now_ms();
+            let dir = self.dir.join("metrics");
+            Tsdb::builder(&dir)
                 .config(parts.metrics.clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
                 .shared(parts.shared.clone())
-                .open()
+                .open_with_progress(|progress| {
+                    if parts.clock.now_ms() - began_ms >= TOLD_AFTER_MS {
+                        tracing::info!("opening {}: {progress}", dir.display());
+                    }
+                })
         })
     }
 

@@ -25,7 +25,7 @@ mod replay;
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
 pub use frame::read_segment;
-pub use replay::Replay;
+pub use replay::{Replay, Replayer};
 
 /// What an acknowledgement promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -127,24 +127,24 @@ struct OpenSegment {
 
 impl Wal {
     /// Opens the log in `dir`, creating it if it is missing, and gives every record from the
-    /// position `from` on to `each`, in order.
+    /// position `from` on to `replayer` (a closure will do), in order.
     ///
     /// The torn end of the last segment (an unfinished write) is cut off. Damage in the middle is
     /// skipped, what follows it is replayed, and [`Replay::damaged`] says what was lost.
     ///
     /// # Errors
     /// [`Kind::Io`] when the directory cannot be read or written, [`Kind::Unsupported`] when a
-    /// newer version wrote it, and whatever `each` gives.
+    /// newer version wrote it, and whatever `replayer` gives.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
         config: Config,
         from: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+        replayer: &mut dyn Replayer,
     ) -> Result<(Self, Replay)> {
         fs.create_dir_all(dir)
             .map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
-        let (replay, closed, next_sequence) = replay::run(&*fs, dir, from, each)?;
+        let (replay, closed, next_sequence) = replay::run(&*fs, dir, from, replayer)?;
         let next_position = from.max(replay.end);
         let state = State {
             next_position,

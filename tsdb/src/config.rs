@@ -1,5 +1,6 @@
 //! Settings (plain data) and components (clock, file system, shared workers) of a store.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,34 @@ impl Default for Config {
     }
 }
 
+/// How far the opening of a store is: first parts are read, then the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Parts whose series are known.
+    Parts {
+        /// How many were read.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
+    /// Bytes of the log that were replayed.
+    Log {
+        /// How many were read.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parts { done, total } => write!(f, "{done} of {total} parts read"),
+            Self::Log { done, total } => write!(f, "{done} of {total} bytes of the log replayed"),
+        }
+    }
+}
+
 /// Opens a store with other settings or components than the defaults.
 #[derive(Debug)]
 pub struct Builder {
@@ -122,7 +151,16 @@ impl Builder {
     /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
     /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
     pub fn open(self) -> Result<Tsdb> {
+        self.open_with_progress(|_| {})
+    }
+
+    /// As [`Builder::open`], and tells `progress` how far it is.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<Tsdb> {
         let shared = self.shared.unwrap_or_default();
-        Tsdb::assemble(&self.path, self.config, self.fs, self.clock, &shared)
+        let (fs, clock) = (self.fs, self.clock);
+        Tsdb::assemble(&self.path, self.config, fs, clock, &shared, &mut progress)
     }
 }

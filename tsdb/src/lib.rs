@@ -51,7 +51,7 @@ mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit, Encoded, LABELS_BYTES_MAX, SeriesAppender, SeriesRef};
-pub use config::{Builder, Config};
+pub use config::{Builder, Config, Progress};
 pub use db::Tsdb;
 pub use exemplar::{EXEMPLAR_LABELS_CHARS_MAX, Exemplar};
 pub use histogram::{

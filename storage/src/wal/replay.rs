@@ -23,17 +23,36 @@ pub struct Replay {
     pub damaged: Vec<String>,
 }
 
+/// Takes what a log holds when it is opened.
+pub trait Replayer {
+    /// Takes a record.
+    ///
+    /// # Errors
+    /// Whatever ends the opening of the log.
+    fn record(&mut self, position: u64, record: &[u8]) -> Result<()>;
+
+    /// Hears how many bytes of all were read, after each segment.
+    fn progress(&mut self, _read_bytes: u64, _total_bytes: u64) {}
+}
+
+impl<F: FnMut(u64, &[u8]) -> Result<()>> Replayer for F {
+    fn record(&mut self, position: u64, record: &[u8]) -> Result<()> {
+        self(position, record)
+    }
+}
+
 /// Replays all segments of `dir`. Gives what was read, the segments that stay, and the sequence of
 /// the next segment.
 pub(super) fn run(
     fs: &dyn Fs,
     dir: &Path,
     from: u64,
-    each: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    replayer: &mut dyn Replayer,
 ) -> Result<(Replay, VecDeque<Segment>, u64)> {
     let entries = fs
         .list(dir)
         .map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
+    let total_bytes = entries.iter().map(|entry| entry.len).sum();
     let names: Vec<(u64, String)> = entries
         .into_iter()
         .filter_map(|entry| Some((frame::sequence_of(&entry.name)?, entry.name)))
@@ -55,10 +74,11 @@ pub(super) fn run(
                 return Ok(());
             }
             given += 1;
-            each(position, record)
+            replayer.record(position, record)
         });
         // The mapping must be gone before the file is cut.
         drop(bytes);
+        replayer.progress(replay.bytes, total_bytes);
         replay.records += given;
         let report = match report {
             Ok(report) => report,

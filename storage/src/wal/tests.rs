@@ -10,11 +10,11 @@ type Records = Vec<(u64, Vec<u8>)>;
 fn open_from(fs: &SimFs, config: Config, from: u64) -> (Wal, Replay, Records) {
     let mut records = Vec::new();
     let fs: Arc<dyn Fs> = Arc::new(fs.clone());
-    let (wal, replay) = Wal::open(fs, Path::new(DIR), config, from, &mut |position, record| {
+    let mut each = |position: u64, record: &[u8]| {
         records.push((position, record.to_vec()));
         Ok(())
-    })
-    .unwrap();
+    };
+    let (wal, replay) = Wal::open(fs, Path::new(DIR), config, from, &mut each).unwrap();
     (wal, replay, records)
 }
 

@@ -9,12 +9,12 @@ use trine_storage::block_set::BlockSet;
 use trine_storage::clock::Clock;
 use trine_storage::fs::Fs;
 use trine_storage::shared::{Maintain, Shared};
-use trine_storage::wal::Wal;
+use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Error, Kind, Result};
 
 use super::{BackgroundErrors, Compactor, Inner, Tsdb};
 use crate::block::Sealed;
-use crate::config::Config;
+use crate::config::{Config, Progress};
 use crate::head::Head;
 use crate::metadata::MetadataTable;
 use crate::tombstone::Tombstone;
@@ -30,6 +30,7 @@ impl Tsdb {
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
         shared: &Shared,
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let shown = path.display();
         fs.create_dir_all(path)
@@ -52,32 +53,25 @@ impl Tsdb {
             .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
         let head = Head::default();
-        let mut metadata = MetadataTable::default();
-        let mut damaged = restore_parts(&blocks, &head, &mut metadata)?;
-        let since_ms = clock.now_ms();
-        let mut each = |position: u64, record: &[u8]| match replay(&head, &mut metadata, record) {
-            Ok(0) => Ok(()),
-            Ok(lost) => {
-                damaged.push(format!(
-                    "record {position} of the log has {lost} samples of series that are not known"
-                ));
-                Ok(())
-            }
-            // One bad record must not keep the store from opening for ever.
-            Err(error) if error.kind() == Kind::Corrupt => {
-                damaged.push(format!("record {position} of the log is lost: {error}"));
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let mut replaying = Replaying {
+            head: &head,
+            metadata: MetadataTable::default(),
+            damaged: Vec::new(),
+            progress,
         };
+        replaying.parts(&blocks)?;
+        let since_ms = clock.now_ms();
         let from = blocks.version().wal_position;
         let (wal, mut replay) = Wal::open(
             Arc::clone(&fs),
             &path.join("wal"),
             config.wal.clone(),
             from,
-            &mut each,
+            &mut replaying,
         )?;
+        let Replaying {
+            metadata, damaged, ..
+        } = replaying;
         replay.damaged.extend(damaged);
         head.restored();
         // A crash may have come between the catalog's commit and this.
@@ -122,53 +116,84 @@ impl Tsdb {
     }
 }
 
-/// Reads what the parts define and the metadata of the last that has some, oldest first. A damaged
-/// part is told and the others are read.
-fn restore_parts(
-    blocks: &BlockSet<Sealed>,
-    head: &Head,
-    metadata: &mut MetadataTable,
-) -> Result<Vec<String>> {
-    let version = blocks.version();
-    let mut parts: Vec<_> = version
-        .blocks
-        .iter()
-        .filter_map(|block| match &block.reader {
-            Sealed::Part(part) => Some((block.meta.sequence, part)),
-            Sealed::Block(_) => None,
-        })
-        .collect();
-    parts.sort_by_key(|(sequence, _)| *sequence);
-    let mut damaged = Vec::new();
-    for (_, part) in parts {
-        let definitions = part.definitions(|id, labels| head.restore(id, labels, true));
-        match definitions.and_then(|()| part.metadata()) {
-            Ok(Some(table)) => *metadata = table,
-            Ok(None) => {}
+/// What parts and log give while a store is opened.
+struct Replaying<'a> {
+    head: &'a Head,
+    metadata: MetadataTable,
+    damaged: Vec<String>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Replaying<'_> {
+    /// Reads what the parts define and the metadata of the last that has some, oldest first. A
+    /// damaged part is told and the others are read.
+    fn parts(&mut self, blocks: &BlockSet<Sealed>) -> Result<()> {
+        let version = blocks.version();
+        let mut parts: Vec<_> = version
+            .blocks
+            .iter()
+            .filter_map(|block| match &block.reader {
+                Sealed::Part(part) => Some((block.meta.sequence, part)),
+                Sealed::Block(_) => None,
+            })
+            .collect();
+        parts.sort_by_key(|(sequence, _)| *sequence);
+        let total = parts.len() as u64;
+        for (done, (_, part)) in (1..).zip(parts) {
+            let definitions = part.definitions(|id, labels| self.head.restore(id, labels, true));
+            match definitions.and_then(|()| part.metadata()) {
+                Ok(Some(table)) => self.metadata = table,
+                Ok(None) => {}
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    let what = format!("series of {} are lost: {error}", part.name());
+                    self.damaged.push(what);
+                }
+                Err(error) => return Err(error),
+            }
+            (self.progress)(Progress::Parts { done, total });
+        }
+        Ok(())
+    }
+
+    /// Gives how many rows belong to no series.
+    fn apply(&mut self, record: &[u8]) -> Result<u64> {
+        let head = self.head;
+        match wal_record::decode(record)? {
+            Record::Series(series) => {
+                for (id, labels) in series {
+                    head.restore(id, labels, false)?;
+                }
+                Ok(0)
+            }
+            Record::Floats(floats) => Ok(head.replay(&floats, FIRST_EPOCH)),
+            Record::Histograms(histograms) => Ok(head.replay(&histograms, FIRST_EPOCH)),
+            Record::Exemplars(exemplars) => Ok(head.replay_exemplars(&exemplars, FIRST_EPOCH)),
+            Record::Metadata(entry) => {
+                self.metadata.insert(entry);
+                Ok(0)
+            }
+        }
+    }
+}
+
+impl Replayer for Replaying<'_> {
+    fn record(&mut self, position: u64, record: &[u8]) -> Result<()> {
+        match self.apply(record) {
+            Ok(0) => {}
+            Ok(lost) => self.damaged.push(format!(
+                "record {position} of the log has {lost} samples of series that are not known"
+            )),
+            // One bad record must not keep the store from opening for ever.
             Err(error) if error.kind() == Kind::Corrupt => {
-                damaged.push(format!("series of {} are lost: {error}", part.name()));
+                let what = format!("record {position} of the log is lost: {error}");
+                self.damaged.push(what);
             }
             Err(error) => return Err(error),
         }
+        Ok(())
     }
-    Ok(damaged)
-}
 
-/// Gives how many samples belong to no series.
-fn replay(head: &Head, metadata: &mut MetadataTable, record: &[u8]) -> Result<u64> {
-    match wal_record::decode(record)? {
-        Record::Series(series) => {
-            for (id, labels) in series {
-                head.restore(id, labels, false)?;
-            }
-            Ok(0)
-        }
-        Record::Floats(floats) => Ok(head.replay(&floats, FIRST_EPOCH)),
-        Record::Histograms(histograms) => Ok(head.replay(&histograms, FIRST_EPOCH)),
-        Record::Exemplars(exemplars) => Ok(head.replay_exemplars(&exemplars, FIRST_EPOCH)),
-        Record::Metadata(entry) => {
-            metadata.insert(entry);
-            Ok(0)
-        }
+    fn progress(&mut self, done: u64, total: u64) {
+        (self.progress)(Progress::Log { done, total });
     }
 }

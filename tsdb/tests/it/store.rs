@@ -8,7 +8,7 @@ use trine_storage::clock::ManualClock;
 use trine_storage::shared::{self, Shared};
 use trine_storage::sim::{Crash, SimFs};
 use trine_storage::{Kind, Labels, MatchOp, Matcher, TimeRange};
-use trine_tsdb::{Accepted, Config, Durability, Hints, Reason, Tsdb, Value, Values};
+use trine_tsdb::{Accepted, Config, Durability, Hints, Progress, Reason, Tsdb, Value, Values};
 
 /// 2026-01-01 in milliseconds.
 pub(crate) const NOW_MS: i64 = 1_767_225_600_000;
@@ -240,6 +240,25 @@ fn duplicates_are_judged_against_memory_and_later_blocks_win() {
     assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=5 11=3"]);
     db.flush().unwrap();
     assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 10=5 11=3"]);
+}
+
+#[test]
+fn opening_tells_how_far_it_is() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    put(&db, &[("n=a", 1, 1.0)]);
+    db.flush().unwrap();
+    put(&db, &[("n=a", 2, 2.0)]);
+    let bytes = db.stats().wal.bytes;
+    drop(db);
+    let mut told = Vec::new();
+    let builder = Tsdb::builder("store").fs(Arc::new(fs)).clock(clock());
+    let builder = builder.shared(Shared::without_workers());
+    builder.open_with_progress(|p| told.push(p)).unwrap();
+    let parts = Progress::Parts { done: 1, total: 1 };
+    let log = |done| Progress::Log { done, total: bytes };
+    assert_eq!(told, [parts, log(bytes)]);
+    assert_eq!(told[0].to_string(), "1 of 1 parts read");
 }
 
 #[test]

@@ -253,7 +253,15 @@ fn a_record_that_makes_no_sense_is_lost_alone_and_told() {
     append(&bench.open().unwrap(), 1, b"good").unwrap();
     let fs: Arc<dyn Fs> = Arc::new(bench.disk.clone());
     let dir = Path::new("/store/wal");
-    let open = |fs| Wal::open(fs, dir, bench.config.wal.clone(), 0, &mut |_, _| Ok(()));
+    let open = |fs| {
+        Wal::open(
+            fs,
+            dir,
+            bench.config.wal.clone(),
+            0,
+            &mut |_: u64, _: &[u8]| Ok(()),
+        )
+    };
     let (log, _) = open(Arc::clone(&fs)).unwrap();
     let bad = log.append(&[1, 7]).unwrap();
     log.commit(bad, Durability::Synced).unwrap();
