@@ -60,20 +60,19 @@ impl Appender {
     }
 
     /// Adds samples and exemplars of the series with these labels: a [`Labels`], or a
-    /// [`LabelsBuffer`], which spares making one. A set that is not UTF-8 is refused with
+    /// [`LabelsBuffer`](trine_storage::labels::LabelsBuffer), which spares making one. A set that is not UTF-8 is refused with
     /// [`Reason::InvalidLabels`].
     ///
     /// ```
-    /// use trine_storage::Labels;
-    /// use trine_tsdb::{Durability, Exemplar, Hints, Tsdb};
-    /// use trine_storage::TimeRange;
+    /// use trine_tsdb::{Durability, Exemplar, Hints, Labels, TimeRange, Tsdb};
     ///
-    /// # fn main() -> Result<(), trine_storage::Error> {
+    /// # fn main() -> Result<(), trine_tsdb::Error> {
     /// # let dir = tempfile::tempdir().expect("a directory for the example");
     /// let db = Tsdb::open(dir.path())?;
     /// # let now = 1_000;
+    /// let requests = Labels::from_pairs([("__name__", "requests_total")])?;
     /// let mut appender = db.appender();
-    /// let mut series = appender.series(&Labels::from_pairs([("__name__", "requests_total")])?);
+    /// let mut series = appender.series(&requests);
     /// series.append_started(now, 500, 1.0.into());
     /// let labels = Labels::from_pairs([("trace_id", "ff")])?;
     /// series.exemplar(Exemplar { timestamp: now, value: 0.2, labels });

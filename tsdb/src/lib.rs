@@ -4,16 +4,15 @@
 //! does not know what labels mean beyond their bytes and their order.
 //!
 //! ```
-//! use trine_storage::{Labels, Matcher, TimeRange};
-//! use trine_tsdb::{Durability, Hints, Tsdb, Value};
+//! use trine_tsdb::{Durability, Hints, Labels, Matcher, TimeRange, Tsdb};
 //!
-//! # fn main() -> Result<(), trine_storage::Error> {
+//! # fn main() -> Result<(), trine_tsdb::Error> {
 //! # let dir = tempfile::tempdir().expect("a directory for the example");
 //! # let path = dir.path();
 //! let db = Tsdb::open(path)?;
 //! let mut appender = db.appender();
 //! let up = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
-//! appender.append(&up, 1_000, Value::Float(1.0));
+//! appender.append(&up, 1_000, 1.0.into());
 //! appender.commit(Durability::Synced)?.wait()?;
 //!
 //! let matchers = [Matcher::equal("job", "api")];
@@ -62,7 +61,9 @@ pub use metadata::{METADATA_BYTES_MAX, Metadata, MetricType};
 pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};
 pub use snapshot::{Hints, Series, SeriesExemplars, SeriesSet, Snapshot};
 pub use stats::{Report, Stats};
+pub use trine_storage as storage;
 pub use trine_storage::wal::Durability;
+pub use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, TimeRange};
 
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
