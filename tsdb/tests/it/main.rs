@@ -4,7 +4,9 @@
 
 mod concurrent;
 mod crash;
+mod damage;
 mod delete;
+mod disk;
 mod limits;
 mod model;
 mod store;
