@@ -9,4 +9,5 @@ mod delete;
 mod disk;
 mod limits;
 mod model;
+mod refusals;
 mod store;
