@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod delete;
 mod disk;
+mod golden;
 mod limits;
 mod model;
 mod refusals;
