@@ -11,6 +11,9 @@ use crate::store::{open, put};
 /// Bytes in hexadecimal and what they are.
 type Golden = [(&'static str, &'static str)];
 
+/// How a file comes to be, its level, its bytes.
+type Written = (fn(&Tsdb), u8, &'static Golden);
+
 const PART: &Golden = &[
     (
         "5452494e45534541 01000000 74736462",
@@ -156,7 +159,7 @@ fn store() -> (SimFs, Tsdb) {
 fn golden_bytes_of_a_part_and_a_block() {
     let (fs, db) = store();
     let expected = answer(&db, &[], TimeRange::ALL).unwrap();
-    let written: [(fn(&Tsdb), u8, &Golden); 2] = [
+    let written: [Written; 2] = [
         (|db| db.flush().unwrap(), 0, PART),
         // Beside the block there is a part with the definitions.
         (|db| db.compact().unwrap(), 5, BLOCK),

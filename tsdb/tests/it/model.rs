@@ -115,14 +115,14 @@ fn work() -> impl Strategy<Value = Work> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let minutes = prop_oneof![0..30i64, 100..200i64, 1_000..3_000i64];
+    let minutes = prop_oneof![0..30i64, 100..400i64, 1_000..3_000i64];
     prop_oneof![
         20 => work().prop_map(Op::Work),
         3 => (work(), 0..40u64, any::<bool>(), any::<u64>())
             .prop_map(|(work, after, power, seed)| Op::Cut(work, after, power, seed)),
         1 => (any::<bool>(), any::<u64>()).prop_map(|(power, seed)| Op::Crash(power, seed)),
         2 => Just(Op::Reopen),
-        2 => minutes.prop_map(Op::Advance),
+        3 => minutes.prop_map(Op::Advance),
         7 => choice().prop_map(Op::Read),
         2 => choice().prop_map(Op::Labels),
     ]

@@ -187,7 +187,10 @@ fn labels_that_are_refused_say_why_and_leave_no_series() {
         appender.append_floats(&buffer, &[(NOW_MS, 1.0)]);
         let told = appender.commit(Durability::Synced).unwrap().wait().unwrap();
         let refused = told.rejected.iter().map(|r| (r.reason, r.example.clone()));
-        assert_eq!(refused.last(), expected);
+        assert_eq!(
+            refused.collect::<Vec<_>>(),
+            Vec::from_iter(expected.clone())
+        );
         assert_eq!(told.stored, u64::from(expected.is_none()));
         assert_eq!(db.stats().head_series - before, told.stored);
     }
@@ -274,13 +277,16 @@ fn fill(db: &Tsdb) {
     put(db, &[("n=b", 4, 4.0), ("n=a", NOW_MS, 5.0)]);
 }
 
+/// What needs space.
+type Work = fn(&Tsdb) -> Result<(), Error>;
+
 #[test]
 fn a_full_disk_fails_what_writes_and_loses_nothing() {
     let expected = [
         format!("{{n=\"a\"}} 1=1 3=3 {NOW_MS}=5"),
         "{n=\"b\"} 2=2 4=4".to_owned(),
     ];
-    let works: [(&str, fn(&Tsdb) -> Result<(), Error>); 5] = [
+    let works: [(&str, Work); 5] = [
         ("append", |db| {
             let mut appender = db.appender();
             appender.append(&labels("n=a"), NOW_MS + 1, Value::Float(6.0));
@@ -490,4 +496,51 @@ fn paths_that_are_no_directory_and_paths_that_are_not_there_yet() {
     drop(db);
     let db = Tsdb::open(&deep).unwrap();
     assert_eq!(dump(&db, &[], TimeRange::ALL), ["{n=\"a\"} 1=1"]);
+}
+
+/// A block goes at the millisecond when its whole window lies before the retention.
+#[test]
+fn a_block_goes_when_the_retention_is_done_with_it_and_no_earlier() {
+    const HOUR: i64 = 3_600_000;
+    let fs = SimFs::new();
+    let clock = clock();
+    let config = Config {
+        retention: Some(Duration::from_secs(10 * 3600)),
+        ..Config::default()
+    };
+    let db = open_with(&fs, config, Arc::clone(&clock));
+    // In the window of two hours that ends at NOW_MS - 2 * HOUR.
+    put(&db, &[("n=a", NOW_MS - 3 * HOUR, 1.0)]);
+    db.compact().unwrap();
+    let left = |by: Duration| {
+        clock.advance(by);
+        db.compact().unwrap();
+        db.stats().block_samples
+    };
+    assert_eq!(left(Duration::from_millis(8 * HOUR as u64 - 1)), 1);
+    assert_eq!(left(Duration::from_millis(1)), 0);
+}
+
+#[test]
+fn a_merge_leaves_out_what_the_retention_is_done_with() {
+    const HOUR: i64 = 3_600_000;
+    let fs = SimFs::new();
+    let clock = clock();
+    let config = Config {
+        retention: Some(Duration::from_secs(10 * 3600)),
+        ..Config::default()
+    };
+    let db = open_with(&fs, config, Arc::clone(&clock));
+    let rows = [
+        ("n=a", NOW_MS - 10 * HOUR, 1.0),
+        ("n=a", NOW_MS - 9 * HOUR, 2.0),
+    ];
+    assert_eq!(put(&db, &rows).stored, 2);
+    db.compact().unwrap();
+    assert_eq!(db.stats().block_samples, 2);
+    clock.advance(Duration::from_secs(1800));
+    // What comes late is merged with the block of its window.
+    assert_eq!(put(&db, &[("n=a", NOW_MS - 9 * HOUR + 1, 3.0)]).stored, 1);
+    db.compact().unwrap();
+    assert_eq!(db.stats().block_samples, 2, "the first one is too old");
 }
