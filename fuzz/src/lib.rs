@@ -4,6 +4,8 @@
 //! functions with `cargo fuzz run any --features fuzzing` (nightly) and `TRINE_FUZZ_TARGET=name`.
 //! A target fails by panicking: bad bytes must be read or refused.
 
+mod tsdb_files;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -66,6 +68,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "tsdb_histogram",
         run: tsdb_histogram,
+    },
+    Target {
+        name: "tsdb_part",
+        run: tsdb_files::part,
+    },
+    Target {
+        name: "tsdb_block",
+        run: tsdb_files::block,
     },
     Target {
         name: "logstore_record",

@@ -1,6 +1,6 @@
 //! The blocks of one store: atomic changes, immutable snapshots, deferred deletion, quarantine.
 //!
-//! Writers make a file under a temporary name ([`BlockSet::temporary`]) and hand it over in an
+//! Writers make a file under a temporary name ([`BlockSet::begin`]) and hand it over in an
 //! [`Edit`]; readers take a [`Version`] and see exactly its blocks. A removed block's file goes when
 //! the last version that holds it is dropped. What a crash left behind is swept at open.
 
@@ -51,6 +51,33 @@ impl<R> Drop for Block<R> {
             // If this fails the file is an orphan, which the next open sweeps.
             self.fs.remove_file(&self.path).ok();
         }
+    }
+}
+
+/// A block that is being written.
+#[derive(Debug)]
+pub struct Unfinished {
+    id: BlockId,
+    path: PathBuf,
+    fs: Arc<dyn Fs>,
+}
+
+impl Unfinished {
+    /// The id of the block.
+    pub fn id(&self) -> BlockId {
+        self.id
+    }
+
+    /// Where it is written to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // A committed block has another name by now. If this fails the next open sweeps it.
+        self.fs.remove_file(&self.path).ok();
     }
 }
 
@@ -105,7 +132,13 @@ impl<R: BlockReader> BlockSet<R> {
         fs.create_dir_all(&dir)
             .map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
         let catalog = Catalog::new(Arc::clone(&fs), &store.join("catalog"));
-        let document = catalog.load()?;
+        let mut document = catalog.load()?;
+        if document.version == 0 {
+            // A store that never had a catalog has no blocks: they would be lost without it.
+            refuse_blocks(&*fs, &dir)?;
+            document.version = 1;
+            catalog.swap(&document)?;
+        }
         sweep(&*fs, &dir, &document)?;
         let mut blocks = Vec::new();
         let mut quarantined = Vec::new();
@@ -138,6 +171,16 @@ impl<R: BlockReader> BlockSet<R> {
     /// The id of a new block.
     pub fn next_id(&self, clock: &dyn Clock) -> BlockId {
         self.ids.next(clock)
+    }
+
+    /// A file for a new block. It is removed when this is dropped before the block was committed.
+    pub fn begin(&self, clock: &dyn Clock) -> Unfinished {
+        let id = self.next_id(clock);
+        Unfinished {
+            id,
+            path: self.temporary(id),
+            fs: Arc::clone(&self.fs),
+        }
     }
 
     /// Where a block that is being written belongs until it is committed.
@@ -331,6 +374,25 @@ fn copy(fs: &dyn Fs, from: &Path, to: &Path) -> std::io::Result<()> {
         offset = end;
     }
     copy.sync()
+}
+
+/// Refuses a store that has blocks and no catalog.
+fn refuse_blocks(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let shown = dir.display();
+    let entries = fs
+        .list(dir)
+        .map_err(|e| Error::io(format!("list {shown}"), e))?;
+    let blocks = entries
+        .iter()
+        .filter(|e| e.name.ends_with(".block"))
+        .count();
+    if blocks == 0 {
+        return Ok(());
+    }
+    let what = format!(
+        "{blocks} blocks are in {shown} but no catalog that names them; restore the file \"catalog\" beside it, or move the blocks away to begin anew"
+    );
+    Err(Error::new(Kind::Corrupt, what))
 }
 
 /// Removes the files that no version of the catalog will ever name: half-written blocks and those

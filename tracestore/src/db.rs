@@ -342,12 +342,13 @@ impl Inner {
             wal_position: Some(sealing.position),
             ..Edit::default()
         };
+        let mut files = Vec::new();
         for traces in &ranges {
-            let id = self.blocks.next_id(&*self.clock);
-            let path = self.blocks.temporary(id);
-            let now_ms = self.clock.now_ms();
-            edit.add
-                .push(writer::write(&*self.fs, &path, id, &live, traces, now_ms)?);
+            let file = self.blocks.begin(&*self.clock);
+            let (path, id, now_ms) = (file.path(), file.id(), self.clock.now_ms());
+            let meta = writer::write(&*self.fs, path, id, &live, traces, now_ms)?;
+            edit.add.push(meta);
+            files.push(file);
         }
         drop(live);
         self.blocks.commit(&edit, || {

@@ -156,13 +156,14 @@ fn is_worth_it(inside: &[&BlockMeta]) -> bool {
 }
 
 /// Whether no other block holds rows that are later than some of `inside` and earlier than others.
+/// One that is as late as the last may be of the same cut as it, and is later than the others.
 fn nothing_between(blocks: &[&BlockMeta], inside: &[&BlockMeta]) -> bool {
     let sequences = || inside.iter().map(|meta| meta.sequence);
     let (Some(first), Some(last)) = (sequences().min(), sequences().max()) else {
         return true;
     };
     !blocks.iter().any(|other| {
-        let between = other.sequence > first && other.sequence < last;
+        let between = other.sequence > first && other.sequence <= last;
         let overlaps = inside.iter().any(|meta| meta.range.overlaps(&other.range));
         between && overlaps && !inside.iter().any(|meta| meta.id == other.id)
     })

@@ -10,6 +10,7 @@ mod epoch;
 pub(crate) mod series;
 mod shard;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -337,8 +338,16 @@ impl Head {
     }
 
     /// After the last [`Head::restore`]: makes the series known to the label index and the places
-    /// between them free.
-    pub(crate) fn restored(&self) {
+    /// between them free, but for those of the ids `lost`.
+    pub(crate) fn restored(&self, lost: &BTreeSet<u32>) {
+        for id in lost {
+            if let Some(shard) = self.shards.get((id >> PLACE_BITS) as usize) {
+                let (mut shard, end) = (shard.lock(), (id & PLACE_MAX) as usize + 1);
+                if end > shard.places.len() && end <= shard.places.len() + PLACES_SKIPPED_MAX {
+                    shard.places.resize_with(end, || None);
+                }
+            }
+        }
         for (number, shard) in (0u32..).zip(&self.shards) {
             let mut shard = shard.lock();
             let mut sets = Vec::with_capacity(shard.places.len());
@@ -348,6 +357,7 @@ impl Head {
                     Some(series) => {
                         sets.push((number << PLACE_BITS | place, series.labels.clone()));
                     }
+                    None if lost.contains(&(number << PLACE_BITS | place)) => {}
                     None => free.push(place),
                 }
             }

@@ -72,7 +72,7 @@ fn changes_are_seen_at_once_and_after_a_restart() {
     blocks.commit(&edit, || {}).unwrap();
     for version in [blocks.version(), open(&fs).version()] {
         assert_eq!(texts(&version), ["block 2"]);
-        assert_eq!((version.number, version.wal_position), (2, 7));
+        assert_eq!((version.number, version.wal_position), (3, 7));
     }
 }
 
@@ -151,4 +151,15 @@ fn a_failed_change_is_not_seen_and_poisons_the_set() {
         blocks.commit(&edit, || {}).unwrap_err().kind(),
         Kind::Poisoned
     );
+}
+
+#[test]
+fn blocks_without_a_catalog_are_refused_and_stay() {
+    let fs = SimFs::new();
+    add(&fs, &open(&fs), 1);
+    fs.remove_file("store/catalog".as_ref()).unwrap();
+    let error = BlockSet::<Text>::open(Arc::new(fs.clone()), Path::new("store")).unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().starts_with("1 blocks are in"), "{error}");
+    assert_eq!(block_files(&fs), 1);
 }

@@ -129,16 +129,59 @@ pub struct SegmentReport {
 }
 
 /// Reads a segment, giving every record to `each` with its position. Bytes that are no frame are
-/// skipped up to the next good one.
+/// skipped up to the next good one, a damaged header too.
 ///
 /// # Errors
-/// [`Kind::Corrupt`] when the header is cut or damaged, [`Kind::Unsupported`] when a newer version
-/// wrote it, and whatever `each` gives.
+/// [`Kind::Corrupt`] when the header is cut or damaged and no frame follows it,
+/// [`Kind::Unsupported`] when a newer version wrote it, and whatever `each` gives.
 pub fn read_segment(
     name: &str,
     bytes: &[u8],
     each: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<SegmentReport> {
+    let (first, mut offset) = match read_header(name, bytes) {
+        Ok(first) => (first, SEGMENT_HEADER_BYTES),
+        // Frames say themselves which records they are.
+        Err(error) if error.kind() == Kind::Corrupt => match next_frame(bytes, 0) {
+            Some((_, frame)) => (frame.first, 0),
+            None => return Err(error),
+        },
+        Err(error) => return Err(error),
+    };
+    let mut report = SegmentReport {
+        first,
+        end: first,
+        good_bytes: offset as u64,
+        ..SegmentReport::default()
+    };
+    let mut raw = Vec::new();
+    while let Some((found, frame)) = next_frame(bytes, offset) {
+        if found > offset {
+            report.damaged.push((offset as u64, found as u64));
+        }
+        let records = match frame.codec {
+            ZSTD => {
+                raw = zstd::bulk::decompress(frame.payload, frame.raw_len)
+                    .map_err(|e| Error::corrupt(name, found as u64, e))?;
+                raw.as_slice()
+            }
+            _ => frame.payload,
+        };
+        let mut reader = Reader::new(name, records);
+        for i in 0..u64::from(frame.count) {
+            each(frame.first + i, reader.bytes()?)?;
+        }
+        raw.clear();
+        report.records += u64::from(frame.count);
+        report.end = frame.first + u64::from(frame.count);
+        offset = found + FRAME_HEADER_BYTES + frame.payload.len();
+        report.good_bytes = offset as u64;
+    }
+    Ok(report)
+}
+
+/// The position of the first record that the header of a segment announces.
+fn read_header(name: &str, bytes: &[u8]) -> Result<u64> {
     let mut header = Reader::new(name, bytes);
     if header.take(8)? != SEGMENT_MAGIC {
         return Err(Error::corrupt(
@@ -166,37 +209,7 @@ pub fn read_segment(
             ),
         ));
     }
-    let mut report = SegmentReport {
-        first,
-        end: first,
-        good_bytes: SEGMENT_HEADER_BYTES as u64,
-        ..SegmentReport::default()
-    };
-    let mut offset = SEGMENT_HEADER_BYTES;
-    let mut raw = Vec::new();
-    while let Some((found, frame)) = next_frame(bytes, offset) {
-        if found > offset {
-            report.damaged.push((offset as u64, found as u64));
-        }
-        let records = match frame.codec {
-            ZSTD => {
-                raw = zstd::bulk::decompress(frame.payload, frame.raw_len)
-                    .map_err(|e| Error::corrupt(name, found as u64, e))?;
-                raw.as_slice()
-            }
-            _ => frame.payload,
-        };
-        let mut reader = Reader::new(name, records);
-        for i in 0..u64::from(frame.count) {
-            each(frame.first + i, reader.bytes()?)?;
-        }
-        raw.clear();
-        report.records += u64::from(frame.count);
-        report.end = frame.first + u64::from(frame.count);
-        offset = found + FRAME_HEADER_BYTES + frame.payload.len();
-        report.good_bytes = offset as u64;
-    }
-    Ok(report)
+    Ok(first)
 }
 
 struct Frame<'a> {

@@ -100,7 +100,7 @@ pub(super) fn run(
             }
             Err(error) => return Err(error),
         };
-        note_damage(&mut replay, &shown, &report);
+        note_damage(&mut replay, &shown, &report, from);
         if report.good_bytes < len {
             if is_last {
                 replay.torn_bytes += len - report.good_bytes;
@@ -123,16 +123,17 @@ pub(super) fn run(
     Ok((replay, kept, last_sequence.map_or(1, |last| last + 1)))
 }
 
-fn note_damage(replay: &mut Replay, shown: &str, report: &SegmentReport) {
+/// Tells what a segment has lost; records before `from` are not missed.
+fn note_damage(replay: &mut Replay, shown: &str, report: &SegmentReport, from: u64) {
     for (start, end) in &report.damaged {
         replay.damaged.push(format!(
             "{shown} is damaged from byte {start} to byte {end}"
         ));
     }
-    if replay.end != 0 && report.first > replay.end {
+    let known = replay.end.max(from);
+    if report.first > known {
         replay.damaged.push(format!(
-            "records {} to {} are missing before {shown}",
-            replay.end,
+            "records {known} to {} are missing before {shown}",
             report.first - 1
         ));
     }

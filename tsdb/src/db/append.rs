@@ -19,7 +19,9 @@ impl Inner {
         let ahead = |max: std::time::Duration| {
             now_ms.saturating_add(i64::try_from(max.as_millis()).unwrap_or(i64::MAX))
         };
+        // Ranges end before their end, so that the very last timestamp is in none.
         let newest = self.config.future_max.map_or(i64::MAX, ahead);
+        let newest = newest.min(i64::MAX - 1);
         let mut oldest = retention::oldest_ms(self.config.retention, now_ms);
         if self.config.out_of_order_window.is_some() {
             oldest = oldest.max(retention::oldest_ms(

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use trine_storage::block_set::{Block, Edit};
+use trine_storage::block_set::{Block, Edit, Unfinished};
 use trine_storage::catalog::BlockMeta;
-use trine_storage::ulid::BlockId;
 use trine_storage::{Labels, Result, TimeRange};
 
 use super::{Inner, Tombstones};
@@ -151,19 +150,18 @@ impl Inner {
             remove: parts.iter().map(|(_, meta)| meta.id).collect(),
             ..Edit::default()
         };
-        edit.add = cut.write_blocks(&dead)?;
-        edit.add.extend(cut.write_rest(&dead)?);
+        // They are removed when the edit is not committed.
+        let mut files = Vec::new();
+        edit.add = cut.write_blocks(&dead, &mut files)?;
+        edit.add.extend(cut.write_rest(&dead, &mut files)?);
         if let ([(_, old)], [new]) = (&parts[..], &edit.add[..])
             && new.level == PART_LEVEL
             && new.rows == old.rows
             && dead.is_empty()
+            && !cut.tombstones.iter().any(|t| t.delete.concerns(old))
         {
             // One part that would become the same again.
-            let path = self.blocks.temporary(new.id);
-            return self
-                .fs
-                .remove_file(&path)
-                .map_err(|e| trine_storage::Error::io(format!("remove {}", path.display()), e));
+            return Ok(());
         }
         self.blocks.commit(&edit, || self.head.bury(&dead))?;
         self.account.set(self.memory_bytes());
@@ -203,8 +201,8 @@ impl Inner {
                 )?);
             }
         }
-        let id = self.blocks.next_id(&*self.clock);
-        let mut block = BlockWriter::create(&*self.fs, &self.blocks.temporary(id), effort(level))?;
+        let file = self.blocks.begin(&*self.clock);
+        let mut block = BlockWriter::create(&*self.fs, file.path(), effort(level))?;
         let mut columns = Columns::default();
         while let Some(labels) = sources.iter().filter_map(BlockSeries::peek).min().cloned() {
             self.check_open()?;
@@ -229,7 +227,7 @@ impl Inner {
             .max()
             .unwrap_or(0);
         let meta = BlockMeta {
-            id,
+            id: file.id(),
             range: window,
             rows: written.samples,
             bytes: written.bytes,
@@ -300,7 +298,7 @@ struct Cut<'a> {
 
 /// A block that is being written, and its name.
 struct Output {
-    id: BlockId,
+    file: Unfinished,
     level: u8,
     window: TimeRange,
     writer: BlockWriter,
@@ -308,7 +306,8 @@ struct Output {
 
 /// What the parts hold of one id.
 struct Loaded {
-    labels: Labels,
+    /// None when the part that defined the id is damaged.
+    labels: Option<Labels>,
     /// By part, oldest first.
     chunks: Vec<Vec<Chunk<Bytes>>>,
     /// In order of time, deleted and expired ones left out.
@@ -382,7 +381,7 @@ impl Cut<'_> {
     fn load(&mut self, id: u32) -> Result<Loaded> {
         self.inner.check_open()?;
         let mut loaded = Loaded {
-            labels: self.inner.head.labels(id).unwrap_or_default(),
+            labels: self.inner.head.labels(id),
             chunks: Vec::with_capacity(self.parts.len()),
             exemplars: Vec::new(),
         };
@@ -393,11 +392,13 @@ impl Cut<'_> {
                 Ok(())
             })?;
             loaded.chunks.push(chunks);
-            let (labels, exemplars) = (&loaded.labels, &mut loaded.exemplars);
+            let exemplars = &mut loaded.exemplars;
             let start = exemplars.len();
             part.exemplars(id, cache, exemplars)?;
-            for tombstone in &*self.tombstones {
-                tombstone.apply_exemplars(meta, labels, exemplars, start);
+            if let Some(labels) = &loaded.labels {
+                for tombstone in &*self.tombstones {
+                    tombstone.apply_exemplars(meta, labels, exemplars, start);
+                }
             }
         }
         let oldest_ms = self.oldest_ms;
@@ -415,8 +416,10 @@ impl Cut<'_> {
             for chunk in chunks.iter().filter(|chunk| wanted(chunk)) {
                 columns.decode(part.name(), chunk)?;
             }
-            for tombstone in &*self.tombstones {
-                tombstone.apply(meta, &loaded.labels, &mut columns, start);
+            if let Some(labels) = &loaded.labels {
+                for tombstone in &*self.tombstones {
+                    tombstone.apply(meta, labels, &mut columns, start);
+                }
             }
         }
         columns.settle();
@@ -428,7 +431,11 @@ impl Cut<'_> {
         self.windows.closed_at(timestamp).is_some()
     }
 
-    fn write_blocks(&mut self, dead: &[u32]) -> Result<Vec<BlockMeta>> {
+    fn write_blocks(
+        &mut self,
+        dead: &[u32],
+        files: &mut Vec<Unfinished>,
+    ) -> Result<Vec<BlockMeta>> {
         let head = &self.inner.head;
         let known = |id: u32| Some((head.labels(id)?, id));
         let mut series: Vec<(Labels, u32)> = self.ids()?.into_iter().filter_map(known).collect();
@@ -459,10 +466,12 @@ impl Cut<'_> {
             }
             self.distribute(labels, &closed, exemplars, &mut outputs)?;
         }
-        let finish = |output: Output| {
+        let mut finish = |output: Output| {
             let written = output.writer.finish()?;
+            let id = output.file.id();
+            files.push(output.file);
             Ok(BlockMeta {
-                id: output.id,
+                id,
                 range: output.window,
                 rows: written.samples,
                 bytes: written.bytes,
@@ -472,7 +481,7 @@ impl Cut<'_> {
                 deletes_applied: newest(&self.tombstones),
             })
         };
-        outputs.into_values().map(finish).collect()
+        outputs.into_values().map(&mut finish).collect()
     }
 
     /// Gives the samples and exemplars of a series to the blocks of their windows.
@@ -523,11 +532,10 @@ impl Cut<'_> {
         Ok(match outputs.entry((window.start, level)) {
             Entry::Occupied(output) => output.into_mut(),
             Entry::Vacant(place) => {
-                let id = self.inner.blocks.next_id(&*self.inner.clock);
-                let path = self.inner.blocks.temporary(id);
-                let writer = BlockWriter::create(&*self.inner.fs, &path, effort(level))?;
+                let file = self.inner.blocks.begin(&*self.inner.clock);
+                let writer = BlockWriter::create(&*self.inner.fs, file.path(), effort(level))?;
                 place.insert(Output {
-                    id,
+                    file,
                     level,
                     window,
                     writer,
@@ -537,10 +545,13 @@ impl Cut<'_> {
     }
 
     /// The part that defines the series that live on and holds their samples in open windows.
-    fn write_rest(&mut self, dead: &[u32]) -> Result<Option<BlockMeta>> {
-        let id = self.inner.blocks.next_id(&*self.inner.clock);
-        let path = self.inner.blocks.temporary(id);
-        let mut rest = PartWriter::create(&*self.inner.fs, &path)?;
+    fn write_rest(
+        &mut self,
+        dead: &[u32],
+        files: &mut Vec<Unfinished>,
+    ) -> Result<Option<BlockMeta>> {
+        let file = self.inner.blocks.begin(&*self.inner.clock);
+        let mut rest = PartWriter::create(&*self.inner.fs, file.path())?;
         self.inner
             .head
             .walk(|id, series| match series.defined && !series.dead {
@@ -552,8 +563,14 @@ impl Cut<'_> {
                 continue;
             }
             let mut loaded = self.load(id)?;
-            rest.series(id, self.rest_chunks(&loaded)?.into_iter())?;
-            loaded.exemplars.retain(|e| !self.is_closed(e.timestamp));
+            if let Some(labels) = &loaded.labels {
+                let chunks = self.rest_chunks(&loaded, labels)?;
+                rest.series(id, chunks.into_iter())?;
+                loaded.exemplars.retain(|e| !self.is_closed(e.timestamp));
+            } else {
+                // As it is: the part that says what the id means may be restored.
+                rest.series(id, loaded.chunks.into_iter().flatten())?;
+            }
             rest.exemplars(id, &loaded.exemplars)?;
         }
         {
@@ -566,14 +583,11 @@ impl Cut<'_> {
             }
         }
         if rest.is_empty() {
-            drop(rest);
-            self.inner
-                .fs
-                .remove_file(&path)
-                .map_err(|e| trine_storage::Error::io(format!("remove {}", path.display()), e))?;
             return Ok(None);
         }
         let written = rest.finish()?;
+        let id = file.id();
+        files.push(file);
         Ok(Some(BlockMeta {
             id,
             range: written.range,
@@ -588,12 +602,12 @@ impl Cut<'_> {
 
     /// What stays in a part of a series that lives on. Full chunks stay as they are where nothing
     /// else is of their time.
-    fn rest_chunks(&self, loaded: &Loaded) -> Result<Vec<Chunk<Bytes>>> {
+    fn rest_chunks(&self, loaded: &Loaded, labels: &Labels) -> Result<Vec<Chunk<Bytes>>> {
         let all = || loaded.chunks.iter().flatten();
         let in_order = all().is_sorted_by(|a, b| a.last < b.first);
         let deleted = self.tombstones.iter().any(|tombstone| {
             let mut parts = self.parts.iter();
-            parts.any(|(_, meta, _)| tombstone.concerns(meta, &loaded.labels))
+            parts.any(|(_, meta, _)| tombstone.concerns(meta, labels))
         });
         let stays = |chunk: &Chunk<Bytes>| {
             chunk.count >= series::CHUNK_SAMPLES_MAX

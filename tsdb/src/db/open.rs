@@ -1,5 +1,6 @@
 //! Puts a store together: what the parts define, then what the log holds after them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::sync::{Arc, Weak};
@@ -69,11 +70,12 @@ impl Tsdb {
             from,
             &mut replaying,
         )?;
+        let lost = replaying.lost_ids(&blocks)?;
         let Replaying {
             metadata, damaged, ..
         } = replaying;
         replay.damaged.extend(damaged);
-        head.restored();
+        head.restored(&lost);
         // A crash may have come between the catalog's commit and this.
         wal.truncate(from)?;
         let account = shared.memory().account();
@@ -153,6 +155,31 @@ impl Replaying<'_> {
             (self.progress)(Progress::Parts { done, total });
         }
         Ok(())
+    }
+
+    /// Ids that readable parts use and no part defines, because one is damaged: no other series may
+    /// get them.
+    fn lost_ids(&self, blocks: &BlockSet<Sealed>) -> Result<BTreeSet<u32>> {
+        let mut lost = BTreeSet::new();
+        if self.damaged.is_empty() && blocks.quarantined().is_empty() {
+            return Ok(lost);
+        }
+        for block in &blocks.version().blocks {
+            let Sealed::Part(part) = &block.reader else {
+                continue;
+            };
+            let ids = part.ids().and_then(|ids| {
+                let with_exemplars = part.exemplar_ids()?;
+                Ok(ids.chain(with_exemplars).collect::<Vec<u32>>())
+            });
+            match ids {
+                Ok(ids) => lost.extend(ids.iter().filter(|id| self.head.labels(**id).is_none())),
+                // What cannot be read cannot be taken for another series' either.
+                Err(error) if error.kind() == Kind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(lost)
     }
 
     /// Gives how many rows belong to no series.

@@ -58,8 +58,8 @@ impl Inner {
     }
 
     fn seal(&self, sealing: Sealing) -> Result<()> {
-        let id = self.blocks.next_id(&*self.clock);
-        let mut part = PartWriter::create(&*self.fs, &self.blocks.temporary(id))?;
+        let file = self.blocks.begin(&*self.clock);
+        let mut part = PartWriter::create(&*self.fs, file.path())?;
         let mut defined = Vec::new();
         self.head.walk(|id, series| {
             if !series.defined {
@@ -76,7 +76,7 @@ impl Inner {
         }
         let written = part.finish()?;
         let meta = BlockMeta {
-            id,
+            id: file.id(),
             range: written.range,
             rows: written.samples,
             bytes: written.bytes,

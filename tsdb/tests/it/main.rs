@@ -2,10 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 
+mod between;
 mod concurrent;
 mod crash;
+mod damage;
 mod delete;
+mod disk;
+mod golden;
 mod kinds;
 mod limits;
+mod loss;
 mod model;
+mod refusals;
 mod store;
