@@ -10,6 +10,7 @@ mod delete;
 mod disk;
 mod golden;
 mod limits;
+mod loss;
 mod model;
 mod refusals;
 mod store;
