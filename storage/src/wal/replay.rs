@@ -87,6 +87,9 @@ pub(super) fn run(
                 replay.torn_bytes += len;
                 fs.remove_file(&path)
                     .map_err(|e| Error::io(format!("remove {shown}"), e))?;
+                // Else it may be back beside newer ones, and look like damage.
+                fs.sync_dir(dir)
+                    .map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
                 continue;
             }
             Err(error) if error.kind() == Kind::Corrupt => {

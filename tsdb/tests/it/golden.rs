@@ -21,16 +21,16 @@ const PART: &Golden = &[
     ),
     // Byte 16, the only page of chunks. The id of n="b" is the lower one.
     (
-        "02 01 d00f 00 05",
+        "04 01 d00f 00 05",
         "floats, the last chunk; 1 sample, first 1000, last the same",
     ),
     ("d00f 02 3fe0", "0.5 at 1000"),
     (
-        "03 02 d00f d00f 09",
+        "05 02 d00f d00f 09",
         "floats, another chunk follows; 2 samples, 1000 to 2000",
     ),
     ("d00f 02 3ff0 f8001f40", "1.0 at 1000, 1.0 at 2000"),
-    ("02 01 b817 00 04", "the late sample; 1 sample, 1500"),
+    ("04 01 b817 00 04", "the late sample; 1 sample, 1500"),
     ("b817 01 40", "2.0 at 1500"),
     // Byte 53, the only page of definitions: zstd stores so few bytes as they are.
     ("28b52ffd 20 14 a10000", "zstd frame of 20 bytes"),
@@ -48,7 +48,7 @@ const PART: &Golden = &[
         "section 3: page 0 at 0, page 0 at 11",
     ),
     (
-        "1000000000000000 25000000 f944e616",
+        "1000000000000000 25000000 cf97e490",
         "section 4: the page at byte 16, 37 bytes",
     ),
     // Byte 141, the footer.
@@ -56,9 +56,9 @@ const PART: &Golden = &[
     ("01000000 5200000000000000 13000000 befcdf23", "section 1"),
     ("02000000 6500000000000000 08000000 3bb5d042", "section 2"),
     ("03000000 6d00000000000000 10000000 54ccba3b", "section 3"),
-    ("04000000 7d00000000000000 10000000 f38407cb", "section 4"),
+    ("04000000 7d00000000000000 10000000 70ec65a7", "section 4"),
     (
-        "8d00000000000000 54000000 ea247382 a599c76d",
+        "8d00000000000000 54000000 f1839428 803fafcd",
         "footer at 141, 84 bytes, checksums",
     ),
     ("01000000 5452494e45534541", "version, magic"),
