@@ -6,6 +6,7 @@
 
 pub mod grpc;
 pub mod http;
+pub mod known_series;
 pub mod level;
 pub mod loki_push;
 pub mod otlp;

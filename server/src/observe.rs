@@ -161,7 +161,8 @@ fn append_lines(app: &App, tenant: &Tenant, lines: &[Line]) -> Result<(), Refusa
 
 fn append_metrics(app: &App, tenant: &Tenant) -> Result<(), Refusal> {
     let now_ms = app.clock.now_ms();
-    let mut metrics = store::Metrics::new(&tenant.metrics()?, &app.config.limits);
+    let engine = tenant.metrics()?;
+    let mut metrics = store::Metrics::new(&engine, &app.config.limits);
     for family in gather(app) {
         for point in &family.points {
             let name = format!("{}{}", family.name, point.suffix);

@@ -19,6 +19,7 @@ use trine_tracestore::TraceStore;
 use trine_tsdb::Tsdb;
 
 use crate::config::Config;
+use crate::ingest::known_series::KnownSeries;
 use crate::refusal::Refusal;
 
 /// The header that names the tenant.
@@ -127,6 +128,8 @@ pub struct Tenant {
     dir: PathBuf,
     parts: Parts,
     metrics: Slot<Tsdb>,
+    /// Series of `metrics` by what senders call them.
+    known_series: KnownSeries,
     logs: Slot<LogStore>,
     traces: Slot<TraceStore>,
 }
@@ -283,6 +286,7 @@ impl Tenant {
             dir: root.join(id.as_str()),
             parts: parts.clone(),
             metrics: Slot::new(),
+            known_series: KnownSeries::default(),
             logs: Slot::new(),
             traces: Slot::new(),
         }
@@ -308,6 +312,11 @@ impl Tenant {
                     }
                 })
         })
+    }
+
+    /// The series that senders of remote write named before.
+    pub fn known_series(&self) -> &KnownSeries {
+        &self.known_series
     }
 
     /// The logs engine, for writing.

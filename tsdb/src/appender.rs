@@ -1,6 +1,5 @@
 //! Batches: put together, handed over, acknowledged.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use trine_storage::wal::Durability;
@@ -174,14 +173,18 @@ enum Name<'a> {
     Reference(SeriesRef),
 }
 
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Name<'_> {
+    /// The labels, for messages.
+    fn shown(self, db: &Tsdb) -> String {
         match self {
             Self::Labels(encoded) => match Labels::from_encoded(encoded) {
-                Ok(labels) => labels.fmt(f),
-                Err(_) => f.write_str("(not UTF-8)"),
+                Ok(labels) => labels.to_string(),
+                Err(_) => "(not UTF-8)".to_owned(),
             },
-            Self::Reference(series) => write!(f, "(reference {})", series.id),
+            Self::Reference(series) => match db.inner().head.referenced(series) {
+                Some(labels) => labels.to_string(),
+                None => format!("(reference {})", series.id),
+            },
         }
     }
 }
@@ -201,9 +204,12 @@ impl SeriesAppender<'_> {
                 let max = self.appender.db.inner().histogram_buckets_max();
                 let name = self.name;
                 match histogram.fitted(max) {
-                    Err(error) => self.appender.accepted.reject(Reason::InvalidHistogram, || {
-                        format!("series={name} timestamp={timestamp}: {error}")
-                    }),
+                    Err(error) => {
+                        let Appender { db, accepted, .. } = &mut *self.appender;
+                        accepted.reject(Reason::InvalidHistogram, || {
+                            format!("series={} timestamp={timestamp}: {error}", name.shown(db))
+                        });
+                    }
                     Ok(fitted) if self.begin(timestamp) => {
                         let batch = &mut self.appender.batch;
                         batch.histogram(timestamp, start_timestamp, fitted);
@@ -232,9 +238,10 @@ impl SeriesAppender<'_> {
     pub fn exemplar(&mut self, exemplar: Exemplar) {
         let name = self.name;
         if exemplar.label_chars() > EXEMPLAR_LABELS_CHARS_MAX {
-            let example = || format!("series={name} exemplar={}", exemplar.labels);
-            let accepted = &mut self.appender.accepted;
-            accepted.reject(Reason::ExemplarTooLong, example);
+            let Appender { db, accepted, .. } = &mut *self.appender;
+            accepted.reject(Reason::ExemplarTooLong, || {
+                format!("series={} exemplar={}", name.shown(db), exemplar.labels)
+            });
         } else if self.begin(exemplar.timestamp) {
             self.appender.batch.exemplar(exemplar);
         }
@@ -244,6 +251,7 @@ impl SeriesAppender<'_> {
     fn begin(&mut self, timestamp: i64) -> bool {
         let name = self.name;
         let Appender {
+            db,
             bounds,
             batch,
             accepted,
@@ -254,7 +262,9 @@ impl SeriesAppender<'_> {
                 true => Reason::TooOld,
                 false => Reason::TooFarInFuture,
             };
-            accepted.reject(reason, || format!("series={name} timestamp={timestamp}"));
+            accepted.reject(reason, || {
+                format!("series={} timestamp={timestamp}", name.shown(db))
+            });
             return false;
         }
         if self.begun {

@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use trine_storage::label_index::LabelIndex;
 use trine_storage::{Error, Kind, Labels, Matcher, Result, TimeRange};
 
+use crate::appender::SeriesRef;
 use crate::batch::{Batch, Key};
 use crate::columns::Sample;
 use crate::exemplar::Exemplar;
@@ -603,6 +604,14 @@ impl Head {
         let shard = self.shards.get((id >> PLACE_BITS) as usize)?.lock();
         let series = shard.places.get((id & PLACE_MAX) as usize)?.as_ref()?;
         Some(series.labels.clone())
+    }
+
+    /// The labels of the series that a reference names.
+    pub(crate) fn referenced(&self, reference: SeriesRef) -> Option<Labels> {
+        let SeriesRef { id, generation } = reference;
+        let shard = self.shards.get((id >> PLACE_BITS) as usize)?.lock();
+        let series = shard.places.get((id & PLACE_MAX) as usize)?.as_ref()?;
+        (series.generation == generation).then(|| series.labels.clone())
     }
 
     /// Samples in the buffers of `epoch`.

@@ -7,13 +7,16 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use trine_tsdb::Tsdb;
 
+use super::known_series::KnownSeries;
 use super::loki_push::{self, Format};
 use super::rejections::Rejections;
 use super::remote_write;
-use super::store::{Logs, Metrics, Outcome};
+use super::store::{Committed, Logs, Metrics, Outcome};
 use crate::app::App;
 use crate::body::{self, Encoding, Payload};
+use crate::config::Limits;
 use crate::observe::registry::Signal;
 use crate::refusal::{Reason, Refusal};
 use crate::tenants::TenantId;
@@ -73,10 +76,9 @@ async fn write_samples(app: &Arc<App>, request: Request) -> Result<Outcome, Refu
                 None => remote_write::unpack(payload.bytes, max, &mut payload.share)?,
             };
             let limits = &work.config.limits;
-            let engine = work.tenants.get_or_create(&tenant)?.metrics()?;
-            let mut metrics = Metrics::new(&engine, limits);
-            let rejections = remote_write::translate(&bytes, limits, &mut metrics)?.rejections;
-            let outcome = metrics.commit(rejections)?;
+            let tenant = work.tenants.get_or_create(&tenant)?;
+            let engine = tenant.metrics()?;
+            let outcome = store_samples(&bytes, limits, &engine, tenant.known_series())?;
             let rejected = outcome.rejections.count();
             work.observer
                 .registry
@@ -84,6 +86,26 @@ async fn write_samples(app: &Arc<App>, request: Request) -> Result<Outcome, Refu
             Ok(outcome)
         })
         .await
+}
+
+/// Stores the samples of an unpacked body.
+///
+/// # Errors
+/// As [`remote_write::translate`] and [`Metrics::commit`].
+fn store_samples(
+    body: &[u8],
+    limits: &Limits,
+    engine: &Tsdb,
+    known: &KnownSeries,
+) -> Result<Outcome, Refusal> {
+    let mut metrics = Metrics::with_known(engine, limits, known);
+    let rejections = remote_write::translate(body, limits, &mut metrics)?.rejections;
+    if let Committed::Done(outcome) = metrics.commit_known(rejections)? {
+        return Ok(outcome);
+    }
+    let mut metrics = Metrics::new(engine, limits);
+    let rejections = remote_write::translate(body, limits, &mut metrics)?.rejections;
+    metrics.commit(rejections)
 }
 
 /// `POST` of a Loki push.

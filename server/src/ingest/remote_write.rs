@@ -64,7 +64,8 @@ fn is_request(bytes: &[u8]) -> bool {
     let mut count = 0;
     loop {
         match request.next_series(&mut series) {
-            Ok(true) => count += 1,
+            Ok(true) if series.read_labels().is_ok() => count += 1,
+            Ok(true) => return false,
             Ok(false) => return count > 0,
             Err(_) => return false,
         }
@@ -73,8 +74,12 @@ fn is_request(bytes: &[u8]) -> bool {
 
 /// Takes series with their samples.
 pub trait Sink {
-    /// Stages samples (timestamp in milliseconds, value) of one series.
-    fn floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]);
+    /// Stages samples (timestamp in milliseconds, value) of the series whose labels were sent as
+    /// `wire`, if it is known by that; else gives false and [`Sink::floats`] follows.
+    fn known(&mut self, wire: &[u8], samples: &[(i64, f64)]) -> bool;
+
+    /// Stages samples of one series; `wire` is what it may be known by from now on.
+    fn floats(&mut self, wire: Option<&[u8]>, labels: &LabelsBuffer, samples: &[(i64, f64)]);
 }
 
 /// Gives every sample of an unpacked body to `sink`.
@@ -88,6 +93,15 @@ pub fn translate(body: &[u8], limits: &Limits, sink: &mut dyn Sink) -> Result<Wr
     let mut written = Written::default();
     let mut request = WriteRequest::of(body);
     while request.next_series(&mut series).map_err(wrong)? {
+        let wire = series.labels_first.then_some(series.wire_labels);
+        if series.exemplars == 0
+            && series.histograms == 0
+            && wire.is_some_and(|wire| sink.known(wire, &series.samples))
+        {
+            written.samples += series.samples.len() as u64;
+            continue;
+        }
+        series.read_labels().map_err(wrong)?;
         if let Err(text) = encode(&series, limits, &mut labels) {
             let parts = series.samples.len() + series.histograms + series.exemplars;
             written.rejections.add(parts.max(1) as u64, text);
@@ -104,7 +118,7 @@ pub fn translate(body: &[u8], limits: &Limits, sink: &mut dyn Sink) -> Result<Wr
             let text = format!("series {}: exemplars are not stored yet", shown(&labels));
             written.rejections.add(series.exemplars as u64, text);
         }
-        sink.floats(&labels, &series.samples);
+        sink.floats(wire, &labels, &series.samples);
         written.samples += series.samples.len() as u64;
     }
     Ok(written)
@@ -197,7 +211,11 @@ mod tests {
     struct Lines(Vec<String>);
 
     impl Sink for Lines {
-        fn floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
+        fn known(&mut self, _: &[u8], _: &[(i64, f64)]) -> bool {
+            false
+        }
+
+        fn floats(&mut self, _: Option<&[u8]>, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
             let labels = labels.to_labels().unwrap();
             let lines = samples.iter().map(|(t, v)| format!("{labels} {t} {v}"));
             self.0.extend(lines);

@@ -4,8 +4,9 @@
 use trine_logstore::LogStore;
 use trine_storage::labels::LabelsBuffer;
 use trine_storage::{Error, Labels};
-use trine_tsdb::Tsdb;
+use trine_tsdb::{Reason, Tsdb};
 
+use super::known_series::{KnownSeries, LEARNED_MAX, Lookup, Print};
 use super::rejections::Rejections;
 use super::{otlp_logs, otlp_metrics, remote_write};
 use crate::config::Limits;
@@ -29,15 +30,49 @@ pub(super) const PIECE_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Metrics<'a> {
     limits: &'a Limits,
+    engine: &'a Tsdb,
     appender: trine_tsdb::Appender,
+    known: Option<Known<'a>>,
+}
+
+/// What a batch knows of series that were sent before, and what it will have taught.
+#[derive(Debug)]
+struct Known<'a> {
+    series: &'a KnownSeries,
+    lookup: Lookup<'a>,
+    learned: Vec<(Print, Labels)>,
+}
+
+/// What became of a batch that looked series up by what senders call them.
+#[derive(Debug)]
+pub enum Committed {
+    /// It is stored.
+    Done(Outcome),
+    /// A series had left memory. A batch that names every series by its labels has to follow; what
+    /// this one stored, it will find there.
+    Again,
 }
 
 impl<'a> Metrics<'a> {
-    /// An empty batch for `engine`.
-    pub fn new(engine: &Tsdb, limits: &'a Limits) -> Self {
+    /// An empty batch for `engine` that names every series by its labels.
+    pub fn new(engine: &'a Tsdb, limits: &'a Limits) -> Self {
         Self {
             limits,
+            engine,
             appender: engine.appender(),
+            known: None,
+        }
+    }
+
+    /// An empty batch that uses, and adds to, what is known of the engine's series.
+    pub fn with_known(engine: &'a Tsdb, limits: &'a Limits, series: &'a KnownSeries) -> Self {
+        Self {
+            known: Some(Known {
+                series,
+                lookup: series.read(),
+                learned: Vec::new(),
+            }),
+            ..Self::new(engine, limits)
         }
     }
 
@@ -47,17 +82,45 @@ impl<'a> Metrics<'a> {
     /// The engine's; nothing is acknowledged then.
     pub fn commit(self, rejections: Rejections) -> Result<Outcome, Refusal> {
         let commit = self.appender.commit(trine_tsdb::Durability::Synced)?;
-        let accepted = commit.wait()?;
-        let mut outcome = Outcome {
-            stored: accepted.stored,
-            rejections,
-        };
-        for rejected in accepted.rejected {
-            let text = format!("{}: {}", rejected.reason, rejected.example);
-            outcome.rejections.add(rejected.count, text);
-        }
-        Ok(outcome)
+        Ok(outcome(commit.wait()?, rejections))
     }
+
+    /// As [`Metrics::commit`], for a batch made by [`Metrics::with_known`].
+    ///
+    /// # Errors
+    /// The engine's; nothing is acknowledged then.
+    pub fn commit_known(mut self, rejections: Rejections) -> Result<Committed, Refusal> {
+        let Some(known) = self.known.take() else {
+            return self.commit(rejections).map(Committed::Done);
+        };
+        // Others may learn while this one waits for the log.
+        drop(known.lookup);
+        let commit = self.appender.commit(trine_tsdb::Durability::Synced)?;
+        let accepted = commit.wait()?;
+        let ended = |rejected: &trine_tsdb::Rejected| rejected.reason == Reason::UnknownReference;
+        if accepted.rejected.iter().any(ended) {
+            known.series.forget();
+            return Ok(Committed::Again);
+        }
+        if !known.learned.is_empty() {
+            let found = known.learned.into_iter();
+            let found = found.filter_map(|(p, labels)| Some((p, self.engine.reference(&labels)?)));
+            known.series.learn(&found.collect::<Vec<_>>());
+        }
+        Ok(Committed::Done(outcome(accepted, rejections)))
+    }
+}
+
+fn outcome(accepted: trine_tsdb::Accepted, rejections: Rejections) -> Outcome {
+    let mut outcome = Outcome {
+        stored: accepted.stored,
+        rejections,
+    };
+    for rejected in accepted.rejected {
+        let text = format!("{}: {}", rejected.reason, rejected.example);
+        outcome.rejections.add(rejected.count, text);
+    }
+    outcome
 }
 
 impl otlp_metrics::Sink for Metrics<'_> {
@@ -70,7 +133,25 @@ impl otlp_metrics::Sink for Metrics<'_> {
 }
 
 impl remote_write::Sink for Metrics<'_> {
-    fn floats(&mut self, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
+    fn known(&mut self, wire: &[u8], samples: &[(i64, f64)]) -> bool {
+        let Some(known) = &mut self.known else {
+            return false;
+        };
+        let print = known.lookup.print(wire);
+        let Some(series) = known.lookup.get(print) else {
+            return false;
+        };
+        self.appender.reference(series).append_floats(samples);
+        true
+    }
+
+    fn floats(&mut self, wire: Option<&[u8]>, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
+        if let (Some(known), Some(wire)) = (&mut self.known, wire)
+            && known.learned.len() < LEARNED_MAX
+            && let Ok(labels) = labels.to_labels()
+        {
+            known.learned.push((known.lookup.print(wire), labels));
+        }
         self.appender.series(labels).append_floats(samples);
     }
 }
@@ -157,9 +238,56 @@ impl otlp_logs::Sink for Logs {
 mod tests {
     use trine_logstore::LogStore;
     use trine_storage::Labels;
+    use trine_storage::labels::LabelsBuffer;
+    use trine_tsdb::Tsdb;
 
-    use super::{Limits, Logs, PIECE_BYTES, Rejections};
+    use super::{Committed, KnownSeries, Limits, Logs, Metrics, PIECE_BYTES, Rejections};
     use crate::ingest::otlp_logs;
+    use crate::ingest::remote_write::Sink;
+
+    const WIRE: &[u8] = b"whatever a sender writes";
+
+    fn buffer() -> LabelsBuffer {
+        let mut labels = LabelsBuffer::default();
+        assert!(labels.push(b"__name__", b"up"));
+        labels
+    }
+
+    /// Stages a sample as a translator does; whether the series was known.
+    fn stage(metrics: &mut Metrics<'_>, sample: (i64, f64)) -> bool {
+        let known = metrics.known(WIRE, &[sample]);
+        if !known {
+            metrics.floats(Some(WIRE), &buffer(), &[sample]);
+        }
+        known
+    }
+
+    #[test]
+    fn a_series_is_known_once_it_was_stored_and_again_after_its_reference_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits::default();
+        let known = KnownSeries::default();
+        let engines = ["a", "b"].map(|name| Tsdb::open(dir.path().join(name)).unwrap());
+        let now = 1_700_000_000_000;
+        let stored = |committed| match committed {
+            Committed::Done(outcome) => (outcome.stored, outcome.rejections.count()),
+            Committed::Again => (0, 0),
+        };
+        let run = |engine: &Tsdb, timestamp| {
+            let mut metrics = Metrics::with_known(engine, &limits, &known);
+            let found = stage(&mut metrics, (timestamp, 0.5));
+            let committed = metrics.commit_known(Rejections::default()).unwrap();
+            (found, stored(committed))
+        };
+        assert_eq!(run(&engines[0], now), (false, (1, 0)));
+        assert_eq!(run(&engines[0], now + 1), (true, (1, 0)));
+        assert_eq!(run(&engines[0], i64::MAX / 2), (true, (0, 1)));
+        // To the other engine the reference is one that has ended.
+        assert_eq!(run(&engines[1], now), (true, (0, 0)));
+        assert_eq!(run(&engines[1], now), (false, (1, 0)));
+        assert_eq!(run(&engines[1], now + 1), (true, (1, 0)));
+        assert_eq!(engines[1].stats().head_samples, 2);
+    }
 
     #[test]
     fn a_large_request_is_handed_over_in_pieces() {

@@ -11,7 +11,13 @@ pub struct WriteRequest<'a>(Fields<'a>);
 /// One series of a request; reused from series to series, so that a request allocates little.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct TimeSeries<'a> {
+    /// The part of the message that holds the labels: what [`TimeSeries::read_labels`] reads.
+    pub wire_labels: &'a [u8],
+    /// Whether that part is nothing but the labels, as senders write it: all of them, then the
+    /// rest. Then equal bytes are what the sender sends whenever it means this series.
+    pub labels_first: bool,
     /// Pairs of name and value, in the order in which they were sent; not checked to be UTF-8.
+    /// Empty before [`TimeSeries::read_labels`].
     pub labels: Vec<(&'a [u8], &'a [u8])>,
     /// Pairs of timestamp (milliseconds) and value.
     pub samples: Vec<(i64, f64)>,
@@ -27,7 +33,7 @@ impl<'a> WriteRequest<'a> {
         Self(Fields::of(message))
     }
 
-    /// Reads the next series into `series`; false after the last one.
+    /// Reads the next series into `series`, all but its labels; false after the last one.
     ///
     /// # Errors
     /// [`WireError`] when the rest is not a write request.
@@ -47,10 +53,14 @@ impl<'a> TimeSeries<'a> {
         self.labels.clear();
         self.samples.clear();
         (self.exemplars, self.histograms) = (0, 0);
-        let mut fields = Fields::of(message);
+        let rest = after_labels(message);
+        self.labels_first = true;
+        let length = message.len() - rest.len();
+        self.wire_labels = message.get(..length).unwrap_or_default();
+        let mut fields = Fields::of(rest);
         while let Some((number, value)) = fields.next_field()? {
             match number {
-                1 => self.labels.push(label(value.bytes()?)?),
+                1 => (self.wire_labels, self.labels_first) = (message, false),
                 2 => self.samples.push(sample(value.bytes()?)?),
                 3 => self.exemplars += 1,
                 4 => self.histograms += 1,
@@ -58,6 +68,39 @@ impl<'a> TimeSeries<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Reads the labels.
+    ///
+    /// # Errors
+    /// [`WireError`] when they are no labels.
+    pub fn read_labels(&mut self) -> Result<(), WireError> {
+        self.labels.clear();
+        let mut fields = Fields::of(self.wire_labels);
+        while let Some((number, value)) = fields.next_field()? {
+            if number == 1 {
+                self.labels.push(label(value.bytes()?)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What follows the labels that a series begins with.
+fn after_labels(message: &[u8]) -> &[u8] {
+    let mut rest = message;
+    loop {
+        let (length, after) = match rest {
+            [0x0a, length @ 0..128, after @ ..] => (usize::from(*length), after),
+            [0x0a, low, high @ 0..128, after @ ..] => {
+                (usize::from(*high) << 7 | usize::from(*low & 0x7f), after)
+            }
+            _ => return rest,
+        };
+        let Some(after) = after.get(length..) else {
+            return rest;
+        };
+        rest = after;
     }
 }
 
@@ -83,6 +126,17 @@ fn label(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
 }
 
 fn sample(message: &[u8]) -> Result<(i64, f64), WireError> {
+    // As every sender writes it: value, then a timestamp of this century.
+    if let Some(([0x09, bits @ .., 0x10], timestamp)) = message.split_first_chunk::<10>()
+        && let [a, b, c, d, e, last @ 0..128] = timestamp
+        && a & b & c & d & e & 0x80 != 0
+    {
+        let mut number = u64::from(*last);
+        for byte in [e, d, c, b, a] {
+            number = number << 7 | u64::from(byte & 0x7f);
+        }
+        return Ok((number.cast_signed(), f64::from_le_bytes(*bits)));
+    }
     let mut fields = Fields::of(message);
     let mut sample = (0, 0.0);
     while let Some((number, value)) = fields.next_field()? {
@@ -169,6 +223,14 @@ mod tests {
                     &[("__name__", "up"), ("job", "é")],
                     &[(1, 0.0), (-5, f64::NEG_INFINITY), (i64::MAX, -0.0)],
                 ),
+                schema::series(
+                    &[("a", "b"), ("long", &"x".repeat(200)), ("z", "")],
+                    &[
+                        (1_700_000_000_123, 2.5),
+                        ((1 << 42) - 1, 1.0),
+                        (1 << 42, 3.0),
+                    ],
+                ),
                 schema::series(&[], &[]),
                 third,
             ],
@@ -178,6 +240,8 @@ mod tests {
         let mut got = TimeSeries::default();
         for expect in &request.timeseries {
             assert!(reader.next_series(&mut got).unwrap());
+            assert!(got.labels.is_empty());
+            got.read_labels().unwrap();
             let labels: Vec<_> = expect
                 .labels
                 .iter()
@@ -196,8 +260,30 @@ mod tests {
         assert!(!reader.next_series(&mut got).unwrap());
         for cut in 1..bytes.len() {
             let mut reader = WriteRequest::of(&bytes[..cut]);
-            while let Ok(true) = reader.next_series(&mut got) {}
+            while let Ok(true) = reader.next_series(&mut got) {
+                got.read_labels().ok();
+            }
         }
+    }
+
+    #[test]
+    fn labels_that_do_not_come_first_are_read_all_the_same() {
+        let label = [0x0a, 6, 0x0a, 1, b'a', 0x12, 1, b'b'];
+        let sample = [0x12, 2, 0x10, 7];
+        let check = |series: &[u8], first: bool, labels: usize| {
+            let length = u8::try_from(series.len()).unwrap();
+            let message = [&[0x0a, length][..], series].concat();
+            let mut got = TimeSeries::default();
+            assert!(WriteRequest::of(&message).next_series(&mut got).unwrap());
+            got.read_labels().unwrap();
+            assert_eq!((got.labels_first, got.labels.len()), (first, labels));
+            assert!(got.labels.iter().all(|label| *label == (b"a", b"b")));
+            assert_eq!(got.samples, [(7, 0.0)]);
+        };
+        check(&[&label[..], &label, &sample].concat(), true, 2);
+        check(&[&sample[..], &label].concat(), false, 1);
+        check(&[&label[..], &sample, &label].concat(), false, 2);
+        check(&sample, true, 0);
     }
 
     #[test]

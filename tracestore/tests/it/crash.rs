@@ -105,7 +105,8 @@ fn a_cut_between_catalog_and_truncation_doubles_nothing() {
     };
     let catalog = |fs: &SimFs| {
         let file = Fs::open(fs, "store/catalog".as_ref()).unwrap();
-        file.read(&[0..file.len()]).unwrap()
+        let whole = 0..file.len();
+        file.read(&[whole]).unwrap()
     };
     let mut cut_there = 0;
     for cut in 0..20 {

@@ -124,6 +124,9 @@ fn references_name_series_until_they_leave_memory() {
         appender.commit(Durability::Synced).unwrap().wait().unwrap()
     };
     assert_eq!(append(2).stored, 1);
+    let told = append(NOW_MS + 7_200_000);
+    let expected = format!("series={} timestamp={}", labels("n=a"), NOW_MS + 7_200_000);
+    assert_eq!(told.rejected[0].example, expected);
     for _ in 0..3 {
         clock.advance(Duration::from_secs(7200));
         db.maintain().unwrap();
