@@ -1,7 +1,13 @@
-//! The metrics engine at scale: appends of one sample a series and round, memory, selection, time to
-//! reopen. `cargo run --release -p trine-benches --example tsdb_scale -- DIR [SERIES] [ROUNDS]`
+//! The metrics engine at scale, ten labels a series, one of them unique; the directory must be empty
+//! or missing, but for `open`.
+//! `cargo run --release -p trine-benches --example tsdb_scale -- MODE DIR [SERIES] [ROUNDS]`
 //!
-//! The directory must be empty or missing. Ten labels a series, one of them unique.
+//! - `append`: one sample a series and round (20, 15 s apart); memory, selection, time to reopen.
+//! - `churn`: a round a minute (360) in each of which one in forty series ends and another begins,
+//!   so that ten times as many series come and go; memory on the way.
+//! - `fill`: appends until the log is nearly at its limit, without a worker that would seal, and
+//!   dies; then
+//! - `open`: the time to open what is there.
 
 #![expect(
     clippy::disallowed_methods,
@@ -51,38 +57,136 @@ fn memory(name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn open(dir: &str) -> Tsdb {
+fn open(dir: &str, workers: bool) -> Tsdb {
     let config = Config {
         future_max: None,
         ..Config::default()
     };
-    let shared = Shared::new(&shared::Config {
+    let limits = shared::Config {
         memory_bytes_max: 8 << 30,
         ..shared::Config::default()
-    });
-    Tsdb::builder(dir)
-        .config(config)
-        .shared(shared)
-        .open()
-        .unwrap()
+    };
+    let shared = match workers {
+        true => Shared::new(&limits),
+        false => Shared::without_workers(),
+    };
+    let db = Tsdb::builder(dir).config(config).shared(shared);
+    db.open().unwrap()
+}
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_millis() as i64
+}
+
+/// One sample of each of these series.
+fn append(db: &Tsdb, series: &[(usize, Labels)], timestamp: i64, round: usize) {
+    for batch in series.chunks(BATCH) {
+        let mut appender = db.appender();
+        for (number, labels) in batch {
+            let value = Value::Float(value(*number, round));
+            appender.append(labels, timestamp, value);
+        }
+        let commit = appender.commit(Durability::Buffered).unwrap();
+        assert_eq!(commit.wait().unwrap().rejected, []);
+    }
+}
+
+fn churn(dir: &str, count: usize, rounds: usize) {
+    let mut active: Vec<(usize, Labels)> = (0..count).map(|n| (n, series(n))).collect();
+    let before = memory("RssAnon");
+    let db = open(dir, true);
+    let start = now_ms() - rounds as i64 * 60_000;
+    let (mut next, gone) = (count, count / 40);
+    for round in 0..rounds {
+        append(&db, &active, start + round as i64 * 60_000, round);
+        for _ in 0..gone {
+            active[next % count] = (next, series(next));
+            next += 1;
+        }
+        if round % 20 == 19 || round + 1 == rounds {
+            let stats = db.stats();
+            println!(
+                "round {}: {next} series so far, {} in memory, RssAnon {} MiB beside the program's own, {} files of {} MiB",
+                round + 1,
+                stats.head_series,
+                memory("RssAnon").saturating_sub(before) >> 10,
+                stats.blocks,
+                stats.block_bytes >> 20,
+            );
+        }
+    }
+}
+
+fn fill(dir: &str, count: usize) {
+    let series: Vec<(usize, Labels)> = (0..count).map(|n| (n, series(n))).collect();
+    let db = open(dir, true);
+    let start = now_ms() - 3_600_000;
+    append(&db, &series, start, 0);
+    db.flush().unwrap();
+    db.close().unwrap();
+    drop(db);
+    let db = open(dir, false);
+    for round in 1.. {
+        for (batch, of) in series.chunks(BATCH).enumerate() {
+            append(&db, of, start + round as i64 * 15_000, round);
+            let (stats, limits) = (db.stats(), Config::default());
+            let (bytes, samples) = (stats.wal.bytes, stats.head_samples);
+            if bytes > limits.wal_bytes_max * 98 / 100
+                || samples > limits.head_samples_max * 98 / 100
+            {
+                println!(
+                    "{samples} samples in a log of {bytes} bytes, round {round}, batch {batch}"
+                );
+                std::process::exit(0);
+            }
+        }
+    }
+}
+
+fn reopen(dir: &str) {
+    let before = memory("RssAnon");
+    let since = Instant::now();
+    let config = Config {
+        future_max: None,
+        ..Config::default()
+    };
+    let db = Tsdb::builder(dir).config(config);
+    let told = |progress| println!("{:.2} s: {progress}", since.elapsed().as_secs_f64());
+    let db = db.open_with_progress(told).unwrap();
+    println!("opened in {:.2} s", since.elapsed().as_secs_f64());
+    println!("RssAnon {} MiB", (memory("RssAnon") - before) >> 10);
+    let stats = db.stats();
+    println!(
+        "{} series, {} samples in memory, {} bytes of the log, {} files",
+        stats.head_series, stats.head_samples, stats.replayed_bytes, stats.blocks
+    );
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
+    let mode = arguments.next().expect("a mode");
     let dir = arguments.next().expect("a directory");
     let mut number = |default| {
         arguments
             .next()
             .map_or(default, |text| text.parse().unwrap())
     };
-    let (count, rounds): (usize, usize) = (number(1_000_000), number(20));
+    let count = number(1_000_000);
+    match mode.as_str() {
+        "append" => append_and_read(&dir, count, number(20)),
+        "churn" => churn(&dir, count, number(360)),
+        "fill" => fill(&dir, count),
+        "open" => reopen(&dir),
+        other => panic!("there is no mode {other}"),
+    }
+}
+
+fn append_and_read(dir: &str, count: usize, rounds: usize) {
     let names: Vec<Labels> = (0..count).map(series).collect();
     let before = memory("RssAnon");
-    let db = open(&dir);
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    let start = now.as_millis() as i64 - rounds as i64 * STEP_MS;
+    let db = open(dir, true);
+    let start = now_ms() - rounds as i64 * STEP_MS;
     let rate = |what: &str, rounds: usize, since: Instant| {
         let seconds = since.elapsed().as_secs_f64();
         let samples = (count * rounds) as f64;
@@ -174,8 +278,5 @@ fn main() {
     println!("{:?}", db.stats());
     drop(snapshot);
     drop(db);
-    let since = Instant::now();
-    let db = open(&dir);
-    println!("reopened in {:.2} s", since.elapsed().as_secs_f64());
-    println!("replayed {} bytes", db.stats().replayed_bytes);
+    reopen(dir);
 }

@@ -290,6 +290,27 @@ impl Drop for Account {
     }
 }
 
+/// Does both at the same time: `beside` on a thread of its own, or after the other where there can
+/// be none. A panic of either goes on here.
+pub fn join<A: Send, B>(beside: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
+    let beside = Mutex::new(Some(beside));
+    let take = || beside.lock().take();
+    std::thread::scope(|scope| {
+        let run = || take().map(|beside| beside());
+        let thread = std::thread::Builder::new().spawn_scoped(scope, run);
+        let here = here();
+        let done = match thread {
+            Ok(thread) => match thread.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+            Err(_) => None,
+        };
+        let done = done.or_else(|| take().map(|beside| beside()));
+        (done.expect("it ran on the thread or here"), here)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
@@ -324,6 +345,16 @@ mod tests {
             interval: Duration::from_millis(1),
             ..Config::default()
         })
+    }
+
+    #[test]
+    fn both_are_done_and_panics_go_on() {
+        let numbers = [1, 2, 3];
+        let (sum, len) = join(|| numbers.iter().sum::<i32>(), || numbers.len());
+        assert_eq!((sum, len), (6, 3));
+        let panics = || join(|| panic!("beside"), || 1);
+        let panic = std::panic::catch_unwind(panics).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"beside"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl BlockReader for Sealed {
     fn open(file: SealedFile, meta: &BlockMeta) -> Result<Self> {
         Ok(match meta.level {
             PART_LEVEL => Self::Part(PartFile::new(file)),
-            _ => Self::Block(BlockFile::new(file)),
+            _ => Self::Block(BlockFile::new(file, meta.rows)),
         })
     }
 }

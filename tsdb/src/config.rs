@@ -41,6 +41,9 @@ pub struct Config {
     /// The most bytes that the log holds, so that replay never reads more (but for the batches that
     /// come at one moment): memory is sealed when it is half full. Default 64 MiB.
     pub wal_bytes_max: u64,
+    /// The most samples in memory and log, so that a replay never has more (but for the batches that
+    /// come at one moment): memory is sealed at half as many. Default 16,777,216.
+    pub head_samples_max: u64,
     /// Memory is sealed when it is this old. Default two hours.
     pub seal_age: Duration,
     /// Settings of the write-ahead log.
@@ -60,6 +63,7 @@ impl Default for Config {
             metadata_max: 100_000,
             head_bytes_max: 256 << 20,
             wal_bytes_max: 64 << 20,
+            head_samples_max: 16 << 20,
             seal_age: Duration::from_secs(2 * 3600),
             wal: wal::Config::default(),
         }

@@ -39,6 +39,8 @@ const PLACE_MAX: u32 = (1 << PLACE_BITS) - 1;
 const SERIES_BYTES: usize = size_of::<Option<MemSeries>>() + 8;
 /// Series in one record of the log: label sets have a limit, so that the record stays below its own.
 const DEFINED_AT_ONCE: usize = 32;
+/// Rows of the log that are looked at together.
+const TOUCH_STEP: usize = 512;
 /// Series that a seal looks at while it holds the lock of a shard.
 const WALK_STEP: usize = 512;
 
@@ -96,6 +98,15 @@ pub(crate) struct FoundExemplars {
     pub(crate) labels: Labels,
     pub(crate) id: u32,
     pub(crate) exemplars: Vec<Exemplar>,
+}
+
+/// What became of a series that the log or a part defines.
+#[derive(Debug)]
+pub(crate) enum Restored {
+    /// It was there.
+    Known,
+    /// It was not; its id may have been another one's.
+    Begun { replaced: Option<Labels> },
 }
 
 /// What was stored of a batch, for the log.
@@ -210,11 +221,12 @@ impl Head {
                 continue;
             }
             let mut shard = self.shards[number as usize].lock();
-            let mut grown = self.begin_missing(&mut shard, number, batch, chosen, define)?;
+            let (places, mut grown) = self.places(&mut shard, number, batch, chosen, define)?;
+            shard.touch(places.iter().copied().flatten(), epoch);
             let mut tally = Tally::default();
-            for &at in chosen {
+            for (&at, place) in chosen.iter().zip(places) {
                 let of = batch.of(at as usize);
-                let Some(place) = shard.find(batch, of.key) else {
+                let Some(place) = place else {
                     match of.key {
                         Key::Labels { .. } => {
                             accepted.reject_many(Reason::InvalidLabels, of.len() as u64, || {
@@ -253,31 +265,42 @@ impl Head {
         Ok(stored)
     }
 
-    /// Begins the series of `chosen` that are not there. Gives the bytes that they take.
-    fn begin_missing(
+    /// The places of the series of `chosen`; those that are not there begin. Gives also the bytes
+    /// that these take.
+    fn places(
         &self,
         shard: &mut Shard,
         number: u32,
         batch: &Batch,
         chosen: &[u32],
         define: &mut dyn FnMut(&Series<'_>) -> Result<()>,
-    ) -> Result<isize> {
+    ) -> Result<(Vec<Option<u32>>, isize)> {
+        let mut places = Vec::with_capacity(chosen.len());
+        let mut full = None;
         let mut begun: Vec<(u32, Labels)> = Vec::new();
         let mut bytes = 0;
         for &at in chosen {
             let key = batch.key(at as usize);
-            let Key::Labels { hash, .. } = key else {
+            let found = shard.find(batch, key);
+            let (None, Key::Labels { hash, .. }) = (found, key) else {
+                places.push(found);
                 continue;
             };
-            if shard.find(batch, key).is_some() {
-                continue;
-            }
             // Not UTF-8: the rows find no series.
             let Ok(labels) = Labels::from_encoded(batch.encoded(key)) else {
+                places.push(None);
                 continue;
             };
+            let place = match shard.begin(labels.clone(), *hash) {
+                Ok(place) => place,
+                Err(error) => {
+                    // Those before it have begun.
+                    full = Some(error);
+                    break;
+                }
+            };
             bytes += SERIES_BYTES + labels.heap_bytes();
-            let place = shard.begin(labels.clone(), *hash)?;
+            places.push(Some(place));
             begun.push((number << PLACE_BITS | place, labels));
         }
         if !begun.is_empty() {
@@ -290,7 +313,18 @@ impl Head {
             }
             self.series.fetch_add(begun.len() as u64, Ordering::Relaxed);
         }
-        Ok(bytes.cast_signed())
+        match full {
+            Some(error) => Err(error),
+            None => Ok((places, bytes.cast_signed())),
+        }
+    }
+
+    /// Makes room for so many series that are to be restored.
+    pub(crate) fn expect(&self, series: u64) {
+        let each = usize::try_from(series).unwrap_or(0) / SHARDS;
+        for shard in &self.shards {
+            shard.lock().reserve(each + each / 16);
+        }
     }
 
     /// Puts a series that the log or a part defines in its place; `defined` when it was a part. The
@@ -298,7 +332,7 @@ impl Head {
     ///
     /// # Errors
     /// [`Kind::Corrupt`] when the id does not belong to these labels.
-    pub(crate) fn restore(&self, id: u32, labels: Labels, defined: bool) -> Result<()> {
+    pub(crate) fn restore(&self, id: u32, labels: Labels, defined: bool) -> Result<Restored> {
         let hash = labels.hash64();
         let (number, place) = (id >> PLACE_BITS, (id & PLACE_MAX) as usize);
         if number as usize != shard_of(hash) {
@@ -314,15 +348,17 @@ impl Head {
             shard.places.resize_with(place + 1, || None);
         }
         let mut added = SERIES_BYTES + labels.heap_bytes();
+        let mut replaced = None;
         if let Some(mut old) = shard.places[place].take() {
             if old.labels == labels {
                 old.defined |= defined;
                 shard.places[place] = Some(old);
-                return Ok(());
+                return Ok(Restored::Known);
             }
             // The id went to another series after this one was gone.
             shard.forget(&old);
             added = added.saturating_sub(SERIES_BYTES + old.labels.heap_bytes());
+            replaced = Some(old.labels);
         } else {
             self.series.fetch_add(1, Ordering::Relaxed);
         }
@@ -335,12 +371,25 @@ impl Head {
         let place = place as u32;
         shard.unlist(hash, |other, places| same_labels(places, *other, place));
         shard.list(hash, place);
-        Ok(())
+        Ok(Restored::Begun { replaced })
     }
 
-    /// After the last [`Head::restore`]: makes the series known to the label index and the places
+    /// The labels of all series by id.
+    pub(crate) fn label_sets(&self) -> Vec<(u32, Labels)> {
+        let series = self.series.load(Ordering::Relaxed);
+        let mut sets = Vec::with_capacity(usize::try_from(series).unwrap_or(0));
+        let done = self.walk(|id, series| {
+            sets.push((id, series.labels.clone()));
+            Ok(())
+        });
+        debug_assert!(done.is_ok(), "nothing here fails");
+        sets
+    }
+
+    /// After the last [`Head::restore`]: takes the label index of all series and makes the places
     /// between them free, but for those of the ids `lost`.
-    pub(crate) fn restored(&self, lost: &BTreeSet<u32>) {
+    pub(crate) fn restored(&self, index: LabelIndex, lost: &BTreeSet<u32>) {
+        *self.index.write() = index;
         for id in lost {
             if let Some(shard) = self.shards.get((id >> PLACE_BITS) as usize) {
                 let (mut shard, end) = (shard.lock(), (id & PLACE_MAX) as usize + 1);
@@ -351,19 +400,11 @@ impl Head {
         }
         for (number, shard) in (0u32..).zip(&self.shards) {
             let mut shard = shard.lock();
-            let mut sets = Vec::with_capacity(shard.places.len());
-            let mut free = Vec::new();
-            for (place, series) in (0u32..).zip(&shard.places) {
-                match series {
-                    Some(series) => {
-                        sets.push((number << PLACE_BITS | place, series.labels.clone()));
-                    }
-                    None if lost.contains(&(number << PLACE_BITS | place)) => {}
-                    None => free.push(place),
-                }
-            }
-            self.index.write().extend(&sets);
-            shard.free = free;
+            let places = (0u32..).zip(&shard.places);
+            let free = places.filter(|(place, series)| {
+                series.is_none() && !lost.contains(&(number << PLACE_BITS | place))
+            });
+            shard.free = free.map(|(place, _)| place).collect();
         }
     }
 
@@ -372,9 +413,12 @@ impl Head {
     where
         for<'a> ValueRef<'a>: From<&'a T>,
     {
-        let rows = samples.rows();
-        let rows = rows.map(|(id, time, start, value)| (id, (time, start, value)));
-        self.replay_rows(epoch, rows, |series, (timestamp, start, value), tally| {
+        let mut rows = samples.rows();
+        self.replay_rows(epoch, samples.ids(), |series, tally| {
+            let Some((_, timestamp, start, value)) = rows.next() else {
+                return 0;
+            };
+            let Some(series) = series else { return 0 };
             let (insert, grown) = series.insert(epoch, timestamp, start, value.into());
             if insert == Insert::New {
                 tally.count(timestamp);
@@ -385,8 +429,12 @@ impl Head {
 
     /// Stores exemplars that the log holds. Gives how many belong to no series.
     pub(crate) fn replay_exemplars(&self, exemplars: &[(u32, Exemplar)], epoch: u32) -> u64 {
-        let rows = exemplars.iter().map(|(id, exemplar)| (*id, exemplar));
-        self.replay_rows(epoch, rows, |series, exemplar, tally| {
+        let ids: Vec<u32> = exemplars.iter().map(|(id, _)| *id).collect();
+        let mut rows = exemplars.iter();
+        self.replay_rows(epoch, &ids, |series, tally| {
+            let (Some((_, exemplar)), Some(series)) = (rows.next(), series) else {
+                return 0;
+            };
             let (new, grown) = series.insert_exemplar(epoch, exemplar);
             if new {
                 tally.count_exemplar(exemplar.timestamp);
@@ -395,34 +443,27 @@ impl Head {
         })
     }
 
-    fn replay_rows<R>(
+    /// Gives the series of each row to `each`, none where there is none, and counts those.
+    fn replay_rows(
         &self,
         epoch: u32,
-        rows: impl Iterator<Item = (u32, R)>,
-        mut each: impl FnMut(&mut MemSeries, R, &mut Tally) -> isize,
+        ids: &[u32],
+        mut each: impl FnMut(Option<&mut MemSeries>, &mut Tally) -> isize,
     ) -> u64 {
-        let mut lost = 0;
-        let mut grown = 0;
+        let (mut lost, mut grown) = (0, 0);
         let mut tally = Tally::default();
-        let mut held: Option<(u32, parking_lot::MutexGuard<'_, Shard>)> = None;
-        for (id, row) in rows {
-            let number = id >> PLACE_BITS;
-            let shard = match &mut held {
-                Some((of, shard)) if *of == number => shard,
-                empty => {
-                    *empty = None;
-                    let Some(shard) = self.shards.get(number as usize) else {
-                        lost += 1;
-                        continue;
-                    };
-                    &mut empty.insert((number, shard.lock())).1
+        for ids in ids.chunk_by(|a, b| a >> PLACE_BITS == b >> PLACE_BITS) {
+            let number = ids.first().map_or(0, |id| id >> PLACE_BITS);
+            let mut shard = self.shards[number as usize].lock();
+            for ids in ids.chunks(TOUCH_STEP) {
+                shard.touch(ids.iter().map(|id| id & PLACE_MAX), epoch);
+                for id in ids {
+                    let place = (id & PLACE_MAX) as usize;
+                    let series = shard.places.get_mut(place).and_then(Option::as_mut);
+                    lost += u64::from(series.is_none());
+                    grown += each(series, &mut tally);
                 }
-            };
-            let Some(Some(series)) = shard.places.get_mut((id & PLACE_MAX) as usize) else {
-                lost += 1;
-                continue;
-            };
-            grown += each(series, row, &mut tally);
+            }
         }
         self.count(epoch, &tally);
         self.grow(grown);

@@ -86,6 +86,11 @@ impl<T> Samples<T> {
         self.rows.push(timestamp, start, value);
     }
 
+    /// The ids of the rows.
+    pub(crate) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
     /// Id, timestamp, start timestamp and value.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (u32, i64, i64, &T)> {
         let rows = self.rows.rows(0..self.ids.len());

@@ -24,6 +24,8 @@ use crate::sample::{Value, Values};
 #[derive(Debug)]
 pub(crate) struct BlockFile {
     file: SealedFile,
+    /// What the catalog says: no column has more rows.
+    rows: u64,
     tables: OnceLock<Tables>,
 }
 
@@ -46,9 +48,10 @@ pub(crate) struct PageCache {
 }
 
 impl BlockFile {
-    pub(crate) fn new(file: SealedFile) -> Self {
+    pub(crate) fn new(file: SealedFile, rows: u64) -> Self {
         Self {
             file,
+            rows,
             tables: OnceLock::new(),
         }
     }
@@ -169,7 +172,7 @@ impl BlockFile {
         let page = self.page(tables, page, &mut PageCache::default())?;
         let mut reader = self.reader(&page, offset)?;
         let column = reader.bytes()?;
-        if rows > COLUMN_ROWS_MAX {
+        if rows > COLUMN_ROWS_MAX || u64::from(rows) > self.rows {
             return Err(reader.corrupt("timestamps claim to be more than there can be"));
         }
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);

@@ -101,14 +101,19 @@ impl Inner {
     /// Keeps the log below its limit, so that a replay is: wakes the worker when it is half full,
     /// and seals at once when it is full.
     fn bound_log(&self) -> Result<()> {
-        let bytes = self.wal.stats().bytes;
-        if bytes >= self.config.wal_bytes_max {
+        if self.log_is(1) {
             self.flush()
         } else {
-            if bytes >= self.config.wal_bytes_max / 2 {
+            if self.log_is(2) {
                 self.shared.wake();
             }
             Ok(())
         }
+    }
+
+    /// Whether the log holds as many bytes or samples as it may, or one part in so many of that.
+    pub(super) fn log_is(&self, part: u64) -> bool {
+        self.wal.stats().bytes >= self.config.wal_bytes_max / part
+            || self.head.all_samples() >= self.config.head_samples_max / part
     }
 }

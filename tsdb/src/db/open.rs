@@ -9,20 +9,23 @@ use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
 use trine_storage::clock::Clock;
 use trine_storage::fs::Fs;
-use trine_storage::shared::{Maintain, Shared};
+use trine_storage::label_index::LabelIndex;
+use trine_storage::shared::{self, Maintain, Shared};
 use trine_storage::wal::{Replayer, Wal};
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Error, Kind, Labels, Result};
 
 use super::{BackgroundErrors, Compactor, Inner, Tsdb};
 use crate::block::Sealed;
 use crate::config::{Config, Progress};
-use crate::head::Head;
+use crate::head::{Head, Restored};
 use crate::metadata::MetadataTable;
 use crate::tombstone::Tombstone;
 use crate::wal_record::{self, Record};
 
 /// The first epoch; restored series were last appended to before it.
 const FIRST_EPOCH: u32 = 1;
+/// Series whose values are sorted together for the index.
+const INDEXED_AT_ONCE: usize = 1 << 16;
 
 impl Tsdb {
     pub(crate) fn assemble(
@@ -30,7 +33,7 @@ impl Tsdb {
         config: Config,
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
-        shared: &Shared,
+        process: &Shared,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let shown = path.display();
@@ -58,27 +61,33 @@ impl Tsdb {
             head: &head,
             metadata: MetadataTable::default(),
             damaged: Vec::new(),
+            begun: BTreeSet::new(),
+            replaced: Vec::new(),
             progress,
         };
         replaying.parts(&blocks)?;
         let since_ms = clock.now_ms();
         let from = blocks.version().wal_position;
-        let (wal, mut replay) = Wal::open(
-            Arc::clone(&fs),
-            &path.join("wal"),
-            config.wal.clone(),
-            from,
-            &mut replaying,
-        )?;
+        // The index of what the parts define is made while the log is replayed.
+        let sets = head.label_sets();
+        let (mut index, opened) = shared::join(
+            || index_of(&sets),
+            || {
+                let (fs, dir, config) = (Arc::clone(&fs), path.join("wal"), config.wal.clone());
+                Wal::open(fs, &dir, config, from, &mut replaying)
+            },
+        );
+        let (wal, mut replay) = opened?;
+        replaying.complete(&mut index);
         let lost = replaying.lost_ids(&blocks)?;
         let Replaying {
             metadata, damaged, ..
         } = replaying;
         replay.damaged.extend(damaged);
-        head.restored(&lost);
+        head.restored(index, &lost);
         // A crash may have come between the catalog's commit and this.
         wal.truncate(from)?;
-        let account = shared.memory().account();
+        let account = process.memory().account();
         account.set(head.bytes() + metadata.bytes());
         let empty = head.is_empty(FIRST_EPOCH) && !metadata.has_changed();
         let inner = Arc::new(Inner {
@@ -98,7 +107,7 @@ impl Tsdb {
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
             account,
-            shared: shared.clone(),
+            shared: process.clone(),
             replay,
             background_error: Mutex::new(BackgroundErrors::default()),
             closed: AtomicBool::new(false),
@@ -106,16 +115,25 @@ impl Tsdb {
             lock: Mutex::new(Some(lock)),
         });
         let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
-        shared.register(sealer);
+        process.register(sealer);
         let compactor = Arc::new(Compactor {
             inner: Arc::downgrade(&inner),
         });
         let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
-        shared.register(registered);
+        process.register(registered);
         *inner.compactor.lock() = Some(compactor);
         let handle = Arc::new(super::Handle { inner });
         Ok(Self { handle })
     }
+}
+
+/// The index of these series.
+fn index_of(sets: &[(u32, Labels)]) -> LabelIndex {
+    let mut index = LabelIndex::default();
+    for sets in sets.chunks(INDEXED_AT_ONCE) {
+        index.extend(sets);
+    }
+    index
 }
 
 /// What parts and log give while a store is opened.
@@ -123,6 +141,9 @@ struct Replaying<'a> {
     head: &'a Head,
     metadata: MetadataTable,
     damaged: Vec<String>,
+    /// Ids that the log defines, and what they meant before.
+    begun: BTreeSet<u32>,
+    replaced: Vec<(u32, Labels)>,
     progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -142,7 +163,10 @@ impl Replaying<'_> {
         parts.sort_by_key(|(sequence, _)| *sequence);
         let total = parts.len() as u64;
         for (done, (_, part)) in (1..).zip(parts) {
-            let definitions = part.definitions(|id, labels| self.head.restore(id, labels, true));
+            let definitions = part.definitions(
+                |series| self.head.expect(series),
+                |id, labels| self.head.restore(id, labels, true).map(drop),
+            );
             match definitions.and_then(|()| part.metadata()) {
                 Ok(Some(table)) => self.metadata = table,
                 Ok(None) => {}
@@ -182,13 +206,28 @@ impl Replaying<'_> {
         Ok(lost)
     }
 
+    /// Brings the index of the series that parts define up to date with the log.
+    fn complete(&self, index: &mut LabelIndex) {
+        for (id, labels) in &self.replaced {
+            index.remove(*id, labels);
+        }
+        let labels = |id: &u32| Some((*id, self.head.labels(*id)?));
+        let sets: Vec<(u32, Labels)> = self.begun.iter().filter_map(labels).collect();
+        for sets in sets.chunks(INDEXED_AT_ONCE) {
+            index.extend(sets);
+        }
+    }
+
     /// Gives how many rows belong to no series.
     fn apply(&mut self, record: &[u8]) -> Result<u64> {
         let head = self.head;
         match wal_record::decode(record)? {
             Record::Series(series) => {
                 for (id, labels) in series {
-                    head.restore(id, labels, false)?;
+                    if let Restored::Begun { replaced } = head.restore(id, labels, false)? {
+                        self.begun.insert(id);
+                        self.replaced.extend(replaced.map(|labels| (id, labels)));
+                    }
                 }
                 Ok(0)
             }

@@ -139,8 +139,6 @@ impl Inner {
         let age_ms = self.clock.now_ms().saturating_sub(since_ms);
         let old = u128::try_from(age_ms).is_ok_and(|age| age >= self.config.seal_age.as_millis());
         let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
-        old || crowded
-            || self.head.bytes() >= self.config.head_bytes_max
-            || self.wal.stats().bytes >= self.config.wal_bytes_max / 2
+        old || crowded || self.head.bytes() >= self.config.head_bytes_max || self.log_is(2)
     }
 }

@@ -188,6 +188,9 @@ struct Buffer {
     open: Vec<u8>,
     count: u32,
     kind: ChunkKind,
+    /// Start timestamps of the open chunk are known. Told here too, because what few series have
+    /// is far away.
+    started: bool,
     last: i64,
     more: Option<Box<More>>,
 }
@@ -234,6 +237,13 @@ impl MemSeries {
             self.encoder = Encoder::floats();
             self.epoch = epoch;
         }
+    }
+
+    /// Reads what an append to the buffer of `epoch` will need, so that it is near. Gives something
+    /// that depends on it.
+    pub(crate) fn touch(&self, epoch: u32) -> u8 {
+        let open = &self.buffers[(epoch & 1) as usize].open;
+        open.last().copied().unwrap_or(0)
     }
 
     /// Adds a sample to the buffer of `epoch`; 0 when the start timestamp is not known. Gives also
@@ -420,7 +430,8 @@ impl Buffer {
             *encoder = Encoder::new(kind);
             grown += difference(0, self.encoder_bytes());
         }
-        if start != 0 || self.more.as_deref().is_some_and(|m| m.starts.is_some()) {
+        if start != 0 || self.started {
+            self.started = true;
             if self.more.is_none() {
                 grown += difference(0, size_of::<More>());
             }
@@ -458,6 +469,7 @@ impl Buffer {
         let (before, first) = (self.heap_bytes(), self.first());
         let more = self.more.get_or_insert_default();
         let starts = more.starts.take();
+        self.started = false;
         more.closed.push(Chunk {
             kind: self.kind,
             count: std::mem::take(&mut self.count),

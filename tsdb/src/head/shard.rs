@@ -38,6 +38,25 @@ impl Shard {
         self.table.find(hash, same).copied()
     }
 
+    /// Reads what appends to these series will need: one after the other they would wait for memory
+    /// each time, together they wait once.
+    pub(super) fn touch(&self, places: impl Iterator<Item = u32>, epoch: u32) {
+        let series = places.filter_map(|place| self.places.get(place as usize)?.as_ref());
+        let bytes = series.fold(0, |all, series| all ^ series.touch(epoch));
+        std::hint::black_box(bytes);
+    }
+
+    /// Makes room for so many series more.
+    pub(super) fn reserve(&mut self, series: usize) {
+        self.places.reserve_exact(series);
+        let places = &self.places;
+        let hash_of = |place: &u32| {
+            let series = places.get(*place as usize).and_then(Option::as_ref);
+            series.map_or(0, |series| series.hash)
+        };
+        self.table.reserve(series, hash_of);
+    }
+
     pub(super) fn begin(&mut self, labels: Labels, hash: u64) -> Result<u32> {
         let place = match self.free.pop() {
             Some(place) => place,

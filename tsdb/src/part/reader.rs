@@ -67,15 +67,19 @@ impl PartFile {
         Ok(self.tables.get_or_init(|| tables))
     }
 
-    /// Gives what each id means that is defined here to `each`.
+    /// Gives what each id means that is defined here to `each`, after `expect` heard how many there
+    /// are.
     pub(crate) fn definitions(
         &self,
+        expect: impl FnOnce(u64),
         mut each: impl FnMut(u32, Labels) -> Result<()>,
     ) -> Result<()> {
         let name = self.file.name();
         let table = self.file.section(DEFINITIONS)?;
         let mut reader = Reader::new(name, &table);
         let mut left = reader.varint()?;
+        // A definition has more bytes than that, even in zstd.
+        expect(left.min(self.file.len()));
         for _ in 0..reader.count(17)? {
             let page = PageRef::read(&mut reader)?;
             let raw_len = reader.varint()?;
@@ -201,7 +205,7 @@ impl PartFile {
     /// Checks every byte. Gives the number of samples.
     pub(crate) fn verify(&self) -> Result<u64> {
         self.file.verify()?;
-        self.definitions(|_, _| Ok(()))?;
+        self.definitions(|_| {}, |_, _| Ok(()))?;
         let mut samples = 0;
         let mut cache = PageCache::default();
         let mut columns = crate::columns::Columns::default();

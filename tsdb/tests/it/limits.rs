@@ -200,3 +200,28 @@ fn the_log_stays_below_its_limit() {
     }
     assert_eq!(dump(&db, &[], TimeRange::ALL)[0].split(' ').count(), 2_001);
 }
+
+#[test]
+fn memory_and_log_hold_no_more_samples_than_the_limit() {
+    let fs = SimFs::new();
+    let config = Config {
+        head_samples_max: 100,
+        ..Config::default()
+    };
+    let db = open_with(&fs, config, clock());
+    for i in 0..50 {
+        put(&db, &[("n=a", i, 1.0), ("n=b", i, 1.0)]);
+        assert_eq!(db.stats().head_samples, 2 * (i as u64 + 1));
+    }
+    // A worker seals when half of it is reached; an append seals first when there is no more.
+    put(&db, &[("n=a", 50, 1.0)]);
+    assert_eq!((db.stats().head_samples, db.stats().parts), (1, 1));
+    for i in 51..99 {
+        put(&db, &[("n=a", i, 1.0)]);
+    }
+    db.maintain().unwrap();
+    assert_eq!((db.stats().head_samples, db.stats().parts), (49, 1));
+    put(&db, &[("n=a", 99, 1.0)]);
+    db.maintain().unwrap();
+    assert_eq!((db.stats().head_samples, db.stats().parts), (0, 2));
+}
