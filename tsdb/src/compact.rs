@@ -115,6 +115,30 @@ pub(crate) fn cut_is_due<'a>(
         || due.iter().any(old)
 }
 
+/// The parts that are to become one, so that a read of one series need not look into many: the newest
+/// ones, when several are of one size.
+pub(crate) fn next_part_merge<'a>(blocks: impl Iterator<Item = &'a BlockMeta>) -> Vec<BlockId> {
+    let mut parts: Vec<&BlockMeta> = blocks.filter(|meta| meta.level == PART_LEVEL).collect();
+    parts.sort_by_key(|meta| meta.sequence);
+    // Eight parts of a size make one of the next.
+    let size = |meta: &BlockMeta| meta.rows.max(1).ilog2() / PARTS_MAX.ilog2();
+    let mut sizes: Vec<u32> = parts.iter().map(|meta| size(meta)).collect();
+    sizes.sort_unstable();
+    for most in sizes {
+        let newest = || {
+            let newest = parts.iter().rev();
+            newest.take_while(|meta| size(meta) <= most)
+        };
+        let all: u64 = newest().map(|meta| meta.rows).sum();
+        let largest = newest().map(|meta| meta.rows).max().unwrap_or(0);
+        // A large one is not written again for a few small ones.
+        if newest().count() >= PARTS_MAX && all / 2 >= largest {
+            return newest().map(|meta| meta.id).collect();
+        }
+    }
+    Vec::new()
+}
+
 /// The next merge that is due.
 pub(crate) fn next_merge<'a>(
     blocks: impl Iterator<Item = &'a BlockMeta>,
@@ -229,6 +253,33 @@ mod tests {
             Some((2, 0, 8)),
             "a tenth of the retention"
         );
+    }
+
+    #[test]
+    fn eight_parts_of_a_size_become_one() {
+        let part = |(number, rows): (u128, u64)| BlockMeta {
+            level: PART_LEVEL,
+            rows,
+            ..block(number, 0, 1, 1)
+        };
+        let check = |rows: &[u64], expected: std::ops::Range<u128>| {
+            let parts: Vec<BlockMeta> = (0..).zip(rows.iter().copied()).map(part).collect();
+            let mut found = next_part_merge(parts.iter());
+            found.reverse();
+            assert_eq!(found, expected.map(BlockId::from_bits).collect::<Vec<_>>());
+        };
+        check(&[], 0..0);
+        check(&[100; 7], 0..0);
+        check(&[100; 8], 0..8);
+        check(&[100; 9], 0..9);
+        check(&[600, 100, 100, 100, 100, 100, 100, 100], 0..8);
+        check(&[800, 100, 100, 100, 100, 100, 100, 100], 0..0);
+        check(&[800, 100, 100, 100, 100, 100, 100, 100, 100], 1..9);
+        check(&[9_000, 100, 100, 100, 100, 100, 100, 100], 0..0);
+        check(&[9_000, 70, 80, 90, 100, 200, 300, 400, 500], 1..9);
+        check(&[0, 0, 0, 0, 0, 0, 0, 0, 9], 0..0);
+        check(&[0, 0, 0, 0, 0, 0, 0, 0, 9, 9], 0..10);
+        check(&[0; 8], 0..8);
     }
 
     #[test]

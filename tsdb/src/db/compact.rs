@@ -24,7 +24,7 @@ use crate::exemplar::{self, Exemplar};
 use crate::head::Idle;
 use crate::head::series::{self, Chunk};
 use crate::part::reader::{PageCache, PartFile};
-use crate::part::writer::PartWriter;
+use crate::part::writer::{PartWriter, Written};
 use crate::retention;
 use crate::snapshot::BlockSeries;
 
@@ -59,6 +59,8 @@ impl Inner {
                 .any(|block| block.meta.level == PART_LEVEL);
         if due {
             self.cut()?;
+        } else {
+            self.merge_parts()?;
         }
         self.merge_all()?;
         self.rewrite_deleted(DELETE_DELAY_MS)?;
@@ -131,19 +133,7 @@ impl Inner {
         let Some(sequence) = parts.iter().map(|(_, meta)| meta.sequence).max() else {
             return Ok(());
         };
-        let now_ms = self.clock.now_ms();
-        let mut cut = Cut {
-            inner: self,
-            parts: parts
-                .iter()
-                .map(|(part, meta)| (*part, *meta, PageCache::default()))
-                .collect(),
-            windows: self.windows(1),
-            oldest_ms: retention::oldest_ms(self.config.retention, now_ms),
-            sequence,
-            now_ms,
-            tombstones: self.tombstones(),
-        };
+        let mut cut = Cut::new(self, &parts, sequence, self.windows(1));
         cut.widen(self.config.block_range, self.config.retention)?;
         let dead = cut.dead()?;
         let mut edit = Edit {
@@ -166,6 +156,42 @@ impl Inner {
         self.blocks.commit(&edit, || self.head.bury(&dead))?;
         self.account.set(self.memory_bytes());
         Ok(())
+    }
+
+    /// Makes one part of several; nothing leaves memory or becomes a block.
+    fn merge_parts(&self) -> Result<()> {
+        let version = self.blocks.version();
+        let chosen = compact::next_part_merge(version.blocks.iter().map(|block| &block.meta));
+        let mut parts = parts_of(&version.blocks);
+        parts.retain(|(_, meta)| chosen.contains(&meta.id));
+        let Some(sequence) = parts.iter().map(|(_, meta)| meta.sequence).max() else {
+            return Ok(());
+        };
+        // To windows of the distant past nothing is closed.
+        let (range, kept) = (self.config.block_range, self.config.retention);
+        let windows = Windows::new(range, kept, 1, i64::MIN);
+        let mut merge = Cut::new(self, &parts, sequence, windows);
+        let file = self.blocks.begin(&*self.clock);
+        let mut merged = PartWriter::create(&*self.fs, file.path())?;
+        let mut metadata = None;
+        for (part, _) in &parts {
+            part.definitions(|_| {}, |id, labels| merged.define(id, &labels))?;
+            metadata = part.metadata()?.or(metadata);
+        }
+        merge.write_series(&mut merged, &[])?;
+        if let Some(metadata) = metadata {
+            merged.metadata(&metadata)?;
+        }
+        let oldest = parts.iter().map(|(_, meta)| meta.created_ms).min();
+        let edit = Edit {
+            add: vec![BlockMeta {
+                created_ms: oldest.unwrap_or(merge.now_ms),
+                ..merge.meta(&file, &merged.finish()?)
+            }],
+            remove: chosen,
+            ..Edit::default()
+        };
+        self.blocks.commit(&edit, || {})
     }
 
     /// Merges blocks until nothing is due.
@@ -294,6 +320,8 @@ struct Cut<'a> {
     sequence: u64,
     now_ms: i64,
     tombstones: Arc<Tombstones>,
+    /// Samples of ids that nothing defines were kept as they are.
+    unknown: bool,
 }
 
 /// A block that is being written, and its name.
@@ -314,7 +342,46 @@ struct Loaded {
     exemplars: Vec<Exemplar>,
 }
 
-impl Cut<'_> {
+impl<'a> Cut<'a> {
+    fn new(
+        inner: &'a Inner,
+        parts: &[(&'a PartFile, &'a BlockMeta)],
+        sequence: u64,
+        windows: Windows,
+    ) -> Self {
+        let now_ms = inner.clock.now_ms();
+        let part = |(part, meta): &(&'a PartFile, &'a BlockMeta)| (*part, *meta, <_>::default());
+        Self {
+            inner,
+            parts: parts.iter().map(part).collect(),
+            windows,
+            oldest_ms: retention::oldest_ms(inner.config.retention, now_ms),
+            sequence,
+            now_ms,
+            tombstones: inner.tombstones(),
+            unknown: false,
+        }
+    }
+
+    /// What the catalog says of a part that was written.
+    fn meta(&self, file: &Unfinished, written: &Written) -> BlockMeta {
+        let before = || self.parts.iter().map(|(_, meta, _)| meta.deletes_applied);
+        BlockMeta {
+            id: file.id(),
+            range: written.range,
+            rows: written.samples,
+            bytes: written.bytes,
+            level: PART_LEVEL,
+            sequence: self.sequence,
+            created_ms: self.now_ms,
+            // Whether a delete concerns series that are not known is not known either.
+            deletes_applied: match self.unknown {
+                true => before().min().unwrap_or(0),
+                false => newest(&self.tombstones),
+            },
+        }
+    }
+
     /// All ids that have chunks or exemplars, rising.
     fn ids(&self) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
@@ -558,21 +625,7 @@ impl Cut<'_> {
                 true => rest.define(id, &series.labels),
                 false => Ok(()),
             })?;
-        for id in self.ids()? {
-            if dead.binary_search(&id).is_ok() {
-                continue;
-            }
-            let mut loaded = self.load(id)?;
-            if let Some(labels) = &loaded.labels {
-                let chunks = self.rest_chunks(&loaded, labels)?;
-                rest.series(id, chunks.into_iter())?;
-                loaded.exemplars.retain(|e| !self.is_closed(e.timestamp));
-            } else {
-                // As it is: the part that says what the id means may be restored.
-                rest.series(id, loaded.chunks.into_iter().flatten())?;
-            }
-            rest.exemplars(id, &loaded.exemplars)?;
-        }
+        self.write_series(&mut rest, dead)?;
         {
             let mut metadata = self.inner.metadata.lock();
             if self.inner.config.retention.is_some() {
@@ -585,19 +638,30 @@ impl Cut<'_> {
         if rest.is_empty() {
             return Ok(None);
         }
-        let written = rest.finish()?;
-        let id = file.id();
+        let meta = self.meta(&file, &rest.finish()?);
         files.push(file);
-        Ok(Some(BlockMeta {
-            id,
-            range: written.range,
-            rows: written.samples,
-            bytes: written.bytes,
-            level: PART_LEVEL,
-            sequence: self.sequence,
-            created_ms: self.now_ms,
-            deletes_applied: newest(&self.tombstones),
-        }))
+        Ok(Some(meta))
+    }
+
+    /// Writes what stays in a part of the series that are not `dead`.
+    fn write_series(&mut self, part: &mut PartWriter, dead: &[u32]) -> Result<()> {
+        for id in self.ids()? {
+            if dead.binary_search(&id).is_ok() {
+                continue;
+            }
+            let mut loaded = self.load(id)?;
+            if let Some(labels) = &loaded.labels {
+                let chunks = self.rest_chunks(&loaded, labels)?;
+                part.series(id, chunks.into_iter())?;
+                loaded.exemplars.retain(|e| !self.is_closed(e.timestamp));
+            } else {
+                // As it is: the part that says what the id means may be restored.
+                self.unknown = true;
+                part.series(id, loaded.chunks.into_iter().flatten())?;
+            }
+            part.exemplars(id, &loaded.exemplars)?;
+        }
+        Ok(())
     }
 
     /// What stays in a part of a series that lives on. Full chunks stay as they are where nothing

@@ -328,6 +328,68 @@ fn metadata_is_kept_until_the_retention_is_done_with_it() {
     assert_eq!(db.snapshot().metadata(None, None, None).len(), 2);
 }
 
+/// Parts of open windows become few, whatever they hold.
+#[test]
+fn many_parts_become_one() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    let parts = |db: &Tsdb| db.stats().parts;
+    let mut rows: Vec<(i64, Value)> = Vec::new();
+    for at in 0..300 {
+        let timestamp = NOW_MS - (300 - at) * 1_000;
+        let value = match at % 50 {
+            0 => integer(&[at]).into(),
+            _ => Value::from(at as f64),
+        };
+        let series = labels("n=a");
+        let mut appender = db.appender();
+        let mut of = appender.series(&series);
+        of.append_started(timestamp, timestamp - at, value.clone());
+        if at % 100 == 0 {
+            of.exemplar(exemplar(timestamp, 1.0, &at.to_string()));
+            appender.metadata(&format!("m{at}"), Metadata::default());
+            // One that is defined here and nowhere else.
+            let once = labels(&format!("n=once,at={at}"));
+            appender.append(&once, timestamp, 1.0.into());
+        }
+        appender.commit(Durability::Synced).unwrap().wait().unwrap();
+        rows.push((timestamp, value));
+        db.flush().unwrap();
+        db.maintain().unwrap();
+        assert!(parts(&db) <= 7 * 3, "{} parts", parts(&db));
+    }
+    db.delete(&[Matcher::equal("at", "100")], TimeRange::ALL)
+        .unwrap();
+    for _ in 0..8 {
+        append(&db, &[("n=b", NOW_MS, 0, 1.0.into())]);
+        db.flush().unwrap();
+    }
+    db.maintain().unwrap();
+    let expected: Vec<String> = rows
+        .iter()
+        .enumerate()
+        .map(|(at, (timestamp, value))| {
+            let start = timestamp - at as i64;
+            show(*timestamp, if at == 0 { *timestamp } else { start }, value)
+        })
+        .collect();
+    let check = |db: &Tsdb| {
+        assert!(parts(db) <= 7 * 3, "{} parts", parts(db));
+        let found = dump(db);
+        let names: Vec<&str> = found.iter().map(|(name, _)| &name[..]).collect();
+        let once = |at| labels(&format!("n=once,at={at}")).to_string();
+        let (a, b) = (labels("n=a").to_string(), labels("n=b").to_string());
+        assert_eq!(names, [&once(0), &once(200), &a, &b]);
+        assert_eq!(found[2].1, expected);
+        assert_eq!(exemplars(db, &[], TimeRange::ALL).len(), 3);
+        assert_eq!(db.snapshot().metadata(None, None, None).len(), 3);
+        assert!(db.verify().errors.is_empty());
+    };
+    check(&db);
+    drop(db);
+    check(&open(&fs));
+}
+
 #[test]
 fn what_contradicts_itself_is_refused_by_reason() {
     let db = open(&SimFs::new());
