@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use roaring::RoaringBitmap;
 use trine_storage::block_set::{Block, Edit, Unfinished};
 use trine_storage::catalog::BlockMeta;
-use trine_storage::{Labels, Result, TimeRange};
+use trine_storage::{Error, Labels, Result, TimeRange};
 
 use super::{Inner, Tombstones};
 use crate::block::run::Effort;
@@ -57,10 +58,10 @@ impl Inner {
                 .deleted(DELETE_DELAY_MS)
                 .iter()
                 .any(|block| block.meta.level == PART_LEVEL);
+        // Few parts are cut faster than many, so they are merged first.
+        while self.merge_parts()? {}
         if due {
             self.cut()?;
-        } else {
-            self.merge_parts()?;
         }
         self.merge_all()?;
         self.rewrite_deleted(DELETE_DELAY_MS)?;
@@ -158,14 +159,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes one part of several; nothing leaves memory or becomes a block.
-    fn merge_parts(&self) -> Result<()> {
+    /// Makes one part of several, if that is due; nothing leaves memory or becomes a block.
+    fn merge_parts(&self) -> Result<bool> {
         let version = self.blocks.version();
         let chosen = compact::next_part_merge(version.blocks.iter().map(|block| &block.meta));
         let mut parts = parts_of(&version.blocks);
         parts.retain(|(_, meta)| chosen.contains(&meta.id));
         let Some(sequence) = parts.iter().map(|(_, meta)| meta.sequence).max() else {
-            return Ok(());
+            return Ok(false);
         };
         // To windows of the distant past nothing is closed.
         let (range, kept) = (self.config.block_range, self.config.retention);
@@ -191,7 +192,8 @@ impl Inner {
             remove: chosen,
             ..Edit::default()
         };
-        self.blocks.commit(&edit, || {})
+        self.blocks.commit(&edit, || {})?;
+        Ok(true)
     }
 
     /// Merges blocks until nothing is due.
@@ -382,15 +384,14 @@ impl<'a> Cut<'a> {
         }
     }
 
-    /// All ids that have chunks or exemplars, rising.
-    fn ids(&self) -> Result<Vec<u32>> {
-        let mut ids = Vec::new();
+    /// All ids that have chunks or exemplars.
+    fn ids(&self) -> Result<RoaringBitmap> {
+        let mut ids = RoaringBitmap::new();
         for (part, _, _) in &self.parts {
-            ids.extend(part.ids()?);
+            let of_part = RoaringBitmap::from_sorted_iter(part.ids()?);
+            ids |= of_part.map_err(|_| Error::corrupt(part.name(), 0, "ids are out of order"))?;
             ids.extend(part.exemplar_ids()?);
         }
-        ids.sort_unstable();
-        ids.dedup();
         Ok(ids)
     }
 

@@ -31,9 +31,11 @@ struct Tables {
     exemplars: Option<Arc<ExemplarTable>>,
 }
 
-/// The page that was read last: series with near ids share it.
+/// What was read last: series with near ids share a page.
 #[derive(Debug, Default)]
 pub(crate) struct PageCache {
+    /// Where the next id is likely to be.
+    next: usize,
     page: Option<(u32, Bytes)>,
     exemplars: exemplar::PageCache,
 }
@@ -117,9 +119,10 @@ impl PartFile {
         mut each: impl FnMut(Chunk<Bytes>) -> Result<()>,
     ) -> Result<()> {
         let tables = self.tables()?;
-        let Some(at) = tables.find(id) else {
+        let Some(at) = tables.find(id, cache.next) else {
             return Ok(());
         };
+        cache.next = at + 1;
         let name = self.file.name();
         let place = tables.places.get(8 * at..8 * at + 8).unwrap_or_default();
         let (page, offset) = place.split_at(place.len() / 2);
@@ -238,8 +241,12 @@ impl PartFile {
 }
 
 impl Tables {
-    /// Where `id` stands among the ids.
-    fn find(&self, id: u32) -> Option<usize> {
+    /// Where `id` stands among the ids, at `likely` perhaps.
+    fn find(&self, id: u32, likely: usize) -> Option<usize> {
+        let there = self.ids.get(4 * likely..4 * likely + 4).map(number);
+        if there == Some(id) {
+            return Some(likely);
+        }
         let (mut low, mut high) = (0, self.ids.len() / 4);
         while low < high {
             let middle = low + (high - low) / 2;
