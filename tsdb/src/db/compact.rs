@@ -58,8 +58,9 @@ impl Inner {
                 .deleted(DELETE_DELAY_MS)
                 .iter()
                 .any(|block| block.meta.level == PART_LEVEL);
-        // Few parts are cut faster than many, so they are merged first.
-        while self.merge_parts()? {}
+        // Few parts are cut faster than many, so they are merged first; but only once, so that a cut
+        // comes even if parts never end.
+        self.merge_parts()?;
         if due {
             self.cut()?;
         }
@@ -135,8 +136,8 @@ impl Inner {
             return Ok(());
         };
         let mut cut = Cut::new(self, &parts, sequence, self.windows(1));
-        cut.widen(self.config.block_range, self.config.retention)?;
         let dead = cut.dead()?;
+        cut.widen(&dead, self.config.block_range, self.config.retention)?;
         let mut edit = Edit {
             remove: parts.iter().map(|(_, meta)| meta.id).collect(),
             ..Edit::default()
@@ -160,13 +161,13 @@ impl Inner {
     }
 
     /// Makes one part of several, if that is due; nothing leaves memory or becomes a block.
-    fn merge_parts(&self) -> Result<bool> {
+    fn merge_parts(&self) -> Result<()> {
         let version = self.blocks.version();
         let chosen = compact::next_part_merge(version.blocks.iter().map(|block| &block.meta));
         let mut parts = parts_of(&version.blocks);
         parts.retain(|(_, meta)| chosen.contains(&meta.id));
         let Some(sequence) = parts.iter().map(|(_, meta)| meta.sequence).max() else {
-            return Ok(false);
+            return Ok(());
         };
         // To windows of the distant past nothing is closed.
         let (range, kept) = (self.config.block_range, self.config.retention);
@@ -192,8 +193,7 @@ impl Inner {
             remove: chosen,
             ..Edit::default()
         };
-        self.blocks.commit(&edit, || {})?;
-        Ok(true)
+        self.blocks.commit(&edit, || {})
     }
 
     /// Merges blocks until nothing is due.
@@ -407,9 +407,26 @@ impl<'a> Cut<'a> {
         Ok(dead)
     }
 
+    /// The ids that may have something for blocks.
+    fn for_blocks(&self, dead: &[u32]) -> Result<RoaringBitmap> {
+        let ids = self.ids()?;
+        let mut parts = self.parts.iter();
+        Ok(
+            match parts.any(|(_, meta, _)| self.is_closed(meta.range.start)) {
+                true => ids,
+                false => dead
+                    .iter()
+                    .copied()
+                    .filter(|id| ids.contains(*id))
+                    .collect(),
+            },
+        )
+    }
+
     /// Makes the windows wider until there are not too many.
     fn widen(
         &mut self,
+        dead: &[u32],
         range: std::time::Duration,
         kept: Option<std::time::Duration>,
     ) -> Result<()> {
@@ -418,7 +435,7 @@ impl<'a> Cut<'a> {
         loop {
             let windows = Windows::new(range, kept, scale, self.now_ms);
             let mut starts = std::collections::BTreeSet::new();
-            'ids: for id in self.ids()? {
+            'ids: for id in self.for_blocks(dead)? {
                 let loaded = self.load(id)?;
                 let mut times: Vec<i64> = loaded.exemplars.iter().map(|e| e.timestamp).collect();
                 for chunk in loaded.chunks.iter().flatten() {
@@ -506,7 +523,8 @@ impl<'a> Cut<'a> {
     ) -> Result<Vec<BlockMeta>> {
         let head = &self.inner.head;
         let known = |id: u32| Some((head.labels(id)?, id));
-        let mut series: Vec<(Labels, u32)> = self.ids()?.into_iter().filter_map(known).collect();
+        let ids = self.for_blocks(dead)?;
+        let mut series: Vec<(Labels, u32)> = ids.into_iter().filter_map(known).collect();
         series.sort_unstable();
         let mut outputs: BTreeMap<(i64, u8), Output> = BTreeMap::new();
         for (labels, ids) in by_labels(&series) {
