@@ -10,7 +10,10 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 mod file;
+mod ingest;
 mod value;
+
+pub use ingest::HighAvailability;
 
 /// What the server is told. [`Config::default`] is what it does when it is told nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,8 @@ pub struct Config {
     pub self_observe: bool,
     /// Limits of log entries and metric series.
     pub limits: Limits,
+    /// What becomes of metrics that several replicas of one sender send.
+    pub ha: HighAvailability,
 }
 
 /// What one stream, entry or series may be. Past a limit it is refused; the rest of its request
@@ -114,6 +119,7 @@ impl Default for Config {
             log_level: "info".to_owned(),
             self_observe: true,
             limits: Limits::default(),
+            ha: HighAvailability::default(),
         }
     }
 }
@@ -333,6 +339,11 @@ const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// All settings.
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(ingest::SETTINGS)
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Invocation {
@@ -383,7 +394,7 @@ impl Invocation {
             Some(path) => file::parse(path, &(outside.read)(path)?)?,
             None => Vec::new(),
         };
-        for setting in SETTINGS {
+        for setting in settings() {
             apply(setting, &mut config, &flags, &from_file, outside)?;
         }
         if config.body_bytes_max > config.memory_budget_bytes {
@@ -454,7 +465,7 @@ fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Say whether the configuration is good, then stop"),
         );
-    for setting in SETTINGS {
+    for setting in settings() {
         let action = if setting.name == "listen" {
             ArgAction::Append
         } else {

@@ -32,6 +32,15 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// The name of a label.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("the name of the label is empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
 /// A number of at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
