@@ -13,7 +13,7 @@ mod file;
 mod ingest;
 mod value;
 
-pub use ingest::HighAvailability;
+pub use ingest::{HighAvailability, OtlpMetrics};
 
 /// What the server is told. [`Config::default`] is what it does when it is told nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// What becomes of metrics that several replicas of one sender send.
     pub ha: HighAvailability,
+    /// How OTLP metrics become series.
+    pub otlp: OtlpMetrics,
 }
 
 /// What one stream, entry or series may be. Past a limit it is refused; the rest of its request
@@ -120,6 +122,7 @@ impl Default for Config {
             self_observe: true,
             limits: Limits::default(),
             ha: HighAvailability::default(),
+            otlp: OtlpMetrics::default(),
         }
     }
 }

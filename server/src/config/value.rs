@@ -41,6 +41,13 @@ pub(super) fn label(text: &str) -> Result<String, String> {
     }
 }
 
+/// Words with commas between them; none in an empty text.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim);
+    let words = words.filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
 /// A number of at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -34,6 +34,11 @@ impl Rejections {
         self.count == 0 && self.texts.is_empty()
     }
 
+    /// Counts `max` parts at most.
+    pub fn limit(&mut self, max: u64) {
+        self.count = self.count.min(max);
+    }
+
     /// How many parts were refused.
     pub fn count(&self) -> u64 {
         self.count
@@ -74,5 +79,8 @@ mod tests {
         let mut rejections = Rejections::default();
         rejections.warn("w");
         assert_eq!((rejections.count(), rejections.is_empty()), (0, false));
+        rejections.add(7, "many");
+        rejections.limit(5);
+        assert_eq!(rejections.count(), 5);
     }
 }

@@ -11,8 +11,8 @@ use trine_tsdb::{Reason, SeriesAppender, Tsdb};
 use super::known_series::{KnownSeries, LEARNED_MAX, Lookup, Print};
 use super::metric_labels::{Rules, admit};
 use super::metric_rows::{self, Rows};
+use super::otlp_logs;
 use super::rejections::Rejections;
-use super::{otlp_logs, otlp_metrics};
 use crate::config::Limits;
 use crate::refusal::Refusal;
 
@@ -84,6 +84,16 @@ impl<'a> Metrics<'a> {
         }
     }
 
+    /// Stages one sample; the timestamp is in milliseconds.
+    ///
+    /// # Errors
+    /// The text that says why it is refused.
+    pub fn sample(&mut self, labels: &Labels, timestamp: i64, value: f64) -> Result<(), String> {
+        admit(labels, self.limits)?;
+        self.appender.append(labels, timestamp, value.into());
+        Ok(())
+    }
+
     /// Commits what was staged and adds what the engine refused to what the translator refused.
     ///
     /// # Errors
@@ -141,15 +151,6 @@ fn outcome(accepted: trine_tsdb::Accepted, rejections: Rejections) -> Outcome {
         }
     }
     outcome
-}
-
-impl otlp_metrics::Sink for Metrics<'_> {
-    fn sample(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) -> Result<(), String> {
-        admit(labels, self.limits)?;
-        self.appender
-            .append(labels, timestamp_ms, trine_tsdb::Value::Float(value));
-        Ok(())
-    }
 }
 
 impl metric_rows::Sink for Metrics<'_> {

@@ -217,7 +217,9 @@ fn otlp_over_http_tells_what_was_refused() {
     let partial = answer.partial_success.unwrap();
     assert_eq!(partial.rejected_data_points, 2);
     assert!(
-        partial.error_message.contains("delta is not stored yet"),
+        partial
+            .error_message
+            .contains("only cumulative values are stored"),
         "{partial:?}"
     );
     assert_eq!(values(&running, "anonymous", "g"), [5.0]);
