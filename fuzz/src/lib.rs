@@ -99,6 +99,10 @@ pub const TARGETS: &[Target] = &[
         run: remote_write::version_2,
     },
     Target {
+        name: "otlp_metrics",
+        run: remote_write::otlp,
+    },
+    Target {
         name: "loki_push",
         run: loki_push,
     },
