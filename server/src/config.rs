@@ -52,6 +52,8 @@ pub struct Config {
     pub self_observe: bool,
     /// Limits of log entries and metric series.
     pub limits: Limits,
+    /// How far ahead of the clock the timestamp of a metric sample may lie.
+    pub creation_grace_period: Duration,
     /// What becomes of metrics that several replicas of one sender send.
     pub ha: HighAvailability,
     /// How OTLP metrics become series.
@@ -121,6 +123,7 @@ impl Default for Config {
             log_level: "info".to_owned(),
             self_observe: true,
             limits: Limits::default(),
+            creation_grace_period: Duration::from_secs(600),
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
         }
