@@ -10,6 +10,7 @@ mod binary;
 mod error;
 mod join;
 pub(crate) mod kahan;
+mod limit;
 mod ranking;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ pub use aggregate::{AggregateOp, Aggregator, Grouping, Parameter};
 pub use arithmetic::{Arithmetic, BinaryOp, Comparison};
 pub use binary::{ScalarSide, binary, binary_scalar};
 pub use error::{Side, VectorError};
-pub use join::{Cardinality, MatchLabels, Matching};
+pub use join::{Cardinality, Fill, MatchLabels, Matching};
 pub use ranking::quantile;
 
 /// No value at this step. It is the bit pattern of Prometheus' stale marker, which no computation
