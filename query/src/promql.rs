@@ -32,7 +32,7 @@ pub use parser::{
     HistogramDescription, ParseOptions, Sequence, SeriesDescription, SeriesValue, parse,
     parse_selector, parse_series, parse_with,
 };
-pub use source::{Hints, Samples, SelectRequest, Series, SeriesIter, Source, Values};
+pub use source::{Hints, SampleValue, Samples, SelectRequest, Series, SeriesIter, Source, Values};
 
 #[cfg(test)]
 mod testdata;

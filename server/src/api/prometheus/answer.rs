@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trine_query::budget::BudgetError;
-use trine_query::promql::{QueryError, QueryResult, Samples, Value, Values};
+use trine_query::promql::{QueryError, QueryResult, SampleValue, Samples, Value, Values};
+use trine_query::vector::Histogram;
+use trine_query::vector::histogram::Bucket;
 use trine_storage::Error;
 
 use super::json::{self, Object};
@@ -204,30 +206,90 @@ fn value(out: &mut String, value: &Value) {
         Value::Vector(vector) => json::array(out, vector, |out, sample| {
             let mut object = Object::begin(out);
             json::labels(object.key("metric"), &sample.labels);
-            point(object.key("value"), sample.time_ms, sample.value);
+            match &sample.value {
+                SampleValue::Float(value) => point(object.key("value"), sample.time_ms, *value),
+                SampleValue::Histogram(histogram) => {
+                    histogram_point(object.key("histogram"), sample.time_ms, histogram);
+                }
+            }
             object.end();
         }),
         Value::Matrix(matrix) => json::array(out, matrix, |out, series| {
             let mut object = Object::begin(out);
             json::labels(object.key("metric"), &series.labels);
-            points(object.key("values"), &series.samples);
+            points(&mut object, &series.samples);
             object.end();
         }),
     }
     object.end();
 }
 
-fn points(out: &mut String, samples: &Samples) {
-    match &samples.values {
+/// Floats and histograms stand in lists of their own, each only where there are some.
+fn points(object: &mut Object<'_>, samples: &Samples) {
+    let times = samples.timestamps.iter().copied();
+    let (floats, histograms) = match &samples.values {
         Values::Floats(values) => {
-            let samples = samples.timestamps.iter().zip(values);
-            json::array(out, samples, |out, (time_ms, value)| {
-                point(out, *time_ms, *value);
+            let samples = times.zip(values);
+            json::array(object.key("values"), samples, |out, (time_ms, value)| {
+                point(out, time_ms, *value);
             });
+            return;
         }
-        // The only kind that the engine knows today; the type leaves room for others.
-        _ => out.push_str("[]"),
+        Values::Histograms(values) => (Vec::new(), times.zip(values).collect()),
+        Values::Mixed(values) => {
+            let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+            for (time_ms, value) in times.zip(values) {
+                match value {
+                    SampleValue::Float(value) => floats.push((time_ms, *value)),
+                    SampleValue::Histogram(value) => histograms.push((time_ms, value)),
+                }
+            }
+            (floats, histograms)
+        }
+    };
+    if !floats.is_empty() {
+        json::array(object.key("values"), floats, |out, (time_ms, value)| {
+            point(out, time_ms, value);
+        });
     }
+    if !histograms.is_empty() {
+        let list = object.key("histograms");
+        json::array(list, histograms, |out, (time_ms, histogram): (i64, _)| {
+            histogram_point(out, time_ms, histogram);
+        });
+    }
+}
+
+fn histogram_point(out: &mut String, time_ms: i64, histogram: &Histogram) {
+    out.push('[');
+    json::seconds(out, time_ms);
+    out.push(',');
+    let mut object = Object::begin(out);
+    json::sample_value(object.key("count"), histogram.count);
+    json::sample_value(object.key("sum"), histogram.sum);
+    let mut filled = histogram.buckets().filter(|b| b.count != 0.0).peekable();
+    if filled.peek().is_some() {
+        json::array(object.key("buckets"), filled, bucket);
+    }
+    object.end();
+    out.push(']');
+}
+
+/// A bucket with its bounds and a number that says which of them are inside.
+fn bucket(out: &mut String, bucket: Bucket) {
+    let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+        (false, true) => 0,
+        (true, false) => 1,
+        (false, false) => 2,
+        (true, true) => 3,
+    };
+    out.push('[');
+    json::display(out, rule);
+    for number in [bucket.lower, bucket.upper, bucket.count] {
+        out.push(',');
+        json::sample_value(out, number);
+    }
+    out.push(']');
 }
 
 fn point(out: &mut String, time_ms: i64, value: f64) {
@@ -240,8 +302,11 @@ fn point(out: &mut String, time_ms: i64, value: f64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use trine_query::budget::Cost;
+
     use trine_query::promql::{Series, VectorSample};
+    use trine_query::vector::histogram::{Buckets, CUSTOM_SCHEMA};
     use trine_storage::{Kind, Labels};
 
     use super::*;
@@ -287,7 +352,7 @@ mod tests {
         let sample = |name, value| VectorSample {
             labels: labels(&[("a", name)]),
             time_ms: 1,
-            value,
+            value: SampleValue::Float(value),
         };
         check(
             Value::Vector(vec![sample("1", f64::NAN), sample("2", f64::INFINITY)]),
@@ -300,10 +365,7 @@ mod tests {
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"1"},"value":[0.001,"1"]}]},"warnings":["results truncated due to limit"]}"#,
         );
         let values = Values::Floats(vec![1e-7, -0.0]);
-        let samples = Samples {
-            timestamps: vec![1000, 1001],
-            values,
-        };
+        let samples = Samples::new(vec![1000, 1001], values);
         check(
             Value::Matrix(vec![Series {
                 labels: labels(&[]),
@@ -311,6 +373,57 @@ mod tests {
             }]),
             Some(1),
             r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1e-07"],[1.001,"-0"]]}]}}"#,
+        );
+    }
+
+    #[test]
+    fn histograms() {
+        let histogram = Arc::new(Histogram {
+            zero_threshold: 0.5,
+            zero_count: 2.0,
+            count: 10.0,
+            sum: -3.5,
+            positive: Buckets::dense(0, vec![1.0, 0.0, 3.0]),
+            negative: Buckets::dense(1, vec![4.0]),
+            ..Histogram::default()
+        });
+        let custom = Arc::new(Histogram {
+            schema: CUSTOM_SCHEMA,
+            count: 3.0,
+            sum: 1.0,
+            positive: Buckets::dense(0, vec![1.0, 2.0]),
+            custom_values: vec![5.0].into(),
+            ..Histogram::default()
+        });
+        let exponential = r#"{"count":"10","sum":"-3.5","buckets":[[1,"-2","-1","4"],[3,"-0.5","0.5","2"],[0,"0.5","1","1"],[0,"2","4","3"]]}"#;
+        let with_bounds =
+            r#"{"count":"3","sum":"1","buckets":[[3,"-Inf","5","1"],[0,"5","+Inf","2"]]}"#;
+        check(
+            Value::Vector(vec![VectorSample {
+                labels: labels(&[]),
+                time_ms: 1000,
+                value: SampleValue::Histogram(Arc::clone(&histogram)),
+            }]),
+            None,
+            &format!(
+                r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{}},"histogram":[1,{exponential}]}}]}}}}"#
+            ),
+        );
+        let mixed = Values::Mixed(vec![
+            SampleValue::Histogram(histogram),
+            SampleValue::Float(7.0),
+            SampleValue::Histogram(custom),
+            SampleValue::Histogram(Arc::default()),
+        ]);
+        check(
+            Value::Matrix(vec![Series {
+                labels: labels(&[]),
+                samples: Samples::new(vec![1000, 2000, 3000, 4000], mixed),
+            }]),
+            None,
+            &format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{}},"values":[[2,"7"]],"histograms":[[1,{exponential}],[3,{with_bounds}],[4,{{"count":"0","sum":"0"}}]]}}]}}}}"#
+            ),
         );
     }
 
