@@ -11,6 +11,7 @@ mod error;
 pub mod histogram;
 mod join;
 pub(crate) mod kahan;
+mod limit;
 mod ranking;
 mod series;
 
@@ -21,7 +22,7 @@ pub use arithmetic::{Arithmetic, BinaryOp, Comparison};
 pub use binary::{ScalarSide, binary, binary_scalar};
 pub use error::{Side, VectorError};
 pub use histogram::Histogram;
-pub use join::{Cardinality, MatchLabels, Matching};
+pub use join::{Cardinality, Fill, MatchLabels, Matching};
 pub use ranking::quantile;
 pub(crate) use series::Merged;
 pub use series::{Histograms, StepSeries, merge_equal_labels};

@@ -102,6 +102,14 @@ pub(super) fn invalid_quantile(q: f64) -> String {
     )
 }
 
+pub(super) fn invalid_ratio(ratio: f64) -> String {
+    format!(
+        "ratio value should be between -1 and 1, got {}, capping to {}",
+        format_general(ratio),
+        format_general(ratio.clamp(-1.0, 1.0))
+    )
+}
+
 pub(super) fn bad_bucket_label(value: &str, metric: &str) -> String {
     format!(
         "bucket label \"le\" is missing or has a malformed value of {}{}",

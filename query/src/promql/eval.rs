@@ -8,10 +8,12 @@
 mod aggregation;
 mod call;
 pub(super) mod date;
+mod durations;
 mod expression;
 mod histogram;
 mod histogram_range;
 mod label_functions;
+mod label_order;
 mod range_functions;
 mod rate;
 mod selector;
@@ -192,9 +194,10 @@ impl Engine {
             .timeout
             .map_or(limits.wall_time, |t| t.min(limits.wall_time));
         let budget = Budget::new(limits, options.cancel.clone(), Arc::clone(&self.clock));
+        let query = durations::resolve(query, steps)?;
         let evaluation = Evaluation {
             source,
-            query,
+            query: &query,
             steps,
             options,
             budget: &budget,

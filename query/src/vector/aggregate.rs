@@ -6,6 +6,7 @@ use std::fmt;
 use trine_storage::Labels;
 
 use super::kahan::{Mean, Sum};
+use super::limit::{Limited, share_holds};
 use super::ranking::{Candidate, End};
 use super::{ABSENT, StepSeries, VectorError, drop_name, is_absent, quantile};
 use crate::text::format_float;
@@ -37,12 +38,19 @@ pub enum AggregateOp {
     Quantile,
     /// `count_values`
     CountValues,
+    /// `limitk`: some k series
+    Limitk,
+    /// `limit_ratio`: a share of the series
+    LimitRatio,
 }
 
 impl AggregateOp {
     /// Whether the result consists of series of the input, with their own labels.
     pub fn selects(self) -> bool {
-        matches!(self, Self::Topk | Self::Bottomk)
+        matches!(
+            self,
+            Self::Topk | Self::Bottomk | Self::Limitk | Self::LimitRatio
+        )
     }
 }
 
@@ -61,6 +69,8 @@ impl fmt::Display for AggregateOp {
             Self::Bottomk => "bottomk",
             Self::Quantile => "quantile",
             Self::CountValues => "count_values",
+            Self::Limitk => "limitk",
+            Self::LimitRatio => "limit_ratio",
         })
     }
 }
@@ -113,9 +123,9 @@ pub enum Parameter {
 pub struct Aggregator {
     op: AggregateOp,
     grouping: Grouping,
-    /// The k of each step for `topk` and `bottomk`.
+    /// The k of each step for `topk`, `bottomk` and `limitk`.
     ranks: Vec<usize>,
-    /// The q of each step for `quantile`.
+    /// The q of each step for `quantile`, the share for `limit_ratio`.
     quantiles: Vec<f64>,
     /// The label of `count_values`.
     label: String,
@@ -144,6 +154,7 @@ enum State {
     Values(Vec<f64>),
     Variances(Vec<Variance>),
     Best(Vec<BinaryHeap<Candidate>>),
+    Limited(Limited),
     Samples(Vec<Vec<f64>>),
 }
 
@@ -183,8 +194,17 @@ impl Aggregator {
     ) -> Result<Self, VectorError> {
         let (mut ranks, mut quantiles, mut label) = (Vec::new(), Vec::new(), String::new());
         match (op, parameter) {
-            (AggregateOp::Topk | AggregateOp::Bottomk, Parameter::Steps(values)) => {
+            (
+                AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk,
+                Parameter::Steps(values),
+            ) => {
                 ranks = values.into_iter().map(rank).collect::<Result<_, _>>()?;
+            }
+            (AggregateOp::LimitRatio, Parameter::Steps(values)) => {
+                if values.iter().any(|share| share.is_nan()) {
+                    return Err(VectorError::RatioNan);
+                }
+                quantiles = values;
             }
             (AggregateOp::Quantile, Parameter::Steps(values)) => quantiles = values,
             (AggregateOp::CountValues, Parameter::Label(name)) => {
@@ -227,7 +247,7 @@ impl Aggregator {
             return;
         }
         let at = self.group(self.grouping.group_of(&series.labels));
-        let (op, ranks) = (self.op, &self.ranks);
+        let (op, ranks, shares) = (self.op, &self.ranks, &self.quantiles);
         let Some(group) = self.groups.get_mut(at) else {
             return;
         };
@@ -267,6 +287,16 @@ impl Aggregator {
                         self.extra_held += 1;
                     }
                 }
+            }
+            State::Limited(limited) => {
+                self.extra_held += match op {
+                    AggregateOp::Limitk => limited.first(series, ranks),
+                    _ => limited.keep(series, |hash, step| {
+                        shares
+                            .get(step)
+                            .is_some_and(|share| share_holds(hash, *share))
+                    }),
+                };
             }
             State::Best(heaps) => {
                 let end = if op == AggregateOp::Topk {
@@ -328,6 +358,10 @@ impl Aggregator {
                     .collect(),
                 State::Best(heaps) => {
                     out.extend(best_series(heaps));
+                    continue;
+                }
+                State::Limited(limited) => {
+                    out.extend(limited.into_series());
                     continue;
                 }
             };
@@ -393,6 +427,7 @@ impl State {
             AggregateOp::Topk | AggregateOp::Bottomk => {
                 Self::Best((0..steps).map(|_| BinaryHeap::new()).collect())
             }
+            AggregateOp::Limitk | AggregateOp::LimitRatio => Self::Limited(Limited::new(steps)),
             AggregateOp::Quantile => Self::Samples(vec![Vec::new(); steps]),
         }
     }

@@ -31,6 +31,10 @@ pub enum BinaryOp {
     GreaterEqual,
     /// `<=`
     LessEqual,
+    /// `</`: what of a native histogram lies below a float; nothing between floats
+    TrimUpper,
+    /// `>/`: what of a native histogram lies above a float; nothing between floats
+    TrimLower,
     /// `and`
     And,
     /// `or`
@@ -78,7 +82,7 @@ impl BinaryOp {
     }
 
     /// `left op right` as a number; a comparison gives 1 or 0. Set operators have no meaning
-    /// between numbers and give NaN.
+    /// between numbers and give NaN, and the trim operators [`ABSENT`](super::ABSENT).
     #[inline]
     pub fn apply(self, left: f64, right: f64, rules: Arithmetic) -> f64 {
         match self {
@@ -91,6 +95,7 @@ impl BinaryOp {
             Self::Pow => left.powf(right),
             Self::Atan2 => left.atan2(right),
             Self::And | Self::Or | Self::Unless => f64::NAN,
+            Self::TrimUpper | Self::TrimLower => super::ABSENT,
             comparison => f64::from(comparison.holds(left, right)),
         }
     }
@@ -126,6 +131,8 @@ impl fmt::Display for BinaryOp {
             Self::Less => "<",
             Self::GreaterEqual => ">=",
             Self::LessEqual => "<=",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
             Self::And => "and",
             Self::Or => "or",
             Self::Unless => "unless",

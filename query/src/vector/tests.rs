@@ -187,6 +187,7 @@ fn on(names: &[&str], cardinality: Cardinality, include: &[&str]) -> Matching {
         cardinality,
         labels: MatchLabels::On(owned(names)),
         include: owned(include),
+        ..Matching::default()
     }
 }
 

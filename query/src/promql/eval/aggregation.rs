@@ -51,6 +51,13 @@ impl<'q> Evaluation<'q> {
                     .add(Severity::Warning, parameter.span, &message);
             }
         }
+        if aggregate.op == AggregateOp::LimitRatio {
+            for ratio in values.iter().filter(|ratio| ratio.abs() > 1.0) {
+                let message = annotation::invalid_ratio(*ratio);
+                self.annotations
+                    .add(Severity::Warning, parameter.span, &message);
+            }
+        }
         Ok(Parameter::Steps(values))
     }
 }

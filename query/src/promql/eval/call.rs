@@ -71,9 +71,18 @@ impl<'q> Evaluation<'q> {
                 }
                 Ok(Vector::empty())
             }
-            Action::Scalar | Action::Time | Action::Pi | Action::Experimental | Action::Later => {
-                Err(unchecked(ValueType::InstantVector))
+            Action::SortByLabel(order) => self.sort_by_label(order, arguments, steps),
+            Action::Info | Action::StartTimestamp | Action::HistogramQuantiles | Action::Later => {
+                Err(QueryError::Execution(format!(
+                    "function {} is not supported yet",
+                    crate::text::quote(function.name)
+                )))
             }
+            Action::Scalar
+            | Action::Time
+            | Action::Pi
+            | Action::QueryTime(_)
+            | Action::Extreme(_) => Err(unchecked(ValueType::InstantVector)),
         }
     }
 
@@ -85,11 +94,11 @@ impl<'q> Evaluation<'q> {
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         let mut range = None;
-        let mut parameter = None;
+        let mut parameters = Vec::new();
         for argument in arguments {
             match argument.value_type() {
                 ValueType::RangeVector => range = Some(argument),
-                _ => parameter = Some((argument, self.scalar(argument, steps)?)),
+                _ => parameters.push((argument, self.scalar(argument, steps)?)),
             }
         }
         let range = range.ok_or_else(|| unchecked(ValueType::RangeVector))?;
@@ -100,8 +109,12 @@ impl<'q> Evaluation<'q> {
                 Ok(raw) => raw,
                 Err(error) => return Some(Err(error)),
             };
-            let parameters = parameter.as_ref().map(|(_, values)| values.as_slice());
-            let (values, histograms) = slide(op, &raw, (places, range_ms), parameters, steps);
+            if op == RangeOp::Smoothing
+                && let Err(error) = check_factors(&parameters)
+            {
+                return Some(Err(error));
+            }
+            let (values, histograms) = slide(op, &raw, (places, range_ms), &parameters, steps);
             let series = StepSeries {
                 histograms,
                 ..StepSeries::new(raw.labels, values)
@@ -112,7 +125,7 @@ impl<'q> Evaluation<'q> {
             if matches!(op, RangeOp::Rate | RangeOp::Increase) {
                 self.warn_of_gauge(range, &series);
             }
-            if let (RangeOp::Quantile, Some((expr, qs))) = (op, &parameter) {
+            if let (RangeOp::Quantile, Some((expr, qs))) = (op, parameters.first()) {
                 self.warn_of_quantiles(expr, qs, &series);
             }
             Some(Ok(series))
@@ -319,23 +332,22 @@ fn slide(
     op: RangeOp,
     raw: &Raw,
     (places, range_ms): (Places, i64),
-    parameters: Option<&[f64]>,
+    parameters: &[(&Expr, Vec<f64>)],
     steps: Steps,
 ) -> (Vec<f64>, Option<Histograms>) {
     let mut context = Context::new(op, &raw.values);
-    let parameter = |step: usize| {
-        parameters
-            .and_then(|p| p.get(step))
-            .copied()
-            .unwrap_or(f64::NAN)
+    let parameter = |at: usize, step: usize| {
+        let values = parameters.get(at).and_then(|(_, values)| values.get(step));
+        values.copied().unwrap_or(f64::NAN)
     };
+    let both = |step: usize| [parameter(0, step), parameter(1, step)];
     let windows = raw.windows(places, range_ms).zip(steps.times()).enumerate();
     // All windows are the same one where the place is fixed.
-    let once = places.fixed() && parameters.is_none();
+    let once = places.fixed() && parameters.is_empty();
     let windows = windows.take(if once { 1 } else { places.count });
     if raw.histograms.is_some() {
         let found = windows.map(|(step, (window, now_ms))| {
-            histogram_range::apply(op, &window, parameter(step), now_ms, &mut context)
+            histogram_range::apply(op, &window, both(step), now_ms, &mut context)
         });
         let (mut values, mut column): (Vec<f64>, Histograms) = found.map(apart).unzip();
         if once {
@@ -347,7 +359,7 @@ fn slide(
         return (values, some.then_some(column));
     }
     let found = windows.map(|(step, (window, now_ms))| {
-        range_functions::apply(op, &window, parameter(step), now_ms, &mut context)
+        range_functions::apply(op, &window, both(step), now_ms, &mut context)
     });
     let mut values: Vec<f64> = found.collect();
     if once {
@@ -364,6 +376,20 @@ fn apart(value: Option<SampleValue>) -> (f64, Option<Arc<Histogram>>) {
         Some(SampleValue::Histogram(histogram)) => (ABSENT, Some(histogram)),
         None => (ABSENT, None),
     }
+}
+
+/// The factors of `double_exponential_smoothing` lie between 0 and 1.
+fn check_factors(parameters: &[(&Expr, Vec<f64>)]) -> Result<(), QueryError> {
+    let texts = [("smoothing", "sf"), ("trend", "tf")];
+    for ((what, short), (_, values)) in texts.iter().zip(parameters) {
+        if let Some(bad) = values.iter().find(|x| **x <= 0.0 || **x >= 1.0) {
+            let got = crate::text::format_fixed(*bad, 6);
+            return Err(QueryError::Execution(format!(
+                "invalid {what} factor. Expected: 0 < {short} < 1, got: {got}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// `vector(time())`

@@ -5,7 +5,7 @@ use super::steps::Steps;
 use super::stream::{Collected, Vector};
 use crate::promql::ast::{Binary, Expr, ExprKind, Sign, ValueType};
 use crate::promql::error::QueryError;
-use crate::promql::functions::Action;
+use crate::promql::functions::{Action, End, QueryTime};
 use crate::vector::{
     Arithmetic, BinaryOp, Comparison, MatchLabels, Matching, ScalarSide, StepSeries, binary,
     binary_scalar, is_absent,
@@ -78,10 +78,45 @@ impl<'q> Evaluation<'q> {
                 (Action::Time, _) => Ok(steps.times().map(|ms| ms as f64 / 1000.0).collect()),
                 (Action::Pi, _) => Ok(vec![std::f64::consts::PI; steps.count()]),
                 (Action::Scalar, Some(vector)) => self.only_value(vector, steps),
+                (Action::QueryTime(what), _) => Ok(vec![self.query_time(what); steps.count()]),
+                (Action::Extreme(end), _) => self.extreme(end, arguments, steps),
                 _ => Err(unchecked(ValueType::Scalar)),
             },
             _ => Err(unchecked(ValueType::Scalar)),
         }
+    }
+
+    /// What the query itself says, in seconds.
+    fn query_time(&self, what: QueryTime) -> f64 {
+        let (start, end) = (self.steps.start(), self.steps.end());
+        let ms = match what {
+            QueryTime::Start => start,
+            QueryTime::End => end,
+            QueryTime::Range => end.saturating_sub(start),
+            QueryTime::Step => self.steps.step_ms(),
+        };
+        ms as f64 / 1000.0
+    }
+
+    /// `min_of(a, b)` and `max_of(a, b)`; NaN where one of them is.
+    fn extreme(
+        &'q self,
+        end: End,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vec<f64>, QueryError> {
+        let [first, second] = arguments else {
+            return Err(unchecked(ValueType::Scalar));
+        };
+        let mut values = self.scalar(first, steps)?;
+        for (value, other) in values.iter_mut().zip(self.scalar(second, steps)?) {
+            *value = match end {
+                _ if value.is_nan() || other.is_nan() => f64::NAN,
+                End::Least => value.min(other),
+                End::Greatest => value.max(other),
+            };
+        }
+        Ok(values)
     }
 
     /// `scalar(vector)`: the value at each step that has exactly one, else NaN.

@@ -12,12 +12,12 @@ use crate::promql::source::SampleValue;
 pub(super) fn apply(
     op: RangeOp,
     window: &Window<'_>,
-    parameter: f64,
+    parameters: [f64; 2],
     now_ms: i64,
     context: &mut Context,
 ) -> Option<SampleValue> {
     if window.histograms.values.is_empty() {
-        let value = range_functions::apply(op, window, parameter, now_ms, context);
+        let value = range_functions::apply(op, window, parameters, now_ms, context);
         return Some(SampleValue::Float(value));
     }
     match op {
@@ -45,8 +45,12 @@ pub(super) fn apply(
         | RangeOp::Stdvar
         | RangeOp::Quantile
         | RangeOp::Deriv
-        | RangeOp::PredictLinear => {
-            let value = range_functions::apply(op, window, parameter, now_ms, context);
+        | RangeOp::PredictLinear
+        | RangeOp::Mad
+        | RangeOp::Smoothing
+        | RangeOp::TsOfMax
+        | RangeOp::TsOfMin => {
+            let value = range_functions::apply(op, window, parameters, now_ms, context);
             Some(SampleValue::Float(value))
         }
         RangeOp::Rate
@@ -58,6 +62,21 @@ pub(super) fn apply(
         | RangeOp::Avg
         | RangeOp::Changes
         | RangeOp::Resets => None,
+        RangeOp::TsOfFirst | RangeOp::TsOfLast => {
+            let (floats, others) = (window.timestamps, window.histograms.timestamps);
+            let both = if op == RangeOp::TsOfFirst {
+                [floats.first(), others.first()]
+            } else {
+                [floats.last(), others.last()]
+            };
+            let mut times = both.into_iter().flatten();
+            let first = *times.next()?;
+            let chosen = times.next().map_or(first, |second| match op {
+                RangeOp::TsOfFirst => first.min(*second),
+                _ => first.max(*second),
+            });
+            Some(SampleValue::Float(chosen as f64 / 1000.0))
+        }
     }
 }
 

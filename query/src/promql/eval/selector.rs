@@ -109,7 +109,7 @@ enum Pick {
 }
 
 impl<'q> Evaluation<'q> {
-    pub(super) fn places(&self, modifiers: Modifiers, steps: Steps) -> Places {
+    pub(super) fn places(&self, modifiers: &Modifiers, steps: Steps) -> Places {
         let offset = modifiers.offset_ms.unwrap_or(0);
         let (first, stride) = match modifiers.at {
             None => (steps.start(), steps.step_ms()),
@@ -148,7 +148,7 @@ impl<'q> Evaluation<'q> {
         steps: Steps,
         pick: Pick,
     ) -> Result<Vector<'q>, QueryError> {
-        let places = self.places(selector.modifiers, steps);
+        let places = self.places(&selector.modifiers, steps);
         let lookback = self.options.lookback_ms.max(1);
         let hints = Hints {
             step_ms: steps.step_ms(),
@@ -177,8 +177,10 @@ impl<'q> Evaluation<'q> {
         function: Option<&'static str>,
     ) -> Result<Ranges<'q>, QueryError> {
         match &expr.unwrapped().kind {
-            ExprKind::Range { selector, range_ms } => {
-                let places = self.places(selector.modifiers, steps);
+            ExprKind::Range {
+                selector, range_ms, ..
+            } => {
+                let places = self.places(&selector.modifiers, steps);
                 let hints = Hints {
                     step_ms: steps.step_ms(),
                     range_ms: *range_ms,
@@ -200,7 +202,7 @@ impl<'q> Evaluation<'q> {
     }
 
     fn subquery(&'q self, subquery: &'q Subquery, steps: Steps) -> Result<Ranges<'q>, QueryError> {
-        let places = self.places(subquery.modifiers, steps);
+        let places = self.places(&subquery.modifiers, steps);
         let step = subquery
             .step_ms
             .unwrap_or(self.options.subquery_step_ms)
