@@ -3,9 +3,10 @@
 use trine_storage::Labels;
 
 use super::join::{Group, group};
+use super::operation::{Operand, Operation};
 use super::{
-    ABSENT, Arithmetic, BinaryOp, Cardinality, Comparison, MatchLabels, Matching, Merged, Side,
-    StepSeries, VectorError, drop_name, is_absent,
+    ABSENT, Arithmetic, BinaryNotes, BinaryOp, Cardinality, Comparison, MatchLabels, Matching,
+    Merged, Side, StepSeries, VectorError, drop_name, is_absent,
 };
 
 /// `lhs op rhs` between two vectors. The order of the result is that of the groups of the left
@@ -20,6 +21,7 @@ pub fn binary(
     lhs: Vec<StepSeries>,
     rhs: Vec<StepSeries>,
     rules: Arithmetic,
+    notes: &mut BinaryNotes,
 ) -> Result<Vec<StepSeries>, VectorError> {
     if op.is_set() {
         return set_operation(op, &matching.labels, lhs, rhs);
@@ -35,7 +37,7 @@ pub fn binary(
     let mut out = Merged::with_capacity(lhs.len().min(rhs.len()));
     for group in group(&matching.labels, &lhs, &rhs) {
         if !group.left.is_empty() && !group.right.is_empty() {
-            join.group(&group, &mut out)?;
+            join.group(&group, &mut out, notes)?;
         } else {
             join.check_one_side(&group)?;
         }
@@ -62,8 +64,16 @@ pub fn binary_scalar(
     scalar: &[f64],
     side: ScalarSide,
     rules: Arithmetic,
+    notes: &mut BinaryNotes,
 ) -> StepSeries {
-    series.histograms = None;
+    let operation = Operation {
+        op,
+        comparison,
+        rules,
+    };
+    if series.histograms.is_some() || op.is_trim() {
+        return mixed_with_scalar(operation, series, scalar, side, notes);
+    }
     for (value, scalar) in series.values.iter_mut().zip(scalar) {
         if is_absent(*value) {
             continue;
@@ -78,14 +88,40 @@ pub fn binary_scalar(
             *value = ABSENT;
         }
     }
-    if drops_name(op, comparison) {
+    if op.drops_name(comparison) {
         series.labels = drop_name(&series.labels);
     }
     series
 }
 
-fn drops_name(op: BinaryOp, comparison: Comparison) -> bool {
-    !op.is_comparison() || comparison == Comparison::Bool
+/// The same where the series has histograms, or the operator wants some.
+fn mixed_with_scalar(
+    operation: Operation,
+    series: StepSeries,
+    scalar: &[f64],
+    side: ScalarSide,
+    notes: &mut BinaryNotes,
+) -> StepSeries {
+    let outcome = |(step, scalar): (usize, &f64)| {
+        let Some(operand) = Operand::of(&series, step) else {
+            return (ABSENT, None);
+        };
+        let scalar = Operand::Float(*scalar);
+        match side {
+            ScalarSide::Left => operation.apply(scalar, operand, notes),
+            ScalarSide::Right => operation.apply(operand, scalar, notes),
+        }
+    };
+    let (values, histograms) = scalar.iter().enumerate().map(outcome).unzip();
+    let labels = if operation.op.drops_name(operation.comparison) {
+        drop_name(&series.labels)
+    } else {
+        series.labels.clone()
+    };
+    StepSeries {
+        drop_name: series.drop_name,
+        ..StepSeries::with_histograms(labels, values, histograms)
+    }
 }
 
 /// One arithmetic or comparison operator at work.
@@ -149,7 +185,12 @@ impl Join<'_> {
         Ok(())
     }
 
-    fn group(&self, group: &Group<'_>, out: &mut Merged) -> Result<(), VectorError> {
+    fn group(
+        &self,
+        group: &Group<'_>,
+        out: &mut Merged,
+        notes: &mut BinaryNotes,
+    ) -> Result<(), VectorError> {
         self.check_one_side(group)?;
         let (many, one) = self.sides(group);
         let mut of_group = Merged::with_capacity(many.len());
@@ -164,7 +205,7 @@ impl Join<'_> {
         ];
         for m in many {
             for o in one {
-                let Some(series) = self.pair(m, o, &mut taken)? else {
+                let Some(series) = self.pair(m, o, &mut taken, notes)? else {
                     continue;
                 };
                 of_group
@@ -194,11 +235,16 @@ impl Join<'_> {
         many: &StepSeries,
         one: &StepSeries,
         taken: &mut [bool],
+        notes: &mut BinaryNotes,
     ) -> Result<Option<StepSeries>, VectorError> {
         let (left, right) = match self.one_side() {
             Side::Left => (one, many),
             Side::Right => (many, one),
         };
+        if many.histograms.is_some() || one.histograms.is_some() || self.op.is_trim() {
+            let labels = || self.result_labels(many, one);
+            return self.mixed_pair((left, right), labels, taken, notes);
+        }
         let filter = self.op.is_comparison() && self.comparison == Comparison::Filter;
         let mut values = Vec::with_capacity(left.values.len());
         let mut any = false;
@@ -226,8 +272,45 @@ impl Join<'_> {
         Ok(any.then(|| StepSeries::new(self.result_labels(many, one), values)))
     }
 
+    /// The same where one has histograms, or the operator wants some.
+    fn mixed_pair(
+        &self,
+        (left, right): (&StepSeries, &StepSeries),
+        labels: impl FnOnce() -> Labels,
+        taken: &mut [bool],
+        notes: &mut BinaryNotes,
+    ) -> Result<Option<StepSeries>, VectorError> {
+        let operation = Operation {
+            op: self.op,
+            comparison: self.comparison,
+            rules: self.rules,
+        };
+        let steps = left.values.len();
+        let (mut values, mut histograms) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
+        for step in 0..steps {
+            let (value, histogram) = match (Operand::of(left, step), Operand::of(right, step)) {
+                (Some(left), Some(right)) => {
+                    if let Some(taken) = taken.get_mut(step)
+                        && std::mem::replace(taken, true)
+                    {
+                        return Err(VectorError::ManyToOneNotExplicit);
+                    }
+                    operation.apply(left, right, notes)
+                }
+                _ => (ABSENT, None),
+            };
+            values.push(value);
+            histograms.push(histogram);
+        }
+        let series = StepSeries::with_histograms(Labels::empty(), values, histograms);
+        Ok(series.has_values().then(|| StepSeries {
+            labels: labels(),
+            ..series
+        }))
+    }
+
     fn result_labels(&self, many: &StepSeries, one: &StepSeries) -> Labels {
-        let labels = if drops_name(self.op, self.comparison) {
+        let labels = if self.op.drops_name(self.comparison) {
             drop_name(&many.labels)
         } else {
             many.labels.clone()

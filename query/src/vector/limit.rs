@@ -3,7 +3,7 @@
 
 use trine_storage::Labels;
 
-use super::{ABSENT, StepSeries, is_absent};
+use super::StepSeries;
 
 /// The series that a group keeps.
 #[derive(Debug)]
@@ -47,15 +47,15 @@ impl Limited {
     ) -> u64 {
         let hash = hash(&series.labels);
         let mut kept = series.clone();
-        for (step, value) in kept.values.iter_mut().enumerate() {
-            if !is_absent(*value) && !wanted(hash, step) {
-                *value = ABSENT;
+        for step in 0..kept.values.len() {
+            if kept.has(step) && !wanted(hash, step) {
+                kept.clear(step);
             }
         }
         if !kept.has_values() {
             return 0;
         }
-        let grown = kept.values.len() as u64;
+        let grown = (kept.values.len() + kept.histogram_bytes() / 16) as u64;
         self.series.push(kept);
         grown
     }

@@ -40,7 +40,7 @@ impl Resets {
 /// `rate`, `increase` or `delta` of a window with two samples at least.
 pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
     let (times, values) = (window.timestamps, window.values);
-    let ([first_time, .., last_time], [first, .., last]) = (times, values) else {
+    let [first, .., last] = values else {
         return ABSENT;
     };
     let is_counter = op != RangeOp::Delta;
@@ -53,9 +53,25 @@ pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) ->
                 .unwrap_or(0.0);
         }
     }
+    let start = is_counter.then_some((*first, change));
+    extrapolation(op, window, times, start).map_or(ABSENT, |factor| change * factor)
+}
+
+/// The factor by which the change between the first and the last of `times` is stretched to the
+/// borders of the window, and to a second for `rate`. `start` is the first value of a counter and
+/// its change.
+pub(super) fn extrapolation(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    start: Option<(f64, f64)>,
+) -> Option<f64> {
+    let [first_time, .., last_time] = times else {
+        return None;
+    };
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let sampled = seconds(last_time.saturating_sub(*first_time));
-    let gap = sampled / (values.len() - 1) as f64;
+    let gap = sampled / (times.len() - 1) as f64;
     let start_ms = window.end_ms.saturating_sub(window.range_ms);
     let mut to_start = seconds(first_time.saturating_sub(start_ms));
     let mut to_end = seconds(window.end_ms.saturating_sub(*last_time));
@@ -64,7 +80,10 @@ pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) ->
     if to_start >= gap * NEAR_GAPS {
         to_start = gap / 2.0;
     }
-    if is_counter && change > 0.0 && *first >= 0.0 {
+    if let Some((first, change)) = start
+        && change > 0.0
+        && first >= 0.0
+    {
         // A counter cannot have been below zero.
         to_start = to_start.min(sampled * (first / change));
     }
@@ -75,7 +94,7 @@ pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) ->
     if op == RangeOp::Rate {
         factor /= seconds(window.range_ms);
     }
-    change * factor
+    Some(factor)
 }
 
 /// `irate` or `idelta`: from the last two samples.

@@ -11,6 +11,7 @@ use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
 use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Hints, SampleValue, Samples, SelectRequest, Series, Values};
+use crate::vector::histogram::ResetHint;
 use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, is_absent};
 use trine_storage::Labels;
 
@@ -91,6 +92,8 @@ pub(super) struct Window<'w> {
 pub(super) struct HistogramWindow<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [Arc<Histogram>],
+    /// The index in the series of the first one here.
+    pub(super) offset: usize,
 }
 
 impl Window<'_> {
@@ -218,7 +221,11 @@ impl<'q> Evaluation<'q> {
         let series = vector.series.map(move |series| {
             let _until_the_end = &held;
             let series = super::points(series?, inner);
-            Ok(Raw::new(series))
+            let mut raw = Raw::new(series);
+            if let Some(histograms) = &mut raw.histograms {
+                histograms.forget_resets();
+            }
+            Ok(raw)
         });
         let (range_ms, one_name) = (subquery.range_ms, vector.one_name);
         Ok(Ranges {
@@ -244,12 +251,16 @@ impl<'q> Evaluation<'q> {
             range,
             hints,
         };
+        let hints_resets = self.reset_hints.wants(selector);
         let mut held = Held::new(self.budget);
         Ok(self.source.select(&request)?.map(move |series| {
             let series = series?;
             let count = series.samples.timestamps.len();
             self.budget.read_series(count as u64)?;
-            let raw = Raw::new(series);
+            let mut raw = Raw::new(series);
+            if hints_resets && let Some(histograms) = &mut raw.histograms {
+                histograms.find_resets();
+            }
             // One series is decoded at a time, so the longest one is what is held.
             held.grow_to(count as u64 + raw.histogram_samples())?;
             Ok(raw)
@@ -471,6 +482,7 @@ impl Raw {
                 Some(all) => {
                     let inside = others.move_to(&all.timestamps, open, end_ms);
                     HistogramWindow {
+                        offset: inside.start,
                         timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
                         values: all.values.get(inside).unwrap_or_default(),
                     }
@@ -489,6 +501,36 @@ impl Raw {
 }
 
 impl Histograms {
+    /// Says of each histogram whether its counter was reset, where that is not known.
+    fn find_resets(&mut self) {
+        let mut hints = Vec::with_capacity(self.values.len());
+        let mut before: Option<&Arc<Histogram>> = None;
+        for now in &self.values {
+            hints.push(match (now.reset_hint, before) {
+                (ResetHint::Unknown, Some(before)) if now.is_reset_since(before) => {
+                    ResetHint::Reset
+                }
+                (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+                (hint, _) => hint,
+            });
+            before = Some(now);
+        }
+        for (value, hint) in self.values.iter_mut().zip(hints) {
+            if value.reset_hint != hint {
+                Arc::make_mut(value).reset_hint = hint;
+            }
+        }
+    }
+
+    /// Where samples were left out between two, what is known of resets says nothing.
+    fn forget_resets(&mut self) {
+        for value in &mut self.values {
+            if matches!(value.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+                Arc::make_mut(value).reset_hint = ResetHint::Unknown;
+            }
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         self.values.iter().map(|value| value.heap_bytes()).sum()
     }
@@ -522,18 +564,69 @@ impl Window<'_> {
             let values = Values::Floats(self.values.to_vec());
             return Samples::new(self.timestamps.to_vec(), values);
         }
+        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = self.iter().unzip();
+        Samples::new(timestamps, values.into())
+    }
+
+    /// Times and values of both kinds, in order of time.
+    fn iter(&self) -> impl Iterator<Item = (i64, SampleValue)> {
+        let mut floats = self.floats().peekable();
+        let mut others = self.others().peekable();
+        std::iter::from_fn(move || {
+            let float_first = match (floats.peek(), others.peek()) {
+                (Some((float, _)), Some((other, _))) => float < other,
+                (float, _) => float.is_some(),
+            };
+            if float_first {
+                floats.next()
+            } else {
+                others.next()
+            }
+        })
+    }
+
+    fn floats(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let floats = self.timestamps.iter().zip(self.values);
-        let floats = floats.map(|(time, value)| (*time, SampleValue::Float(*value)));
+        floats.map(|(time, value)| (*time, SampleValue::Float(*value)))
+    }
+
+    fn others(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let others = self
             .histograms
             .timestamps
             .iter()
             .zip(self.histograms.values);
-        let others = others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))));
-        let mut all: Vec<(i64, SampleValue)> = floats.chain(others).collect();
-        all.sort_by_key(|(time, _)| *time);
-        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = all.into_iter().unzip();
-        Samples::new(timestamps, values.into())
+        others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))))
+    }
+
+    /// The first sample of either kind.
+    pub(super) fn first(&self) -> Option<(i64, SampleValue)> {
+        self.iter().next()
+    }
+
+    /// The last two samples of either kind.
+    pub(super) fn last_two(&self) -> (Option<(i64, SampleValue)>, Option<(i64, SampleValue)>) {
+        let mut last: Vec<(i64, SampleValue)> = self.floats().rev().take(2).collect();
+        last.extend(self.others().rev().take(2));
+        last.sort_by_key(|(time, _)| *time);
+        let newest = last.pop();
+        (last.pop(), newest)
+    }
+
+    /// At how many samples `counts(before, now)` holds.
+    pub(super) fn count_steps(&self, counts: impl Fn(&SampleValue, &SampleValue) -> bool) -> f64 {
+        let mut samples = self.iter().map(|(_, value)| value);
+        let Some(mut before) = samples.next() else {
+            return 0.0;
+        };
+        let mut count = 0.0;
+        for now in samples {
+            if counts(&before, &now) {
+                count += 1.0;
+            }
+            before = now;
+        }
+        count
     }
 }
 
