@@ -64,6 +64,11 @@ pub struct Options {
     pub cancel: Cancel,
     /// The most warnings, and the most infos; more are counted in one last text.
     pub annotations_max: usize,
+    /// Whether a metric's name that an operation takes away stays until the end of the query, where
+    /// `by (__name__)` and `label_replace` still see it.
+    pub delayed_name_removal: bool,
+    /// Whether counters are taken to begin where their start timestamps say.
+    pub start_timestamps: bool,
 }
 
 impl Default for Options {
@@ -74,6 +79,8 @@ impl Default for Options {
             timeout: None,
             cancel: Cancel::new(),
             annotations_max: ANNOTATIONS_MAX,
+            delayed_name_removal: false,
+            start_timestamps: false,
         }
     }
 }
