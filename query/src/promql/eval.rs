@@ -250,6 +250,7 @@ impl Evaluation<'_> {
             },
             ValueType::InstantVector => {
                 let vector = self.vector(expr, self.steps)?.collect(self.budget)?;
+                let vector = vector.settle_names()?;
                 let samples = vector.into_series().into_iter().filter_map(|series| {
                     let value = match series.histogram(0) {
                         Some(histogram) => SampleValue::Histogram(Arc::clone(histogram)),
@@ -278,7 +279,7 @@ impl Evaluation<'_> {
             return Ok(Value::Matrix(vec![points(series, steps)]));
         }
         let vector: Vector<'_> = self.vector(expr, steps)?;
-        let mut series = vector.collect(self.budget)?.into_series();
+        let mut series = vector.collect(self.budget)?.settle_names()?.into_series();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         Ok(Value::Matrix(
             series

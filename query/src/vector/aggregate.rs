@@ -139,6 +139,8 @@ pub struct Aggregator {
 #[derive(Debug)]
 struct Group {
     labels: Labels,
+    /// Whether one of its series wants its name dropped at the end.
+    drop_name: bool,
     state: State,
 }
 
@@ -251,6 +253,7 @@ impl Aggregator {
         let Some(group) = self.groups.get_mut(at) else {
             return;
         };
+        group.drop_name |= series.drop_name;
         let values = series.values.iter().copied();
         match &mut group.state {
             State::Sums { seen, sums } => {
@@ -306,7 +309,7 @@ impl Aggregator {
                 };
                 for ((value, heap), k) in values.zip(heaps).zip(ranks) {
                     if !is_absent(value) {
-                        self.extra_held += offer(heap, *k, end, value, &series.labels);
+                        self.extra_held += offer(heap, *k, end, value, series);
                     }
                 }
             }
@@ -325,7 +328,12 @@ impl Aggregator {
     /// give each group's series from the best to the least.
     pub fn finish(self) -> Vec<StepSeries> {
         let mut out = Vec::with_capacity(self.groups.len());
-        for Group { labels, state } in self.groups {
+        for Group {
+            labels,
+            drop_name,
+            state,
+        } in self.groups
+        {
             let values = match state {
                 State::Sums { seen, sums } => {
                     let values = seen.into_iter().zip(sums);
@@ -365,7 +373,10 @@ impl Aggregator {
                     continue;
                 }
             };
-            out.push(StepSeries::new(labels, values));
+            out.push(StepSeries {
+                drop_name,
+                ..StepSeries::new(labels, values)
+            });
         }
         out
     }
@@ -376,6 +387,7 @@ impl Aggregator {
         if at == next {
             self.groups.push(Group {
                 labels,
+                drop_name: false,
                 state: State::new(self.op, self.steps),
             });
         }
@@ -398,8 +410,11 @@ impl Aggregator {
                     at
                 }
             };
-            let state = self.groups.get_mut(at).map(|group| &mut group.state);
-            if let Some(State::Values(counts)) = state
+            let Some(group) = self.groups.get_mut(at) else {
+                continue;
+            };
+            group.drop_name |= series.drop_name;
+            if let State::Values(counts) = &mut group.state
                 && let Some(count) = counts.get_mut(step)
             {
                 *count = fold(AggregateOp::Count, *count, *value);
@@ -472,13 +487,21 @@ fn spread(op: AggregateOp, of: Variance) -> f64 {
 
 /// Keeps the `k` first candidates in a heap whose top is the last of them.
 /// Returns by how many candidates it grew.
-fn offer(heap: &mut BinaryHeap<Candidate>, k: usize, end: End, value: f64, labels: &Labels) -> u64 {
+fn offer(
+    heap: &mut BinaryHeap<Candidate>,
+    k: usize,
+    end: End,
+    value: f64,
+    series: &StepSeries,
+) -> u64 {
+    let candidate = || Candidate {
+        value,
+        labels: series.labels.clone(),
+        drop_name: series.drop_name,
+        end,
+    };
     if heap.len() < k {
-        heap.push(Candidate {
-            value,
-            labels: labels.clone(),
-            end,
-        });
+        heap.push(candidate());
         return 1;
     }
     let Some(mut last) = heap.peek_mut() else {
@@ -486,13 +509,9 @@ fn offer(heap: &mut BinaryHeap<Candidate>, k: usize, end: End, value: f64, label
     };
     let order = end
         .compare(value, last.value)
-        .then_with(|| labels.cmp(&last.labels));
+        .then_with(|| series.labels.cmp(&last.labels));
     if order.is_lt() {
-        *last = Candidate {
-            value,
-            labels: labels.clone(),
-            end,
-        };
+        *last = candidate();
     }
     0
 }
@@ -506,7 +525,10 @@ fn best_series(heaps: Vec<BinaryHeap<Candidate>>) -> Vec<StepSeries> {
             let next = out.len();
             let at = *by_labels.entry(candidate.labels.clone()).or_insert(next);
             if at == next {
-                out.push(StepSeries::absent(candidate.labels, steps));
+                out.push(StepSeries {
+                    drop_name: candidate.drop_name,
+                    ..StepSeries::absent(candidate.labels, steps)
+                });
             }
             if let Some(value) = out
                 .get_mut(at)

@@ -34,7 +34,8 @@ pub fn binary(
     };
     let mut out = Merged::with_capacity(lhs.len().min(rhs.len()));
     for group in group(&matching.labels, &lhs, &rhs) {
-        if !group.left.is_empty() && !group.right.is_empty() {
+        let both = !group.left.is_empty() && !group.right.is_empty();
+        if both || !matching.fill.is_none() {
             join.group(&group, &mut out)?;
         } else {
             join.check_one_side(&group)?;
@@ -78,7 +79,7 @@ pub fn binary_scalar(
             *value = ABSENT;
         }
     }
-    if drops_name(op, comparison) {
+    if drops_name(op, comparison) && !series.drop_name {
         series.labels = drop_name(&series.labels);
     }
     series
@@ -152,6 +153,16 @@ impl Join<'_> {
     fn group(&self, group: &Group<'_>, out: &mut Merged) -> Result<(), VectorError> {
         self.check_one_side(group)?;
         let (many, one) = self.sides(group);
+        // Whichever side the operands stand on: the left value is that of the many.
+        let fill = self.matching.fill;
+        let missing_many = fill
+            .left
+            .and_then(|value| stand_in(value, group, many, one));
+        let missing_one = fill
+            .right
+            .and_then(|value| stand_in(value, group, one, many));
+        let many: Vec<&StepSeries> = many.iter().copied().chain(&missing_many).collect();
+        let one: Vec<&StepSeries> = one.iter().copied().chain(&missing_one).collect();
         let mut of_group = Merged::with_capacity(many.len());
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let mut taken = vec![
@@ -162,8 +173,8 @@ impl Join<'_> {
                 0
             }
         ];
-        for m in many {
-            for o in one {
+        for m in &many {
+            for o in &one {
                 let Some(series) = self.pair(m, o, &mut taken)? else {
                     continue;
                 };
@@ -223,7 +234,10 @@ impl Join<'_> {
             any |= !is_absent(value);
             values.push(value);
         }
-        Ok(any.then(|| StepSeries::new(self.result_labels(many, one), values)))
+        Ok(any.then(|| StepSeries {
+            drop_name: !drops_name(self.op, self.comparison) && many.drop_name,
+            ..StepSeries::new(self.result_labels(many, one), values)
+        }))
     }
 
     fn result_labels(&self, many: &StepSeries, one: &StepSeries) -> Labels {
@@ -245,6 +259,31 @@ impl Join<'_> {
             labels.with(name, one.labels.get(name).unwrap_or(""))
         })
     }
+}
+
+/// A series of `value` at the steps at which nothing of `absent` and something of `present` is
+/// there. It has the matching labels only.
+fn stand_in(
+    value: f64,
+    group: &Group<'_>,
+    absent: &[&StepSeries],
+    present: &[&StepSeries],
+) -> Option<StepSeries> {
+    let steps = present.iter().map(|series| series.values.len()).max()?;
+    let (mut there, mut wanted) = (vec![false; steps], vec![false; steps]);
+    absent
+        .iter()
+        .for_each(|series| series.mark_present(&mut there));
+    present
+        .iter()
+        .for_each(|series| series.mark_present(&mut wanted));
+    let values = there.iter().zip(&wanted).map(
+        |(there, wanted)| {
+            if *wanted && !*there { value } else { ABSENT }
+        },
+    );
+    let series = StepSeries::new(group.signature.clone(), values.collect());
+    series.has_values().then_some(series)
 }
 
 fn set_operation(

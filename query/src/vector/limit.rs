@@ -3,7 +3,7 @@
 
 use trine_storage::Labels;
 
-use super::{ABSENT, StepSeries, is_absent};
+use super::StepSeries;
 
 /// The series that a group keeps.
 #[derive(Debug)]
@@ -47,9 +47,9 @@ impl Limited {
     ) -> u64 {
         let hash = hash(&series.labels);
         let mut kept = series.clone();
-        for (step, value) in kept.values.iter_mut().enumerate() {
-            if !is_absent(*value) && !wanted(hash, step) {
-                *value = ABSENT;
+        for step in 0..kept.values.len() {
+            if series.has(step) && !wanted(hash, step) {
+                kept.clear(step);
             }
         }
         if !kept.has_values() {

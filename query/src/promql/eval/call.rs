@@ -35,13 +35,12 @@ impl<'q> Evaluation<'q> {
         };
         match function.action {
             Action::Range(op) => self.range_function(function.name, op, arguments, steps),
-            Action::Math(apply) => self
-                .vector(first()?, steps)?
-                .map_values(apply)
-                .drop_names(self.budget),
+            Action::Math(apply) => {
+                self.without_names(self.vector(first()?, steps)?.map_values(apply))
+            }
             Action::Date(part) => {
                 let input = match arguments.first() {
-                    Some(vector) => self.vector(vector, steps)?.drop_names(self.budget)?,
+                    Some(vector) => self.without_names(self.vector(vector, steps)?)?,
                     None => now(steps),
                 };
                 Ok(input.map_values(move |seconds| date::part(part, seconds)))
@@ -117,6 +116,7 @@ impl<'q> Evaluation<'q> {
             let (values, histograms) = slide(op, &raw, (places, range_ms), &parameters, steps);
             let series = StepSeries {
                 histograms,
+                drop_name: raw.drop_name,
                 ..StepSeries::new(raw.labels, values)
             };
             if !series.has_values() {
@@ -137,7 +137,7 @@ impl<'q> Evaluation<'q> {
         if op.keeps_name() {
             Ok(vector)
         } else {
-            vector.drop_names(self.budget)
+            self.without_names(vector)
         }
     }
 
@@ -231,7 +231,7 @@ impl<'q> Evaluation<'q> {
             }
             series
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn round(&'q self, arguments: &'q [Expr], steps: Steps) -> Result<Vector<'q>, QueryError> {
@@ -253,12 +253,12 @@ impl<'q> Evaluation<'q> {
             }
             series
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn timestamp(&'q self, argument: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
         if let ExprKind::Selector(selector) = &argument.unwrapped().kind {
-            return self.timestamps(selector, steps)?.drop_names(self.budget);
+            return self.without_names(self.timestamps(selector, steps)?);
         }
         // What was computed has the time of its step.
         let vector = self.vector(argument, steps)?.map(move |mut series| {
@@ -271,7 +271,7 @@ impl<'q> Evaluation<'q> {
             }
             series.without_histograms()
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn sort(

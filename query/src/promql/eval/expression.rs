@@ -26,10 +26,7 @@ impl<'q> Evaluation<'q> {
             ExprKind::Unary {
                 sign: Sign::Minus,
                 expr: inner,
-            } => self
-                .vector(inner, steps)?
-                .map_values(|value| -value)
-                .drop_names(self.budget),
+            } => self.without_names(self.vector(inner, steps)?.map_values(|value| -value)),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, steps),
             ExprKind::Binary(binary) => self.binary(binary, steps),
             ExprKind::Call {
@@ -155,7 +152,7 @@ impl<'q> Evaluation<'q> {
         let mut vector = self.vector(vector, steps)?;
         let keeps_name = op.is_comparison() && comparison == Comparison::Filter;
         if !keeps_name {
-            vector = vector.drop_names(self.budget)?;
+            vector = self.without_names(vector)?;
         }
         let mut vector =
             vector.map(move |series| binary_scalar(op, comparison, series, &scalar, side, RULES));
@@ -185,7 +182,7 @@ impl<'q> Evaluation<'q> {
                     MatchLabels::On(names) => names.iter().any(|name| name.starts_with("__")),
                     MatchLabels::Ignoring(_) => false,
                 };
-                lhs.one_name() && rhs.one_name() && !on_names
+                lhs.one_name() && rhs.one_name() && !on_names && matching.fill.is_none()
             }
         };
         let ((left, left_held), (right, right_held)) = (lhs.into_parts(), rhs.into_parts());
