@@ -33,6 +33,3 @@ pub use parser::{
     parse_selector, parse_series, parse_with,
 };
 pub use source::{Hints, SampleValue, Samples, SelectRequest, Series, SeriesIter, Source, Values};
-
-#[cfg(test)]
-mod testdata;

@@ -67,6 +67,11 @@ pub struct Options {
     pub cancel: Cancel,
     /// The most warnings, and the most infos; more are counted in one last text.
     pub annotations_max: usize,
+    /// Whether a metric's name that an operation takes away stays until the end of the query, where
+    /// `by (__name__)` and `label_replace` still see it.
+    pub delayed_name_removal: bool,
+    /// Whether counters are taken to begin where their start timestamps say.
+    pub start_timestamps: bool,
 }
 
 impl Default for Options {
@@ -77,6 +82,8 @@ impl Default for Options {
             timeout: None,
             cancel: Cancel::new(),
             annotations_max: ANNOTATIONS_MAX,
+            delayed_name_removal: false,
+            start_timestamps: false,
         }
     }
 }
@@ -248,6 +255,7 @@ impl Evaluation<'_> {
             },
             ValueType::InstantVector => {
                 let vector = self.vector(expr, self.steps)?.collect(self.budget)?;
+                let vector = vector.settle_names()?;
                 let samples = vector.into_series().into_iter().filter_map(|series| {
                     let value = match series.histogram(0) {
                         Some(histogram) => SampleValue::Histogram(Arc::clone(histogram)),
@@ -276,7 +284,7 @@ impl Evaluation<'_> {
             return Ok(Value::Matrix(vec![points(series, steps)]));
         }
         let vector: Vector<'_> = self.vector(expr, steps)?;
-        let mut series = vector.collect(self.budget)?.into_series();
+        let mut series = vector.collect(self.budget)?.settle_names()?.into_series();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         let series = series.into_iter().map(|series| points(series, steps));
         let series = series.filter(|series| !series.samples.timestamps.is_empty());

@@ -160,6 +160,8 @@ pub struct Aggregator {
 #[derive(Debug)]
 struct Group {
     labels: Labels,
+    /// Whether one of its series wants its name dropped at the end.
+    drop_name: bool,
     state: State,
     /// `None` as long as there are none.
     histograms: Option<Box<Column>>,
@@ -275,6 +277,7 @@ impl Aggregator {
         let Some(group) = self.groups.get_mut(at) else {
             return;
         };
+        group.drop_name |= series.drop_name;
         if series.histograms.is_some() {
             match &mut group.state {
                 State::Sums { .. } | State::Means(_) => {
@@ -346,7 +349,7 @@ impl Aggregator {
                 };
                 for ((value, heap), k) in values.zip(heaps).zip(ranks) {
                     if !is_absent(value) {
-                        self.extra_held += offer(heap, *k, end, value, &series.labels);
+                        self.extra_held += offer(heap, *k, end, value, series);
                     }
                 }
             }
@@ -383,6 +386,7 @@ impl Aggregator {
         for group in self.groups {
             let Group {
                 labels,
+                drop_name,
                 state,
                 histograms,
             } = group;
@@ -432,7 +436,10 @@ impl Aggregator {
                     StepSeries::with_histograms(labels, values, histograms)
                 }
             };
-            out.push(series);
+            out.push(StepSeries {
+                drop_name,
+                ..series
+            });
         }
         (out, notes)
     }
@@ -443,6 +450,7 @@ impl Aggregator {
         if at == next {
             self.groups.push(Group {
                 labels,
+                drop_name: false,
                 state: State::new(self.op, self.steps),
                 histograms: None,
             });
@@ -457,7 +465,7 @@ impl Aggregator {
             if let Some(histogram) = series.histogram(step) {
                 let labels = series.labels.with(&self.label, &histogram.to_string());
                 let at = self.group(self.grouping.group_of(&labels));
-                self.count_one(at, step);
+                self.count_one(at, step, series.drop_name);
                 continue;
             }
             if is_absent(*value) {
@@ -472,13 +480,16 @@ impl Aggregator {
                     at
                 }
             };
-            self.count_one(at, step);
+            self.count_one(at, step, series.drop_name);
         }
     }
 
-    fn count_one(&mut self, at: usize, step: usize) {
-        let state = self.groups.get_mut(at).map(|group| &mut group.state);
-        if let Some(State::Values(counts)) = state
+    fn count_one(&mut self, at: usize, step: usize, drop_name: bool) {
+        let Some(group) = self.groups.get_mut(at) else {
+            return;
+        };
+        group.drop_name |= drop_name;
+        if let State::Values(counts) = &mut group.state
             && let Some(count) = counts.get_mut(step)
         {
             *count = fold(AggregateOp::Count, *count, 1.0);
@@ -550,13 +561,21 @@ fn spread(op: AggregateOp, of: Variance) -> f64 {
 
 /// Keeps the `k` first candidates in a heap whose top is the last of them.
 /// Returns by how many candidates it grew.
-fn offer(heap: &mut BinaryHeap<Candidate>, k: usize, end: End, value: f64, labels: &Labels) -> u64 {
+fn offer(
+    heap: &mut BinaryHeap<Candidate>,
+    k: usize,
+    end: End,
+    value: f64,
+    series: &StepSeries,
+) -> u64 {
+    let candidate = || Candidate {
+        value,
+        labels: series.labels.clone(),
+        drop_name: series.drop_name,
+        end,
+    };
     if heap.len() < k {
-        heap.push(Candidate {
-            value,
-            labels: labels.clone(),
-            end,
-        });
+        heap.push(candidate());
         return 1;
     }
     let Some(mut last) = heap.peek_mut() else {
@@ -564,13 +583,9 @@ fn offer(heap: &mut BinaryHeap<Candidate>, k: usize, end: End, value: f64, label
     };
     let order = end
         .compare(value, last.value)
-        .then_with(|| labels.cmp(&last.labels));
+        .then_with(|| series.labels.cmp(&last.labels));
     if order.is_lt() {
-        *last = Candidate {
-            value,
-            labels: labels.clone(),
-            end,
-        };
+        *last = candidate();
     }
     0
 }
@@ -584,7 +599,10 @@ fn best_series(heaps: Vec<BinaryHeap<Candidate>>) -> Vec<StepSeries> {
             let next = out.len();
             let at = *by_labels.entry(candidate.labels.clone()).or_insert(next);
             if at == next {
-                out.push(StepSeries::absent(candidate.labels, steps));
+                out.push(StepSeries {
+                    drop_name: candidate.drop_name,
+                    ..StepSeries::absent(candidate.labels, steps)
+                });
             }
             if let Some(value) = out
                 .get_mut(at)

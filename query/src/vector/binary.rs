@@ -36,7 +36,8 @@ pub fn binary(
     };
     let mut out = Merged::with_capacity(lhs.len().min(rhs.len()));
     for group in group(&matching.labels, &lhs, &rhs) {
-        if !group.left.is_empty() && !group.right.is_empty() {
+        let both = !group.left.is_empty() && !group.right.is_empty();
+        if both || !matching.fill.is_none() {
             join.group(&group, &mut out, notes)?;
         } else {
             join.check_one_side(&group)?;
@@ -88,7 +89,7 @@ pub fn binary_scalar(
             *value = ABSENT;
         }
     }
-    if op.drops_name(comparison) {
+    if op.drops_name(comparison) && !series.drop_name {
         series.labels = drop_name(&series.labels);
     }
     series
@@ -113,7 +114,8 @@ fn mixed_with_scalar(
         }
     };
     let (values, histograms) = scalar.iter().enumerate().map(outcome).unzip();
-    let labels = if operation.op.drops_name(operation.comparison) {
+    let drops_name = operation.op.drops_name(operation.comparison);
+    let labels = if drops_name && !series.drop_name {
         drop_name(&series.labels)
     } else {
         series.labels.clone()
@@ -193,6 +195,16 @@ impl Join<'_> {
     ) -> Result<(), VectorError> {
         self.check_one_side(group)?;
         let (many, one) = self.sides(group);
+        // Whichever side the operands stand on: the left value is that of the many.
+        let fill = self.matching.fill;
+        let missing_many = fill
+            .left
+            .and_then(|value| stand_in(value, group, many, one));
+        let missing_one = fill
+            .right
+            .and_then(|value| stand_in(value, group, one, many));
+        let many: Vec<&StepSeries> = many.iter().copied().chain(&missing_many).collect();
+        let one: Vec<&StepSeries> = one.iter().copied().chain(&missing_one).collect();
         let mut of_group = Merged::with_capacity(many.len());
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let mut taken = vec![
@@ -203,8 +215,8 @@ impl Join<'_> {
                 0
             }
         ];
-        for m in many {
-            for o in one {
+        for m in &many {
+            for o in &one {
                 let Some(series) = self.pair(m, o, &mut taken, notes)? else {
                     continue;
                 };
@@ -242,8 +254,12 @@ impl Join<'_> {
             Side::Right => (many, one),
         };
         if many.histograms.is_some() || one.histograms.is_some() || self.op.is_trim() {
-            let labels = || self.result_labels(many, one);
-            return self.mixed_pair((left, right), labels, taken, notes);
+            let pair = self.mixed_pair(left, right, taken, notes)?;
+            return Ok(pair.map(|series| StepSeries {
+                labels: self.result_labels(many, one),
+                drop_name: !self.op.drops_name(self.comparison) && many.drop_name,
+                ..series
+            }));
         }
         let filter = self.op.is_comparison() && self.comparison == Comparison::Filter;
         let mut values = Vec::with_capacity(left.values.len());
@@ -269,14 +285,17 @@ impl Join<'_> {
             any |= !is_absent(value);
             values.push(value);
         }
-        Ok(any.then(|| StepSeries::new(self.result_labels(many, one), values)))
+        Ok(any.then(|| StepSeries {
+            drop_name: !self.op.drops_name(self.comparison) && many.drop_name,
+            ..StepSeries::new(self.result_labels(many, one), values)
+        }))
     }
 
-    /// The same where one has histograms, or the operator wants some.
+    /// The same where one has histograms, or the operator wants some; without labels.
     fn mixed_pair(
         &self,
-        (left, right): (&StepSeries, &StepSeries),
-        labels: impl FnOnce() -> Labels,
+        left: &StepSeries,
+        right: &StepSeries,
         taken: &mut [bool],
         notes: &mut BinaryNotes,
     ) -> Result<Option<StepSeries>, VectorError> {
@@ -303,10 +322,7 @@ impl Join<'_> {
             histograms.push(histogram);
         }
         let series = StepSeries::with_histograms(Labels::empty(), values, histograms);
-        Ok(series.has_values().then(|| StepSeries {
-            labels: labels(),
-            ..series
-        }))
+        Ok(series.has_values().then_some(series))
     }
 
     fn result_labels(&self, many: &StepSeries, one: &StepSeries) -> Labels {
@@ -328,6 +344,31 @@ impl Join<'_> {
             labels.with(name, one.labels.get(name).unwrap_or(""))
         })
     }
+}
+
+/// A series of `value` at the steps at which nothing of `absent` and something of `present` is
+/// there. It has the matching labels only.
+fn stand_in(
+    value: f64,
+    group: &Group<'_>,
+    absent: &[&StepSeries],
+    present: &[&StepSeries],
+) -> Option<StepSeries> {
+    let steps = present.iter().map(|series| series.values.len()).max()?;
+    let (mut there, mut wanted) = (vec![false; steps], vec![false; steps]);
+    absent
+        .iter()
+        .for_each(|series| series.mark_present(&mut there));
+    present
+        .iter()
+        .for_each(|series| series.mark_present(&mut wanted));
+    let values = there.iter().zip(&wanted).map(
+        |(there, wanted)| {
+            if *wanted && !*there { value } else { ABSENT }
+        },
+    );
+    let series = StepSeries::new(group.signature.clone(), values.collect());
+    series.has_values().then_some(series)
 }
 
 fn set_operation(

@@ -48,7 +48,7 @@ impl Limited {
         let hash = hash(&series.labels);
         let mut kept = series.clone();
         for step in 0..kept.values.len() {
-            if kept.has(step) && !wanted(hash, step) {
+            if series.has(step) && !wanted(hash, step) {
                 kept.clear(step);
             }
         }

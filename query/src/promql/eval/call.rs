@@ -33,13 +33,12 @@ impl<'q> Evaluation<'q> {
         };
         match function.action {
             Action::Range(op) => self.range_function(function.name, op, arguments, steps),
-            Action::Math(apply) => self
-                .vector(first()?, steps)?
-                .map_values(apply)
-                .drop_names(self.budget),
+            Action::Math(apply) => {
+                self.without_names(self.vector(first()?, steps)?.map_values(apply))
+            }
             Action::Date(part) => {
                 let input = match arguments.first() {
-                    Some(vector) => self.vector(vector, steps)?.drop_names(self.budget)?,
+                    Some(vector) => self.without_names(self.vector(vector, steps)?)?,
                     None => now(steps),
                 };
                 Ok(input.map_values(move |seconds| date::part(part, seconds)))
@@ -118,6 +117,10 @@ impl<'q> Evaluation<'q> {
                 let values = slide(op, &raw, windows, &parameters, steps);
                 StepSeries::new(raw.labels, values)
             };
+            let series = StepSeries {
+                drop_name: raw.drop_name,
+                ..series
+            };
             if !series.has_values() {
                 return None;
             }
@@ -136,7 +139,7 @@ impl<'q> Evaluation<'q> {
         if op.keeps_name() {
             Ok(vector)
         } else {
-            vector.drop_names(self.budget)
+            self.without_names(vector)
         }
     }
 
@@ -231,7 +234,7 @@ impl<'q> Evaluation<'q> {
             }
             series
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn round(&'q self, arguments: &'q [Expr], steps: Steps) -> Result<Vector<'q>, QueryError> {
@@ -253,12 +256,12 @@ impl<'q> Evaluation<'q> {
             }
             series
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn timestamp(&'q self, argument: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
         if let ExprKind::Selector(selector) = &argument.unwrapped().kind {
-            return self.timestamps(selector, steps)?.drop_names(self.budget);
+            return self.without_names(self.timestamps(selector, steps)?);
         }
         // What was computed has the time of its step.
         let vector = self.vector(argument, steps)?.map(move |mut series| {
@@ -271,7 +274,7 @@ impl<'q> Evaluation<'q> {
             }
             series.without_histograms()
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn sort(

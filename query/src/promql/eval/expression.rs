@@ -29,10 +29,7 @@ impl<'q> Evaluation<'q> {
             ExprKind::Unary {
                 sign: Sign::Minus,
                 expr: inner,
-            } => self
-                .vector(inner, steps)?
-                .map(negated)
-                .drop_names(self.budget),
+            } => self.without_names(self.vector(inner, steps)?.map(negated)),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, steps),
             ExprKind::Binary(binary) => self.binary(binary, expr.span, steps),
             ExprKind::Call {
@@ -168,7 +165,7 @@ impl<'q> Evaluation<'q> {
         let mut vector = self.vector(vector, steps)?;
         let keeps_name = !op.drops_name(comparison);
         if !keeps_name {
-            vector = vector.drop_names(self.budget)?;
+            vector = self.without_names(vector)?;
         }
         let mut vector = vector.map(move |series| {
             let has_histograms = series.histograms.is_some() || op.is_trim();
@@ -208,7 +205,7 @@ impl<'q> Evaluation<'q> {
                     MatchLabels::On(names) => names.iter().any(|name| name.starts_with("__")),
                     MatchLabels::Ignoring(_) => false,
                 };
-                lhs.one_name() && rhs.one_name() && !on_names
+                lhs.one_name() && rhs.one_name() && !on_names && matching.fill.is_none()
             }
         };
         let ((left, left_held), (right, right_held)) = (lhs.into_parts(), rhs.into_parts());

@@ -51,7 +51,7 @@ impl<'q> Evaluation<'q> {
             Err(error) => Some(Err(error)),
         };
         vector.series = Box::new(vector.series.filter_map(values));
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     pub(super) fn histogram_quantile(
@@ -65,9 +65,7 @@ impl<'q> Evaluation<'q> {
         let qs = self.quantiles(quantile, steps)?;
         let found = self.histograms(vector, steps)?;
         let series = self.quantile_of(&found, &qs, vector.span, steps);
-        Ok(Collected::new(series, true, found.held)
-            .merged()?
-            .into_vector())
+        self.without_names(Collected::new(series, false, found.held).into_vector())
     }
 
     /// `histogram_quantiles(vector, "label", q, ..)`
@@ -92,9 +90,7 @@ impl<'q> Evaluation<'q> {
                 split_by_label(series, label, &qs, &mut out);
             }
         }
-        Ok(Collected::new(out, true, found.held)
-            .merged()?
-            .into_vector())
+        self.without_names(Collected::new(out, false, found.held).into_vector())
     }
 
     /// `histogram_fraction(lower, upper, vector)`
@@ -115,7 +111,7 @@ impl<'q> Evaluation<'q> {
         let mut out = Vec::new();
         for classic in &found.classic {
             let values = classic.fractions(steps.count(), bounds);
-            out.push(StepSeries::new(classic.labels.clone(), values).without_name());
+            out.push(StepSeries::new(classic.labels.clone(), values));
         }
         for native in &found.native {
             let metric = native.labels.get(METRIC_NAME).unwrap_or("");
@@ -128,11 +124,9 @@ impl<'q> Evaluation<'q> {
                 }
                 estimate
             });
-            out.push(StepSeries::new(native.labels.clone(), values).without_name());
+            out.push(StepSeries::new(native.labels.clone(), values));
         }
-        Ok(Collected::new(out, true, found.held)
-            .merged()?
-            .into_vector())
+        self.without_names(Collected::new(out, false, found.held).into_vector())
     }
 
     /// The quantile to compute at each step.
@@ -160,7 +154,7 @@ impl<'q> Evaluation<'q> {
                 let text = annotation::repaired_buckets(&repair, &classic.metric);
                 self.annotations.add(Severity::Info, span, &text);
             }
-            out.push(StepSeries::new(classic.labels.clone(), values).without_name());
+            out.push(StepSeries::new(classic.labels.clone(), values));
         }
         for native in &found.native {
             let metric = native.labels.get(METRIC_NAME).unwrap_or("");
@@ -172,7 +166,7 @@ impl<'q> Evaluation<'q> {
                 }
                 estimate
             });
-            out.push(StepSeries::new(native.labels.clone(), values).without_name());
+            out.push(StepSeries::new(native.labels.clone(), values));
         }
         out
     }

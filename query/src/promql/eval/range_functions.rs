@@ -84,6 +84,7 @@ pub(super) fn apply(
             line.slope * parameters[0] + line.intercept
         }
         RangeOp::PredictLinear => ABSENT,
+        RangeOp::Mad if values.iter().any(|value| value.is_nan()) => f64::NAN,
         RangeOp::Mad => {
             let scratch = &mut context.scratch;
             scratch.clear();

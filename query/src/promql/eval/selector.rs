@@ -12,7 +12,7 @@ use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Hints, SampleValue, Samples, SelectRequest, Series, Values};
 use crate::vector::histogram::ResetHint;
-use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, is_absent};
+use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, drop_name, is_absent};
 use trine_storage::Labels;
 
 /// Where a selector looks at each step: `@` and `offset` applied.
@@ -48,6 +48,8 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) labels: Labels,
+    /// Whether the name is to be dropped at the end: only a subquery gives such series.
+    pub(super) drop_name: bool,
     /// Those of the floats.
     pub(super) timestamps: Vec<i64>,
     /// Those of the floats; `None` where none is known.
@@ -220,8 +222,12 @@ impl<'q> Evaluation<'q> {
         let vector = self.vector(&subquery.expr, inner)?;
         let series = vector.series.map(move |series| {
             let _until_the_end = &held;
-            let series = super::points(series?, inner);
-            let mut raw = Raw::new(series);
+            let series = series?;
+            let drop_name = series.drop_name;
+            let mut raw = Raw {
+                drop_name,
+                ..Raw::new(super::points(series, inner))
+            };
             if let Some(histograms) = &mut raw.histograms {
                 histograms.forget_resets();
             }
@@ -285,8 +291,13 @@ impl<'q> Evaluation<'q> {
             if let Some(histograms) = &raw.histograms {
                 held.add_histograms(histograms.heap_bytes())?;
             }
+            let labels = if raw.drop_name {
+                drop_name(&raw.labels)
+            } else {
+                raw.labels.clone()
+            };
             out.push(Series {
-                labels: raw.labels.clone(),
+                labels,
                 samples: window.samples(),
             });
         }
@@ -391,6 +402,7 @@ impl Raw {
         let Series { labels, samples } = series;
         let mut raw = Self {
             labels,
+            drop_name: false,
             timestamps: samples.timestamps,
             start_timestamps: samples.start_timestamps,
             values: Vec::new(),
