@@ -122,11 +122,14 @@ impl Histogram {
         }
     }
 
-    /// Which part of a bucket lies below `bound`, which is inside. Without two finite bounds
-    /// nothing is known, and it is none.
+    /// Which part of a bucket lies below `bound`, which is inside. Of a bucket that reaches to
+    /// infinity all lies at its other end.
     pub(super) fn part_below(&self, bucket: Bucket, bound: f64) -> f64 {
-        if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
+        if bucket.upper == f64::INFINITY {
             return 0.0;
+        }
+        if bucket.lower == f64::NEG_INFINITY {
+            return 1.0;
         }
         if self.is_linear(bucket) {
             return (bound - bucket.lower) / (bucket.upper - bucket.lower);

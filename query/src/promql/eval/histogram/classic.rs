@@ -159,7 +159,7 @@ fn bucket_fraction((lower, upper): (f64, f64), buckets: &mut Vec<Bucket>) -> f64
     }
     merge_equal_bounds(buckets);
     make_monotonic(buckets);
-    let [_, .., last] = &buckets[..] else {
+    let Some(last) = buckets.last() else {
         return f64::NAN;
     };
     if last.count == 0.0 || lower.is_nan() || upper.is_nan() {
@@ -171,8 +171,8 @@ fn bucket_fraction((lower, upper): (f64, f64), buckets: &mut Vec<Bucket>) -> f64
     (rank(upper, buckets) - rank(lower, buckets)) / last.count
 }
 
-/// How many observations lie below `bound`. Nothing is known of where they lie in the last bucket,
-/// or in the first one if its bound is not above zero: none counts.
+/// How many observations lie below `bound`. Those of a bucket that reaches to infinity lie at its
+/// other end; the first bucket does so if its bound is not above zero.
 fn rank(bound: f64, buckets: &[Bucket]) -> f64 {
     let lowest = match buckets.first() {
         Some(first) if first.bound > 0.0 => 0.0,
@@ -187,8 +187,11 @@ fn rank(bound: f64, buckets: &[Bucket]) -> f64 {
             break;
         }
         if bucket.bound > bound {
-            if before.bound == f64::NEG_INFINITY || bucket.bound == f64::INFINITY {
+            if bucket.bound == f64::INFINITY {
                 break;
+            }
+            if before.bound == f64::NEG_INFINITY {
+                return bucket.count;
             }
             let part = (bound - before.bound) / (bucket.bound - before.bound);
             return before.count + (bucket.count - before.count) * part;
