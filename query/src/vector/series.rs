@@ -116,6 +116,7 @@ impl StepSeries {
 
     /// Takes over what `other` has at its steps.
     fn merge(&mut self, other: Self) -> Result<(), VectorError> {
+        self.drop_name |= other.drop_name;
         if self.histograms.is_some() || other.histograms.is_some() {
             return self.merge_histograms(other);
         }

@@ -32,12 +32,12 @@ impl Context {
     }
 }
 
-/// The value of `op` for a window, [`ABSENT`] where it has none. `parameter` is the function's
-/// scalar argument at this step, `now_ms` the evaluation time.
+/// The value of `op` for a window, [`ABSENT`] where it has none. `parameters` are the function's
+/// scalar arguments at this step, `now_ms` the evaluation time.
 pub(super) fn apply(
     op: RangeOp,
     window: &Window<'_>,
-    parameter: f64,
+    parameters: [f64; 2],
     now_ms: i64,
     context: &mut Context,
 ) -> f64 {
@@ -71,7 +71,7 @@ pub(super) fn apply(
         RangeOp::Quantile => {
             context.scratch.clear();
             context.scratch.extend_from_slice(values);
-            quantile(parameter, &mut context.scratch)
+            quantile(parameters[0], &mut context.scratch)
         }
         RangeOp::Changes => {
             let differ = |two: &&[f64]| two[0] != two[1] && !(two[0].is_nan() && two[1].is_nan());
@@ -84,10 +84,65 @@ pub(super) fn apply(
         },
         RangeOp::PredictLinear if values.len() > 1 => {
             let line = regression(window, now_ms);
-            line.slope * parameter + line.intercept
+            line.slope * parameters[0] + line.intercept
         }
         RangeOp::PredictLinear => ABSENT,
+        RangeOp::Mad if values.iter().any(|value| value.is_nan()) => f64::NAN,
+        RangeOp::Mad => {
+            let scratch = &mut context.scratch;
+            scratch.clear();
+            scratch.extend_from_slice(values);
+            let median = quantile(0.5, scratch);
+            scratch.clear();
+            scratch.extend(values.iter().map(|value| (value - median).abs()));
+            quantile(0.5, scratch)
+        }
+        RangeOp::Smoothing => smoothed(values, parameters),
+        RangeOp::TsOfFirst => seconds(window.timestamps.first()),
+        RangeOp::TsOfLast => seconds(window.timestamps.last()),
+        RangeOp::TsOfMax => seconds(
+            window
+                .timestamps
+                .get(place(values, |new, best| new >= best)),
+        ),
+        RangeOp::TsOfMin => seconds(
+            window
+                .timestamps
+                .get(place(values, |new, best| new <= best)),
+        ),
     }
+}
+
+/// A time in seconds.
+fn seconds(ms: Option<&i64>) -> f64 {
+    ms.map_or(ABSENT, |ms| *ms as f64 / 1000.0)
+}
+
+/// Where the value lies that comes before all others, the last one of equal ones.
+fn place(values: &[f64], before: impl Fn(f64, f64) -> bool) -> usize {
+    let (mut at, mut best) = (0, f64::NAN);
+    for (index, value) in values.iter().enumerate() {
+        if before(*value, best) || best.is_nan() {
+            (at, best) = (index, *value);
+        }
+    }
+    at
+}
+
+/// Holt's linear method: a level and a trend, each an exponential average.
+fn smoothed(values: &[f64], [level_factor, trend_factor]: [f64; 2]) -> f64 {
+    let [first, second, ..] = values else {
+        return ABSENT;
+    };
+    let (mut before, mut level, mut trend) = (0.0, *first, second - first);
+    for (at, value) in values.iter().enumerate().skip(1) {
+        if at > 1 {
+            trend = trend_factor * (level - before) + (1.0 - trend_factor) * trend;
+        }
+        let next = level_factor * value + (1.0 - level_factor) * (level + trend);
+        (before, level) = (level, next);
+    }
+    level
 }
 
 /// The value that comes before all others; NaN only where there is nothing else.

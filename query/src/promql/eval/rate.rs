@@ -107,8 +107,7 @@ pub(super) fn extrapolated(
     resets: &mut Resets,
     last_shape: &mut Extrapolation,
 ) -> f64 {
-    let (times, values) = (window.timestamps, window.values);
-    let ([first_time, .., last_time], [first, .., last]) = (times, values) else {
+    let [first, .., last] = window.values else {
         return ABSENT;
     };
     let is_counter = op != RangeOp::Delta;
@@ -118,9 +117,27 @@ pub(super) fn extrapolated(
             change += before;
         }
     }
+    let start = is_counter.then_some((*first, change));
+    let factor = extrapolation(op, window, window.timestamps, start, last_shape);
+    factor.map_or(ABSENT, |factor| change * factor)
+}
+
+/// The factor by which the change between the first and the last of `times` is stretched to the
+/// borders of the window, and to a second for `rate`. `start` is the first value of a counter and
+/// its change; `last_shape` is what the window before left there.
+pub(super) fn extrapolation(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    start: Option<(f64, f64)>,
+    last_shape: &mut Extrapolation,
+) -> Option<f64> {
+    let [first_time, .., last_time] = times else {
+        return None;
+    };
     let start_ms = window.end_ms.saturating_sub(window.range_ms);
     let shape = Shape {
-        count: values.len(),
+        count: times.len(),
         sampled_ms: last_time.saturating_sub(*first_time),
         to_start_ms: first_time.saturating_sub(start_ms),
         to_end_ms: window.end_ms.saturating_sub(*last_time),
@@ -135,9 +152,13 @@ pub(super) fn extrapolated(
         mut factor,
         ..
     } = *last_shape;
-    // A counter cannot have been below zero. It would have been so at the earliest one whole
-    // `sampled` before the first sample if that is not less than the change.
-    if is_counter && change > 0.0 && *first >= 0.0 && (*first < change || to_start > sampled) {
+    // A counter cannot have been below zero. If its first value is not less than its change, it
+    // would have been so at the earliest one whole `sampled` before.
+    if let Some((first, change)) = start
+        && change > 0.0
+        && first >= 0.0
+        && (first < change || to_start > sampled)
+    {
         let zero = sampled * (first / change);
         if zero < to_start {
             factor = (sampled + zero + to_end) / sampled;
@@ -146,7 +167,7 @@ pub(super) fn extrapolated(
     if op == RangeOp::Rate {
         factor /= window.range_ms as f64 / 1000.0;
     }
-    change * factor
+    Some(factor)
 }
 
 /// `irate` or `idelta`: from the last two samples.

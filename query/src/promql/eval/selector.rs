@@ -8,11 +8,12 @@ use trine_storage::{MatchOp, TimeRange};
 use super::Evaluation;
 use super::steps::Steps;
 use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
-use super::waves::Waves;
+use super::waves::{Computed, Waves};
 use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Batches, Hints, SampleValue, Samples, SelectRequest, Series, Values};
-use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, is_absent};
+use crate::vector::histogram::ResetHint;
+use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, drop_name, is_absent};
 use trine_storage::Labels;
 
 /// Where a selector looks at each step: `@` and `offset` applied.
@@ -48,6 +49,8 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) labels: Labels,
+    /// Whether the name is to be dropped at the end: only a subquery gives such series.
+    pub(super) drop_name: bool,
     /// Those of the floats.
     pub(super) timestamps: Vec<i64>,
     /// Those of the floats; `None` where none is known.
@@ -92,6 +95,8 @@ pub(super) struct Window<'w> {
 pub(super) struct HistogramWindow<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [Arc<Histogram>],
+    /// The index in the series of the first one here.
+    pub(super) offset: usize,
 }
 
 impl Window<'_> {
@@ -110,7 +115,7 @@ enum Pick {
 }
 
 impl<'q> Evaluation<'q> {
-    pub(super) fn places(&self, modifiers: Modifiers, steps: Steps) -> Places {
+    pub(super) fn places(&self, modifiers: &Modifiers, steps: Steps) -> Places {
         let offset = modifiers.offset_ms.unwrap_or(0);
         let (first, stride) = match modifiers.at {
             None => (steps.start(), steps.step_ms()),
@@ -149,16 +154,18 @@ impl<'q> Evaluation<'q> {
         steps: Steps,
         pick: Pick,
     ) -> Result<Vector<'q>, QueryError> {
-        let places = self.places(selector.modifiers, steps);
+        let places = self.places(&selector.modifiers, steps);
         let lookback = self.options.lookback_ms.max(1);
         let hints = Hints {
             step_ms: steps.step_ms(),
             range_ms: 0,
             function: None,
         };
+        let hints_resets = self.reset_hints.wants(selector);
         let compute = move |raw: &mut Raw| {
+            raw.find_resets_if(hints_resets);
             let series = look_up(raw, places, lookback, pick);
-            series.has_values().then_some(series)
+            Ok(series.has_values().then_some(series))
         };
         let batches = self.batches(selector, places, lookback, hints)?;
         let series = Waves::new(self.budget, batches, steps.count(), compute);
@@ -176,8 +183,10 @@ impl<'q> Evaluation<'q> {
         function: Option<&'static str>,
     ) -> Result<Ranges<'q>, QueryError> {
         match &expr.unwrapped().kind {
-            ExprKind::Range { selector, range_ms } => {
-                let places = self.places(selector.modifiers, steps);
+            ExprKind::Range {
+                selector, range_ms, ..
+            } => {
+                let places = self.places(&selector.modifiers, steps);
                 let hints = Hints {
                     step_ms: steps.step_ms(),
                     range_ms: *range_ms,
@@ -203,7 +212,7 @@ impl<'q> Evaluation<'q> {
     }
 
     fn subquery(&'q self, subquery: &'q Subquery, steps: Steps) -> Result<Ranges<'q>, QueryError> {
-        let places = self.places(subquery.modifiers, steps);
+        let places = self.places(&subquery.modifiers, steps);
         let step = subquery
             .step_ms
             .unwrap_or(self.options.subquery_step_ms)
@@ -218,8 +227,16 @@ impl<'q> Evaluation<'q> {
         let vector = self.vector(&subquery.expr, inner)?;
         let series = vector.series.map(move |series| {
             let _until_the_end = &held;
-            let series = super::points(series?, inner);
-            Ok(Raw::new(series))
+            let series = series?;
+            let drop_name = series.drop_name;
+            let mut raw = Raw {
+                drop_name,
+                ..Raw::new(super::points(series, inner))
+            };
+            if let Some(histograms) = &mut raw.histograms {
+                histograms.forget_resets();
+            }
+            Ok(raw)
         });
         let (range_ms, one_name) = (subquery.range_ms, vector.one_name);
         Ok(Ranges {
@@ -237,28 +254,33 @@ impl<'q> Evaluation<'q> {
         expr: &'q Expr,
         steps: Steps,
         function: Option<&'static str>,
-        compute: impl Fn(&mut Raw, Places, i64) -> Option<StepSeries> + Send + Sync + 'q,
+        compute: impl Fn(&mut Raw, Places, i64) -> Computed + Send + Sync + 'q,
     ) -> Result<Vector<'q>, QueryError> {
-        let ExprKind::Range { selector, range_ms } = &expr.unwrapped().kind else {
+        let ExprKind::Range {
+            selector, range_ms, ..
+        } = &expr.unwrapped().kind
+        else {
             let ranges = self.ranges(expr, steps, function)?;
             let (places, range_ms, one_name) = (ranges.places, ranges.range_ms, ranges.one_name);
-            let series = ranges.series.filter_map(move |raw| match raw {
-                Ok(mut raw) => compute(&mut raw, places, range_ms).map(Ok),
-                Err(error) => Some(Err(error)),
+            let series = ranges.series.filter_map(move |raw| {
+                let computed = raw.and_then(|mut raw| compute(&mut raw, places, range_ms));
+                computed.transpose()
             });
             return Ok(Vector {
                 series: Box::new(series),
                 one_name,
             });
         };
-        let (places, range_ms) = (self.places(selector.modifiers, steps), *range_ms);
+        let (places, range_ms) = (self.places(&selector.modifiers, steps), *range_ms);
         let hints = Hints {
             step_ms: steps.step_ms(),
             range_ms,
             function,
         };
         let batches = self.batches(selector, places, range_ms, hints)?;
+        let hints_resets = self.reset_hints.wants(selector);
         let compute = move |raw: &mut Raw| {
+            raw.find_resets_if(hints_resets);
             raw.drop_stale();
             compute(raw, places, range_ms)
         };
@@ -298,10 +320,12 @@ impl<'q> Evaluation<'q> {
         hints: Hints,
     ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
         let request = Self::request(selector, places, before, hints);
+        let hints_resets = self.reset_hints.wants(selector);
         let mut held = Held::new(self.budget);
         Ok(self.source.select(&request)?.map(move |series| {
-            let raw = Raw::new(series?);
+            let mut raw = Raw::new(series?);
             self.budget.read_series(raw.len() as u64)?;
+            raw.find_resets_if(hints_resets);
             // One series is decoded at a time, so the longest one is what is held.
             held.grow_to(raw.len() as u64 + raw.histogram_samples())?;
             Ok(raw)
@@ -326,8 +350,13 @@ impl<'q> Evaluation<'q> {
             if let Some(histograms) = &raw.histograms {
                 held.add_histograms(histograms.heap_bytes())?;
             }
+            let labels = if raw.drop_name {
+                drop_name(&raw.labels)
+            } else {
+                raw.labels.clone()
+            };
             out.push(Series {
-                labels: raw.labels.clone(),
+                labels,
                 samples: window.samples(),
             });
         }
@@ -432,6 +461,7 @@ impl Raw {
         let Series { labels, samples } = series;
         let mut raw = Self {
             labels,
+            drop_name: false,
             timestamps: samples.timestamps,
             start_timestamps: samples.start_timestamps,
             values: Vec::new(),
@@ -463,6 +493,13 @@ impl Raw {
     /// Gives the room for floats back to the batch.
     pub(super) fn give_back(self, series: &mut Series) {
         series.samples = Samples::new(self.timestamps, Values::Floats(self.values));
+    }
+
+    /// Tells the histograms which of them follow a reset, where that is wanted.
+    fn find_resets_if(&mut self, wanted: bool) {
+        if wanted && let Some(histograms) = &mut self.histograms {
+            histograms.find_resets();
+        }
     }
 
     /// How many samples there are.
@@ -542,6 +579,7 @@ impl Raw {
                 Some(all) => {
                     let inside = others.move_to(&all.timestamps, open, end_ms);
                     HistogramWindow {
+                        offset: inside.start,
                         timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
                         values: all.values.get(inside).unwrap_or_default(),
                     }
@@ -560,6 +598,36 @@ impl Raw {
 }
 
 impl Histograms {
+    /// Says of each histogram whether its counter was reset, where that is not known.
+    fn find_resets(&mut self) {
+        let mut hints = Vec::with_capacity(self.values.len());
+        let mut before: Option<&Arc<Histogram>> = None;
+        for now in &self.values {
+            hints.push(match (now.reset_hint, before) {
+                (ResetHint::Unknown, Some(before)) if now.is_reset_since(before) => {
+                    ResetHint::Reset
+                }
+                (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+                (hint, _) => hint,
+            });
+            before = Some(now);
+        }
+        for (value, hint) in self.values.iter_mut().zip(hints) {
+            if value.reset_hint != hint {
+                Arc::make_mut(value).reset_hint = hint;
+            }
+        }
+    }
+
+    /// Where samples were left out between two, what is known of resets says nothing.
+    fn forget_resets(&mut self) {
+        for value in &mut self.values {
+            if matches!(value.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+                Arc::make_mut(value).reset_hint = ResetHint::Unknown;
+            }
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         self.values.iter().map(|value| value.heap_bytes()).sum()
     }
@@ -593,18 +661,69 @@ impl Window<'_> {
             let values = Values::Floats(self.values.to_vec());
             return Samples::new(self.timestamps.to_vec(), values);
         }
+        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = self.iter().unzip();
+        Samples::new(timestamps, values.into())
+    }
+
+    /// Times and values of both kinds, in order of time.
+    fn iter(&self) -> impl Iterator<Item = (i64, SampleValue)> {
+        let mut floats = self.floats().peekable();
+        let mut others = self.others().peekable();
+        std::iter::from_fn(move || {
+            let float_first = match (floats.peek(), others.peek()) {
+                (Some((float, _)), Some((other, _))) => float < other,
+                (float, _) => float.is_some(),
+            };
+            if float_first {
+                floats.next()
+            } else {
+                others.next()
+            }
+        })
+    }
+
+    fn floats(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let floats = self.timestamps.iter().zip(self.values);
-        let floats = floats.map(|(time, value)| (*time, SampleValue::Float(*value)));
+        floats.map(|(time, value)| (*time, SampleValue::Float(*value)))
+    }
+
+    fn others(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let others = self
             .histograms
             .timestamps
             .iter()
             .zip(self.histograms.values);
-        let others = others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))));
-        let mut all: Vec<(i64, SampleValue)> = floats.chain(others).collect();
-        all.sort_by_key(|(time, _)| *time);
-        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = all.into_iter().unzip();
-        Samples::new(timestamps, values.into())
+        others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))))
+    }
+
+    /// The first sample of either kind.
+    pub(super) fn first(&self) -> Option<(i64, SampleValue)> {
+        self.iter().next()
+    }
+
+    /// The last two samples of either kind.
+    pub(super) fn last_two(&self) -> (Option<(i64, SampleValue)>, Option<(i64, SampleValue)>) {
+        let mut last: Vec<(i64, SampleValue)> = self.floats().rev().take(2).collect();
+        last.extend(self.others().rev().take(2));
+        last.sort_by_key(|(time, _)| *time);
+        let newest = last.pop();
+        (last.pop(), newest)
+    }
+
+    /// At how many samples `counts(before, now)` holds.
+    pub(super) fn count_steps(&self, counts: impl Fn(&SampleValue, &SampleValue) -> bool) -> f64 {
+        let mut samples = self.iter().map(|(_, value)| value);
+        let Some(mut before) = samples.next() else {
+            return 0.0;
+        };
+        let mut count = 0.0;
+        for now in samples {
+            if counts(&before, &now) {
+                count += 1.0;
+            }
+            before = now;
+        }
+        count
     }
 }
 
