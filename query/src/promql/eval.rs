@@ -10,6 +10,7 @@ mod call;
 pub(super) mod date;
 mod durations;
 mod expression;
+mod extended;
 mod histogram;
 mod histogram_range;
 mod label_functions;

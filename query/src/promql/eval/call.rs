@@ -7,6 +7,7 @@ use trine_storage::{Labels, MatchOp, Matcher};
 use super::Evaluation;
 use super::expression::unchecked;
 use super::range_functions::{self, Context};
+use super::rate;
 use super::selector::{Places, Raw};
 use super::steps::Steps;
 use super::stream::Vector;
@@ -70,8 +71,9 @@ impl<'q> Evaluation<'q> {
                 }
                 Ok(Vector::empty())
             }
+            Action::StartTimestamp => self.start_timestamp(first()?, steps),
             Action::SortByLabel(order) => self.sort_by_label(order, arguments, steps),
-            Action::Info | Action::StartTimestamp | Action::HistogramQuantiles | Action::Later => {
+            Action::Info | Action::HistogramQuantiles | Action::Later => {
                 Err(QueryError::Execution(format!(
                     "function {} is not supported yet",
                     crate::text::quote(function.name)
@@ -101,6 +103,14 @@ impl<'q> Evaluation<'q> {
             }
         }
         let range = range.ok_or_else(|| unchecked(ValueType::RangeVector))?;
+        if let ExprKind::Range {
+            selector, range_ms, ..
+        } = &range.unwrapped().kind
+            && let Some(extended) = selector.modifiers.extended
+        {
+            let (function, range) = ((name, op), (range, selector));
+            return self.extended_function(function, range, (extended, *range_ms), steps);
+        }
         let ranges = self.ranges(range, steps, Some(name))?;
         let (places, range_ms) = (ranges.places, ranges.range_ms);
         let series = ranges.series.filter_map(move |raw| {
@@ -112,6 +122,9 @@ impl<'q> Evaluation<'q> {
                 && let Err(error) = check_factors(&parameters)
             {
                 return Some(Err(error));
+            }
+            if op.counts_resets() {
+                self.warn_of_overlap(range, &raw);
             }
             let (values, histograms) = slide(op, &raw, (places, range_ms), &parameters, steps);
             let series = StepSeries {
@@ -141,7 +154,19 @@ impl<'q> Evaluation<'q> {
         }
     }
 
-    fn warn_of_gauge(&self, argument: &Expr, series: &StepSeries) {
+    fn warn_of_overlap(&self, argument: &Expr, raw: &Raw) {
+        let Some(starts) = &raw.start_timestamps else {
+            return;
+        };
+        if rate::starts_overlap(&raw.timestamps, starts) {
+            let name = raw.labels.get(METRIC_NAME).unwrap_or("");
+            let message = annotation::overlapping_start(name);
+            self.annotations
+                .add(Severity::Warning, argument.span, &message);
+        }
+    }
+
+    pub(super) fn warn_of_gauge(&self, argument: &Expr, series: &StepSeries) {
         if let Some(name) = series.labels.get(METRIC_NAME)
             && !COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
         {
@@ -274,6 +299,23 @@ impl<'q> Evaluation<'q> {
         self.without_names(vector)
     }
 
+    /// When the counter of each sample began; only samples themselves know it.
+    fn start_timestamp(
+        &'q self,
+        argument: &'q Expr,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        match &argument.unwrapped().kind {
+            ExprKind::Selector(selector) => {
+                self.without_names(self.start_timestamps(selector, steps)?)
+            }
+            _ => {
+                self.vector(argument, steps)?.collect(self.budget)?;
+                Ok(Vector::empty())
+            }
+        }
+    }
+
     fn sort(
         &'q self,
         order: SortOrder,
@@ -335,7 +377,7 @@ fn slide(
     parameters: &[(&Expr, Vec<f64>)],
     steps: Steps,
 ) -> (Vec<f64>, Option<Histograms>) {
-    let mut context = Context::new(op, &raw.values);
+    let mut context = Context::new(op, raw);
     let parameter = |at: usize, step: usize| {
         let values = parameters.get(at).and_then(|(_, values)| values.get(step));
         values.copied().unwrap_or(f64::NAN)

@@ -8,20 +8,72 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series falls: the indices of the samples that are less than the one
-/// before. Found once a series, so that a window only visits those that lie inside.
+/// Where the counter of a series begins again: the indices of the samples that are less than the
+/// one before, or that say so by their start. Found once a series, so that a window only visits
+/// those that lie inside.
 #[derive(Debug, Default)]
 pub(super) struct Resets(Vec<usize>);
 
+/// When a sample was taken and when its counter began (0 where that is not known).
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    time: i64,
+    start: i64,
+}
+
+impl Life {
+    /// Whether the counter began anew after the sample `before`.
+    fn begins_after(self, before: Self) -> bool {
+        if self.start == 0 || self.start >= self.time || self.start < before.time {
+            return false;
+        }
+        // A delta begins where the one before ended. A cumulative counter whose start is not known
+        // looks alike, but what is before it has no start.
+        self.start > before.time || (before.start != 0 && before.start < before.time)
+    }
+
+    /// Whether the counter began before the last sample of another one.
+    fn overlaps(self, before: Self) -> bool {
+        self.start != 0 && self.start < before.time && self.start != before.start
+    }
+}
+
+fn lives<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = (Life, Life)> + 'r {
+    let at = |two: &[i64], starts: &[i64], index: usize| Life {
+        time: two.get(index).copied().unwrap_or(0),
+        start: starts.get(index).copied().unwrap_or(0),
+    };
+    let pairs = times.windows(2).zip(starts.windows(2));
+    pairs.map(move |(times, starts)| (at(times, starts, 0), at(times, starts, 1)))
+}
+
+/// Whether a sample of the series has a start before the sample that precedes it.
+pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
+    lives(times, starts).any(|(before, now)| now.overlaps(before))
+}
+
 impl Resets {
-    pub(super) fn of(values: &[f64]) -> Self {
-        let falls = values.windows(2).enumerate();
-        Self(
-            falls
-                .filter(|(_, two)| two[1] < two[0])
-                .map(|(at, _)| at + 1)
+    pub(super) fn of(values: &[f64], times: &[i64], starts: Option<&[i64]>) -> Self {
+        let falls = values.windows(2).map(|two| two[1] < two[0]);
+        let indices = 1usize..;
+        Self(match starts {
+            None => falls
+                .zip(indices)
+                .filter_map(|(falls, at)| falls.then_some(at))
                 .collect(),
-        )
+            Some(starts) => falls
+                .zip(lives(times, starts))
+                .zip(indices)
+                .filter_map(|((falls, (before, now)), at)| {
+                    (falls || now.begins_after(before)).then_some(at)
+                })
+                .collect(),
+        })
+    }
+
+    /// Whether the counter begins again with the sample of this index in the series.
+    fn has(&self, at: usize) -> bool {
+        self.0.binary_search(&at).is_ok()
     }
 
     /// How many lie between two samples of the window.
@@ -37,13 +89,22 @@ impl Resets {
     }
 }
 
-/// `rate`, `increase` or `delta` of a window with two samples at least.
+/// `rate`, `increase` or `delta` of a window with two samples at least, or with one of which it is
+/// known that its counter began inside.
 pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
     let (times, values) = (window.timestamps, window.values);
-    let ([first_time, .., last_time], [first, .., last]) = (times, values) else {
+    let is_counter = op != RangeOp::Delta;
+    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    let (Some(first_time), Some(last_time), Some(first), Some(last)) =
+        (times.first(), times.last(), values.first(), values.last())
+    else {
         return ABSENT;
     };
-    let is_counter = op != RangeOp::Delta;
+    let born = window.starts.and_then(|starts| starts.first()).copied();
+    let born = born.filter(|born| is_counter && start_ms < *born && born < first_time);
+    if values.len() < 2 && born.is_none() {
+        return ABSENT;
+    }
     let mut change = last - first;
     if is_counter {
         for reset in resets.inside(window) {
@@ -54,9 +115,8 @@ pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) ->
         }
     }
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let sampled = seconds(last_time.saturating_sub(*first_time));
-    let gap = sampled / (values.len() - 1) as f64;
-    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    let mut sampled = seconds(last_time.saturating_sub(*first_time));
+    let gap = sampled / (values.len() - 1).max(1) as f64;
     let mut to_start = seconds(first_time.saturating_sub(start_ms));
     let mut to_end = seconds(window.end_ms.saturating_sub(*last_time));
     // A far border means that the series begins or ends inside the window: then it is taken to do
@@ -64,7 +124,12 @@ pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) ->
     if to_start >= gap * NEAR_GAPS {
         to_start = gap / 2.0;
     }
-    if is_counter && change > 0.0 && *first >= 0.0 {
+    if let Some(born) = born {
+        // It was zero then.
+        change += first;
+        sampled = seconds(last_time.saturating_sub(born));
+        to_start = 0.0;
+    } else if is_counter && change > 0.0 && *first >= 0.0 {
         // A counter cannot have been below zero.
         to_start = to_start.min(sampled * (first / change));
     }
@@ -79,13 +144,14 @@ pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) ->
 }
 
 /// `irate` or `idelta`: from the last two samples.
-pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>) -> f64 {
+pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
     let ([.., t0, t1], [.., v0, v1]) = (window.timestamps, window.values) else {
         return ABSENT;
     };
     if op == RangeOp::Idelta {
         return v1 - v0;
     }
-    let change = if v1 < v0 { *v1 } else { v1 - v0 };
+    let begins_again = resets.has(window.offset + window.values.len() - 1);
+    let change = if begins_again { *v1 } else { v1 - v0 };
     change / (t1.saturating_sub(*t0) as f64 / 1000.0)
 }

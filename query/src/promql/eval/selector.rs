@@ -6,9 +6,10 @@ use std::sync::Arc;
 use trine_storage::{MatchOp, TimeRange};
 
 use super::Evaluation;
+use super::extended;
 use super::steps::Steps;
 use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
-use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
+use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Hints, SampleValue, Samples, SelectRequest, Series, Values};
 use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, drop_name, is_absent};
@@ -80,6 +81,8 @@ pub(super) struct Ranges<'q> {
 pub(super) struct Window<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [f64],
+    /// When the counters of the samples began; `None` where that is not known or not to be used.
+    pub(super) starts: Option<&'w [i64]>,
     /// The index in the series of the first sample here.
     pub(super) offset: usize,
     pub(super) end_ms: i64,
@@ -108,6 +111,8 @@ enum Pick {
     Value,
     /// Its time, in seconds.
     Time,
+    /// When its counter began, in seconds; 0 where that is not known.
+    Start,
 }
 
 impl<'q> Evaluation<'q> {
@@ -132,6 +137,9 @@ impl<'q> Evaluation<'q> {
         selector: &'q Selector,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
+        if selector.modifiers.extended == Some(Extended::Smoothed) {
+            return self.smoothed_selector(selector, steps);
+        }
         self.looked_up(selector, steps, Pick::Value)
     }
 
@@ -142,6 +150,15 @@ impl<'q> Evaluation<'q> {
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         self.looked_up(selector, steps, Pick::Time)
+    }
+
+    /// When the counter of the sample began that an instant vector selector finds, in seconds.
+    pub(super) fn start_timestamps(
+        &'q self,
+        selector: &'q Selector,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        self.looked_up(selector, steps, Pick::Start)
     }
 
     fn looked_up(
@@ -157,7 +174,7 @@ impl<'q> Evaluation<'q> {
             range_ms: 0,
             function: None,
         };
-        let all = self.samples(selector, places, lookback, hints)?;
+        let all = self.samples(selector, places, (lookback, 0), hints)?;
         let series = all.filter_map(move |raw| match raw {
             Ok(raw) => {
                 let series = look_up(raw, places, lookback, pick);
@@ -182,14 +199,24 @@ impl<'q> Evaluation<'q> {
             ExprKind::Range {
                 selector, range_ms, ..
             } => {
+                if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+                    extended::check(extended, function)?;
+                }
                 let places = self.places(&selector.modifiers, steps);
                 let hints = Hints {
                     step_ms: steps.step_ms(),
                     range_ms: *range_ms,
                     function,
                 };
-                let series = self.samples(selector, places, *range_ms, hints)?;
-                let series = series.map(|raw| raw.map(Raw::without_stale));
+                let series = self.samples(selector, places, (*range_ms, 0), hints)?;
+                let starts = self.options.start_timestamps;
+                let series = series.map(move |raw| {
+                    let mut raw = raw?;
+                    if !starts {
+                        raw.forget_starts();
+                    }
+                    Ok(raw.without_stale())
+                });
                 let one_name = has_one_name(selector);
                 Ok(Ranges {
                     series: Box::new(series),
@@ -235,16 +262,35 @@ impl<'q> Evaluation<'q> {
         })
     }
 
-    /// The samples that a selector needs: those less than `before` milliseconds before a place.
+    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
+    /// without stale markers.
+    pub(super) fn samples_around(
+        &'q self,
+        selector: &'q Selector,
+        places: Places,
+        around: (i64, i64),
+        function: Option<&'static str>,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
+        let hints = Hints {
+            step_ms: places.stride,
+            range_ms: around.0,
+            function,
+        };
+        let raws = self.samples(selector, places, around, hints)?;
+        Ok(raws.map(|raw| raw.map(Raw::without_stale)))
+    }
+
+    /// The samples that a selector needs: those less than `before` milliseconds before a place,
+    /// and up to `after` behind it.
     fn samples(
         &'q self,
         selector: &'q Selector,
         places: Places,
-        before: i64,
+        (before, after): (i64, i64),
         hints: Hints,
     ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
         let first = places.first.saturating_sub(before).saturating_add(1);
-        let range = TimeRange::inclusive(first, places.last());
+        let range = TimeRange::inclusive(first, places.last().saturating_add(after));
         let request = SelectRequest {
             matchers: selector.matchers.clone(),
             range,
@@ -296,7 +342,7 @@ impl<'q> Evaluation<'q> {
 }
 
 /// Whether all series that a selector finds have one name.
-fn has_one_name(selector: &Selector) -> bool {
+pub(super) fn has_one_name(selector: &Selector) -> bool {
     selector
         .matchers
         .iter()
@@ -309,9 +355,11 @@ fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     if raw.histograms.is_some() {
         return look_up_both(raw, places, lookback, pick);
     }
-    let of: fn(i64, f64) -> f64 = match pick {
-        Pick::Value => |_, value| value,
-        Pick::Time => |time, _| time as f64 / 1000.0,
+    let starts = raw.start_timestamps.as_deref().unwrap_or_default();
+    let of = |found: usize, time: i64, value: f64| match pick {
+        Pick::Value => value,
+        Pick::Time => seconds(time),
+        Pick::Start => seconds(starts.get(found).copied().unwrap_or(0)),
     };
     let mut newest = Newest::default();
     let mut find = |step: usize| {
@@ -319,7 +367,7 @@ fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
         let found = newest.at(&raw.timestamps, place)?;
         let (time, value) = (*raw.timestamps.get(found)?, *raw.values.get(found)?);
         let fresh = time > place.saturating_sub(lookback) && !is_absent(value);
-        fresh.then(|| of(time, value))
+        fresh.then(|| of(found, time, value))
     };
     let values = if places.fixed() {
         vec![find(0).unwrap_or(ABSENT); places.count]
@@ -335,21 +383,28 @@ fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
 fn look_up_both(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     let histograms = raw.histograms.unwrap_or_default();
     let (mut floats, mut others) = (Newest::default(), Newest::default());
+    let start = |starts: &Option<Vec<i64>>, found: usize| {
+        let starts = starts.as_ref().and_then(|starts| starts.get(found));
+        starts.copied().unwrap_or(0)
+    };
     let mut find = |step: usize| {
         let place = places.at(step);
         let float = floats.at(&raw.timestamps, place).and_then(|found| {
             let value = SampleValue::Float(*raw.values.get(found)?);
-            Some((*raw.timestamps.get(found)?, value))
+            let start = start(&raw.start_timestamps, found);
+            Some((*raw.timestamps.get(found)?, start, value))
         });
         let other = others.at(&histograms.timestamps, place).and_then(|found| {
             let value = SampleValue::Histogram(Arc::clone(histograms.values.get(found)?));
-            Some((*histograms.timestamps.get(found)?, value))
+            let start = start(&histograms.start_timestamps, found);
+            Some((*histograms.timestamps.get(found)?, start, value))
         });
         let newer = [float, other]
             .into_iter()
             .flatten()
-            .max_by_key(|(time, _)| *time);
-        newer.filter(|(time, value)| *time > place.saturating_sub(lookback) && !value.is_stale())
+            .max_by_key(|(time, _, _)| *time);
+        let oldest = place.saturating_sub(lookback);
+        newer.filter(|(time, _, value)| *time > oldest && !value.is_stale())
     };
     let mut out = StepSeries::absent(raw.labels, places.count);
     let mut column = vec![None; places.count];
@@ -359,15 +414,20 @@ fn look_up_both(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeri
             found = find(step);
         }
         match (&found, pick) {
-            (Some((time, _)), Pick::Time) => *value = *time as f64 / 1000.0,
-            (Some((_, SampleValue::Float(found))), Pick::Value) => *value = *found,
-            (Some((_, SampleValue::Histogram(found))), Pick::Value) => {
+            (Some((time, ..)), Pick::Time) => *value = seconds(*time),
+            (Some((_, start, _)), Pick::Start) => *value = seconds(*start),
+            (Some((_, _, SampleValue::Float(found))), Pick::Value) => *value = *found,
+            (Some((_, _, SampleValue::Histogram(found))), Pick::Value) => {
                 *histogram = Some(Arc::clone(found));
             }
             (None, _) => {}
         }
     }
     StepSeries::with_histograms(out.labels, out.values, column)
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// Finds the last of rising times that is not after a place. Places only move ahead.
@@ -443,6 +503,14 @@ impl Raw {
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
+    /// Leaves it open when counters began.
+    fn forget_starts(&mut self) {
+        self.start_timestamps = None;
+        if let Some(histograms) = &mut self.histograms {
+            histograms.start_timestamps = None;
+        }
+    }
+
     /// The samples without stale markers, which ranges do not see.
     fn without_stale(mut self) -> Self {
         if self.values.iter().any(|value| is_absent(*value)) {
@@ -490,7 +558,11 @@ impl Raw {
             };
             Window {
                 timestamps: self.timestamps.get(inside.clone()).unwrap_or_default(),
-                values: self.values.get(inside).unwrap_or_default(),
+                values: self.values.get(inside.clone()).unwrap_or_default(),
+                starts: self
+                    .start_timestamps
+                    .as_deref()
+                    .and_then(|starts| starts.get(inside)),
                 offset,
                 end_ms,
                 range_ms,
