@@ -13,6 +13,7 @@ mod expression;
 mod extended;
 mod histogram;
 mod histogram_range;
+mod info;
 mod label_functions;
 mod label_order;
 mod range_functions;

@@ -73,12 +73,11 @@ impl<'q> Evaluation<'q> {
             }
             Action::StartTimestamp => self.start_timestamp(first()?, steps),
             Action::SortByLabel(order) => self.sort_by_label(order, arguments, steps),
-            Action::Info | Action::HistogramQuantiles | Action::Later => {
-                Err(QueryError::Execution(format!(
-                    "function {} is not supported yet",
-                    crate::text::quote(function.name)
-                )))
-            }
+            Action::Info => self.info(arguments, steps),
+            Action::HistogramQuantiles | Action::Later => Err(QueryError::Execution(format!(
+                "function {} is not supported yet",
+                crate::text::quote(function.name)
+            ))),
             Action::Scalar
             | Action::Time
             | Action::Pi

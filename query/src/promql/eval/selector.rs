@@ -107,7 +107,7 @@ impl Window<'_> {
 
 /// What is wanted of the sample that a selector finds.
 #[derive(Debug, Clone, Copy)]
-enum Pick {
+pub(super) enum Pick {
     Value,
     /// Its time, in seconds.
     Time,
@@ -282,13 +282,13 @@ impl<'q> Evaluation<'q> {
 
     /// The samples that a selector needs: those less than `before` milliseconds before a place,
     /// and up to `after` behind it.
-    fn samples(
+    pub(super) fn samples(
         &'q self,
-        selector: &'q Selector,
+        selector: &Selector,
         places: Places,
         (before, after): (i64, i64),
         hints: Hints,
-    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + use<'q>, QueryError> {
         let first = places.first.saturating_sub(before).saturating_add(1);
         let range = TimeRange::inclusive(first, places.last().saturating_add(after));
         let request = SelectRequest {
@@ -351,7 +351,7 @@ pub(super) fn has_one_name(selector: &Selector) -> bool {
 
 /// The newest sample of each step that is less than `lookback` milliseconds old and no stale
 /// marker.
-fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+pub(super) fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     if raw.histograms.is_some() {
         return look_up_both(raw, places, lookback, pick);
     }
