@@ -6,10 +6,11 @@ use std::sync::Arc;
 use trine_storage::{MatchOp, TimeRange};
 
 use super::Evaluation;
+use super::extended;
 use super::steps::Steps;
 use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
 use super::waves::{Computed, Waves};
-use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
+use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Batches, Hints, SampleValue, Samples, SelectRequest, Series, Values};
 use crate::vector::histogram::ResetHint;
@@ -82,6 +83,8 @@ pub(super) struct Ranges<'q> {
 pub(super) struct Window<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [f64],
+    /// When the counters of the samples began; `None` where that is not known or not to be used.
+    pub(super) starts: Option<&'w [i64]>,
     /// The index in the series of the first sample here.
     pub(super) offset: usize,
     pub(super) end_ms: i64,
@@ -108,10 +111,12 @@ impl Window<'_> {
 
 /// What is wanted of the sample that a selector finds.
 #[derive(Debug, Clone, Copy)]
-enum Pick {
+pub(super) enum Pick {
     Value,
     /// Its time, in seconds.
     Time,
+    /// When its counter began, in seconds; 0 where that is not known.
+    Start,
 }
 
 impl<'q> Evaluation<'q> {
@@ -136,6 +141,9 @@ impl<'q> Evaluation<'q> {
         selector: &'q Selector,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
+        if selector.modifiers.extended == Some(Extended::Smoothed) {
+            return self.smoothed_selector(selector, steps);
+        }
         self.looked_up(selector, steps, Pick::Value)
     }
 
@@ -146,6 +154,15 @@ impl<'q> Evaluation<'q> {
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         self.looked_up(selector, steps, Pick::Time)
+    }
+
+    /// When the counter of the sample began that an instant vector selector finds, in seconds.
+    pub(super) fn start_timestamps(
+        &'q self,
+        selector: &'q Selector,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        self.looked_up(selector, steps, Pick::Start)
     }
 
     fn looked_up(
@@ -167,7 +184,7 @@ impl<'q> Evaluation<'q> {
             let series = look_up(raw, places, lookback, pick);
             Ok(series.has_values().then_some(series))
         };
-        let batches = self.batches(selector, places, lookback, hints)?;
+        let batches = self.batches(selector, places, (lookback, 0), hints)?;
         let series = Waves::new(self.budget, batches, steps.count(), compute);
         Ok(Vector {
             series: Box::new(series),
@@ -186,15 +203,20 @@ impl<'q> Evaluation<'q> {
             ExprKind::Range {
                 selector, range_ms, ..
             } => {
+                if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+                    extended::check(extended, function)?;
+                }
                 let places = self.places(&selector.modifiers, steps);
                 let hints = Hints {
                     step_ms: steps.step_ms(),
                     range_ms: *range_ms,
                     function,
                 };
-                let series = self.samples(selector, places, *range_ms, hints)?;
-                let series = series.map(|raw| {
+                let series = self.samples(selector, places, (*range_ms, 0), hints)?;
+                let starts = self.options.start_timestamps;
+                let series = series.map(move |raw| {
                     let mut raw = raw?;
+                    raw.forget_starts_unless(starts);
                     raw.drop_stale();
                     Ok(raw)
                 });
@@ -271,16 +293,21 @@ impl<'q> Evaluation<'q> {
                 one_name,
             });
         };
+        if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+            extended::check(extended, function)?;
+        }
         let (places, range_ms) = (self.places(&selector.modifiers, steps), *range_ms);
         let hints = Hints {
             step_ms: steps.step_ms(),
             range_ms,
             function,
         };
-        let batches = self.batches(selector, places, range_ms, hints)?;
+        let batches = self.batches(selector, places, (range_ms, 0), hints)?;
         let hints_resets = self.reset_hints.wants(selector);
+        let starts = self.options.start_timestamps;
         let compute = move |raw: &mut Raw| {
             raw.find_resets_if(hints_resets);
+            raw.forget_starts_unless(starts);
             raw.drop_stale();
             compute(raw, places, range_ms)
         };
@@ -290,12 +317,18 @@ impl<'q> Evaluation<'q> {
         })
     }
 
-    /// What a selector asks for: samples less than `before` milliseconds before a place.
-    fn request(selector: &Selector, places: Places, before: i64, hints: Hints) -> SelectRequest {
+    /// What a selector asks for: samples less than `before` milliseconds before a place, and up to
+    /// `after` behind it.
+    fn request(
+        selector: &Selector,
+        places: Places,
+        (before, after): (i64, i64),
+        hints: Hints,
+    ) -> SelectRequest {
         let first = places.first.saturating_sub(before).saturating_add(1);
         SelectRequest {
             matchers: selector.matchers.clone(),
-            range: TimeRange::inclusive(first, places.last()),
+            range: TimeRange::inclusive(first, places.last().saturating_add(after)),
             hints,
         }
     }
@@ -304,22 +337,44 @@ impl<'q> Evaluation<'q> {
         &self,
         selector: &Selector,
         places: Places,
-        before: i64,
+        around: (i64, i64),
         hints: Hints,
     ) -> Result<Box<dyn Batches>, QueryError> {
-        let request = Self::request(selector, places, before, hints);
+        let request = Self::request(selector, places, around, hints);
         Ok(self.source.batches(&request)?)
     }
 
-    /// The samples that a selector needs, series by series in label order.
-    fn samples(
+    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
+    /// without stale markers.
+    pub(super) fn samples_around(
         &'q self,
         selector: &'q Selector,
         places: Places,
-        before: i64,
-        hints: Hints,
+        around: (i64, i64),
+        function: Option<&'static str>,
     ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
-        let request = Self::request(selector, places, before, hints);
+        let hints = Hints {
+            step_ms: places.stride,
+            range_ms: around.0,
+            function,
+        };
+        let raws = self.samples(selector, places, around, hints)?;
+        Ok(raws.map(|raw| {
+            let mut raw = raw?;
+            raw.drop_stale();
+            Ok(raw)
+        }))
+    }
+
+    /// The samples that a selector needs, series by series in label order.
+    pub(super) fn samples(
+        &'q self,
+        selector: &Selector,
+        places: Places,
+        around: (i64, i64),
+        hints: Hints,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + use<'q>, QueryError> {
+        let request = Self::request(selector, places, around, hints);
         let hints_resets = self.reset_hints.wants(selector);
         let mut held = Held::new(self.budget);
         Ok(self.source.select(&request)?.map(move |series| {
@@ -366,7 +421,7 @@ impl<'q> Evaluation<'q> {
 }
 
 /// Whether all series that a selector finds have one name.
-fn has_one_name(selector: &Selector) -> bool {
+pub(super) fn has_one_name(selector: &Selector) -> bool {
     selector
         .matchers
         .iter()
@@ -375,13 +430,15 @@ fn has_one_name(selector: &Selector) -> bool {
 
 /// The newest sample of each step that is less than `lookback` milliseconds old and no stale
 /// marker.
-fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+pub(super) fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     if raw.histograms.is_some() {
         return look_up_both(raw, places, lookback, pick);
     }
-    let of: fn(i64, f64) -> f64 = match pick {
-        Pick::Value => |_, value| value,
-        Pick::Time => |time, _| time as f64 / 1000.0,
+    let starts = raw.start_timestamps.as_deref().unwrap_or_default();
+    let of = |found: usize, time: i64, value: f64| match pick {
+        Pick::Value => value,
+        Pick::Time => seconds(time),
+        Pick::Start => seconds(starts.get(found).copied().unwrap_or(0)),
     };
     let mut newest = Newest::default();
     let mut find = |step: usize| {
@@ -389,7 +446,7 @@ fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeri
         let found = newest.at(&raw.timestamps, place)?;
         let (time, value) = (*raw.timestamps.get(found)?, *raw.values.get(found)?);
         let fresh = time > place.saturating_sub(lookback) && !is_absent(value);
-        fresh.then(|| of(time, value))
+        fresh.then(|| of(found, time, value))
     };
     let values = if places.fixed() {
         vec![find(0).unwrap_or(ABSENT); places.count]
@@ -405,21 +462,28 @@ fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeri
 fn look_up_both(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     let histograms = raw.histograms.take().unwrap_or_default();
     let (mut floats, mut others) = (Newest::default(), Newest::default());
+    let start = |starts: &Option<Vec<i64>>, found: usize| {
+        let starts = starts.as_ref().and_then(|starts| starts.get(found));
+        starts.copied().unwrap_or(0)
+    };
     let mut find = |step: usize| {
         let place = places.at(step);
         let float = floats.at(&raw.timestamps, place).and_then(|found| {
             let value = SampleValue::Float(*raw.values.get(found)?);
-            Some((*raw.timestamps.get(found)?, value))
+            let start = start(&raw.start_timestamps, found);
+            Some((*raw.timestamps.get(found)?, start, value))
         });
         let other = others.at(&histograms.timestamps, place).and_then(|found| {
             let value = SampleValue::Histogram(Arc::clone(histograms.values.get(found)?));
-            Some((*histograms.timestamps.get(found)?, value))
+            let start = start(&histograms.start_timestamps, found);
+            Some((*histograms.timestamps.get(found)?, start, value))
         });
         let newer = [float, other]
             .into_iter()
             .flatten()
-            .max_by_key(|(time, _)| *time);
-        newer.filter(|(time, value)| *time > place.saturating_sub(lookback) && !value.is_stale())
+            .max_by_key(|(time, _, _)| *time);
+        let oldest = place.saturating_sub(lookback);
+        newer.filter(|(time, _, value)| *time > oldest && !value.is_stale())
     };
     let mut out = StepSeries::absent(raw.labels.clone(), places.count);
     let mut column = vec![None; places.count];
@@ -429,15 +493,20 @@ fn look_up_both(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> Ste
             found = find(step);
         }
         match (&found, pick) {
-            (Some((time, _)), Pick::Time) => *value = *time as f64 / 1000.0,
-            (Some((_, SampleValue::Float(found))), Pick::Value) => *value = *found,
-            (Some((_, SampleValue::Histogram(found))), Pick::Value) => {
+            (Some((time, ..)), Pick::Time) => *value = seconds(*time),
+            (Some((_, start, _)), Pick::Start) => *value = seconds(*start),
+            (Some((_, _, SampleValue::Float(found))), Pick::Value) => *value = *found,
+            (Some((_, _, SampleValue::Histogram(found))), Pick::Value) => {
                 *histogram = Some(Arc::clone(found));
             }
             (None, _) => {}
         }
     }
     StepSeries::with_histograms(out.labels, out.values, column)
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// Finds the last of rising times that is not after a place. Places only move ahead.
@@ -540,6 +609,17 @@ impl Raw {
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
+    /// Leaves it open when counters began, unless that is wanted.
+    fn forget_starts_unless(&mut self, wanted: bool) {
+        if wanted {
+            return;
+        }
+        self.start_timestamps = None;
+        if let Some(histograms) = &mut self.histograms {
+            histograms.start_timestamps = None;
+        }
+    }
+
     /// The samples without stale markers, which ranges do not see.
     fn drop_stale(&mut self) {
         if self.values.iter().any(|value| is_absent(*value)) {
@@ -587,7 +667,11 @@ impl Raw {
             };
             Window {
                 timestamps: self.timestamps.get(inside.clone()).unwrap_or_default(),
-                values: self.values.get(inside).unwrap_or_default(),
+                values: self.values.get(inside.clone()).unwrap_or_default(),
+                starts: self
+                    .start_timestamps
+                    .as_deref()
+                    .and_then(|starts| starts.get(inside)),
                 offset,
                 end_ms,
                 range_ms,
