@@ -111,6 +111,10 @@ pub const TARGETS: &[Target] = &[
         run: promql_query,
     },
     Target {
+        name: "promql_series",
+        run: promql_series,
+    },
+    Target {
         name: "logql",
         run: logql_query,
     },
@@ -321,6 +325,20 @@ fn promql_query(data: &[u8]) {
         "printed from {:?}",
         query.text
     );
+    let pretty = query.pretty();
+    let again = promql::parse(&pretty).map(|query| query.to_string());
+    assert_eq!(
+        again.as_ref().ok(),
+        Some(&printed),
+        "laid out as {pretty:?}"
+    );
+}
+
+fn promql_series(data: &[u8]) {
+    let Some(Ok(series)) = text(data).map(promql::parse_series) else {
+        return;
+    };
+    assert!(series.items.iter().all(|item| item.count > 0));
 }
 
 fn logql_query(data: &[u8]) {
