@@ -90,6 +90,7 @@ async fn write_samples(app: &Arc<App>, request: Request) -> Result<Write, Refusa
     let tenant = TenantId::of(request.headers())?;
     let version = Version::of(request.headers())?;
     let encoding = Encoding::of(request.headers())?;
+    version.check_encoding(encoding)?;
     // Fluent Bit repeats a 413 for ever; to all other senders it is a 400.
     let too_large = loki_push::too_large_is_bad;
     let mut payload = read_body(app, request).await.map_err(too_large)?;

@@ -292,6 +292,9 @@ fn every_answer_tells_how_much_was_written() {
         (v3, &[], &packed, 415),
         ("application/json", &[], &packed, 415),
         (V2, &[("Content-Encoding", "br")], &packed, 415),
+        // Version 2 allows nothing but snappy, whatever the body is.
+        (V2, &[("Content-Encoding", "gzip")], &packed, 415),
+        (V2, &[("Content-Encoding", "identity")], &empty, 415),
         (V2, &[("X-Scope-OrgID", "../x")], &packed, 400),
         // Fluent Bit would repeat a 413 for ever.
         (V2, &[], &large, 400),
@@ -435,6 +438,42 @@ fn timestamps_at_the_ends_of_their_range_are_told() {
     }
     let held = stored(&running, "m", 0);
     assert!(held.iter().any(|line| line.contains("NaN")), "{held:?}");
+    running.stop();
+}
+
+#[test]
+fn names_and_values_are_any_utf8() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), |_| {});
+    let now = now_ms();
+    let sets: &[&[(&str, &str)]] = &[
+        &[("__name__", "resource.cpu.usage"), ("job.name", "a")],
+        &[("__name__", "resource cpu usage"), ("job name", "a")],
+        &[("__name__", "up"), ("job", "line\nbreak\n")],
+        &[("__name__", "up"), ("region", "🌍")],
+        &[("region", "no order"), ("__name__", "up"), ("a", "b")],
+        &[("__name__", "up"), ("empty", "")],
+    ];
+    let values = [1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0];
+    for (at, value) in values.into_iter().enumerate() {
+        let samples = [(now + at as i64, value)];
+        let one = sets.iter().map(|pairs| v1::series(pairs, &samples));
+        let one = v1::request(one.collect()).encode_to_vec();
+        let mut two = v2::Request::begin();
+        for pairs in sets {
+            two.series(pairs, &samples);
+        }
+        for (kind, body) in [(V1, one), (V2, two.encode_to_vec())] {
+            let response = send(&running, kind, &body);
+            let count = sets.len() as u64;
+            assert_eq!((response.status, written(&response)), (204, [count, 0, 0]));
+        }
+    }
+    assert_eq!(
+        stored(&running, "resource.cpu.usage", now).len(),
+        values.len()
+    );
+    assert_eq!(stored(&running, "up", now).len(), 4 * values.len());
     running.stop();
 }
 
