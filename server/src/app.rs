@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use trine_storage::clock::Clock;
 
 use crate::body::Budget;
@@ -27,6 +28,10 @@ pub struct App {
     pub bodies: Budget,
     /// What the server observes of itself.
     pub observer: Observer,
+    /// When it started, nanoseconds since 1970.
+    pub started_ns: i64,
+    /// Whether a client asked the server to end; whoever runs it waits for it.
+    pub quit: watch::Sender<bool>,
 }
 
 impl App {
@@ -43,9 +48,11 @@ impl App {
             // A quarter of the budget; the engines have the rest.
             bodies: Budget::new((config.memory_budget_bytes / 4).max(config.body_bytes_max)),
             config,
+            started_ns: clock.now_ns(),
             clock,
             tenants,
             observer,
+            quit: watch::Sender::new(false),
         }
     }
 }

@@ -62,6 +62,7 @@ pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};
 pub use snapshot::{Hints, Series, SeriesExemplars, SeriesSet, Snapshot};
 pub use stats::{Report, Stats};
 pub use trine_storage as storage;
+pub use trine_storage::catalog::BlockMeta;
 pub use trine_storage::wal::Durability;
 pub use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, TimeRange};
 

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trine_query::budget::BudgetError;
-use trine_query::promql::{QueryError, QueryResult, Samples, Value, Values};
+use trine_query::promql::QueryError;
 use trine_storage::Error;
 
 use super::json::{self, Object};
@@ -30,6 +30,7 @@ enum FailureKind {
     Canceled,
     Timeout,
     Unavailable,
+    SwitchedOff,
     TooLarge,
     NotFound,
     Internal,
@@ -37,14 +38,16 @@ enum FailureKind {
 
 impl FailureKind {
     /// The word for it and the status code. Grafana reads the text of 400, 422 and 503 only, so a
-    /// query that stopped and a server that is busy are 503.
+    /// server that is busy is 503.
     fn in_words(self) -> (&'static str, StatusCode) {
         match self {
             Self::BadData => ("bad_data", StatusCode::BAD_REQUEST),
             Self::Execution => ("execution", StatusCode::UNPROCESSABLE_ENTITY),
-            Self::Canceled => ("canceled", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Canceled => ("canceled", client_closed()),
             Self::Timeout => ("timeout", StatusCode::SERVICE_UNAVAILABLE),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            // As Prometheus has it: the code of everything that it has no better one for.
+            Self::SwitchedOff => ("unavailable", StatusCode::INTERNAL_SERVER_ERROR),
             Self::TooLarge => ("bad_data", StatusCode::PAYLOAD_TOO_LARGE),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
@@ -52,11 +55,35 @@ impl FailureKind {
     }
 }
 
+/// 499, by which servers write down that nobody waited for the answer.
+fn client_closed() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+}
+
 impl Failure {
     /// The request makes no sense.
     pub(super) fn bad(text: impl Into<String>) -> Self {
+        Self::of(FailureKind::BadData, text)
+    }
+
+    /// There is no such thing.
+    pub(super) fn not_found(text: impl Into<String>) -> Self {
+        Self::of(FailureKind::NotFound, text)
+    }
+
+    /// It is switched off.
+    pub(super) fn switched_off(text: impl Into<String>) -> Self {
+        Self::of(FailureKind::SwitchedOff, text)
+    }
+
+    /// The status code.
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind.in_words().1
+    }
+
+    fn of(kind: FailureKind, text: impl Into<String>) -> Self {
         Self {
-            kind: FailureKind::BadData,
+            kind,
             text: text.into(),
         }
     }
@@ -144,20 +171,21 @@ pub(super) fn success(
     let mut object = Object::begin(&mut out);
     object.text("status", "success");
     write(object.key("data"));
-    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
-        if !texts.is_empty() {
-            let list = object.key(name);
-            json::array(list, texts, |out, text| json::html_safe_string(out, text));
-        }
-    }
-    object.end();
+    annotations(&mut out, warnings, infos);
+    out.push('}');
     out
 }
 
-/// Sorted names, at most `limit` of them, in the envelope.
-pub(super) fn names(mut names: Vec<String>, limit: Option<usize>) -> String {
-    let warnings = truncate(&mut names, limit);
-    success(&warnings, &[], |out| json::strings(out, &names))
+/// Writes warnings and infos as further members of an object.
+pub(super) fn annotations(out: &mut String, warnings: &[String], infos: &[String]) {
+    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
+        if !texts.is_empty() {
+            out.push(',');
+            json::string(out, name);
+            out.push(':');
+            json::array(out, texts, |out, text| json::html_safe_string(out, text));
+        }
+    }
 }
 
 /// Cuts a list to `limit` and gives the warning if that lost something.
@@ -171,148 +199,11 @@ pub(super) fn truncate<T>(list: &mut Vec<T>, limit: Option<usize>) -> Vec<String
     }
 }
 
-/// The result of a query in the envelope, at most `limit` series of it.
-pub(super) fn query_result(mut result: QueryResult, limit: Option<usize>) -> String {
-    let mut warnings = match &mut result.value {
-        Value::Vector(vector) => truncate(vector, limit),
-        Value::Matrix(matrix) => truncate(matrix, limit),
-        Value::Scalar { .. } | Value::String { .. } => Vec::new(),
-    };
-    warnings.append(&mut result.warnings);
-    success(&warnings, &result.infos, |out| value(out, &result.value))
-}
-
-fn value(out: &mut String, value: &Value) {
-    let mut object = Object::begin(out);
-    let kind = match value {
-        Value::Scalar { .. } => "scalar",
-        Value::String { .. } => "string",
-        Value::Vector(_) => "vector",
-        Value::Matrix(_) => "matrix",
-    };
-    object.text("resultType", kind);
-    let out = object.key("result");
-    match value {
-        Value::Scalar { time_ms, value } => point(out, *time_ms, *value),
-        Value::String { time_ms, value } => {
-            out.push('[');
-            json::seconds(out, *time_ms);
-            out.push(',');
-            json::string(out, value);
-            out.push(']');
-        }
-        Value::Vector(vector) => json::array(out, vector, |out, sample| {
-            let mut object = Object::begin(out);
-            json::labels(object.key("metric"), &sample.labels);
-            point(object.key("value"), sample.time_ms, sample.value);
-            object.end();
-        }),
-        Value::Matrix(matrix) => json::array(out, matrix, |out, series| {
-            let mut object = Object::begin(out);
-            json::labels(object.key("metric"), &series.labels);
-            points(object.key("values"), &series.samples);
-            object.end();
-        }),
-    }
-    object.end();
-}
-
-fn points(out: &mut String, samples: &Samples) {
-    match &samples.values {
-        Values::Floats(values) => {
-            let samples = samples.timestamps.iter().zip(values);
-            json::array(out, samples, |out, (time_ms, value)| {
-                point(out, *time_ms, *value);
-            });
-        }
-        // The only kind that the engine knows today; the type leaves room for others.
-        _ => out.push_str("[]"),
-    }
-}
-
-fn point(out: &mut String, time_ms: i64, value: f64) {
-    out.push('[');
-    json::seconds(out, time_ms);
-    out.push(',');
-    json::sample_value(out, value);
-    out.push(']');
-}
-
 #[cfg(test)]
 mod tests {
-    use trine_query::budget::Cost;
-    use trine_query::promql::{Series, VectorSample};
-    use trine_storage::{Kind, Labels};
+    use trine_storage::Kind;
 
     use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        Labels::from_pairs(pairs.iter().copied()).unwrap()
-    }
-
-    fn check(value: Value, limit: Option<usize>, expect: &str) {
-        let (warnings, infos) = (Vec::new(), Vec::new());
-        let result = QueryResult {
-            value,
-            warnings,
-            infos,
-            cost: Cost::default(),
-        };
-        assert_eq!(query_result(result, limit), expect);
-    }
-
-    #[test]
-    fn values() {
-        check(
-            Value::Scalar {
-                time_ms: 4000,
-                value: 2.0,
-            },
-            None,
-            r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#,
-        );
-        check(
-            Value::String {
-                time_ms: 1500,
-                value: "a\"<b".to_owned(),
-            },
-            None,
-            r#"{"status":"success","data":{"resultType":"string","result":[1.500,"a\"<b"]}}"#,
-        );
-        check(
-            Value::Vector(Vec::new()),
-            None,
-            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
-        );
-        let sample = |name, value| VectorSample {
-            labels: labels(&[("a", name)]),
-            time_ms: 1,
-            value,
-        };
-        check(
-            Value::Vector(vec![sample("1", f64::NAN), sample("2", f64::INFINITY)]),
-            None,
-            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"1"},"value":[0.001,"NaN"]},{"metric":{"a":"2"},"value":[0.001,"+Inf"]}]}}"#,
-        );
-        check(
-            Value::Vector(vec![sample("1", 1.0), sample("2", 2.0)]),
-            Some(1),
-            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"1"},"value":[0.001,"1"]}]},"warnings":["results truncated due to limit"]}"#,
-        );
-        let values = Values::Floats(vec![1e-7, -0.0]);
-        let samples = Samples {
-            timestamps: vec![1000, 1001],
-            values,
-        };
-        check(
-            Value::Matrix(vec![Series {
-                labels: labels(&[]),
-                samples,
-            }]),
-            Some(1),
-            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1e-07"],[1.001,"-0"]]}]}}"#,
-        );
-    }
 
     #[test]
     fn warnings_and_infos_stand_beside_the_data() {
@@ -321,10 +212,6 @@ mod tests {
         });
         let expect = r#"{"status":"success","data":[],"warnings":["w"],"infos":["i\u003c"]}"#;
         assert_eq!(text, expect);
-        assert_eq!(
-            names(Vec::new(), Some(1)),
-            r#"{"status":"success","data":[]}"#
-        );
     }
 
     #[tokio::test]
@@ -354,7 +241,7 @@ mod tests {
             ),
             (
                 QueryError::Budget(BudgetError::Canceled).into(),
-                503,
+                499,
                 "canceled",
             ),
             (Error::new(Kind::Io, "why").into(), 503, "unavailable"),

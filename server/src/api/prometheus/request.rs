@@ -59,9 +59,15 @@ pub(super) fn range(params: &Params) -> Result<Range, Failure> {
 
 /// The parameters `start` and `end` of a question about series; what is absent is not bounded.
 pub(super) fn window(params: &Params) -> Result<TimeRange, Failure> {
+    let (start, end) = ends(params)?;
+    Ok(TimeRange::inclusive(start, end))
+}
+
+/// The parameters `start` and `end` as they are, the widest ones for those that are absent.
+pub(super) fn ends(params: &Params) -> Result<(i64, i64), Failure> {
     let start = optional_time(params, "start")?.unwrap_or(i64::MIN);
     let end = optional_time(params, "end")?.unwrap_or(i64::MAX);
-    Ok(TimeRange::inclusive(start, end))
+    Ok((start, end))
 }
 
 /// A time that may be absent.
@@ -110,6 +116,60 @@ pub(super) fn limit(params: &Params) -> Result<Option<usize>, Failure> {
     }
 }
 
+/// What a request wants to know about its own cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stats {
+    /// Nothing.
+    No,
+    /// Timings and samples.
+    Yes,
+    /// The same, asked for with a word that will mean nothing one day.
+    Deprecated,
+}
+
+/// The warning for [`Stats::Deprecated`].
+pub(super) fn stats_deprecated(params: &Params) -> String {
+    format!(
+        "value {} for parameter \"stats\" is deprecated and will be rejected in the next major \
+         release, use \"true\" or \"all\"",
+        quote(params.get("stats").unwrap_or(""))
+    )
+}
+
+/// The parameter `stats`.
+pub(super) fn stats(params: &Params) -> Stats {
+    match params.get("stats") {
+        None => Stats::No,
+        Some("true" | "all") => Stats::Yes,
+        Some(_) => Stats::Deprecated,
+    }
+}
+
+/// A number of things; `None` for no bound, which is also what a negative one means.
+pub(super) fn count(params: &Params, name: &str) -> Result<Option<usize>, Failure> {
+    let Some(text) = params.get(name) else {
+        return Ok(None);
+    };
+    let number: Result<i64, _> = text.parse();
+    let number = number.map_err(|_| Failure::bad(format!("{name} must be a number")))?;
+    Ok(usize::try_from(number).ok())
+}
+
+/// A truth as Go reads it; false when it is absent.
+pub(super) fn truth(params: &Params, name: &str) -> Result<bool, Failure> {
+    match params.get(name) {
+        None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some(text) => {
+            let why = format!(
+                "unable to parse boolean: strconv.ParseBool: parsing {}: invalid syntax",
+                quote(text)
+            );
+            Err(invalid(name, &why))
+        }
+    }
+}
+
 /// The selectors of the parameters `match[]`.
 pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Failure> {
     let mut selectors = Vec::new();
@@ -128,6 +188,17 @@ pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Failure> {
         selectors.push(matchers);
     }
     Ok(selectors)
+}
+
+/// The selector of the parameter `selector`, that of Mimir.
+pub(super) fn selector(params: &Params) -> Result<Option<Vec<Matcher>>, Failure> {
+    let Some(text) = params.get("selector") else {
+        return Ok(None);
+    };
+    let matchers = promql::parse_selector(text);
+    let wrong =
+        |error: promql::SyntaxError| Failure::bad(format!("failed to parse selector: {error}"));
+    matchers.map(Some).map_err(wrong)
 }
 
 /// The parameter `name` does not say what it should.
@@ -316,6 +387,40 @@ mod tests {
         ] {
             let found = limit(&Params::from_query(query)).map_err(|failure| failure.to_string());
             assert_eq!(found, expect.map_err(str::to_owned), "{query}");
+        }
+    }
+
+    #[test]
+    fn stats_counts_and_truths() {
+        for (query, expect) in [
+            ("", Stats::No),
+            ("stats=", Stats::No),
+            ("stats=true", Stats::Yes),
+            ("stats=all", Stats::Yes),
+            ("stats=1", Stats::Deprecated),
+        ] {
+            assert_eq!(stats(&Params::from_query(query)), expect, "{query}");
+        }
+        let text = |failure: Failure| failure.to_string();
+        for (query, expect) in [
+            ("", Ok(None)),
+            ("n=0", Ok(Some(0))),
+            ("n=7", Ok(Some(7))),
+            ("n=-1", Ok(None)),
+            ("n=x", Err("n must be a number".to_owned())),
+        ] {
+            let params = Params::from_query(query);
+            assert_eq!(count(&params, "n").map_err(text), expect, "{query}");
+        }
+        let wrong = r#"invalid parameter "b": unable to parse boolean: strconv.ParseBool: parsing "x": invalid syntax"#;
+        for (query, expect) in [
+            ("", Ok(false)),
+            ("b=true", Ok(true)),
+            ("b=0", Ok(false)),
+            ("b=x", Err(wrong.to_owned())),
+        ] {
+            let params = Params::from_query(query);
+            assert_eq!(truth(&params, "b").map_err(text), expect, "{query}");
         }
     }
 

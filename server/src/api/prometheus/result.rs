@@ -1,0 +1,293 @@
+//! Results of queries as Prometheus writes them, piece by piece: a range query over many series is
+//! tens of megabytes of numbers. The handlers in `prometheus` call it.
+
+use trine_query::promql::{QueryResult, Samples, Series, Value, Values, VectorSample};
+
+use super::answer;
+use super::json::{self, Object};
+use super::pieces::{List, PIECE_BYTES, Produce, Reply};
+
+/// Where the time of a query went, nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Timings {
+    /// Until its turn came.
+    pub(super) queue_ns: u64,
+    /// Reading its text.
+    pub(super) preparation_ns: u64,
+    /// Its evaluation.
+    pub(super) evaluation_ns: u64,
+}
+
+/// The answer to a query: at most `limit` series of `result`; with `timings` also what it took.
+pub(super) fn reply(
+    mut result: QueryResult,
+    limit: Option<usize>,
+    timings: Option<Timings>,
+) -> Reply {
+    let mut warnings = match &mut result.value {
+        Value::Vector(vector) => answer::truncate(vector, limit),
+        Value::Matrix(matrix) => answer::truncate(matrix, limit),
+        Value::Scalar { .. } | Value::String { .. } => Vec::new(),
+    };
+    warnings.append(&mut result.warnings);
+    let kind = match &result.value {
+        Value::Scalar { .. } => "scalar",
+        Value::String { .. } => "string",
+        Value::Vector(_) => "vector",
+        Value::Matrix(_) => "matrix",
+    };
+    let head = format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":["#);
+    let mut tail = String::from("]");
+    if let Some(timings) = &timings {
+        stats(&mut tail, timings, &result);
+    }
+    tail.push('}');
+    answer::annotations(&mut tail, &warnings, &result.infos);
+    tail.push('}');
+    match result.value {
+        Value::Scalar { time_ms, value } => {
+            let mut out = head;
+            json::seconds(&mut out, time_ms);
+            out.push(',');
+            json::sample_value(&mut out, value);
+            Reply::from(out + &tail)
+        }
+        Value::String { time_ms, value } => {
+            let mut out = head;
+            json::seconds(&mut out, time_ms);
+            out.push(',');
+            json::string(&mut out, &value);
+            Reply::from(out + &tail)
+        }
+        Value::Vector(vector) => Reply::of(List::new(head, vector, sample, tail)),
+        Value::Matrix(matrix) => Reply::of(Matrix {
+            head,
+            series: matrix.into_iter(),
+            open: None,
+            is_first: true,
+            tail,
+        }),
+    }
+}
+
+fn sample(out: &mut String, sample: VectorSample) {
+    out.push_str(r#"{"metric":"#);
+    json::labels(out, &sample.labels);
+    out.push_str(r#","value":"#);
+    point(out, sample.time_ms, sample.value);
+    out.push('}');
+}
+
+fn point(out: &mut String, time_ms: i64, value: f64) {
+    out.push('[');
+    json::seconds(out, time_ms);
+    out.push(',');
+    json::sample_value(out, value);
+    out.push(']');
+}
+
+/// Series with many samples.
+struct Matrix {
+    head: String,
+    series: std::vec::IntoIter<Series>,
+    /// The samples that are being written, and the place of the next one.
+    open: Option<(Samples, usize)>,
+    is_first: bool,
+    tail: String,
+}
+
+impl Produce for Matrix {
+    fn produce(&mut self, out: &mut String) -> bool {
+        out.push_str(&std::mem::take(&mut self.head));
+        while out.len() < PIECE_BYTES {
+            if let Some((samples, at)) = &mut self.open {
+                if points(out, samples, at) {
+                    out.push_str("]}");
+                    self.open = None;
+                }
+                continue;
+            }
+            let Some(series) = self.series.next() else {
+                out.push_str(&self.tail);
+                return false;
+            };
+            if !std::mem::replace(&mut self.is_first, false) {
+                out.push(',');
+            }
+            out.push_str(r#"{"metric":"#);
+            json::labels(out, &series.labels);
+            out.push_str(r#","values":["#);
+            self.open = Some((series.samples, 0));
+        }
+        true
+    }
+}
+
+/// Writes samples from `at` on until a piece is full. Gives whether the last one was written.
+fn points(out: &mut String, samples: &Samples, at: &mut usize) -> bool {
+    let Values::Floats(values) = &samples.values else {
+        return true;
+    };
+    let rest = samples.timestamps.iter().zip(values).skip(*at);
+    for (time_ms, value) in rest {
+        if out.len() >= PIECE_BYTES {
+            return false;
+        }
+        if *at > 0 {
+            out.push(',');
+        }
+        *at += 1;
+        point(out, *time_ms, *value);
+    }
+    true
+}
+
+/// What the query took. Samples by step are not counted, as in a Prometheus that was not told to.
+fn stats(out: &mut String, timings: &Timings, result: &QueryResult) {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let evaluation = timings.preparation_ns + timings.evaluation_ns;
+    out.push_str(r#","stats":"#);
+    let mut object = Object::begin(out);
+    let mut times = Object::begin(object.key("timings"));
+    times.raw("evalTotalTime", seconds(evaluation));
+    times.raw("resultSortTime", 0);
+    times.raw("queryPreparationTime", seconds(timings.preparation_ns));
+    times.raw("innerEvalTime", seconds(timings.evaluation_ns));
+    times.raw("execQueueTime", seconds(timings.queue_ns));
+    times.raw("execTotalTime", seconds(timings.queue_ns + evaluation));
+    times.end();
+    let mut samples = Object::begin(object.key("samples"));
+    samples.raw("totalQueryableSamples", result.cost.samples_read);
+    samples.raw("samplesRead", result.cost.samples_read);
+    samples.raw("peakSamples", result.cost.samples_peak);
+    samples.end();
+    object.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use trine_query::budget::Cost;
+    use trine_storage::Labels;
+
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    fn result(value: Value) -> QueryResult {
+        let (warnings, infos) = (Vec::new(), Vec::new());
+        QueryResult {
+            value,
+            warnings,
+            infos,
+            cost: Cost::default(),
+        }
+    }
+
+    fn check(value: Value, limit: Option<usize>, expect: &str) {
+        assert_eq!(reply(result(value), limit, None).into_text(), expect);
+    }
+
+    #[test]
+    fn values() {
+        check(
+            Value::Scalar {
+                time_ms: 4000,
+                value: 2.0,
+            },
+            None,
+            r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#,
+        );
+        check(
+            Value::String {
+                time_ms: 1500,
+                value: "a\"<b".to_owned(),
+            },
+            None,
+            r#"{"status":"success","data":{"resultType":"string","result":[1.500,"a\"<b"]}}"#,
+        );
+        check(
+            Value::Vector(Vec::new()),
+            None,
+            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+        );
+        check(
+            Value::Matrix(Vec::new()),
+            None,
+            r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#,
+        );
+        let sample = |name, value| VectorSample {
+            labels: labels(&[("a", name)]),
+            time_ms: 1,
+            value,
+        };
+        check(
+            Value::Vector(vec![sample("1", f64::NAN), sample("2", f64::INFINITY)]),
+            None,
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"1"},"value":[0.001,"NaN"]},{"metric":{"a":"2"},"value":[0.001,"+Inf"]}]}}"#,
+        );
+        check(
+            Value::Vector(vec![sample("1", 1.0), sample("2", 2.0)]),
+            Some(1),
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"1"},"value":[0.001,"1"]}]},"warnings":["results truncated due to limit"]}"#,
+        );
+        let values = Values::Floats(vec![1e-7, -0.0]);
+        let samples = Samples {
+            timestamps: vec![1000, 1001],
+            values,
+        };
+        check(
+            Value::Matrix(vec![Series {
+                labels: labels(&[]),
+                samples,
+            }]),
+            Some(1),
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1e-07"],[1.001,"-0"]]}]}}"#,
+        );
+    }
+
+    #[test]
+    fn a_series_is_cut_where_a_piece_is_full() {
+        let series = |job: &str, count: i64| Series {
+            labels: labels(&[("job", job)]),
+            samples: Samples {
+                timestamps: (0..count).map(|at| at * 1000).collect(),
+                values: Values::Floats(vec![0.5; count as usize]),
+            },
+        };
+        let points = |count: i64| {
+            let points: Vec<String> = (0..count).map(|at| format!("[{at},\"0.5\"]")).collect();
+            points.join(",")
+        };
+        for counts in [[10_000, 3], [3, 10_000], [0, 0]] {
+            let [a, b] = counts;
+            let matrix = Value::Matrix(vec![series("a", a), series("b", b)]);
+            let expect = format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"job":"a"}},"values":[{}]}},{{"metric":{{"job":"b"}},"values":[{}]}}]}}}}"#,
+                points(a),
+                points(b)
+            );
+            let reply = reply(result(matrix), None, None);
+            let in_pieces =
+                matches!(&reply, Reply::Pieces(first, _) if first.len() < PIECE_BYTES + 64);
+            assert_eq!(in_pieces, a + b > 10_000);
+            assert_eq!(reply.into_text(), expect);
+        }
+    }
+
+    #[test]
+    fn stats_are_told_when_asked_for() {
+        let timings = Timings {
+            queue_ns: 1_000_000,
+            preparation_ns: 2_000_000,
+            evaluation_ns: 3_000_000_000,
+        };
+        let mut of = result(Value::Vector(Vec::new()));
+        of.cost.samples_read = 7;
+        of.cost.samples_peak = 5;
+        of.infos = vec!["i".to_owned()];
+        let expect = r#"{"status":"success","data":{"resultType":"vector","result":[],"stats":{"timings":{"evalTotalTime":3.002,"resultSortTime":0,"queryPreparationTime":0.002,"innerEvalTime":3,"execQueueTime":0.001,"execTotalTime":3.003},"samples":{"totalQueryableSamples":7,"samplesRead":7,"peakSamples":5}}},"infos":["i"]}"#;
+        assert_eq!(reply(of, None, Some(timings)).into_text(), expect);
+    }
+}
