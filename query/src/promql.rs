@@ -28,7 +28,7 @@ pub use ast::{Expr, Query, ValueType};
 pub use error::{QueryError, SyntaxError};
 pub use eval::{Engine, Options, QueryResult, Value, VectorSample};
 pub use parser::{parse, parse_selector};
-pub use source::{Hints, Samples, SelectRequest, Series, SeriesIter, Source, Values};
+pub use source::{Hints, SampleValue, Samples, SelectRequest, Series, SeriesIter, Source, Values};
 
 #[cfg(test)]
 mod testdata;

@@ -8,11 +8,11 @@ mod aggregate;
 mod arithmetic;
 mod binary;
 mod error;
+pub mod histogram;
 mod join;
 pub(crate) mod kahan;
 mod ranking;
-
-use std::collections::HashMap;
+mod series;
 
 use trine_storage::Labels;
 
@@ -20,8 +20,11 @@ pub use aggregate::{AggregateOp, Aggregator, Grouping, Parameter};
 pub use arithmetic::{Arithmetic, BinaryOp, Comparison};
 pub use binary::{ScalarSide, binary, binary_scalar};
 pub use error::{Side, VectorError};
+pub use histogram::Histogram;
 pub use join::{Cardinality, MatchLabels, Matching};
 pub use ranking::quantile;
+pub(crate) use series::Merged;
+pub use series::{Histograms, StepSeries, merge_equal_labels};
 
 /// No value at this step. It is the bit pattern of Prometheus' stale marker, which no computation
 /// yields. Compare with [`is_absent`], never with `==` (it is a NaN).
@@ -49,87 +52,6 @@ pub fn drop_name(labels: &Labels) -> Labels {
         labels.filter(|name| !is_metadata_label(name))
     } else {
         labels.clone()
-    }
-}
-
-/// One series over all steps of a query.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepSeries {
-    /// The labels of the series.
-    pub labels: Labels,
-    /// One value a step, [`ABSENT`] where there is none.
-    pub values: Vec<f64>,
-}
-
-impl StepSeries {
-    /// The series `labels` with these values.
-    pub fn new(labels: Labels, values: Vec<f64>) -> Self {
-        Self { labels, values }
-    }
-
-    /// A series without any value.
-    pub fn absent(labels: Labels, steps: usize) -> Self {
-        Self {
-            labels,
-            values: vec![ABSENT; steps],
-        }
-    }
-
-    /// Whether there is a value at some step.
-    pub fn has_values(&self) -> bool {
-        self.values.iter().any(|value| !is_absent(*value))
-    }
-}
-
-/// Makes label sets unique: series with equal labels become one where no step has a value in both.
-/// The order of first appearance is kept.
-///
-/// # Errors
-/// [`VectorError::DuplicateLabels`] when two have a value at the same step.
-pub fn merge_equal_labels(series: Vec<StepSeries>) -> Result<Vec<StepSeries>, VectorError> {
-    let mut merged = Merged::with_capacity(series.len());
-    for one in series {
-        merged.push(one)?;
-    }
-    Ok(merged.into_series())
-}
-
-/// Series by unique labels, built one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Merged {
-    series: Vec<StepSeries>,
-    by_labels: HashMap<Labels, usize>,
-}
-
-impl Merged {
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self {
-            series: Vec::with_capacity(capacity),
-            by_labels: HashMap::with_capacity(capacity),
-        }
-    }
-
-    pub(crate) fn push(&mut self, new: StepSeries) -> Result<(), VectorError> {
-        let next = self.series.len();
-        let at = *self.by_labels.entry(new.labels.clone()).or_insert(next);
-        let Some(old) = self.series.get_mut(at) else {
-            self.series.push(new);
-            return Ok(());
-        };
-        for (old, new) in old.values.iter_mut().zip(new.values) {
-            if is_absent(new) {
-                continue;
-            }
-            if !is_absent(*old) {
-                return Err(VectorError::DuplicateLabels);
-            }
-            *old = new;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn into_series(self) -> Vec<StepSeries> {
-        self.series
     }
 }
 

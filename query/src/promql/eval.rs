@@ -10,6 +10,7 @@ mod call;
 pub(super) mod date;
 mod expression;
 mod histogram;
+mod histogram_range;
 mod label_functions;
 mod range_functions;
 mod rate;
@@ -28,7 +29,7 @@ use self::stream::Vector;
 use super::annotation::Annotations;
 use super::ast::{Query, ValueType};
 use super::error::QueryError;
-use super::source::{Samples, Series, Source, Values};
+use super::source::{SampleValue, Samples, Series, Source, Values};
 use crate::budget::{Budget, Cancel, Cost, Limits};
 use crate::vector::{StepSeries, is_absent};
 
@@ -119,7 +120,7 @@ pub struct VectorSample {
     /// The evaluation time, in milliseconds since 1970.
     pub time_ms: i64,
     /// The value.
-    pub value: f64,
+    pub value: SampleValue,
 }
 
 impl Engine {
@@ -240,7 +241,13 @@ impl Evaluation<'_> {
             ValueType::InstantVector => {
                 let vector = self.vector(expr, self.steps)?.collect(self.budget)?;
                 let samples = vector.into_series().into_iter().filter_map(|series| {
-                    let value = series.values.first().copied().filter(|v| !is_absent(*v))?;
+                    let value = match series.histogram(0) {
+                        Some(histogram) => SampleValue::Histogram(Arc::clone(histogram)),
+                        None => {
+                            let value = series.values.first().copied();
+                            SampleValue::Float(value.filter(|value| !is_absent(*value))?)
+                        }
+                    };
                     Some(VectorSample {
                         labels: series.labels,
                         time_ms,
@@ -274,6 +281,18 @@ impl Evaluation<'_> {
 
 /// The values of a series with their times.
 fn points(series: StepSeries, steps: Steps) -> Series {
+    if let Some(histograms) = series.histograms {
+        let column = steps.times().zip(series.values.into_iter().zip(histograms));
+        let column = column.filter_map(|(time, (value, histogram))| match histogram {
+            Some(histogram) => Some((time, SampleValue::Histogram(histogram))),
+            None => (!is_absent(value)).then_some((time, SampleValue::Float(value))),
+        });
+        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = column.unzip();
+        return Series {
+            labels: series.labels,
+            samples: Samples::new(timestamps, values.into()),
+        };
+    }
     let present = series
         .values
         .iter()
@@ -286,13 +305,9 @@ fn points(series: StepSeries, steps: Steps) -> Series {
             values.push(value);
         }
     }
-    let samples = Samples {
-        timestamps,
-        values: Values::Floats(values),
-    };
     Series {
         labels: series.labels,
-        samples,
+        samples: Samples::new(timestamps, Values::Floats(values)),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What the engine asks of a store of metrics. Implemented by the adapters of the stores.
 
+use std::sync::Arc;
+
 use trine_storage::{Error, Labels, Matcher, TimeRange};
+
+use crate::vector::{Histogram, is_absent};
 
 /// A read view of a store. All its answers belong to one point in time.
 pub trait Source: Send + Sync {
@@ -86,16 +90,61 @@ pub struct Series {
 pub struct Samples {
     /// Milliseconds since 1970, strictly rising.
     pub timestamps: Vec<i64>,
+    /// When the counter of each sample began, milliseconds since 1970, 0 where that is not known.
+    /// `None` when it is not known of any.
+    pub start_timestamps: Option<Vec<i64>>,
     /// The values.
     pub values: Values,
 }
 
+impl Samples {
+    /// Samples of which nothing is known but when and what.
+    pub fn new(timestamps: Vec<i64>, values: Values) -> Self {
+        Self {
+            timestamps,
+            start_timestamps: None,
+            values,
+        }
+    }
+}
+
+/// The value of one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SampleValue {
+    /// A float.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<Histogram>),
+}
+
+impl SampleValue {
+    /// Whether it marks the end of a series.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Float(value) => is_absent(*value),
+            Self::Histogram(histogram) => histogram.is_stale(),
+        }
+    }
+
+    /// The float, if it is one.
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Self::Float(value) => Some(*value),
+            Self::Histogram(_) => None,
+        }
+    }
+}
+
 /// The values of a series.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Values {
     /// Floats; a stale marker is the NaN with the bits `0x7ff0000000000002`.
     Floats(Vec<f64>),
+    /// Native histograms, equal neighbours perhaps in one allocation; a stale marker has that NaN
+    /// for a sum.
+    Histograms(Vec<Arc<Histogram>>),
+    /// Both.
+    Mixed(Vec<SampleValue>),
 }
 
 impl Values {
@@ -103,12 +152,41 @@ impl Values {
     pub fn len(&self) -> usize {
         match self {
             Self::Floats(values) => values.len(),
+            Self::Histograms(values) => values.len(),
+            Self::Mixed(values) => values.len(),
+        }
+    }
+
+    /// The value of row `at`.
+    pub fn get(&self, at: usize) -> Option<SampleValue> {
+        match self {
+            Self::Floats(values) => values.get(at).copied().map(SampleValue::Float),
+            Self::Histograms(values) => values.get(at).cloned().map(SampleValue::Histogram),
+            Self::Mixed(values) => values.get(at).cloned(),
         }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl From<Vec<SampleValue>> for Values {
+    /// A column of the narrowest kind.
+    fn from(values: Vec<SampleValue>) -> Self {
+        let floats: Option<Vec<f64>> = values.iter().map(SampleValue::as_float).collect();
+        if let Some(floats) = floats {
+            return Self::Floats(floats);
+        }
+        let histograms = values.iter().map(|value| match value {
+            SampleValue::Histogram(histogram) => Some(Arc::clone(histogram)),
+            SampleValue::Float(_) => None,
+        });
+        match histograms.collect::<Option<Vec<_>>>() {
+            Some(histograms) => Self::Histograms(histograms),
+            None => Self::Mixed(values),
+        }
     }
 }
 

@@ -137,7 +137,9 @@ fn check(source: &Memory, case: &Case) -> Result<(), String> {
         return compare(case, result).map_err(|e| format!("as a range query: {e}"));
     };
     let middle = series.iter().filter_map(|series| {
-        let Values::Floats(values) = &series.samples.values;
+        let Values::Floats(values) = &series.samples.values else {
+            return None;
+        };
         let at = series
             .samples
             .timestamps
@@ -209,7 +211,10 @@ fn compare(case: &Case, result: Evaluated) -> Result<(), String> {
             }
         }
         (Expect::Series(wanted), Value::Vector(samples)) => {
-            let got = samples.into_iter().map(|s| (s.labels, vec![s.value]));
+            let got = samples.into_iter().map(|s| {
+                let value = s.value.as_float().expect("the scripts have floats only");
+                (s.labels, vec![value])
+            });
             same_series(wanted, &got.collect::<Vec<_>>(), case.ordered)
         }
         (Expect::Series(wanted), Value::Matrix(series)) => {
@@ -225,7 +230,9 @@ fn compare(case: &Case, result: Evaluated) -> Result<(), String> {
 
 /// The values of a series at the times that the case asks for; NaN that no data has for none.
 fn at_times(case: &Case, series: Series) -> (Labels, Vec<f64>) {
-    let Values::Floats(values) = series.samples.values;
+    let Values::Floats(values) = series.samples.values else {
+        panic!("the scripts have floats only")
+    };
     let (start, end, step) = case.times();
     let (mut at, mut out) = (start, Vec::new());
     while at <= end {

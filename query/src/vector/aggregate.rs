@@ -331,7 +331,7 @@ impl Aggregator {
                     continue;
                 }
             };
-            out.push(StepSeries { labels, values });
+            out.push(StepSeries::new(labels, values));
         }
         out
     }

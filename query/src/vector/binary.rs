@@ -63,6 +63,7 @@ pub fn binary_scalar(
     side: ScalarSide,
     rules: Arithmetic,
 ) -> StepSeries {
+    series.histograms = None;
     for (value, scalar) in series.values.iter_mut().zip(scalar) {
         if is_absent(*value) {
             continue;
@@ -131,11 +132,11 @@ impl Join<'_> {
             .max()
             .unwrap_or(0);
         for step in 0..steps {
-            let mut present = one.iter().filter(|series| has(series, step));
+            let mut present = one.iter().filter(|series| series.has(step));
             let (Some(a), Some(b)) = (present.next(), present.next()) else {
                 continue;
             };
-            if others.iter().any(|series| has(series, step)) {
+            if others.iter().any(|series| series.has(step)) {
                 let (first, second) = if a.labels <= b.labels { (a, b) } else { (b, a) };
                 return Err(VectorError::DuplicateOnOneSide {
                     group: group.signature.clone(),
@@ -222,10 +223,7 @@ impl Join<'_> {
             any |= !is_absent(value);
             values.push(value);
         }
-        Ok(any.then(|| StepSeries {
-            labels: self.result_labels(many, one),
-            values,
-        }))
+        Ok(any.then(|| StepSeries::new(self.result_labels(many, one), values)))
     }
 
     fn result_labels(&self, many: &StepSeries, one: &StepSeries) -> Labels {
@@ -249,13 +247,6 @@ impl Join<'_> {
     }
 }
 
-fn has(series: &StepSeries, step: usize) -> bool {
-    series
-        .values
-        .get(step)
-        .is_some_and(|value| !is_absent(*value))
-}
-
 fn set_operation(
     op: BinaryOp,
     matching: &MatchLabels,
@@ -272,13 +263,13 @@ fn set_operation(
     let presence = presence(matching, by);
     for series in filtered.iter_mut() {
         let present = presence.get(&matching.signature(&series.labels));
-        for (step, value) in series.values.iter_mut().enumerate() {
+        for step in 0..series.values.len() {
             let here = present
                 .and_then(|steps| steps.get(step))
                 .copied()
                 .unwrap_or(false);
             if here != keep_where_present {
-                *value = ABSENT;
+                series.clear(step);
             }
         }
     }
@@ -303,9 +294,7 @@ fn presence(
         let steps = presence
             .entry(matching.signature(&one.labels))
             .or_insert_with(|| vec![false; one.values.len()]);
-        for (here, value) in steps.iter_mut().zip(&one.values) {
-            *here |= !is_absent(*value);
-        }
+        one.mark_present(steps);
     }
     presence
 }

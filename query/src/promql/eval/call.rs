@@ -1,5 +1,7 @@
 //! Function calls that yield vectors.
 
+use std::sync::Arc;
+
 use trine_storage::{Labels, MatchOp, Matcher};
 
 use super::Evaluation;
@@ -8,12 +10,13 @@ use super::range_functions::{self, Context};
 use super::selector::{Places, Raw};
 use super::steps::Steps;
 use super::stream::Vector;
-use super::{date, histogram, label_functions};
+use super::{date, histogram, histogram_range, label_functions};
 use crate::promql::annotation::{self, Severity};
 use crate::promql::ast::{Expr, ExprKind, ValueType};
 use crate::promql::error::QueryError;
 use crate::promql::functions::{Action, Clamp, Function, RangeOp, SortOrder};
-use crate::vector::{ABSENT, METRIC_NAME, StepSeries, is_absent};
+use crate::promql::source::SampleValue;
+use crate::vector::{ABSENT, Histogram, Histograms, METRIC_NAME, StepSeries, is_absent};
 
 /// The endings that a counter's name should have.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
@@ -98,8 +101,11 @@ impl<'q> Evaluation<'q> {
                 Err(error) => return Some(Err(error)),
             };
             let parameters = parameter.as_ref().map(|(_, values)| values.as_slice());
-            let values = slide(op, &raw, (places, range_ms), parameters, steps);
-            let series = StepSeries::new(raw.labels, values);
+            let (values, histograms) = slide(op, &raw, (places, range_ms), parameters, steps);
+            let series = StepSeries {
+                histograms,
+                ..StepSeries::new(raw.labels, values)
+            };
             if !series.has_values() {
                 return None;
             }
@@ -147,8 +153,9 @@ impl<'q> Evaluation<'q> {
     fn absent(&'q self, argument: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
         let mut values = vec![1.0; steps.count()];
         for series in self.vector(argument, steps)?.series {
-            for (missing, value) in values.iter_mut().zip(series?.values) {
-                if !is_absent(value) {
+            let series = series?;
+            for (step, missing) in values.iter_mut().enumerate() {
+                if series.has(step) {
                     *missing = ABSENT;
                 }
             }
@@ -169,7 +176,7 @@ impl<'q> Evaluation<'q> {
                 .iter_mut()
                 .zip(raw.windows(ranges.places, ranges.range_ms))
             {
-                if !window.timestamps.is_empty() {
+                if window.len() > 0 {
                     *missing = ABSENT;
                 }
             }
@@ -201,6 +208,7 @@ impl<'q> Evaluation<'q> {
             .first()
             .ok_or_else(|| unchecked(ValueType::InstantVector))?;
         let vector = self.vector(argument, steps)?.map(move |mut series| {
+            series.histograms = None;
             for ((value, low), high) in series.values.iter_mut().zip(&low).zip(&high) {
                 if low > high {
                     *value = ABSENT;
@@ -222,6 +230,7 @@ impl<'q> Evaluation<'q> {
             .first()
             .ok_or_else(|| unchecked(ValueType::InstantVector))?;
         let vector = self.vector(argument, steps)?.map(move |mut series| {
+            series.histograms = None;
             for (value, to) in series.values.iter_mut().zip(&to) {
                 if !is_absent(*value) {
                     // The inverse keeps decimal steps such as 0.1 exact where they can be.
@@ -240,12 +249,14 @@ impl<'q> Evaluation<'q> {
         }
         // What was computed has the time of its step.
         let vector = self.vector(argument, steps)?.map(move |mut series| {
-            for (value, ms) in series.values.iter_mut().zip(steps.times()) {
-                if !is_absent(*value) {
+            for (step, ms) in steps.times().enumerate() {
+                if series.has(step)
+                    && let Some(value) = series.values.get_mut(step)
+                {
                     *value = ms as f64 / 1000.0;
                 }
             }
-            series
+            series.without_histograms()
         });
         vector.drop_names(self.budget)
     }
@@ -266,6 +277,8 @@ impl<'q> Evaluation<'q> {
         let collected = vector.collect(self.budget)?;
         let one_name = collected.one_name();
         let (mut series, held) = collected.into_parts();
+        // Histograms have no order.
+        series.retain(|series| series.histograms.is_none());
         let key = |series: &StepSeries| series.values.first().copied().unwrap_or(f64::NAN);
         series.sort_by(|a, b| {
             let (a, b) = (key(a), key(b));
@@ -308,7 +321,7 @@ fn slide(
     (places, range_ms): (Places, i64),
     parameters: Option<&[f64]>,
     steps: Steps,
-) -> Vec<f64> {
+) -> (Vec<f64>, Option<Histograms>) {
     let mut context = Context::new(op, &raw.values);
     let parameter = |step: usize| {
         parameters
@@ -316,22 +329,41 @@ fn slide(
             .copied()
             .unwrap_or(f64::NAN)
     };
-    if places.fixed() && parameters.is_none() {
-        // All windows are the same one.
-        let value = raw
-            .windows(places, range_ms)
-            .next()
-            .map_or(ABSENT, |window| {
-                range_functions::apply(op, &window, f64::NAN, steps.start(), &mut context)
-            });
-        return vec![value; places.count];
-    }
     let windows = raw.windows(places, range_ms).zip(steps.times()).enumerate();
-    windows
-        .map(|(step, (window, now_ms))| {
-            range_functions::apply(op, &window, parameter(step), now_ms, &mut context)
-        })
-        .collect()
+    // All windows are the same one where the place is fixed.
+    let once = places.fixed() && parameters.is_none();
+    let windows = windows.take(if once { 1 } else { places.count });
+    if raw.histograms.is_some() {
+        let found = windows.map(|(step, (window, now_ms))| {
+            histogram_range::apply(op, &window, parameter(step), now_ms, &mut context)
+        });
+        let (mut values, mut column): (Vec<f64>, Histograms) = found.map(apart).unzip();
+        if once {
+            let value = values.first().copied().unwrap_or(ABSENT);
+            values.resize(places.count, value);
+            column.resize(places.count, column.first().cloned().flatten());
+        }
+        let some = column.iter().any(Option::is_some);
+        return (values, some.then_some(column));
+    }
+    let found = windows.map(|(step, (window, now_ms))| {
+        range_functions::apply(op, &window, parameter(step), now_ms, &mut context)
+    });
+    let mut values: Vec<f64> = found.collect();
+    if once {
+        let value = values.first().copied().unwrap_or(ABSENT);
+        values.resize(places.count, value);
+    }
+    (values, None)
+}
+
+/// A value as an entry of either column.
+fn apart(value: Option<SampleValue>) -> (f64, Option<Arc<Histogram>>) {
+    match value {
+        Some(SampleValue::Float(value)) => (value, None),
+        Some(SampleValue::Histogram(histogram)) => (ABSENT, Some(histogram)),
+        None => (ABSENT, None),
+    }
 }
 
 /// `vector(time())`

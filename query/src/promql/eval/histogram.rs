@@ -76,7 +76,7 @@ pub(super) fn quantile<'q>(
 fn group(series: Vec<StepSeries>, annotate: impl Fn(Severity, &str)) -> Vec<Histogram> {
     let mut histograms: Vec<Histogram> = Vec::new();
     let mut by_labels: HashMap<Labels, usize> = HashMap::new();
-    for StepSeries { labels, values } in series {
+    for StepSeries { labels, values, .. } in series {
         let metric = labels.get(METRIC_NAME).unwrap_or("");
         let bound = labels.get(BUCKET_LABEL).unwrap_or("");
         let Ok(bound) = bound.parse::<f64>() else {

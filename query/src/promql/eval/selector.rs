@@ -1,14 +1,17 @@
 //! Selectors and subqueries: from the samples of a series to values at steps and to windows.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use trine_storage::{MatchOp, TimeRange};
 
 use super::Evaluation;
 use super::steps::Steps;
-use super::stream::{Held, Vector};
+use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
 use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
-use crate::promql::source::{Hints, Samples, SelectRequest, Series, Values};
-use crate::vector::{ABSENT, METRIC_NAME, StepSeries, is_absent};
+use crate::promql::source::{Hints, SampleValue, Samples, SelectRequest, Series, Values};
+use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, is_absent};
 use trine_storage::Labels;
 
 /// Where a selector looks at each step: `@` and `offset` applied.
@@ -40,12 +43,26 @@ impl Places {
     }
 }
 
-/// The samples of one series.
+/// The samples of one series, floats and histograms apart from each other.
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) labels: Labels,
+    /// Those of the floats.
     pub(super) timestamps: Vec<i64>,
+    /// Those of the floats; `None` where none is known.
+    pub(super) start_timestamps: Option<Vec<i64>>,
     pub(super) values: Vec<f64>,
+    /// `None` where the series has none, so that floats cost nothing.
+    pub(super) histograms: Option<Box<Histograms>>,
+}
+
+/// The histograms of one series, as columns of equal length.
+#[derive(Debug, Default)]
+pub(super) struct Histograms {
+    pub(super) timestamps: Vec<i64>,
+    /// `None` where none is known.
+    pub(super) start_timestamps: Option<Vec<i64>>,
+    pub(super) values: Vec<Arc<Histogram>>,
 }
 
 /// A range vector: the samples of each series, and where the windows end.
@@ -65,6 +82,30 @@ pub(super) struct Window<'w> {
     pub(super) offset: usize,
     pub(super) end_ms: i64,
     pub(super) range_ms: i64,
+    /// The histograms between the floats.
+    pub(super) histograms: HistogramWindow<'w>,
+}
+
+/// The histograms of a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HistogramWindow<'w> {
+    pub(super) timestamps: &'w [i64],
+    pub(super) values: &'w [Arc<Histogram>],
+}
+
+impl Window<'_> {
+    /// How many samples there are.
+    pub(super) fn len(&self) -> usize {
+        self.values.len() + self.histograms.values.len()
+    }
+}
+
+/// What is wanted of the sample that a selector finds.
+#[derive(Debug, Clone, Copy)]
+enum Pick {
+    Value,
+    /// Its time, in seconds.
+    Time,
 }
 
 impl<'q> Evaluation<'q> {
@@ -89,7 +130,7 @@ impl<'q> Evaluation<'q> {
         selector: &'q Selector,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
-        self.looked_up(selector, steps, |_, value| value)
+        self.looked_up(selector, steps, Pick::Value)
     }
 
     /// The time of the sample that an instant vector selector finds, in seconds.
@@ -98,14 +139,14 @@ impl<'q> Evaluation<'q> {
         selector: &'q Selector,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
-        self.looked_up(selector, steps, |time, _| time as f64 / 1000.0)
+        self.looked_up(selector, steps, Pick::Time)
     }
 
     fn looked_up(
         &'q self,
         selector: &'q Selector,
         steps: Steps,
-        pick: fn(i64, f64) -> f64,
+        pick: Pick,
     ) -> Result<Vector<'q>, QueryError> {
         let places = self.places(selector.modifiers, steps);
         let lookback = self.options.lookback_ms.max(1);
@@ -117,8 +158,7 @@ impl<'q> Evaluation<'q> {
         let all = self.samples(selector, places, lookback, hints)?;
         let series = all.filter_map(move |raw| match raw {
             Ok(raw) => {
-                let values = look_up(&raw, places, lookback, pick);
-                let series = StepSeries::new(raw.labels, values);
+                let series = look_up(raw, places, lookback, pick);
                 series.has_values().then_some(Ok(series))
             }
             Err(error) => Some(Err(error)),
@@ -207,9 +247,10 @@ impl<'q> Evaluation<'q> {
             let series = series?;
             let count = series.samples.timestamps.len();
             self.budget.read_series(count as u64)?;
+            let raw = Raw::new(series);
             // One series is decoded at a time, so the longest one is what is held.
-            held.grow_to(count as u64)?;
-            Ok(Raw::new(series))
+            held.grow_to(count as u64 + raw.histogram_samples())?;
+            Ok(raw)
         }))
     }
 
@@ -224,18 +265,16 @@ impl<'q> Evaluation<'q> {
             let Some(window) = raw.windows(places, range_ms).next() else {
                 continue;
             };
-            if window.timestamps.is_empty() {
+            if window.len() == 0 {
                 continue;
             }
-            held.add(window.timestamps.len())?;
-            let values = Values::Floats(window.values.to_vec());
-            let samples = Samples {
-                timestamps: window.timestamps.to_vec(),
-                values,
-            };
+            held.add(window.values.len())?;
+            if let Some(histograms) = &raw.histograms {
+                held.add_histograms(histograms.heap_bytes())?;
+            }
             out.push(Series {
                 labels: raw.labels.clone(),
-                samples,
+                samples: window.samples(),
             });
         }
         out.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
@@ -253,43 +292,162 @@ fn has_one_name(selector: &Selector) -> bool {
 
 /// The newest sample of each step that is less than `lookback` milliseconds old and no stale
 /// marker.
-fn look_up(raw: &Raw, places: Places, lookback: i64, pick: fn(i64, f64) -> f64) -> Vec<f64> {
-    let mut next = 0;
+fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+    if raw.histograms.is_some() {
+        return look_up_both(raw, places, lookback, pick);
+    }
+    let of: fn(i64, f64) -> f64 = match pick {
+        Pick::Value => |_, value| value,
+        Pick::Time => |time, _| time as f64 / 1000.0,
+    };
+    let mut newest = Newest::default();
     let mut find = |step: usize| {
         let place = places.at(step);
-        while raw.timestamps.get(next).is_some_and(|time| *time <= place) {
-            next += 1;
-        }
-        let found = next.checked_sub(1)?;
+        let found = newest.at(&raw.timestamps, place)?;
         let (time, value) = (*raw.timestamps.get(found)?, *raw.values.get(found)?);
         let fresh = time > place.saturating_sub(lookback) && !is_absent(value);
-        fresh.then(|| pick(time, value))
+        fresh.then(|| of(time, value))
     };
-    if places.fixed() {
-        return vec![find(0).unwrap_or(ABSENT); places.count];
+    let values = if places.fixed() {
+        vec![find(0).unwrap_or(ABSENT); places.count]
+    } else {
+        (0..places.count)
+            .map(|step| find(step).unwrap_or(ABSENT))
+            .collect()
+    };
+    StepSeries::new(raw.labels, values)
+}
+
+/// The same for a series that has histograms, and perhaps floats between them.
+fn look_up_both(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+    let histograms = raw.histograms.unwrap_or_default();
+    let (mut floats, mut others) = (Newest::default(), Newest::default());
+    let mut find = |step: usize| {
+        let place = places.at(step);
+        let float = floats.at(&raw.timestamps, place).and_then(|found| {
+            let value = SampleValue::Float(*raw.values.get(found)?);
+            Some((*raw.timestamps.get(found)?, value))
+        });
+        let other = others.at(&histograms.timestamps, place).and_then(|found| {
+            let value = SampleValue::Histogram(Arc::clone(histograms.values.get(found)?));
+            Some((*histograms.timestamps.get(found)?, value))
+        });
+        let newer = [float, other]
+            .into_iter()
+            .flatten()
+            .max_by_key(|(time, _)| *time);
+        newer.filter(|(time, value)| *time > place.saturating_sub(lookback) && !value.is_stale())
+    };
+    let mut out = StepSeries::absent(raw.labels, places.count);
+    let mut column = vec![None; places.count];
+    let mut found = None;
+    for (step, (value, histogram)) in out.values.iter_mut().zip(&mut column).enumerate() {
+        if step == 0 || !places.fixed() {
+            found = find(step);
+        }
+        match (&found, pick) {
+            (Some((time, _)), Pick::Time) => *value = *time as f64 / 1000.0,
+            (Some((_, SampleValue::Float(found))), Pick::Value) => *value = *found,
+            (Some((_, SampleValue::Histogram(found))), Pick::Value) => {
+                *histogram = Some(Arc::clone(found));
+            }
+            (None, _) => {}
+        }
     }
-    (0..places.count)
-        .map(|step| find(step).unwrap_or(ABSENT))
-        .collect()
+    StepSeries::with_histograms(out.labels, out.values, column)
+}
+
+/// Finds the last of rising times that is not after a place. Places only move ahead.
+#[derive(Debug, Default)]
+struct Newest {
+    next: usize,
+}
+
+impl Newest {
+    #[inline]
+    fn at(&mut self, times: &[i64], place: i64) -> Option<usize> {
+        while times.get(self.next).is_some_and(|time| *time <= place) {
+            self.next += 1;
+        }
+        self.next.checked_sub(1)
+    }
 }
 
 impl Raw {
     fn new(series: Series) -> Self {
-        let Values::Floats(values) = series.samples.values;
-        Self {
-            labels: series.labels,
-            timestamps: series.samples.timestamps,
-            values,
+        let Series { labels, samples } = series;
+        let mut raw = Self {
+            labels,
+            timestamps: samples.timestamps,
+            start_timestamps: samples.start_timestamps,
+            values: Vec::new(),
+            histograms: None,
+        };
+        match samples.values {
+            Values::Floats(values) => raw.values = values,
+            Values::Histograms(values) => {
+                raw.histograms = Some(Box::new(Histograms {
+                    timestamps: std::mem::take(&mut raw.timestamps),
+                    start_timestamps: raw.start_timestamps.take(),
+                    values,
+                }));
+            }
+            Values::Mixed(values) => raw.split(values),
         }
+        raw
+    }
+
+    /// Sorts the samples of both kinds into their columns.
+    fn split(&mut self, values: Vec<SampleValue>) {
+        let mut histograms = Histograms::default();
+        let (mut float_starts, mut starts) = (Vec::new(), Vec::new());
+        let times = std::mem::take(&mut self.timestamps);
+        let start_of = self.start_timestamps.take().unwrap_or_default();
+        for (at, (time, value)) in times.into_iter().zip(values).enumerate() {
+            let start = start_of.get(at).copied();
+            match value {
+                SampleValue::Float(value) => {
+                    self.timestamps.push(time);
+                    float_starts.extend(start);
+                    self.values.push(value);
+                }
+                SampleValue::Histogram(value) => {
+                    histograms.timestamps.push(time);
+                    starts.extend(start);
+                    histograms.values.push(value);
+                }
+            }
+        }
+        self.start_timestamps = (!float_starts.is_empty()).then_some(float_starts);
+        histograms.start_timestamps = (!starts.is_empty()).then_some(starts);
+        self.histograms = Some(Box::new(histograms));
+    }
+
+    /// As how many more samples the histograms count.
+    fn histogram_samples(&self) -> u64 {
+        let bytes = self.histograms.as_ref().map_or(0, |all| all.heap_bytes());
+        (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
     /// The samples without stale markers, which ranges do not see.
     fn without_stale(mut self) -> Self {
         if self.values.iter().any(|value| is_absent(*value)) {
-            let mut values = self.values.iter();
-            self.timestamps
-                .retain(|_| values.next().is_some_and(|value| !is_absent(*value)));
-            self.values.retain(|value| !is_absent(*value));
+            let stale: Vec<bool> = self.values.iter().map(|value| is_absent(*value)).collect();
+            keep_fresh(&mut self.timestamps, &stale);
+            self.start_timestamps
+                .iter_mut()
+                .for_each(|starts| keep_fresh(starts, &stale));
+            keep_fresh(&mut self.values, &stale);
+        }
+        if let Some(all) = &mut self.histograms
+            && all.values.iter().any(|value| value.is_stale())
+        {
+            let stale: Vec<bool> = all.values.iter().map(|value| value.is_stale()).collect();
+            keep_fresh(&mut all.timestamps, &stale);
+            all.start_timestamps
+                .iter_mut()
+                .for_each(|starts| keep_fresh(starts, &stale));
+            keep_fresh(&mut all.values, &stale);
         }
         self
     }
@@ -300,27 +458,84 @@ impl Raw {
         places: Places,
         range_ms: i64,
     ) -> impl Iterator<Item = Window<'_>> {
-        let (mut low, mut high) = (0, 0);
+        let (mut floats, mut others) = (Edges::default(), Edges::default());
         (0..places.count).map(move |step| {
             let end_ms = places.at(step);
             let open = end_ms.saturating_sub(range_ms);
-            while self
-                .timestamps
-                .get(high)
-                .is_some_and(|time| *time <= end_ms)
-            {
-                high += 1;
-            }
-            while low < high && self.timestamps.get(low).is_some_and(|time| *time <= open) {
-                low += 1;
-            }
+            let inside = floats.move_to(&self.timestamps, open, end_ms);
+            let offset = inside.start;
+            let histograms = match &self.histograms {
+                None => HistogramWindow::default(),
+                Some(all) => {
+                    let inside = others.move_to(&all.timestamps, open, end_ms);
+                    HistogramWindow {
+                        timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
+                        values: all.values.get(inside).unwrap_or_default(),
+                    }
+                }
+            };
             Window {
-                timestamps: self.timestamps.get(low..high).unwrap_or_default(),
-                values: self.values.get(low..high).unwrap_or_default(),
-                offset: low,
+                timestamps: self.timestamps.get(inside.clone()).unwrap_or_default(),
+                values: self.values.get(inside).unwrap_or_default(),
+                offset,
                 end_ms,
                 range_ms,
+                histograms,
             }
         })
     }
+}
+
+impl Histograms {
+    fn heap_bytes(&self) -> usize {
+        self.values.iter().map(|value| value.heap_bytes()).sum()
+    }
+}
+
+/// The ends of a window that slides over rising times.
+#[derive(Debug, Default)]
+struct Edges {
+    low: usize,
+    high: usize,
+}
+
+impl Edges {
+    /// The places of the times in `(open, end]`.
+    #[inline]
+    fn move_to(&mut self, times: &[i64], open: i64, end: i64) -> Range<usize> {
+        while times.get(self.high).is_some_and(|time| *time <= end) {
+            self.high += 1;
+        }
+        while self.low < self.high && times.get(self.low).is_some_and(|time| *time <= open) {
+            self.low += 1;
+        }
+        self.low..self.high
+    }
+}
+
+impl Window<'_> {
+    /// Its samples in order of time.
+    fn samples(&self) -> Samples {
+        if self.histograms.values.is_empty() {
+            let values = Values::Floats(self.values.to_vec());
+            return Samples::new(self.timestamps.to_vec(), values);
+        }
+        let floats = self.timestamps.iter().zip(self.values);
+        let floats = floats.map(|(time, value)| (*time, SampleValue::Float(*value)));
+        let others = self
+            .histograms
+            .timestamps
+            .iter()
+            .zip(self.histograms.values);
+        let others = others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))));
+        let mut all: Vec<(i64, SampleValue)> = floats.chain(others).collect();
+        all.sort_by_key(|(time, _)| *time);
+        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = all.into_iter().unzip();
+        Samples::new(timestamps, values.into())
+    }
+}
+
+fn keep_fresh<T>(column: &mut Vec<T>, stale: &[bool]) {
+    let mut stale = stale.iter();
+    column.retain(|_| stale.next().is_some_and(|stale| !stale));
 }

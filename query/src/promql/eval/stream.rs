@@ -4,6 +4,9 @@ use crate::budget::{Budget, BudgetError};
 use crate::promql::error::QueryError;
 use crate::vector::{StepSeries, drop_name, merge_equal_labels};
 
+/// The bytes of histograms that count as one sample.
+pub(super) const HISTOGRAM_BYTES_PER_SAMPLE: usize = 16;
+
 /// Series that are computed when they are asked for.
 pub(super) type SeriesStream<'q> = Box<dyn Iterator<Item = Result<StepSeries, QueryError>> + 'q>;
 
@@ -56,9 +59,10 @@ impl<'q> Vector<'q> {
         }
     }
 
-    /// Changes each value.
+    /// Changes each value; histograms are left out.
     pub(super) fn map_values(self, change: impl Fn(f64) -> f64 + 'q) -> Self {
         self.map(move |mut series| {
+            series.histograms = None;
             for value in &mut series.values {
                 if !crate::vector::is_absent(*value) {
                     *value = change(*value);
@@ -72,10 +76,7 @@ impl<'q> Vector<'q> {
     /// without the name becomes one series.
     pub(super) fn drop_names(self, budget: &'q Budget) -> Result<Self, QueryError> {
         if self.one_name {
-            return Ok(self.map(|mut series| {
-                series.labels = drop_name(&series.labels);
-                series
-            }));
+            return Ok(self.map(StepSeries::without_name));
         }
         let mut all = self.collect(budget)?;
         for series in &mut all.series {
@@ -92,6 +93,9 @@ impl<'q> Vector<'q> {
         for one in self.series {
             let one = one?;
             held.add(one.values.len())?;
+            if one.histograms.is_some() {
+                held.add_histograms(one.histogram_bytes())?;
+            }
             held.add_bytes(one.labels.heap_bytes())?;
             budget.check()?;
             series.push(one);
@@ -172,6 +176,14 @@ impl<'q> Held<'q> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(bytes);
         self.budget.hold_bytes(bytes)
+    }
+
+    /// Histograms count as a sample each 16 bytes, as in Prometheus.
+    pub(super) fn add_histograms(&mut self, bytes: usize) -> Result<(), BudgetError> {
+        let samples = u64::try_from(bytes / HISTOGRAM_BYTES_PER_SAMPLE).unwrap_or(u64::MAX);
+        self.samples = self.samples.saturating_add(samples);
+        self.budget.hold_samples(samples)?;
+        self.add_bytes(bytes)
     }
 
     /// Makes the account say `samples`, unless it says more already.

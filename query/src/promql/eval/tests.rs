@@ -365,7 +365,7 @@ proptest! {
         let Value::Matrix(series) = result.value else { panic!("a matrix") };
         let mut got = vec![ABSENT; (steps + 1) as usize];
         for one in series {
-            let Values::Floats(values) = one.samples.values;
+            let Values::Floats(values) = one.samples.values else { panic!("floats") };
             for (time, value) in one.samples.timestamps.iter().zip(values) {
                 got[((time - start) / step) as usize] = value;
             }
@@ -401,9 +401,9 @@ proptest! {
             let Value::Vector(mut one) = one.value else { panic!("a vector") };
             one.sort_by(|a, b| a.labels.cmp(&b.labels));
             let one: Vec<(Labels, u64)> =
-                one.into_iter().map(|s| (s.labels, s.value.to_bits())).collect();
+                one.into_iter().map(|s| (s.labels, s.value.as_float().unwrap().to_bits())).collect();
             let at_step: Vec<(Labels, u64)> = whole.iter().filter_map(|series| {
-                let Values::Floats(values) = &series.samples.values;
+                let Values::Floats(values) = &series.samples.values else { return None };
                 let at = series.samples.timestamps.iter().position(|t| *t == time)?;
                 Some((series.labels.clone(), values[at].to_bits()))
             }).collect();

@@ -4,20 +4,38 @@ use std::collections::BTreeMap;
 
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
-use super::{Samples, SelectRequest, Series, SeriesIter, Source, Values};
+use super::{SampleValue, Samples, SelectRequest, Series, SeriesIter, Source};
 
 /// Series by their labels.
 #[derive(Debug, Default)]
 pub(in crate::promql) struct Memory {
-    series: BTreeMap<Labels, BTreeMap<i64, f64>>,
+    series: BTreeMap<Labels, BTreeMap<i64, Sample>>,
+}
+
+#[derive(Debug, Clone)]
+struct Sample {
+    /// 0 where it is not known.
+    start_ms: i64,
+    value: SampleValue,
 }
 
 impl Memory {
     pub(in crate::promql) fn add(&mut self, labels: &Labels, time_ms: i64, value: f64) {
+        self.add_sample(labels, time_ms, 0, SampleValue::Float(value));
+    }
+
+    /// A sample with the time at which its counter began, 0 where that is not known.
+    pub(in crate::promql) fn add_sample(
+        &mut self,
+        labels: &Labels,
+        time_ms: i64,
+        start_ms: i64,
+        value: SampleValue,
+    ) {
         self.series
             .entry(labels.clone())
             .or_default()
-            .insert(time_ms, value);
+            .insert(time_ms, Sample { start_ms, value });
     }
 
     fn matching(&self, matchers: &[Matcher], range: TimeRange) -> Vec<&Labels> {
@@ -41,11 +59,7 @@ impl Source for Memory {
                 let inside = samples
                     .iter()
                     .filter(|(time, _)| request.range.contains(**time));
-                let (timestamps, values) = inside.map(|(time, value)| (*time, *value)).unzip();
-                let samples = Samples {
-                    timestamps,
-                    values: Values::Floats(values),
-                };
+                let samples = columns(inside.map(|(time, sample)| (*time, sample.clone())));
                 Series {
                     labels: labels.clone(),
                     samples,
@@ -90,6 +104,20 @@ impl Source for Memory {
     ) -> Result<Vec<Labels>, Error> {
         let matching = self.matching(matchers, range).into_iter().cloned();
         Ok(matching.take(limit.unwrap_or(usize::MAX)).collect())
+    }
+}
+
+fn columns(samples: impl Iterator<Item = (i64, Sample)>) -> Samples {
+    let (mut timestamps, mut starts, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (time, sample) in samples {
+        timestamps.push(time);
+        starts.push(sample.start_ms);
+        values.push(sample.value);
+    }
+    Samples {
+        timestamps,
+        start_timestamps: starts.iter().any(|start| *start != 0).then_some(starts),
+        values: values.into(),
     }
 }
 

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trine_query::budget::BudgetError;
 use trine_query::promql::eval::LOOKBACK_MS;
-use trine_query::promql::{self, Hints, SelectRequest, Values};
+use trine_query::promql::{self, Hints, SampleValue, SelectRequest};
 use trine_query::text::format_general;
 use trine_query::vector::is_absent;
 use trine_storage::{Labels, TimeRange};
@@ -67,16 +67,15 @@ fn newest(asked: &Asked, utf8: bool) -> Result<Reply, Failure> {
             if asked.cancel.is_canceled() {
                 return Err(promql::QueryError::from(BudgetError::Canceled).into());
             }
-            let times = series.samples.timestamps.iter();
-            let Values::Floats(values) = &series.samples.values else {
-                continue;
-            };
-            let mut samples = times.zip(values).filter(|(time, _)| **time <= now);
-            if let Some((time, value)) = samples.next_back()
-                && !is_absent(*value)
+            let samples = &series.samples;
+            let until = samples.timestamps.partition_point(|time| *time <= now);
+            if let Some(at) = until.checked_sub(1)
+                && let Some(time) = samples.timestamps.get(at)
+                && let Some(SampleValue::Float(value)) = samples.values.get(at)
+                && !is_absent(value)
                 && let Some(name) = series.labels.get("__name__")
             {
-                found.insert((name.to_owned(), series.labels.clone()), (*time, *value));
+                found.insert((name.to_owned(), series.labels.clone()), (*time, value));
             }
         }
     }

@@ -235,10 +235,7 @@ mod tests {
     impl Source for Fixed {
         fn select(&self, request: &SelectRequest) -> Result<SeriesIter, Error> {
             let series = self.matching(&request.matchers).into_iter().map(|labels| {
-                let samples = Samples {
-                    timestamps: vec![1],
-                    values: Values::Floats(vec![1.0]),
-                };
+                let samples = Samples::new(vec![1], Values::Floats(vec![1.0]));
                 Ok(Series { labels, samples })
             });
             Ok(Box::new(series))

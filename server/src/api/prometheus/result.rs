@@ -1,7 +1,9 @@
 //! Results of queries as Prometheus writes them, piece by piece: a range query over many series is
 //! tens of megabytes of numbers. The handlers in `prometheus` call it.
 
-use trine_query::promql::{QueryResult, Samples, Series, Value, Values, VectorSample};
+use trine_query::promql::{QueryResult, SampleValue, Samples, Series, Value, Values, VectorSample};
+use trine_query::vector::Histogram;
+use trine_query::vector::histogram::Bucket;
 
 use super::answer;
 use super::json::{self, Object};
@@ -73,8 +75,16 @@ pub(super) fn reply(
 fn sample(out: &mut String, sample: VectorSample) {
     out.push_str(r#"{"metric":"#);
     json::labels(out, &sample.labels);
-    out.push_str(r#","value":"#);
-    point(out, sample.time_ms, sample.value);
+    match sample.value {
+        SampleValue::Float(value) => {
+            out.push_str(r#","value":"#);
+            point(out, sample.time_ms, value);
+        }
+        SampleValue::Histogram(histogram) => {
+            out.push_str(r#","histogram":"#);
+            histogram_point(out, sample.time_ms, &histogram);
+        }
+    }
     out.push('}');
 }
 
@@ -86,23 +96,72 @@ fn point(out: &mut String, time_ms: i64, value: f64) {
     out.push(']');
 }
 
+fn histogram_point(out: &mut String, time_ms: i64, histogram: &Histogram) {
+    out.push('[');
+    json::seconds(out, time_ms);
+    out.push(',');
+    let mut object = Object::begin(out);
+    json::sample_value(object.key("count"), histogram.count);
+    json::sample_value(object.key("sum"), histogram.sum);
+    let mut filled = histogram.buckets().filter(|b| b.count != 0.0).peekable();
+    if filled.peek().is_some() {
+        json::array(object.key("buckets"), filled, bucket);
+    }
+    object.end();
+    out.push(']');
+}
+
+/// A bucket with its bounds and a number that says which of them are inside.
+fn bucket(out: &mut String, bucket: Bucket) {
+    let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+        (false, true) => "[0,",
+        (true, false) => "[1,",
+        (false, false) => "[2,",
+        (true, true) => "[3,",
+    };
+    out.push_str(rule);
+    json::sample_value(out, bucket.lower);
+    out.push(',');
+    json::sample_value(out, bucket.upper);
+    out.push(',');
+    json::sample_value(out, bucket.count);
+    out.push(']');
+}
+
 /// Series with many samples.
 struct Matrix {
     head: String,
     series: std::vec::IntoIter<Series>,
-    /// The samples that are being written, and the place of the next one.
-    open: Option<(Samples, usize)>,
+    /// The series that is being written.
+    open: Option<Open>,
     is_first: bool,
     tail: String,
+}
+
+/// A series of which something is written. Floats and histograms stand in lists of their own, each
+/// only where there are some.
+struct Open {
+    samples: Samples,
+    /// Which list is being written, and whether something is in it already.
+    list: Kind,
+    has_items: bool,
+    /// The row that is looked at next.
+    at: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Floats,
+    Histograms,
 }
 
 impl Produce for Matrix {
     fn produce(&mut self, out: &mut String) -> bool {
         out.push_str(&std::mem::take(&mut self.head));
         while out.len() < PIECE_BYTES {
-            if let Some((samples, at)) = &mut self.open {
-                if points(out, samples, at) {
-                    out.push_str("]}");
+            if let Some(open) = &mut self.open {
+                if open.write(out) {
+                    out.push('}');
                     self.open = None;
                 }
                 continue;
@@ -116,30 +175,97 @@ impl Produce for Matrix {
             }
             out.push_str(r#"{"metric":"#);
             json::labels(out, &series.labels);
-            out.push_str(r#","values":["#);
-            self.open = Some((series.samples, 0));
+            self.open = Some(Open {
+                samples: series.samples,
+                list: Kind::Floats,
+                has_items: false,
+                at: 0,
+            });
         }
         true
     }
 }
 
-/// Writes samples from `at` on until a piece is full. Gives whether the last one was written.
-fn points(out: &mut String, samples: &Samples, at: &mut usize) -> bool {
-    let Values::Floats(values) = &samples.values else {
-        return true;
-    };
-    let rest = samples.timestamps.iter().zip(values).skip(*at);
-    for (time_ms, value) in rest {
-        if out.len() >= PIECE_BYTES {
+impl Open {
+    /// Writes until a piece is full. Gives whether both lists are written.
+    fn write(&mut self, out: &mut String) -> bool {
+        if self.list == Kind::Floats {
+            if !self.floats(out) {
+                return false;
+            }
+            self.close(out);
+            (self.list, self.at) = (Kind::Histograms, 0);
+        }
+        if !self.histograms(out) {
             return false;
         }
-        if *at > 0 {
-            out.push(',');
-        }
-        *at += 1;
-        point(out, *time_ms, *value);
+        self.close(out);
+        true
     }
-    true
+
+    fn close(&mut self, out: &mut String) {
+        if std::mem::replace(&mut self.has_items, false) {
+            out.push(']');
+        }
+    }
+
+    /// Writes what comes before the next item of the list.
+    fn before_item(has_items: &mut bool, out: &mut String, begin: &str) {
+        if std::mem::replace(has_items, true) {
+            out.push(',');
+        } else {
+            out.push_str(begin);
+        }
+    }
+
+    fn floats(&mut self, out: &mut String) -> bool {
+        let mut write = |out: &mut String, time_ms: i64, value: f64| {
+            Self::before_item(&mut self.has_items, out, r#","values":["#);
+            point(out, time_ms, value);
+        };
+        let times = self.samples.timestamps.iter().skip(self.at);
+        match &self.samples.values {
+            Values::Floats(values) => {
+                for (time_ms, value) in times.zip(values.iter().skip(self.at)) {
+                    if out.len() >= PIECE_BYTES {
+                        return false;
+                    }
+                    write(out, *time_ms, *value);
+                    self.at += 1;
+                }
+            }
+            Values::Histograms(_) => {}
+            Values::Mixed(values) => {
+                for (time_ms, value) in times.zip(values.iter().skip(self.at)) {
+                    if out.len() >= PIECE_BYTES {
+                        return false;
+                    }
+                    if let SampleValue::Float(value) = value {
+                        write(out, *time_ms, *value);
+                    }
+                    self.at += 1;
+                }
+            }
+        }
+        true
+    }
+
+    fn histograms(&mut self, out: &mut String) -> bool {
+        if matches!(self.samples.values, Values::Floats(_)) {
+            return true;
+        }
+        while let Some(time_ms) = self.samples.timestamps.get(self.at) {
+            if out.len() >= PIECE_BYTES {
+                return false;
+            }
+            if let Some(SampleValue::Histogram(histogram)) = self.samples.values.get(self.at) {
+                Self::before_item(&mut self.has_items, out, r#","histograms":["#);
+                histogram_point(out, *time_ms, &histogram);
+            }
+            self.at += 1;
+        }
+        true
+    }
 }
 
 /// What the query took. Samples by step are not counted, as in a Prometheus that was not told to.
@@ -166,7 +292,10 @@ fn stats(out: &mut String, timings: &Timings, result: &QueryResult) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use trine_query::budget::Cost;
+    use trine_query::vector::histogram::{Buckets, CUSTOM_SCHEMA};
     use trine_storage::Labels;
 
     use super::*;
@@ -220,7 +349,7 @@ mod tests {
         let sample = |name, value| VectorSample {
             labels: labels(&[("a", name)]),
             time_ms: 1,
-            value,
+            value: SampleValue::Float(value),
         };
         check(
             Value::Vector(vec![sample("1", f64::NAN), sample("2", f64::INFINITY)]),
@@ -233,10 +362,7 @@ mod tests {
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"1"},"value":[0.001,"1"]}]},"warnings":["results truncated due to limit"]}"#,
         );
         let values = Values::Floats(vec![1e-7, -0.0]);
-        let samples = Samples {
-            timestamps: vec![1000, 1001],
-            values,
-        };
+        let samples = Samples::new(vec![1000, 1001], values);
         check(
             Value::Matrix(vec![Series {
                 labels: labels(&[]),
@@ -248,19 +374,75 @@ mod tests {
     }
 
     #[test]
+    fn histograms() {
+        let histogram = Arc::new(Histogram {
+            zero_threshold: 0.5,
+            zero_count: 2.0,
+            count: 10.0,
+            sum: -3.5,
+            positive: Buckets::dense(0, vec![1.0, 0.0, 3.0]),
+            negative: Buckets::dense(1, vec![4.0]),
+            ..Histogram::default()
+        });
+        let custom = Arc::new(Histogram {
+            schema: CUSTOM_SCHEMA,
+            count: 3.0,
+            sum: 1.0,
+            positive: Buckets::dense(0, vec![1.0, 2.0]),
+            custom_values: vec![5.0].into(),
+            ..Histogram::default()
+        });
+        let exponential = r#"{"count":"10","sum":"-3.5","buckets":[[1,"-2","-1","4"],[3,"-0.5","0.5","2"],[0,"0.5","1","1"],[0,"2","4","3"]]}"#;
+        let with_bounds =
+            r#"{"count":"3","sum":"1","buckets":[[3,"-Inf","5","1"],[0,"5","+Inf","2"]]}"#;
+        check(
+            Value::Vector(vec![VectorSample {
+                labels: labels(&[]),
+                time_ms: 1000,
+                value: SampleValue::Histogram(Arc::clone(&histogram)),
+            }]),
+            None,
+            &format!(
+                r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{}},"histogram":[1,{exponential}]}}]}}}}"#
+            ),
+        );
+        let mixed = Values::Mixed(vec![
+            SampleValue::Histogram(Arc::clone(&histogram)),
+            SampleValue::Float(7.0),
+            SampleValue::Histogram(Arc::clone(&custom)),
+            SampleValue::Histogram(Arc::default()),
+        ]);
+        let only = Values::Histograms(vec![custom]);
+        let series = |times: Vec<i64>, values| Series {
+            labels: labels(&[]),
+            samples: Samples::new(times, values),
+        };
+        check(
+            Value::Matrix(vec![
+                series(vec![1000, 2000, 3000, 4000], mixed),
+                series(vec![5000], only),
+            ]),
+            None,
+            &format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{}},"values":[[2,"7"]],"histograms":[[1,{exponential}],[3,{with_bounds}],[4,{{"count":"0","sum":"0"}}]]}},{{"metric":{{}},"histograms":[[5,{with_bounds}]]}}]}}}}"#
+            ),
+        );
+    }
+
+    #[test]
     fn a_series_is_cut_where_a_piece_is_full() {
         let series = |job: &str, count: i64| Series {
             labels: labels(&[("job", job)]),
-            samples: Samples {
-                timestamps: (0..count).map(|at| at * 1000).collect(),
-                values: Values::Floats(vec![0.5; count as usize]),
-            },
+            samples: Samples::new(
+                (0..count).map(|at| at * 1000).collect(),
+                Values::Floats(vec![0.5; count as usize]),
+            ),
         };
         let points = |count: i64| {
             let points: Vec<String> = (0..count).map(|at| format!("[{at},\"0.5\"]")).collect();
             points.join(",")
         };
-        for counts in [[10_000, 3], [3, 10_000], [0, 0]] {
+        for counts in [[10_000, 3], [3, 10_000], [1, 1]] {
             let [a, b] = counts;
             let matrix = Value::Matrix(vec![series("a", a), series("b", b)]);
             let expect = format!(
