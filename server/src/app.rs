@@ -24,6 +24,8 @@ pub struct App {
     pub appends: Pool,
     /// Runs queries.
     pub queries: Pool,
+    /// Runs remote reads.
+    pub reads: Pool,
     /// Memory of request bodies.
     pub bodies: Budget,
     /// What the server observes of itself.
@@ -45,6 +47,7 @@ impl App {
         Self {
             appends: Pool::new("write", config.appends_max, config.waiting_max),
             queries: Pool::new("query", config.queries_max, config.waiting_max),
+            reads: Pool::new("read", config.remote_reads_max, config.waiting_max),
             // A quarter of the budget; the engines have the rest.
             bodies: Budget::new((config.memory_budget_bytes / 4).max(config.body_bytes_max)),
             config,

@@ -33,6 +33,8 @@ pub struct Config {
     pub appends_max: usize,
     /// Queries that are worked on at a time.
     pub queries_max: usize,
+    /// Remote reads that are worked on at a time.
+    pub remote_reads_max: usize,
     /// Requests of one class that may wait for their turn.
     pub waiting_max: usize,
     /// How long one query may take.
@@ -125,6 +127,7 @@ impl Default for Config {
             tenants_max: 1000,
             appends_max: 16,
             queries_max: 8,
+            remote_reads_max: 10,
             waiting_max: 256,
             query_timeout: Duration::from_secs(120),
             query_samples_max: 50_000_000,
@@ -238,6 +241,12 @@ const SETTINGS: &[Setting] = &[
         value: "N",
         help: "Queries that are worked on at a time [default: 8]",
         apply: |config, text| value::put(&mut config.queries_max, value::count(text)),
+    },
+    Setting {
+        name: "remote-reads-max",
+        value: "N",
+        help: "Remote reads that are worked on at a time [default: 10]",
+        apply: |config, text| value::put(&mut config.remote_reads_max, value::count(text)),
     },
     Setting {
         name: "waiting-max",

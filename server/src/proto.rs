@@ -2,6 +2,7 @@
 //! built on it. `ingest` reads requests with them, `api` writes answers.
 
 pub mod loki;
+pub mod remote_read;
 pub mod remote_write;
 pub mod status;
 pub mod tempo;

@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate as _};
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
 use crate::api::{loki, ops, prometheus, tempo};
@@ -88,7 +89,15 @@ pub fn router(app: Arc<App>) -> Router {
             Arc::clone(&app),
             request_spans::observe,
         ))
-        .layer(CompressionLayer::new())
+        .layer(
+            CompressionLayer::new().compress_when(
+                DefaultPredicate::new()
+                    // Remote read has its own compression, and its clients expect no other.
+                    .and(NotForContentType::const_new(
+                        "application/x-streamed-protobuf",
+                    )),
+            ),
+        )
         .layer(cors)
         .layer(middleware::from_fn(options_are_empty))
         .with_state(app)

@@ -17,6 +17,7 @@ mod names;
 mod number;
 mod pieces;
 mod query;
+mod read;
 mod request;
 mod result;
 pub(super) mod run;
@@ -56,6 +57,7 @@ pub fn mount(mut routes: Routes, prefix: &str) -> Routes {
             &path("api/v1/status/buildinfo"),
             get(ops::prometheus_build).post(ops::prometheus_build),
         )
+        .route(&path("api/v1/read"), post(read::read))
         .route(&path("federate"), get(federate::federate))
 }
 

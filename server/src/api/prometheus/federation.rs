@@ -112,10 +112,7 @@ impl Source for Federation {
                 inputs.push(Box::new(found));
             }
         }
-        Ok(Box::new(Merge {
-            heads: inputs.iter_mut().map(Iterator::next).collect(),
-            inputs,
-        }))
+        Ok(Box::new(Merge::of(inputs)))
     }
 
     fn label_names(
@@ -187,22 +184,47 @@ fn cut(found: BTreeSet<String>, limit: Option<usize>) -> Vec<String> {
         .collect()
 }
 
-/// Series of several sources in label order. There are as many sources as a header names, so the
-/// next one is found by looking at all of them.
-struct Merge {
-    inputs: Vec<SeriesIter>,
-    heads: Vec<Option<Result<Series, Error>>>,
+/// Something that has its place in label order.
+pub(super) trait Labelled {
+    /// Its labels.
+    fn labels(&self) -> &Labels;
 }
 
-impl Iterator for Merge {
-    type Item = Result<Series, Error>;
+impl Labelled for Series {
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+}
+
+/// Series one after the other.
+type Input<T> = Box<dyn Iterator<Item = Result<T, Error>> + Send>;
+
+/// Series of several sources in label order. There are as many sources as a header names, so the
+/// next one is found by looking at all of them.
+pub(super) struct Merge<T> {
+    inputs: Vec<Input<T>>,
+    heads: Vec<Option<Result<T, Error>>>,
+}
+
+impl<T: Labelled> Merge<T> {
+    /// The series of `inputs`, each of which is in label order.
+    pub(super) fn of(mut inputs: Vec<Input<T>>) -> Self {
+        Self {
+            heads: inputs.iter_mut().map(Iterator::next).collect(),
+            inputs,
+        }
+    }
+}
+
+impl<T: Labelled> Iterator for Merge<T> {
+    type Item = Result<T, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let waiting = self.heads.iter().enumerate();
         let (at, _) = waiting
             .filter_map(|(at, head)| Some((at, head.as_ref()?)))
             // An error has no place in the order, so it comes first.
-            .min_by_key(|(_, head)| head.as_ref().ok().map(|series| &series.labels))?;
+            .min_by_key(|(_, head)| head.as_ref().ok().map(Labelled::labels))?;
         let input = self.inputs.get_mut(at)?;
         std::mem::replace(self.heads.get_mut(at)?, input.next())
     }
