@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod bad_input;
+mod cancel;
 mod client;
+mod grafana;
 mod harness;
 mod ingest;
 mod kill;
@@ -11,4 +13,5 @@ mod ops;
 mod process;
 mod query;
 mod sdk;
+mod traps;
 mod wire;

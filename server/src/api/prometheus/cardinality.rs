@@ -3,6 +3,7 @@
 //! Where Mimir counts what its ingesters hold, series are counted that may have samples in a window
 //! that ends now.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
@@ -37,7 +38,7 @@ pub(super) fn label_names(asked: &Asked) -> Result<Reply, Failure> {
         values.entry(name).or_default().insert(value);
     }
     let mut counts: Vec<(&str, usize)> = values.iter().map(|(name, v)| (*name, v.len())).collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1));
+    counts.sort_by_key(|count| Reverse(count.1));
     let total: usize = counts.iter().map(|(_, count)| count).sum();
     let names = counts.len();
     let entry = |(name, count)| json!({ "label_name": name, "label_values_count": count });
@@ -72,7 +73,7 @@ pub(super) fn label_values(asked: &Asked) -> Result<Reply, Failure> {
         let with_label: u64 = counts.values().sum();
         let values = counts.len();
         let mut counts: Vec<(&str, u64)> = counts.into_iter().collect();
-        counts.sort_by(|a, b| b.1.cmp(&a.1));
+        counts.sort_by_key(|count| Reverse(count.1));
         let entry = |(value, count)| json!({ "label_value": value, "series_count": count });
         let listed: Vec<_> = counts.into_iter().take(limit).map(entry).collect();
         labels.push(json!({

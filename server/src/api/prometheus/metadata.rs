@@ -32,14 +32,14 @@ pub(super) fn metadata(asked: &Asked) -> Result<Reply, Failure> {
     let text = answer::success(&[], &[], |out| {
         let mut object = Object::begin(out);
         for (name, entries) in metrics {
-            json::array(object.key(&name), entries, entry);
+            json::array(object.key(&name), &entries, entry);
         }
         object.end();
     });
     Ok(text.into())
 }
 
-fn entry(out: &mut String, entry: Metadata) {
+fn entry(out: &mut String, entry: &Metadata) {
     let mut object = Object::begin(out);
     object.text("type", &entry.kind.to_string());
     object.text("help", &entry.help);

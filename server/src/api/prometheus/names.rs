@@ -46,7 +46,7 @@ pub(super) fn series(asked: &Asked) -> Result<Reply, Failure> {
         source.series(matchers, range, one_more(limit))
     })?;
     Ok(list(series, limit, |out, labels| {
-        json::labels(out, &labels)
+        json::labels(out, &labels);
     }))
 }
 

@@ -1,5 +1,6 @@
 //! What the server and the store say of themselves. The routes of `prometheus` lead here.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -24,7 +25,7 @@ const TOP_MAX: usize = 10_000;
 const METRIC: &str = "__name__";
 
 /// Operators of the language, as Prometheus lists them.
-const OPERATORS: &[&str] = &[
+pub(super) const OPERATORS: &[&str] = &[
     "!=",
     "!~",
     "%",
@@ -61,7 +62,7 @@ const OPERATORS: &[&str] = &[
 ];
 
 /// Parts of the language with a query that has them.
-const SYNTAX: &[(&str, &str)] = &[
+pub(super) const SYNTAX: &[(&str, &str)] = &[
     ("anchored", "rate(a[1m] anchored)"),
     ("at_modifier", "a @ 0"),
     ("bool", "a == bool 1"),
@@ -86,7 +87,7 @@ pub(super) fn features(asked: &Asked) -> Result<Reply, Failure> {
     let config = &asked.app.config;
     let mut language: BTreeMap<&str, bool> = SYNTAX
         .iter()
-        .map(|(name, query)| (*name, promql::parse(query).is_ok()))
+        .map(|(name, query)| (*name, has_syntax(query)))
         .collect();
     language.extend([
         ("delayed_name_removal", false),
@@ -137,7 +138,12 @@ pub(super) fn is_known(function: &Function) -> bool {
         .take(needed)
         .collect();
     let call = format!("{}({})", function.name, arguments.join(", "));
-    promql::parse(&call).is_ok()
+    has_syntax(&call)
+}
+
+/// Whether a query is accepted.
+pub(super) fn has_syntax(query: &str) -> bool {
+    promql::parse(query).is_ok()
 }
 
 /// Whether a query with the operator is accepted.
@@ -152,7 +158,7 @@ pub(super) fn has_operator(operator: &str) -> bool {
         "bottomk" | "limit_ratio" | "limitk" | "quantile" | "topk" => format!("{operator}(1, a)"),
         binary => format!("a {binary} b"),
     };
-    promql::parse(&query).is_ok()
+    has_syntax(&query)
 }
 
 /// `status/config`: every setting, as the configuration file has them.
@@ -287,7 +293,7 @@ impl Head {
 /// The largest numbers first, of equal ones by name.
 fn top(counts: BTreeMap<String, u64>, limit: usize) -> Vec<Value> {
     let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1));
+    counts.sort_by_key(|count| Reverse(count.1));
     let counts = counts.into_iter().take(limit);
     let entry = |(name, value)| json!({ "name": name, "value": value });
     counts.map(entry).collect()

@@ -423,6 +423,10 @@ fn put_threshold(bits: &mut Bits, threshold: f64) {
 }
 
 /// Thousandths from 0 to 33554.430 are a small number above zero, all else is a zero and a float.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a whole number that was checked to be in range"
+)]
 fn put_bound(bits: &mut Bits, bound: f64) {
     let thousandths = (bound * 1000.0).round();
     if (0.0..=33_554_430.0).contains(&(bound * 1000.0))

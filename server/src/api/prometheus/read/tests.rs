@@ -91,8 +91,11 @@ fn labels(series: &[u8]) -> String {
         .join(" ")
 }
 
-/// Query, labels and chunks (kind, first, last) of each frame of a stream.
-fn frames(mut body: &[u8]) -> Vec<(i64, String, Vec<(i64, i64, i64)>)> {
+/// Query, labels and chunks (kind, first, last) of a frame.
+type Told = (i64, String, Vec<(i64, i64, i64)>);
+
+/// The frames of a stream.
+fn frames(mut body: &[u8]) -> Vec<Told> {
     let mut found = Vec::new();
     while !body.is_empty() {
         let mut length = 0usize;

@@ -1,5 +1,10 @@
 //! Chunks read back by a decoder that follows Prometheus' description of them.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a decoder of what this program wrote"
+)]
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
