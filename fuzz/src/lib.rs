@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use trine_query::{logql, promql, traceql};
-use trine_server::proto::{loki, remote_write};
+use trine_server::proto::{loki, remote_read, remote_write};
 use trine_storage::codec::Reader;
 use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::fs::ReadFile;
@@ -92,6 +92,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "remote_write",
         run: remote_write_request,
+    },
+    Target {
+        name: "remote_read",
+        run: remote_read_request,
     },
     Target {
         name: "loki_push",
@@ -296,6 +300,12 @@ fn remote_write_request(data: &[u8]) {
     let mut series = remote_write::TimeSeries::default();
     while matches!(request.next_series(&mut series), Ok(true)) {
         series.read_labels().ok();
+    }
+}
+
+fn remote_read_request(data: &[u8]) {
+    if let Ok(request) = remote_read::ReadRequest::decode(data) {
+        assert!(request.queries.len() + request.accepted.len() <= data.len());
     }
 }
 

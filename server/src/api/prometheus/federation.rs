@@ -82,6 +82,20 @@ impl Federation {
     }
 }
 
+/// The series of one of several tenants in label order, as [`Merge`] needs them. They come in the
+/// order that they had without the label more.
+pub(super) fn ordered<T: Labelled + Send + 'static>(
+    source: &dyn Source,
+    series: impl Iterator<Item = Result<T, Error>> + Send + 'static,
+) -> Result<Input<T>, Error> {
+    if !changes_order(source)? {
+        return Ok(Box::new(series));
+    }
+    let mut all = series.collect::<Result<Vec<T>, Error>>()?;
+    all.sort_unstable_by(|a, b| a.labels().cmp(b.labels()));
+    Ok(Box::new(all.into_iter().map(Ok)))
+}
+
 /// Whether the label more may change the order of series: only where another one is before it.
 fn changes_order(source: &dyn Source) -> Result<bool, Error> {
     let names = source.label_names(&[], TimeRange::ALL, None)?;
@@ -92,7 +106,7 @@ fn changes_order(source: &dyn Source) -> Result<bool, Error> {
 impl Source for Federation {
     fn select(&self, request: &SelectRequest) -> Result<SeriesIter, Error> {
         let split = Split::of(&request.matchers);
-        let mut inputs: Vec<SeriesIter> = Vec::new();
+        let mut inputs = Vec::new();
         for (tenant, source) in self.chosen(&split) {
             let request = SelectRequest {
                 matchers: split.series.clone(),
@@ -104,13 +118,7 @@ impl Source for Federation {
                 series.labels = labelled(&series.labels, &tenant);
                 Ok(series)
             });
-            if changes_order(source)? {
-                let mut all = found.collect::<Result<Vec<Series>, Error>>()?;
-                all.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-                inputs.push(Box::new(all.into_iter().map(Ok)));
-            } else {
-                inputs.push(Box::new(found));
-            }
+            inputs.push(ordered(source, found)?);
         }
         Ok(Box::new(Merge::of(inputs)))
     }
@@ -197,7 +205,7 @@ impl Labelled for Series {
 }
 
 /// Series one after the other.
-type Input<T> = Box<dyn Iterator<Item = Result<T, Error>> + Send>;
+pub(super) type Input<T> = Box<dyn Iterator<Item = Result<T, Error>> + Send>;
 
 /// Series of several sources in label order. There are as many sources as a header names, so the
 /// next one is found by looking at all of them.

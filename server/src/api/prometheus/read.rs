@@ -22,7 +22,7 @@ use trine_storage::codec::put_varint;
 use trine_storage::{Error, Kind, Labels, Matcher, TimeRange};
 use trine_tsdb::{Hints, Samples, Tsdb};
 
-use super::federation::{self, Merge};
+use super::federation::{self, Input, Merge};
 use crate::app::App;
 use crate::body::{self, Encoding};
 use crate::proto::remote_read::{self as proto, ReadRequest, SAMPLES, STREAMED_CHUNKS};
@@ -54,6 +54,15 @@ struct Read {
 pub(super) struct Series {
     labels: Labels,
     samples: Samples,
+}
+
+impl From<trine_tsdb::Series> for Series {
+    fn from(series: trine_tsdb::Series) -> Self {
+        Self {
+            labels: series.labels,
+            samples: series.samples,
+        }
+    }
 }
 
 impl federation::Labelled for Series {
@@ -181,19 +190,18 @@ impl Read {
                     None => continue,
                 },
             };
-            let found = store
-                .snapshot()
-                .select(&matchers, range, &Hints::default())?;
-            let input = found.map(move |series| {
-                let series = series?;
-                let labels = match &tenant {
-                    None => series.labels,
-                    Some(tenant) => federation::labelled(&series.labels, tenant),
-                };
-                let samples = series.samples;
-                Ok(Series { labels, samples })
+            let snapshot = store.snapshot();
+            let found = snapshot.select(&matchers, range, &Hints::default())?;
+            let Some(tenant) = tenant else {
+                inputs.push(Box::new(found.map(|series| Ok(Series::from(series?)))) as Input<_>);
+                continue;
+            };
+            let found = found.map(move |series| {
+                let mut series = Series::from(series?);
+                series.labels = federation::labelled(&series.labels, &tenant);
+                Ok(series)
             });
-            inputs.push(Box::new(input) as Box<dyn Iterator<Item = _> + Send>);
+            inputs.push(federation::ordered(&snapshot, found)?);
         }
         Ok(Merge::of(inputs))
     }
