@@ -93,18 +93,12 @@ impl<'q> Evaluation<'q> {
             }
         }
         let range = range.ok_or_else(|| unchecked(ValueType::RangeVector))?;
-        let ranges = self.ranges(range, steps, Some(name))?;
-        let (places, range_ms) = (ranges.places, ranges.range_ms);
-        let series = ranges.series.filter_map(move |raw| {
-            let raw = match raw {
-                Ok(raw) => raw,
-                Err(error) => return Some(Err(error)),
-            };
+        let compute = move |raw: &mut Raw, places: Places, range_ms: i64| {
             let parameters = parameter.as_ref().map(|(_, values)| values.as_slice());
-            let (values, histograms) = slide(op, &raw, (places, range_ms), parameters, steps);
+            let (values, histograms) = slide(op, raw, (places, range_ms), parameters, steps);
             let series = StepSeries {
                 histograms,
-                ..StepSeries::new(raw.labels, values)
+                ..StepSeries::new(raw.labels.clone(), values)
             };
             if !series.has_values() {
                 return None;
@@ -115,12 +109,9 @@ impl<'q> Evaluation<'q> {
             if let (RangeOp::Quantile, Some((expr, qs))) = (op, &parameter) {
                 self.warn_of_quantiles(expr, qs, &series);
             }
-            Some(Ok(series))
-        });
-        let vector = Vector {
-            series: Box::new(series),
-            one_name: ranges.one_name,
+            Some(series)
         };
+        let vector = self.over_ranges(range, steps, Some(name), compute)?;
         if op.keeps_name() {
             Ok(vector)
         } else {

@@ -8,37 +8,105 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series falls: the indices of the samples that are less than the one
-/// before. Found once a series, so that a window only visits those that lie inside.
+/// Where the counter of a series falls. Found once a series, so that a window only visits those
+/// falls that lie inside. Windows must only move ahead.
 #[derive(Debug, Default)]
-pub(super) struct Resets(Vec<usize>);
+pub(super) struct Resets {
+    /// The numbers of the samples that are less than the one before, and the value before.
+    falls: Vec<(usize, f64)>,
+    low: usize,
+    high: usize,
+}
 
 impl Resets {
     pub(super) fn of(values: &[f64]) -> Self {
-        let falls = values.windows(2).enumerate();
-        Self(
-            falls
-                .filter(|(_, two)| two[1] < two[0])
-                .map(|(at, _)| at + 1)
-                .collect(),
-        )
+        let mut falls = Vec::new();
+        let mut before = f64::NAN;
+        for (at, value) in values.iter().enumerate() {
+            if *value < before {
+                falls.push((at, before));
+            }
+            before = *value;
+        }
+        Self {
+            falls,
+            low: 0,
+            high: 0,
+        }
     }
 
     /// How many lie between two samples of the window.
-    pub(super) fn count_in(&self, window: &Window<'_>) -> usize {
+    pub(super) fn count_in(&mut self, window: &Window<'_>) -> usize {
         self.inside(window).len()
     }
 
-    fn inside(&self, window: &Window<'_>) -> &[usize] {
+    #[inline]
+    fn inside(&mut self, window: &Window<'_>) -> &[(usize, f64)] {
         let (first, end) = (window.offset, window.offset + window.values.len());
-        let from = self.0.partition_point(|at| *at <= first);
-        let to = self.0.partition_point(|at| *at < end);
-        self.0.get(from..to).unwrap_or_default()
+        while self.falls.get(self.low).is_some_and(|fall| fall.0 <= first) {
+            self.low += 1;
+        }
+        self.high = self.high.max(self.low);
+        while self.falls.get(self.high).is_some_and(|fall| fall.0 < end) {
+            self.high += 1;
+        }
+        self.falls.get(self.low..self.high).unwrap_or_default()
     }
 }
 
-/// `rate`, `increase` or `delta` of a window with two samples at least.
-pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
+/// How far a window's samples lie from each other and from its borders. Where samples are regular
+/// this is the same from step to step, and so is what follows from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Shape {
+    count: usize,
+    sampled_ms: i64,
+    to_start_ms: i64,
+    to_end_ms: i64,
+}
+
+/// What follows from the shape of a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extrapolation {
+    shape: Shape,
+    /// Seconds between the first and the last sample.
+    sampled: f64,
+    /// Seconds that the samples stand for before the first and after the last one.
+    to_start: f64,
+    to_end: f64,
+    /// The whole time that they stand for, over `sampled`.
+    factor: f64,
+}
+
+impl Extrapolation {
+    fn of(shape: Shape) -> Self {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let sampled = seconds(shape.sampled_ms);
+        let gap = sampled / (shape.count - 1) as f64;
+        // A far border means that the series begins or ends inside the window: then it is taken to
+        // do so half a gap away from the sample.
+        let reach = |to_border_ms| match seconds(to_border_ms) {
+            far if far >= gap * NEAR_GAPS => gap / 2.0,
+            near => near,
+        };
+        let (to_start, to_end) = (reach(shape.to_start_ms), reach(shape.to_end_ms));
+        Self {
+            shape,
+            sampled,
+            to_start,
+            to_end,
+            factor: (sampled + to_start + to_end) / sampled,
+        }
+    }
+}
+
+/// `rate`, `increase` or `delta` of a window with two samples at least. `last_shape` is what the
+/// window before left there.
+pub(super) fn extrapolated(
+    op: RangeOp,
+    window: &Window<'_>,
+    resets: &mut Resets,
+    last_shape: &mut Extrapolation,
+) -> f64 {
     let (times, values) = (window.timestamps, window.values);
     let ([first_time, .., last_time], [first, .., last]) = (times, values) else {
         return ABSENT;
@@ -46,34 +114,37 @@ pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) ->
     let is_counter = op != RangeOp::Delta;
     let mut change = last - first;
     if is_counter {
-        for reset in resets.inside(window) {
-            change += values
-                .get(reset - window.offset - 1)
-                .copied()
-                .unwrap_or(0.0);
+        for (_, before) in resets.inside(window) {
+            change += before;
         }
     }
-    let seconds = |ms: i64| ms as f64 / 1000.0;
-    let sampled = seconds(last_time.saturating_sub(*first_time));
-    let gap = sampled / (values.len() - 1) as f64;
     let start_ms = window.end_ms.saturating_sub(window.range_ms);
-    let mut to_start = seconds(first_time.saturating_sub(start_ms));
-    let mut to_end = seconds(window.end_ms.saturating_sub(*last_time));
-    // A far border means that the series begins or ends inside the window: then it is taken to do
-    // so half a gap away from the sample.
-    if to_start >= gap * NEAR_GAPS {
-        to_start = gap / 2.0;
+    let shape = Shape {
+        count: values.len(),
+        sampled_ms: last_time.saturating_sub(*first_time),
+        to_start_ms: first_time.saturating_sub(start_ms),
+        to_end_ms: window.end_ms.saturating_sub(*last_time),
+    };
+    if shape != last_shape.shape {
+        *last_shape = Extrapolation::of(shape);
     }
-    if is_counter && change > 0.0 && *first >= 0.0 {
-        // A counter cannot have been below zero.
-        to_start = to_start.min(sampled * (first / change));
+    let Extrapolation {
+        sampled,
+        to_start,
+        to_end,
+        mut factor,
+        ..
+    } = *last_shape;
+    // A counter cannot have been below zero. It would have been so at the earliest one whole
+    // `sampled` before the first sample if that is not less than the change.
+    if is_counter && change > 0.0 && *first >= 0.0 && (*first < change || to_start > sampled) {
+        let zero = sampled * (first / change);
+        if zero < to_start {
+            factor = (sampled + zero + to_end) / sampled;
+        }
     }
-    if to_end >= gap * NEAR_GAPS {
-        to_end = gap / 2.0;
-    }
-    let mut factor = (sampled + to_start + to_end) / sampled;
     if op == RangeOp::Rate {
-        factor /= seconds(window.range_ms);
+        factor /= window.range_ms as f64 / 1000.0;
     }
     change * factor
 }
