@@ -21,6 +21,7 @@ mod rate;
 mod selector;
 mod steps;
 mod stream;
+mod waves;
 
 use std::sync::Arc;
 use std::time::Duration;

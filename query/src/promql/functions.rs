@@ -126,10 +126,7 @@ pub(super) enum RangeOp {
 impl RangeOp {
     /// Whether it matters to it where a counter begins again.
     pub(super) fn counts_resets(self) -> bool {
-        matches!(
-            self,
-            Self::Rate | Self::Increase | Self::Irate | Self::Resets
-        )
+        matches!(self, Self::Rate | Self::Increase | Self::Resets)
     }
 
     /// Whether the result is still the same metric.

@@ -38,7 +38,9 @@ pub(super) fn data_for(query: &Query, time_ms: i64, variant: u64, instances: &[&
     asked.read(&query.expr, 0);
     asked.offsets.insert(0);
     // A selector that asks for less finds the series of one that asks for more.
-    asked.selectors.sort_by_key(|matchers| std::cmp::Reverse(matchers.len()));
+    asked
+        .selectors
+        .sort_by_key(|matchers| std::cmp::Reverse(matchers.len()));
     let mut preferred: BTreeMap<&str, &str> = BTreeMap::new();
     for matcher in asked.selectors.iter().flatten() {
         if matcher.op() == MatchOp::Equal && !matcher.value().is_empty() {

@@ -110,26 +110,16 @@ impl<'q> Evaluation<'q> {
             let (function, range) = ((name, op), (range, selector));
             return self.extended_function(function, range, (extended, *range_ms), steps);
         }
-        let ranges = self.ranges(range, steps, Some(name))?;
-        let (places, range_ms) = (ranges.places, ranges.range_ms);
-        let series = ranges.series.filter_map(move |raw| {
-            let raw = match raw {
-                Ok(raw) => raw,
-                Err(error) => return Some(Err(error)),
-            };
-            if op == RangeOp::Smoothing
-                && let Err(error) = check_factors(&parameters)
-            {
-                return Some(Err(error));
+        let factors = check_factors(op, &parameters);
+        let compute = move |raw: &mut Raw, places: Places, range_ms: i64| {
+            if op.counts_resets() || op == RangeOp::Irate {
+                self.warn_of_overlap(range, raw);
             }
-            if op.counts_resets() {
-                self.warn_of_overlap(range, &raw);
-            }
-            let (values, histograms) = slide(op, &raw, (places, range_ms), &parameters, steps);
+            let (values, histograms) = slide(op, raw, (places, range_ms), &parameters, steps);
             let series = StepSeries {
                 histograms,
                 drop_name: raw.drop_name,
-                ..StepSeries::new(raw.labels, values)
+                ..StepSeries::new(raw.labels.clone(), values)
             };
             if !series.has_values() {
                 return None;
@@ -140,12 +130,14 @@ impl<'q> Evaluation<'q> {
             if let (RangeOp::Quantile, Some((expr, qs))) = (op, parameters.first()) {
                 self.warn_of_quantiles(expr, qs, &series);
             }
-            Some(Ok(series))
-        });
-        let vector = Vector {
-            series: Box::new(series),
-            one_name: ranges.one_name,
+            Some(series)
         };
+        let mut vector = self.over_ranges(range, steps, Some(name), compute)?;
+        if let Err(error) = factors {
+            // They are wrong only where there is something to smooth.
+            let fail = move |series: Result<_, _>| series.and_then(|_| Err(error.clone()));
+            vector.series = Box::new(vector.series.map(fail));
+        }
         if op.keeps_name() {
             Ok(vector)
         } else {
@@ -420,7 +412,10 @@ fn apart(value: Option<SampleValue>) -> (f64, Option<Arc<Histogram>>) {
 }
 
 /// The factors of `double_exponential_smoothing` lie between 0 and 1.
-fn check_factors(parameters: &[(&Expr, Vec<f64>)]) -> Result<(), QueryError> {
+fn check_factors(op: RangeOp, parameters: &[(&Expr, Vec<f64>)]) -> Result<(), QueryError> {
+    if op != RangeOp::Smoothing {
+        return Ok(());
+    }
     let texts = [("smoothing", "sf"), ("trend", "tf")];
     for ((what, short), (_, values)) in texts.iter().zip(parameters) {
         if let Some(bad) = values.iter().find(|x| **x <= 0.0 || **x >= 1.0) {

@@ -8,11 +8,16 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series begins again: the indices of the samples that are less than the
-/// one before, or that say so by their start. Found once a series, so that a window only visits
-/// those that lie inside.
+/// Where the counter of a series begins again: with samples that are less than the one before, or
+/// that say so by their start. Found once a series, so that a window only visits those that lie
+/// inside. Windows must only move ahead.
 #[derive(Debug, Default)]
-pub(super) struct Resets(Vec<usize>);
+pub(super) struct Resets {
+    /// The numbers of the samples with which the counter begins again, and the value before.
+    falls: Vec<(usize, f64)>,
+    low: usize,
+    high: usize,
+}
 
 /// When a sample was taken and when its counter began (0 where that is not known).
 #[derive(Debug, Clone, Copy)]
@@ -54,104 +59,189 @@ pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
 
 impl Resets {
     pub(super) fn of(values: &[f64], times: &[i64], starts: Option<&[i64]>) -> Self {
-        let falls = values.windows(2).map(|two| two[1] < two[0]);
-        let indices = 1usize..;
-        Self(match starts {
-            None => falls
-                .zip(indices)
-                .filter_map(|(falls, at)| falls.then_some(at))
-                .collect(),
-            Some(starts) => falls
-                .zip(lives(times, starts))
-                .zip(indices)
-                .filter_map(|((falls, (before, now)), at)| {
-                    (falls || now.begins_after(before)).then_some(at)
-                })
-                .collect(),
-        })
-    }
-
-    /// Whether the counter begins again with the sample of this index in the series.
-    fn has(&self, at: usize) -> bool {
-        self.0.binary_search(&at).is_ok()
+        let mut falls = Vec::new();
+        let mut before = f64::NAN;
+        for (at, value) in values.iter().enumerate() {
+            if *value < before {
+                falls.push((at, before));
+            }
+            before = *value;
+        }
+        if let Some(starts) = starts {
+            let begun = lives(times, starts).zip(values).enumerate();
+            let begun = begun.filter(|(_, ((before, now), _))| now.begins_after(*before));
+            falls.extend(begun.map(|(at, (_, before))| (at + 1, *before)));
+            falls.sort_unstable_by_key(|(at, _)| *at);
+            falls.dedup_by_key(|(at, _)| *at);
+        }
+        Self {
+            falls,
+            low: 0,
+            high: 0,
+        }
     }
 
     /// How many lie between two samples of the window.
-    pub(super) fn count_in(&self, window: &Window<'_>) -> usize {
+    pub(super) fn count_in(&mut self, window: &Window<'_>) -> usize {
         self.inside(window).len()
     }
 
-    fn inside(&self, window: &Window<'_>) -> &[usize] {
+    #[inline]
+    fn inside(&mut self, window: &Window<'_>) -> &[(usize, f64)] {
         let (first, end) = (window.offset, window.offset + window.values.len());
-        let from = self.0.partition_point(|at| *at <= first);
-        let to = self.0.partition_point(|at| *at < end);
-        self.0.get(from..to).unwrap_or_default()
+        while self.falls.get(self.low).is_some_and(|fall| fall.0 <= first) {
+            self.low += 1;
+        }
+        self.high = self.high.max(self.low);
+        while self.falls.get(self.high).is_some_and(|fall| fall.0 < end) {
+            self.high += 1;
+        }
+        self.falls.get(self.low..self.high).unwrap_or_default()
+    }
+}
+
+/// How far a window's samples lie from each other and from its borders. Where samples are regular
+/// this is the same from step to step, and so is what follows from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Shape {
+    count: usize,
+    sampled_ms: i64,
+    to_start_ms: i64,
+    to_end_ms: i64,
+}
+
+/// What follows from the shape of a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extrapolation {
+    shape: Shape,
+    /// Seconds between the first and the last sample.
+    sampled: f64,
+    /// Seconds that the samples stand for before the first and after the last one.
+    to_start: f64,
+    to_end: f64,
+    /// The whole time that they stand for, over `sampled`.
+    factor: f64,
+}
+
+impl Extrapolation {
+    fn of(shape: Shape) -> Self {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let sampled = seconds(shape.sampled_ms);
+        let gap = sampled / (shape.count - 1) as f64;
+        // A far border means that the series begins or ends inside the window: then it is taken to
+        // do so half a gap away from the sample.
+        let reach = |to_border_ms| match seconds(to_border_ms) {
+            far if far >= gap * NEAR_GAPS => gap / 2.0,
+            near => near,
+        };
+        let (to_start, to_end) = (reach(shape.to_start_ms), reach(shape.to_end_ms));
+        Self {
+            shape,
+            sampled,
+            to_start,
+            to_end,
+            factor: (sampled + to_start + to_end) / sampled,
+        }
     }
 }
 
 /// `rate`, `increase` or `delta` of a window with two samples at least, or with one of which it is
-/// known that its counter began inside.
-pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
+/// known that its counter began inside. `last_shape` is what the window before left there.
+pub(super) fn extrapolated(
+    op: RangeOp,
+    window: &Window<'_>,
+    resets: &mut Resets,
+    last_shape: &mut Extrapolation,
+) -> f64 {
     let (times, values) = (window.timestamps, window.values);
     let is_counter = op != RangeOp::Delta;
-    let start_ms = window.end_ms.saturating_sub(window.range_ms);
-    let (Some(first_time), Some(last_time), Some(first), Some(last)) =
-        (times.first(), times.last(), values.first(), values.last())
-    else {
+    let born = if is_counter { window.born() } else { None };
+    if let Some(born) = born {
+        return since_birth(op, window, resets, born);
+    }
+    let ([first_time, .., last_time], [first, .., last]) = (times, values) else {
         return ABSENT;
     };
-    let born = window.starts.and_then(|starts| starts.first()).copied();
-    let born = born.filter(|born| is_counter && start_ms < *born && born < first_time);
-    if values.len() < 2 && born.is_none() {
-        return ABSENT;
-    }
     let mut change = last - first;
     if is_counter {
-        for reset in resets.inside(window) {
-            change += values
-                .get(reset - window.offset - 1)
-                .copied()
-                .unwrap_or(0.0);
+        for (_, before) in resets.inside(window) {
+            change += before;
         }
     }
-    let seconds = |ms: i64| ms as f64 / 1000.0;
-    let mut sampled = seconds(last_time.saturating_sub(*first_time));
-    let gap = sampled / (values.len() - 1).max(1) as f64;
-    let mut to_start = seconds(first_time.saturating_sub(start_ms));
-    let mut to_end = seconds(window.end_ms.saturating_sub(*last_time));
-    // A far border means that the series begins or ends inside the window: then it is taken to do
-    // so half a gap away from the sample.
-    if to_start >= gap * NEAR_GAPS {
-        to_start = gap / 2.0;
+    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    let shape = Shape {
+        count: values.len(),
+        sampled_ms: last_time.saturating_sub(*first_time),
+        to_start_ms: first_time.saturating_sub(start_ms),
+        to_end_ms: window.end_ms.saturating_sub(*last_time),
+    };
+    if shape != last_shape.shape {
+        *last_shape = Extrapolation::of(shape);
     }
-    if let Some(born) = born {
-        // It was zero then.
-        change += first;
-        sampled = seconds(last_time.saturating_sub(born));
-        to_start = 0.0;
-    } else if is_counter && change > 0.0 && *first >= 0.0 {
-        // A counter cannot have been below zero.
-        to_start = to_start.min(sampled * (first / change));
+    let Extrapolation {
+        sampled,
+        to_start,
+        to_end,
+        mut factor,
+        ..
+    } = *last_shape;
+    // A counter cannot have been below zero. It would have been so at the earliest one whole
+    // `sampled` before the first sample if that is not less than the change.
+    if is_counter && change > 0.0 && *first >= 0.0 && (*first < change || to_start > sampled) {
+        let zero = sampled * (first / change);
+        if zero < to_start {
+            factor = (sampled + zero + to_end) / sampled;
+        }
     }
-    if to_end >= gap * NEAR_GAPS {
-        to_end = gap / 2.0;
-    }
-    let mut factor = (sampled + to_start + to_end) / sampled;
     if op == RangeOp::Rate {
-        factor /= seconds(window.range_ms);
+        factor /= window.range_ms as f64 / 1000.0;
     }
     change * factor
 }
 
+/// The same where the counter is known to have been zero inside the window, before its first
+/// sample: from there on nothing needs to be guessed.
+fn since_birth(op: RangeOp, window: &Window<'_>, resets: &mut Resets, born: i64) -> f64 {
+    let (times, values) = (window.timestamps, window.values);
+    let (Some(first_time), Some(last_time), Some(last)) =
+        (times.first(), times.last(), values.last())
+    else {
+        return ABSENT;
+    };
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let fallen: f64 = resets.inside(window).iter().map(|(_, before)| before).sum();
+    let lived = seconds(last_time.saturating_sub(born));
+    let gaps = (values.len() - 1).max(1) as f64;
+    let gap = seconds(last_time.saturating_sub(*first_time)) / gaps;
+    let to_end = match seconds(window.end_ms.saturating_sub(*last_time)) {
+        far if far >= gap * NEAR_GAPS => gap / 2.0,
+        near => near,
+    };
+    let increase = (last + fallen) * ((lived + to_end) / lived);
+    match op {
+        RangeOp::Rate => increase / seconds(window.range_ms),
+        _ => increase,
+    }
+}
+
 /// `irate` or `idelta`: from the last two samples.
-pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
+pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>) -> f64 {
     let ([.., t0, t1], [.., v0, v1]) = (window.timestamps, window.values) else {
         return ABSENT;
     };
     if op == RangeOp::Idelta {
         return v1 - v0;
     }
-    let begins_again = resets.has(window.offset + window.values.len() - 1);
-    let change = if begins_again { *v1 } else { v1 - v0 };
+    let begins = match window.starts {
+        Some([.., s0, s1]) => {
+            let life = |time: &i64, start: &i64| Life {
+                time: *time,
+                start: *start,
+            };
+            life(t1, s1).begins_after(life(t0, s0))
+        }
+        _ => false,
+    };
+    let change = if v1 < v0 || begins { *v1 } else { v1 - v0 };
     change / (t1.saturating_sub(*t0) as f64 / 1000.0)
 }
