@@ -176,6 +176,108 @@ fn two_digits(value: f64) -> String {
     }
 }
 
+pub(super) fn mixed_kinds(metric: &str) -> String {
+    let metric = quote(metric);
+    format!("encountered a mix of histograms and floats for metric name {metric}")
+}
+
+pub(super) const MIXED_KINDS_IN_AGGREGATION: &str =
+    "encountered a mix of histograms and floats for aggregation";
+
+pub(super) fn mixed_schemas(metric: &str) -> String {
+    format!(
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric \
+         name {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn mixed_classic_and_native(metric: &str) -> String {
+    let metric = for_metric(metric);
+    format!("vector contains a mix of classic and native histograms{metric}")
+}
+
+pub(super) fn native_not_a_counter(metric: &str) -> String {
+    format!(
+        "this native histogram metric is not a counter: {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn native_not_a_gauge(metric: &str) -> String {
+    format!(
+        "this native histogram metric is not a gauge: {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn ignored_in_range(metric: &str) -> String {
+    format!(
+        "ignored histograms in a range containing both floats and histograms for metric name {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn ignored_in_aggregation(operator: &str) -> String {
+    format!("ignored histogram in {operator} aggregation")
+}
+
+pub(super) fn incompatible_types(left: &str, operator: &str, right: &str) -> String {
+    format!(
+        "incompatible sample types encountered for binary operator {}: {left} {operator} {right}",
+        quote(operator)
+    )
+}
+
+pub(super) fn incompatible_buckets(operator: &str) -> String {
+    format!("incompatible bucket layout encountered for binary operator {operator}")
+}
+
+pub(super) fn quantile_of_nan(result: f64, metric: &str) -> String {
+    let result = if result.is_nan() {
+        "NaN"
+    } else {
+        "skewed higher"
+    };
+    let metric = for_metric(metric);
+    format!("input to histogram_quantile has NaN observations, result is {result}{metric}")
+}
+
+pub(super) fn fraction_of_nan(metric: &str) -> String {
+    format!(
+        "input to histogram_fraction has NaN observations, which are excluded from all fractions{}",
+        for_metric(metric)
+    )
+}
+
+/// What was computed when histograms did not fit together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Computing {
+    Addition,
+    Subtraction,
+    Aggregation,
+}
+
+impl Computing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Addition => "addition",
+            Self::Subtraction => "subtraction",
+            Self::Aggregation => "aggregation",
+        }
+    }
+}
+
+pub(super) fn reconciled(computing: Computing) -> String {
+    let what = computing.name();
+    format!("mismatched custom buckets were reconciled during {what}")
+}
+
+pub(super) fn colliding_resets(computing: Computing) -> String {
+    let what = computing.name();
+    format!("conflicting counter resets during histogram {what}")
+}
+
 pub(super) const SORT_IN_RANGE: &str =
     "sort is ineffective for range queries since results are always ordered by labels";
 

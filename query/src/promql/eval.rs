@@ -16,8 +16,10 @@ mod histogram_range;
 mod info;
 mod label_functions;
 mod label_order;
+mod notes;
 mod range_functions;
 mod rate;
+mod reset_hints;
 mod selector;
 mod steps;
 mod stream;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use trine_storage::Labels;
 use trine_storage::clock::{Clock, SystemClock};
 
+use self::reset_hints::ResetHints;
 use self::steps::Steps;
 use self::stream::Vector;
 use super::annotation::Annotations;
@@ -211,6 +214,7 @@ impl Engine {
             steps,
             options,
             budget: &budget,
+            reset_hints: ResetHints::of(&query.expr),
             annotations: Annotations::new(&query.text, options.annotations_max),
         };
         budget.check()?;
@@ -233,6 +237,7 @@ struct Evaluation<'q> {
     steps: Steps,
     options: &'q Options,
     budget: &'q Budget,
+    reset_hints: ResetHints,
     annotations: Annotations<'q>,
 }
 
@@ -284,12 +289,9 @@ impl Evaluation<'_> {
         let vector: Vector<'_> = self.vector(expr, steps)?;
         let mut series = vector.collect(self.budget)?.settle_names()?.into_series();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Value::Matrix(
-            series
-                .into_iter()
-                .map(|series| points(series, steps))
-                .collect(),
-        ))
+        let series = series.into_iter().map(|series| points(series, steps));
+        let series = series.filter(|series| !series.samples.timestamps.is_empty());
+        Ok(Value::Matrix(series.collect()))
     }
 }
 

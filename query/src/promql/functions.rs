@@ -2,6 +2,7 @@
 //! the work. Called by the parser, the type check and the evaluator.
 
 use super::ast::ValueType;
+use crate::vector::Histogram;
 
 /// A function of the language.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +62,9 @@ pub(super) enum Action {
     LabelReplace,
     LabelJoin,
     HistogramQuantile,
-    /// Functions of native histograms, which give nothing for floats.
-    HistogramOnly,
+    /// A number from each native histogram; nothing for floats.
+    HistogramValue(fn(&Histogram) -> f64),
+    HistogramFraction,
     /// The labels of info metrics added to series.
     Info,
     /// A number that the query itself says.
@@ -72,8 +74,6 @@ pub(super) enum Action {
     SortByLabel(SortOrder),
     StartTimestamp,
     HistogramQuantiles,
-    /// Known, not here yet.
-    Later,
 }
 
 /// What a query says about its steps.
@@ -126,7 +126,10 @@ pub(super) enum RangeOp {
 impl RangeOp {
     /// Whether it matters to it where a counter begins again.
     pub(super) fn counts_resets(self) -> bool {
-        matches!(self, Self::Rate | Self::Increase | Self::Resets)
+        matches!(
+            self,
+            Self::Rate | Self::Increase | Self::Irate | Self::Resets
+        )
     }
 
     /// Whether the result is still the same metric.
@@ -266,9 +269,24 @@ static FUNCTIONS: &[Function] = &[
     math("exp", f64::exp),
     range("first_over_time", RangeOp::First),
     math("floor", f64::floor),
-    function("histogram_avg", &[V], V, Action::HistogramOnly),
-    function("histogram_count", &[V], V, Action::HistogramOnly),
-    function("histogram_fraction", &[S, S, V], V, Action::Later),
+    function(
+        "histogram_avg",
+        &[V],
+        V,
+        Action::HistogramValue(Histogram::mean),
+    ),
+    function(
+        "histogram_count",
+        &[V],
+        V,
+        Action::HistogramValue(|h| h.count),
+    ),
+    function(
+        "histogram_fraction",
+        &[S, S, V],
+        V,
+        Action::HistogramFraction,
+    ),
     function("histogram_quantile", &[S, V], V, Action::HistogramQuantile),
     experimental(with_optional(
         function(
@@ -279,9 +297,19 @@ static FUNCTIONS: &[Function] = &[
         ),
         Optional::UpTo(9),
     )),
-    function("histogram_stddev", &[V], V, Action::HistogramOnly),
-    function("histogram_stdvar", &[V], V, Action::HistogramOnly),
-    function("histogram_sum", &[V], V, Action::HistogramOnly),
+    function(
+        "histogram_stddev",
+        &[V],
+        V,
+        Action::HistogramValue(|h| h.variance().sqrt()),
+    ),
+    function(
+        "histogram_stdvar",
+        &[V],
+        V,
+        Action::HistogramValue(Histogram::variance),
+    ),
+    function("histogram_sum", &[V], V, Action::HistogramValue(|h| h.sum)),
     date("hour", DatePart::Hour),
     range("idelta", RangeOp::Idelta),
     range("increase", RangeOp::Increase),

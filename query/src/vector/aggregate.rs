@@ -1,10 +1,14 @@
 //! Aggregations over the series of a step vector, fed one series after the other.
 
+mod histograms;
+
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 
 use trine_storage::Labels;
 
+pub use self::histograms::AggregateNotes;
+use self::histograms::Column;
 use super::kahan::{Mean, Sum};
 use super::limit::{Limited, share_holds};
 use super::ranking::{Candidate, End};
@@ -51,6 +55,22 @@ impl AggregateOp {
             self,
             Self::Topk | Self::Bottomk | Self::Limitk | Self::LimitRatio
         )
+    }
+}
+
+impl AggregateOp {
+    /// Whether histograms take part, or are ignored.
+    fn takes_histograms(self) -> bool {
+        self.counts()
+            || matches!(
+                self,
+                Self::Sum | Self::Avg | Self::CountValues | Self::Limitk | Self::LimitRatio
+            )
+    }
+
+    /// Whether only the presence of a value matters.
+    fn counts(self) -> bool {
+        matches!(self, Self::Count | Self::Group)
     }
 }
 
@@ -134,6 +154,7 @@ pub struct Aggregator {
     by_labels: HashMap<Labels, usize>,
     /// Values held beyond one a step and group.
     extra_held: u64,
+    notes: AggregateNotes,
 }
 
 #[derive(Debug)]
@@ -142,6 +163,8 @@ struct Group {
     /// Whether one of its series wants its name dropped at the end.
     drop_name: bool,
     state: State,
+    /// `None` as long as there are none.
+    histograms: Option<Box<Column>>,
 }
 
 /// What a group remembers, one entry a step. [`ABSENT`] or an empty entry: no value so far.
@@ -237,6 +260,7 @@ impl Aggregator {
             groups,
             by_labels,
             extra_held,
+            notes: AggregateNotes::default(),
         })
     }
 
@@ -245,7 +269,7 @@ impl Aggregator {
         if self.op == AggregateOp::CountValues {
             return self.count_values(series);
         }
-        if !series.has_values() {
+        if !self.takes(series) {
             return;
         }
         let at = self.group(self.grouping.group_of(&series.labels));
@@ -254,6 +278,22 @@ impl Aggregator {
             return;
         };
         group.drop_name |= series.drop_name;
+        if series.histograms.is_some() {
+            match &mut group.state {
+                State::Sums { .. } | State::Means(_) => {
+                    let column = group.histograms.get_or_insert_default();
+                    self.extra_held += column.push(op, series, &mut self.notes);
+                }
+                State::Values(kept) if op.counts() => {
+                    for (step, kept) in kept.iter_mut().enumerate() {
+                        if series.histogram(step).is_some() {
+                            *kept = fold(op, *kept, 1.0);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
         let values = series.values.iter().copied();
         match &mut group.state {
             State::Sums { seen, sums } => {
@@ -324,17 +364,33 @@ impl Aggregator {
             .saturating_add(self.extra_held)
     }
 
+    /// Whether the operator can do something with what the series has.
+    fn takes(&mut self, series: &StepSeries) -> bool {
+        if series.histograms.is_none() || self.op.takes_histograms() {
+            return series.has_values();
+        }
+        self.notes.ignored = true;
+        series.values.iter().any(|value| !is_absent(*value))
+    }
+
     /// The groups in the order in which they first appeared. `topk` and `bottomk` over one step
     /// give each group's series from the best to the least.
     pub fn finish(self) -> Vec<StepSeries> {
+        self.finish_with_notes().0
+    }
+
+    /// The same, with what is worth knowing of histograms.
+    pub fn finish_with_notes(self) -> (Vec<StepSeries>, AggregateNotes) {
         let mut out = Vec::with_capacity(self.groups.len());
-        for Group {
-            labels,
-            drop_name,
-            state,
-        } in self.groups
-        {
-            let values = match state {
+        let mut notes = self.notes;
+        for group in self.groups {
+            let Group {
+                labels,
+                drop_name,
+                state,
+                histograms,
+            } = group;
+            let mut values = match state {
                 State::Sums { seen, sums } => {
                     let values = seen.into_iter().zip(sums);
                     values
@@ -373,12 +429,19 @@ impl Aggregator {
                     continue;
                 }
             };
+            let series = match histograms {
+                None => StepSeries::new(labels, values),
+                Some(column) => {
+                    let histograms = column.finish(&mut values, &mut notes);
+                    StepSeries::with_histograms(labels, values, histograms)
+                }
+            };
             out.push(StepSeries {
                 drop_name,
-                ..StepSeries::new(labels, values)
+                ..series
             });
         }
-        out
+        (out, notes)
     }
 
     fn group(&mut self, labels: Labels) -> usize {
@@ -389,6 +452,7 @@ impl Aggregator {
                 labels,
                 drop_name: false,
                 state: State::new(self.op, self.steps),
+                histograms: None,
             });
         }
         at
@@ -398,6 +462,12 @@ impl Aggregator {
         // Equal values mostly follow each other, so one look-up serves a run of steps.
         let mut last: Option<(u64, usize)> = None;
         for (step, value) in series.values.iter().enumerate().take(self.steps) {
+            if let Some(histogram) = series.histogram(step) {
+                let labels = series.labels.with(&self.label, &histogram.to_string());
+                let at = self.group(self.grouping.group_of(&labels));
+                self.count_one(at, step, series.drop_name);
+                continue;
+            }
             if is_absent(*value) {
                 continue;
             }
@@ -410,15 +480,19 @@ impl Aggregator {
                     at
                 }
             };
-            let Some(group) = self.groups.get_mut(at) else {
-                continue;
-            };
-            group.drop_name |= series.drop_name;
-            if let State::Values(counts) = &mut group.state
-                && let Some(count) = counts.get_mut(step)
-            {
-                *count = fold(AggregateOp::Count, *count, *value);
-            }
+            self.count_one(at, step, series.drop_name);
+        }
+    }
+
+    fn count_one(&mut self, at: usize, step: usize, drop_name: bool) {
+        let Some(group) = self.groups.get_mut(at) else {
+            return;
+        };
+        group.drop_name |= drop_name;
+        if let State::Values(counts) = &mut group.state
+            && let Some(count) = counts.get_mut(step)
+        {
+            *count = fold(AggregateOp::Count, *count, 1.0);
         }
     }
 }

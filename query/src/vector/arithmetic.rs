@@ -76,6 +76,20 @@ impl BinaryOp {
         )
     }
 
+    /// Whether it cuts a part off a histogram.
+    pub fn is_trim(self) -> bool {
+        matches!(self, Self::TrimUpper | Self::TrimLower)
+    }
+
+    /// Whether its result is another metric than its operand.
+    pub fn drops_name(self, comparison: Comparison) -> bool {
+        if self.is_comparison() {
+            comparison == Comparison::Bool
+        } else {
+            !self.is_trim()
+        }
+    }
+
     /// Whether it is one of `and`, `or`, `unless`.
     pub fn is_set(self) -> bool {
         matches!(self, Self::And | Self::Or | Self::Unless)

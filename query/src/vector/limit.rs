@@ -55,7 +55,7 @@ impl Limited {
         if !kept.has_values() {
             return 0;
         }
-        let grown = kept.values.len() as u64;
+        let grown = (kept.values.len() + kept.histogram_bytes() / 16) as u64;
         self.series.push(kept);
         grown
     }

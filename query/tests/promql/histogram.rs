@@ -230,6 +230,8 @@ pub(super) fn custom_of_classic(samples: &[Sample]) -> Vec<Sample> {
 
 fn custom(mut family: Classic) -> Option<HistogramDescription> {
     family.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // `0.2` and `2e-1` are one bound.
+    family.buckets.dedup_by_key(|(bound, _)| *bound);
     let total = family
         .count
         .or_else(|| family.buckets.last().map(|(_, count)| *count))?;

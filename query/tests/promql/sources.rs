@@ -1,7 +1,11 @@
 //! Where the samples of a script lie: in memory, and in sealed blocks of a store.
 
+use std::collections::HashMap;
+
 use trine_query::promql::source::Memory;
 use trine_query::promql::{SampleValue, SeriesValue, Source};
+use trine_query::vector::Histogram;
+use trine_storage::Labels;
 use trine_tsdb::{Durability, Reason, Snapshot, Tsdb, Value};
 
 use super::histogram;
@@ -10,6 +14,8 @@ use super::script::{Load, Sample};
 pub(super) struct Sources {
     memory: Memory,
     blocks: Blocks,
+    /// The last sample of each series, where it is a histogram.
+    last: HashMap<Labels, Histogram>,
 }
 
 impl Sources {
@@ -17,6 +23,7 @@ impl Sources {
         Self {
             memory: Memory::default(),
             blocks: Blocks::new(),
+            last: HashMap::new(),
         }
     }
 
@@ -27,6 +34,7 @@ impl Sources {
             let custom = histogram::custom_of_classic(&samples);
             samples.extend(custom);
         }
+        self.hint_resets(&mut samples);
         for sample in &samples {
             let value = match &sample.value {
                 SeriesValue::Float(value) => SampleValue::Float(*value),
@@ -39,6 +47,29 @@ impl Sources {
                 .add_sample(&sample.labels, sample.time_ms, sample.start_ms, value);
         }
         self.blocks.append(&samples);
+    }
+
+    /// Where nothing is said of counter resets, says of a histogram that it is none, if it goes on
+    /// from the one before: so the original's store does while it appends to a chunk.
+    fn hint_resets(&mut self, samples: &mut [Sample]) {
+        for sample in samples {
+            let SeriesValue::Histogram(description) = &mut sample.value else {
+                self.last.remove(&sample.labels);
+                continue;
+            };
+            let now = histogram::engine(description);
+            let goes_on = self.last.get(&sample.labels).is_some_and(|before| {
+                !before.is_gauge()
+                    && before.schema == now.schema
+                    && before.zero_threshold == now.zero_threshold
+                    && before.custom_values == now.custom_values
+                    && !now.is_reset_since(before)
+            });
+            if description.hint.is_none() && goes_on {
+                description.hint = Some("not_reset".to_owned());
+            }
+            self.last.insert(sample.labels.clone(), now);
+        }
     }
 
     /// Both, by their names.

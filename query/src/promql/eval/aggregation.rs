@@ -29,7 +29,9 @@ impl<'q> Evaluation<'q> {
             aggregator.push(&series?);
             held.grow_to(aggregator.samples_held())?;
         }
-        Ok(Collected::new(aggregator.finish(), one_name, held).into_vector())
+        let (series, notes) = aggregator.finish_with_notes();
+        self.note_aggregate(op, aggregate.expr.span, &notes);
+        Ok(Collected::new(series, one_name, held).into_vector())
     }
 
     fn aggregation_parameter(

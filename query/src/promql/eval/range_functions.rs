@@ -52,7 +52,7 @@ pub(super) fn apply(
         RangeOp::Rate | RangeOp::Increase | RangeOp::Delta => {
             rate::extrapolated(op, window, &mut context.resets, &mut context.shape)
         }
-        RangeOp::Irate | RangeOp::Idelta => rate::instantaneous(op, window),
+        RangeOp::Irate | RangeOp::Idelta => rate::instantaneous(op, window, &context.resets),
         RangeOp::Sum => {
             let mut sum = Sum::default();
             values.iter().for_each(|value| sum.add(*value));

@@ -8,12 +8,12 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series begins again: with samples that are less than the one before, or
+/// Where the counter of a series begins again: the samples that are less than the one before, or
 /// that say so by their start. Found once a series, so that a window only visits those that lie
 /// inside. Windows must only move ahead.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
-    /// The numbers of the samples with which the counter begins again, and the value before.
+    /// The numbers of the samples that are less than the one before, and the value before.
     falls: Vec<(usize, f64)>,
     low: usize,
     high: usize,
@@ -60,25 +60,33 @@ pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
 impl Resets {
     pub(super) fn of(values: &[f64], times: &[i64], starts: Option<&[i64]>) -> Self {
         let mut falls = Vec::new();
-        let mut before = f64::NAN;
-        for (at, value) in values.iter().enumerate() {
-            if *value < before {
-                falls.push((at, before));
+        match starts {
+            None => {
+                let mut before = f64::NAN;
+                for (at, value) in values.iter().enumerate() {
+                    if *value < before {
+                        falls.push((at, before));
+                    }
+                    before = *value;
+                }
             }
-            before = *value;
-        }
-        if let Some(starts) = starts {
-            let begun = lives(times, starts).zip(values).enumerate();
-            let begun = begun.filter(|(_, ((before, now), _))| now.begins_after(*before));
-            falls.extend(begun.map(|(at, (_, before))| (at + 1, *before)));
-            falls.sort_unstable_by_key(|(at, _)| *at);
-            falls.dedup_by_key(|(at, _)| *at);
+            Some(starts) => {
+                let pairs = values.windows(2).zip(lives(times, starts)).zip(1usize..);
+                falls.extend(pairs.filter_map(|((two, (before, now)), at)| {
+                    (two[1] < two[0] || now.begins_after(before)).then_some((at, two[0]))
+                }));
+            }
         }
         Self {
             falls,
             low: 0,
             high: 0,
         }
+    }
+
+    /// Whether the counter begins again with the sample of this index in the series.
+    fn has(&self, at: usize) -> bool {
+        self.falls.binary_search_by_key(&at, |fall| fall.0).is_ok()
     }
 
     /// How many lie between two samples of the window.
@@ -127,7 +135,7 @@ impl Extrapolation {
     fn of(shape: Shape) -> Self {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let sampled = seconds(shape.sampled_ms);
-        let gap = sampled / (shape.count - 1) as f64;
+        let gap = sampled / shape.count.saturating_sub(1).max(1) as f64;
         // A far border means that the series begins or ends inside the window: then it is taken to
         // do so half a gap away from the sample.
         let reach = |to_border_ms| match seconds(to_border_ms) {
@@ -145,8 +153,8 @@ impl Extrapolation {
     }
 }
 
-/// `rate`, `increase` or `delta` of a window with two samples at least, or with one of which it is
-/// known that its counter began inside. `last_shape` is what the window before left there.
+/// `rate`, `increase` or `delta` of a window with two samples at least. `last_shape` is what the
+/// window before left there.
 pub(super) fn extrapolated(
     op: RangeOp,
     window: &Window<'_>,
@@ -155,22 +163,70 @@ pub(super) fn extrapolated(
 ) -> f64 {
     let (times, values) = (window.timestamps, window.values);
     let is_counter = op != RangeOp::Delta;
-    let born = if is_counter { window.born() } else { None };
-    if let Some(born) = born {
-        return since_birth(op, window, resets, born);
-    }
-    let ([first_time, .., last_time], [first, .., last]) = (times, values) else {
+    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    let (Some(first_time), Some(first), Some(last)) =
+        (times.first(), values.first(), values.last())
+    else {
         return ABSENT;
     };
+    let born = window.starts.and_then(|starts| starts.first()).copied();
+    let born = born.filter(|born| is_counter && start_ms < *born && born < first_time);
+    if values.len() < 2 && born.is_none() {
+        return ABSENT;
+    }
     let mut change = last - first;
     if is_counter {
         for (_, before) in resets.inside(window) {
             change += before;
         }
     }
+    let factor = match born {
+        Some(born) => {
+            // It was zero then.
+            change += first;
+            extrapolation_since(op, window, times, born)
+        }
+        None => {
+            let start = is_counter.then_some((*first, change));
+            extrapolation(op, window, times, start, last_shape)
+        }
+    };
+    factor.map_or(ABSENT, |factor| change * factor)
+}
+
+/// The same factor where the counter is known to have begun at `born`, inside the window.
+fn extrapolation_since(op: RangeOp, window: &Window<'_>, times: &[i64], born: i64) -> Option<f64> {
+    let (first_time, last_time) = (times.first()?, times.last()?);
+    let shape = Extrapolation::of(Shape {
+        count: times.len(),
+        sampled_ms: last_time.saturating_sub(*first_time),
+        to_start_ms: 0,
+        to_end_ms: window.end_ms.saturating_sub(*last_time),
+    });
+    let sampled = last_time.saturating_sub(born) as f64 / 1000.0;
+    let factor = (sampled + shape.to_end) / sampled;
+    Some(match op {
+        RangeOp::Rate => factor / (window.range_ms as f64 / 1000.0),
+        _ => factor,
+    })
+}
+
+/// The factor by which the change between the first and the last of `times` is stretched to the
+/// borders of the window, and to a second for `rate`. `start` is the first value of a counter and
+/// its change; `last_shape` is what the window before left there.
+pub(super) fn extrapolation(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    start: Option<(f64, f64)>,
+    last_shape: &mut Extrapolation,
+) -> Option<f64> {
+    let [first_time, .., last_time] = times else {
+        return None;
+    };
     let start_ms = window.end_ms.saturating_sub(window.range_ms);
     let shape = Shape {
-        count: values.len(),
+        count: times.len(),
         sampled_ms: last_time.saturating_sub(*first_time),
         to_start_ms: first_time.saturating_sub(start_ms),
         to_end_ms: window.end_ms.saturating_sub(*last_time),
@@ -185,9 +241,13 @@ pub(super) fn extrapolated(
         mut factor,
         ..
     } = *last_shape;
-    // A counter cannot have been below zero. It would have been so at the earliest one whole
-    // `sampled` before the first sample if that is not less than the change.
-    if is_counter && change > 0.0 && *first >= 0.0 && (*first < change || to_start > sampled) {
+    // A counter cannot have been below zero. If its first value is not less than its change, it
+    // would have been so at the earliest one whole `sampled` before.
+    if let Some((first, change)) = start
+        && change > 0.0
+        && first >= 0.0
+        && (first < change || to_start > sampled)
+    {
         let zero = sampled * (first / change);
         if zero < to_start {
             factor = (sampled + zero + to_end) / sampled;
@@ -196,52 +256,18 @@ pub(super) fn extrapolated(
     if op == RangeOp::Rate {
         factor /= window.range_ms as f64 / 1000.0;
     }
-    change * factor
-}
-
-/// The same where the counter is known to have been zero inside the window, before its first
-/// sample: from there on nothing needs to be guessed.
-fn since_birth(op: RangeOp, window: &Window<'_>, resets: &mut Resets, born: i64) -> f64 {
-    let (times, values) = (window.timestamps, window.values);
-    let (Some(first_time), Some(last_time), Some(last)) =
-        (times.first(), times.last(), values.last())
-    else {
-        return ABSENT;
-    };
-    let seconds = |ms: i64| ms as f64 / 1000.0;
-    let fallen: f64 = resets.inside(window).iter().map(|(_, before)| before).sum();
-    let lived = seconds(last_time.saturating_sub(born));
-    let gaps = (values.len() - 1).max(1) as f64;
-    let gap = seconds(last_time.saturating_sub(*first_time)) / gaps;
-    let to_end = match seconds(window.end_ms.saturating_sub(*last_time)) {
-        far if far >= gap * NEAR_GAPS => gap / 2.0,
-        near => near,
-    };
-    let increase = (last + fallen) * ((lived + to_end) / lived);
-    match op {
-        RangeOp::Rate => increase / seconds(window.range_ms),
-        _ => increase,
-    }
+    Some(factor)
 }
 
 /// `irate` or `idelta`: from the last two samples.
-pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>) -> f64 {
+pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
     let ([.., t0, t1], [.., v0, v1]) = (window.timestamps, window.values) else {
         return ABSENT;
     };
     if op == RangeOp::Idelta {
         return v1 - v0;
     }
-    let begins = match window.starts {
-        Some([.., s0, s1]) => {
-            let life = |time: &i64, start: &i64| Life {
-                time: *time,
-                start: *start,
-            };
-            life(t1, s1).begins_after(life(t0, s0))
-        }
-        _ => false,
-    };
-    let change = if v1 < v0 || begins { *v1 } else { v1 - v0 };
+    let begins_again = resets.has(window.offset + window.values.len() - 1);
+    let change = if begins_again { *v1 } else { v1 - v0 };
     change / (t1.saturating_sub(*t0) as f64 / 1000.0)
 }

@@ -9,10 +9,11 @@ use super::Evaluation;
 use super::extended;
 use super::steps::Steps;
 use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
-use super::waves::Waves;
+use super::waves::{Computed, Waves};
 use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Batches, Hints, SampleValue, Samples, SelectRequest, Series, Values};
+use crate::vector::histogram::ResetHint;
 use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, drop_name, is_absent};
 use trine_storage::Labels;
 
@@ -97,19 +98,11 @@ pub(super) struct Window<'w> {
 pub(super) struct HistogramWindow<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [Arc<Histogram>],
+    /// The index in the series of the first one here.
+    pub(super) offset: usize,
 }
 
 impl Window<'_> {
-    /// When the counter of the first sample began, if that is known to be inside the window and
-    /// before the sample.
-    #[inline]
-    pub(super) fn born(&self) -> Option<i64> {
-        let born = *self.starts?.first()?;
-        let first = *self.timestamps.first()?;
-        let inside = self.end_ms.saturating_sub(self.range_ms) < born && born < first;
-        inside.then_some(born)
-    }
-
     /// How many samples there are.
     pub(super) fn len(&self) -> usize {
         self.values.len() + self.histograms.values.len()
@@ -185,9 +178,11 @@ impl<'q> Evaluation<'q> {
             range_ms: 0,
             function: None,
         };
+        let hints_resets = self.reset_hints.wants(selector);
         let compute = move |raw: &mut Raw| {
+            raw.find_resets_if(hints_resets);
             let series = look_up(raw, places, lookback, pick);
-            series.has_values().then_some(series)
+            Ok(series.has_values().then_some(series))
         };
         let batches = self.batches(selector, places, (lookback, 0), hints)?;
         let series = Waves::new(self.budget, batches, steps.count(), compute);
@@ -221,9 +216,7 @@ impl<'q> Evaluation<'q> {
                 let starts = self.options.start_timestamps;
                 let series = series.map(move |raw| {
                     let mut raw = raw?;
-                    if !starts {
-                        raw.forget_starts();
-                    }
+                    raw.forget_starts_unless(starts);
                     raw.drop_stale();
                     Ok(raw)
                 });
@@ -258,10 +251,14 @@ impl<'q> Evaluation<'q> {
             let _until_the_end = &held;
             let series = series?;
             let drop_name = series.drop_name;
-            Ok(Raw {
+            let mut raw = Raw {
                 drop_name,
                 ..Raw::new(super::points(series, inner))
-            })
+            };
+            if let Some(histograms) = &mut raw.histograms {
+                histograms.forget_resets();
+            }
+            Ok(raw)
         });
         let (range_ms, one_name) = (subquery.range_ms, vector.one_name);
         Ok(Ranges {
@@ -272,28 +269,6 @@ impl<'q> Evaluation<'q> {
         })
     }
 
-    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
-    /// without stale markers.
-    pub(super) fn samples_around(
-        &'q self,
-        selector: &'q Selector,
-        places: Places,
-        around: (i64, i64),
-        function: Option<&'static str>,
-    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
-        let hints = Hints {
-            step_ms: places.stride,
-            range_ms: around.0,
-            function,
-        };
-        let raws = self.samples(selector, places, around, hints)?;
-        Ok(raws.map(|raw| {
-            let mut raw = raw?;
-            raw.drop_stale();
-            Ok(raw)
-        }))
-    }
-
     /// The series of a range vector, each computed from its samples by `compute`, in no particular
     /// order; with them, whether all have one name.
     pub(super) fn over_ranges(
@@ -301,7 +276,7 @@ impl<'q> Evaluation<'q> {
         expr: &'q Expr,
         steps: Steps,
         function: Option<&'static str>,
-        compute: impl Fn(&mut Raw, Places, i64) -> Option<StepSeries> + Send + Sync + 'q,
+        compute: impl Fn(&mut Raw, Places, i64) -> Computed + Send + Sync + 'q,
     ) -> Result<Vector<'q>, QueryError> {
         let ExprKind::Range {
             selector, range_ms, ..
@@ -309,15 +284,18 @@ impl<'q> Evaluation<'q> {
         else {
             let ranges = self.ranges(expr, steps, function)?;
             let (places, range_ms, one_name) = (ranges.places, ranges.range_ms, ranges.one_name);
-            let series = ranges.series.filter_map(move |raw| match raw {
-                Ok(mut raw) => compute(&mut raw, places, range_ms).map(Ok),
-                Err(error) => Some(Err(error)),
+            let series = ranges.series.filter_map(move |raw| {
+                let computed = raw.and_then(|mut raw| compute(&mut raw, places, range_ms));
+                computed.transpose()
             });
             return Ok(Vector {
                 series: Box::new(series),
                 one_name,
             });
         };
+        if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+            extended::check(extended, function)?;
+        }
         let (places, range_ms) = (self.places(&selector.modifiers, steps), *range_ms);
         let hints = Hints {
             step_ms: steps.step_ms(),
@@ -325,11 +303,11 @@ impl<'q> Evaluation<'q> {
             function,
         };
         let batches = self.batches(selector, places, (range_ms, 0), hints)?;
+        let hints_resets = self.reset_hints.wants(selector);
         let starts = self.options.start_timestamps;
         let compute = move |raw: &mut Raw| {
-            if !starts {
-                raw.forget_starts();
-            }
+            raw.find_resets_if(hints_resets);
+            raw.forget_starts_unless(starts);
             raw.drop_stale();
             compute(raw, places, range_ms)
         };
@@ -366,6 +344,28 @@ impl<'q> Evaluation<'q> {
         Ok(self.source.batches(&request)?)
     }
 
+    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
+    /// without stale markers.
+    pub(super) fn samples_around(
+        &'q self,
+        selector: &'q Selector,
+        places: Places,
+        around: (i64, i64),
+        function: Option<&'static str>,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
+        let hints = Hints {
+            step_ms: places.stride,
+            range_ms: around.0,
+            function,
+        };
+        let raws = self.samples(selector, places, around, hints)?;
+        Ok(raws.map(|raw| {
+            let mut raw = raw?;
+            raw.drop_stale();
+            Ok(raw)
+        }))
+    }
+
     /// The samples that a selector needs, series by series in label order.
     pub(super) fn samples(
         &'q self,
@@ -375,10 +375,12 @@ impl<'q> Evaluation<'q> {
         hints: Hints,
     ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + use<'q>, QueryError> {
         let request = Self::request(selector, places, around, hints);
+        let hints_resets = self.reset_hints.wants(selector);
         let mut held = Held::new(self.budget);
         Ok(self.source.select(&request)?.map(move |series| {
-            let raw = Raw::new(series?);
+            let mut raw = Raw::new(series?);
             self.budget.read_series(raw.len() as u64)?;
+            raw.find_resets_if(hints_resets);
             // One series is decoded at a time, so the longest one is what is held.
             held.grow_to(raw.len() as u64 + raw.histogram_samples())?;
             Ok(raw)
@@ -562,6 +564,13 @@ impl Raw {
         series.samples = Samples::new(self.timestamps, Values::Floats(self.values));
     }
 
+    /// Tells the histograms which of them follow a reset, where that is wanted.
+    fn find_resets_if(&mut self, wanted: bool) {
+        if wanted && let Some(histograms) = &mut self.histograms {
+            histograms.find_resets();
+        }
+    }
+
     /// How many samples there are.
     pub(super) fn len(&self) -> usize {
         let histograms = self.histograms.as_ref().map_or(0, |all| all.values.len());
@@ -600,8 +609,11 @@ impl Raw {
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
-    /// Leaves it open when counters began.
-    fn forget_starts(&mut self) {
+    /// Leaves it open when counters began, unless that is wanted.
+    fn forget_starts_unless(&mut self, wanted: bool) {
+        if wanted {
+            return;
+        }
         self.start_timestamps = None;
         if let Some(histograms) = &mut self.histograms {
             histograms.start_timestamps = None;
@@ -647,6 +659,7 @@ impl Raw {
                 Some(all) => {
                     let inside = others.move_to(&all.timestamps, open, end_ms);
                     HistogramWindow {
+                        offset: inside.start,
                         timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
                         values: all.values.get(inside).unwrap_or_default(),
                     }
@@ -669,6 +682,36 @@ impl Raw {
 }
 
 impl Histograms {
+    /// Says of each histogram whether its counter was reset, where that is not known.
+    fn find_resets(&mut self) {
+        let mut hints = Vec::with_capacity(self.values.len());
+        let mut before: Option<&Arc<Histogram>> = None;
+        for now in &self.values {
+            hints.push(match (now.reset_hint, before) {
+                (ResetHint::Unknown, Some(before)) if now.is_reset_since(before) => {
+                    ResetHint::Reset
+                }
+                (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+                (hint, _) => hint,
+            });
+            before = Some(now);
+        }
+        for (value, hint) in self.values.iter_mut().zip(hints) {
+            if value.reset_hint != hint {
+                Arc::make_mut(value).reset_hint = hint;
+            }
+        }
+    }
+
+    /// Where samples were left out between two, what is known of resets says nothing.
+    fn forget_resets(&mut self) {
+        for value in &mut self.values {
+            if matches!(value.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+                Arc::make_mut(value).reset_hint = ResetHint::Unknown;
+            }
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         self.values.iter().map(|value| value.heap_bytes()).sum()
     }
@@ -702,18 +745,69 @@ impl Window<'_> {
             let values = Values::Floats(self.values.to_vec());
             return Samples::new(self.timestamps.to_vec(), values);
         }
+        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = self.iter().unzip();
+        Samples::new(timestamps, values.into())
+    }
+
+    /// Times and values of both kinds, in order of time.
+    fn iter(&self) -> impl Iterator<Item = (i64, SampleValue)> {
+        let mut floats = self.floats().peekable();
+        let mut others = self.others().peekable();
+        std::iter::from_fn(move || {
+            let float_first = match (floats.peek(), others.peek()) {
+                (Some((float, _)), Some((other, _))) => float < other,
+                (float, _) => float.is_some(),
+            };
+            if float_first {
+                floats.next()
+            } else {
+                others.next()
+            }
+        })
+    }
+
+    fn floats(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let floats = self.timestamps.iter().zip(self.values);
-        let floats = floats.map(|(time, value)| (*time, SampleValue::Float(*value)));
+        floats.map(|(time, value)| (*time, SampleValue::Float(*value)))
+    }
+
+    fn others(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let others = self
             .histograms
             .timestamps
             .iter()
             .zip(self.histograms.values);
-        let others = others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))));
-        let mut all: Vec<(i64, SampleValue)> = floats.chain(others).collect();
-        all.sort_by_key(|(time, _)| *time);
-        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = all.into_iter().unzip();
-        Samples::new(timestamps, values.into())
+        others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))))
+    }
+
+    /// The first sample of either kind.
+    pub(super) fn first(&self) -> Option<(i64, SampleValue)> {
+        self.iter().next()
+    }
+
+    /// The last two samples of either kind.
+    pub(super) fn last_two(&self) -> (Option<(i64, SampleValue)>, Option<(i64, SampleValue)>) {
+        let mut last: Vec<(i64, SampleValue)> = self.floats().rev().take(2).collect();
+        last.extend(self.others().rev().take(2));
+        last.sort_by_key(|(time, _)| *time);
+        let newest = last.pop();
+        (last.pop(), newest)
+    }
+
+    /// At how many samples `counts(before, now)` holds.
+    pub(super) fn count_steps(&self, counts: impl Fn(&SampleValue, &SampleValue) -> bool) -> f64 {
+        let mut samples = self.iter().map(|(_, value)| value);
+        let Some(mut before) = samples.next() else {
+            return 0.0;
+        };
+        let mut count = 0.0;
+        for now in samples {
+            if counts(&before, &now) {
+                count += 1.0;
+            }
+            before = now;
+        }
+        count
     }
 }
 
