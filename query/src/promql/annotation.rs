@@ -118,6 +118,14 @@ pub(super) fn bad_bucket_label(value: &str, metric: &str) -> String {
     )
 }
 
+pub(super) fn overlapping_start(metric: &str) -> String {
+    let text = "sample has start time that overlaps with previous sample timestamp";
+    if metric.is_empty() {
+        return text.to_owned();
+    }
+    format!("{text} for metric {}", quote(metric))
+}
+
 pub(super) fn not_a_counter(metric: &str) -> String {
     format!(
         "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",

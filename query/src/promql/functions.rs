@@ -124,6 +124,14 @@ pub(super) enum RangeOp {
 }
 
 impl RangeOp {
+    /// Whether it matters to it where a counter begins again.
+    pub(super) fn counts_resets(self) -> bool {
+        matches!(
+            self,
+            Self::Rate | Self::Increase | Self::Irate | Self::Resets
+        )
+    }
+
     /// Whether the result is still the same metric.
     pub(super) fn keeps_name(self) -> bool {
         matches!(self, Self::Last | Self::First)

@@ -6,6 +6,7 @@ use super::Evaluation;
 use super::expression::unchecked;
 use super::histogram_range::HistogramRange;
 use super::range_functions::{self, Context};
+use super::rate;
 use super::selector::{Places, Raw};
 use super::steps::Steps;
 use super::stream::Vector;
@@ -65,11 +66,9 @@ impl<'q> Evaluation<'q> {
             Action::HistogramQuantiles => self.histogram_quantiles(arguments, steps),
             Action::HistogramFraction => self.histogram_fraction(arguments, steps),
             Action::HistogramValue(of) => self.histogram_value(of, first()?, steps),
+            Action::StartTimestamp => self.start_timestamp(first()?, steps),
             Action::SortByLabel(order) => self.sort_by_label(order, arguments, steps),
-            Action::Info | Action::StartTimestamp => Err(QueryError::Execution(format!(
-                "function {} is not supported yet",
-                crate::text::quote(function.name)
-            ))),
+            Action::Info => self.info(arguments, steps),
             Action::Scalar
             | Action::Time
             | Action::Pi
@@ -94,6 +93,14 @@ impl<'q> Evaluation<'q> {
             }
         }
         let range = range.ok_or_else(|| unchecked(ValueType::RangeVector))?;
+        if let ExprKind::Range {
+            selector, range_ms, ..
+        } = &range.unwrapped().kind
+            && let Some(extended) = selector.modifiers.extended
+        {
+            let (function, range) = ((name, op), (range, selector));
+            return self.extended_function(function, range, (extended, *range_ms), steps);
+        }
         let ranges = self.ranges(range, steps, Some(name))?;
         let (places, range_ms) = (ranges.places, ranges.range_ms);
         let series = ranges.series.filter_map(move |raw| {
@@ -106,9 +113,12 @@ impl<'q> Evaluation<'q> {
             {
                 return Some(Err(error));
             }
+            if op.counts_resets() {
+                self.warn_of_overlap(range, &raw);
+            }
             let windows = (places, range_ms);
             let series = if let Some(histograms) = &raw.histograms {
-                let context = Context::new(op, &raw.values);
+                let context = Context::new(op, &raw);
                 let mut functions = HistogramRange::new(op, histograms, context);
                 let (values, column) = functions.slide(&raw, windows, &parameters, steps);
                 self.note_range(range.span, &raw.labels, functions.notes());
@@ -143,7 +153,24 @@ impl<'q> Evaluation<'q> {
         }
     }
 
-    fn warn_of_gauge(&self, argument: &Expr, series: &StepSeries) {
+    fn warn_of_overlap(&self, argument: &Expr, raw: &Raw) {
+        let overlap = |times: &[i64], starts: Option<&Vec<i64>>| {
+            starts.is_some_and(|starts| rate::starts_overlap(times, starts))
+        };
+        let of_histograms = |all: &super::selector::Histograms| {
+            overlap(&all.timestamps, all.start_timestamps.as_ref())
+        };
+        if overlap(&raw.timestamps, raw.start_timestamps.as_ref())
+            || raw.histograms.as_deref().is_some_and(of_histograms)
+        {
+            let name = raw.labels.get(METRIC_NAME).unwrap_or("");
+            let message = annotation::overlapping_start(name);
+            self.annotations
+                .add(Severity::Warning, argument.span, &message);
+        }
+    }
+
+    pub(super) fn warn_of_gauge(&self, argument: &Expr, series: &StepSeries) {
         if let Some(name) = series.labels.get(METRIC_NAME)
             && series.values.iter().any(|value| !is_absent(*value))
             && !COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
@@ -277,6 +304,23 @@ impl<'q> Evaluation<'q> {
         self.without_names(vector)
     }
 
+    /// When the counter of each sample began; only samples themselves know it.
+    fn start_timestamp(
+        &'q self,
+        argument: &'q Expr,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        match &argument.unwrapped().kind {
+            ExprKind::Selector(selector) => {
+                self.without_names(self.start_timestamps(selector, steps)?)
+            }
+            _ => {
+                self.vector(argument, steps)?.collect(self.budget)?;
+                Ok(Vector::empty())
+            }
+        }
+    }
+
     fn sort(
         &'q self,
         order: SortOrder,
@@ -317,7 +361,7 @@ fn slide(
     parameters: &[(&Expr, Vec<f64>)],
     steps: Steps,
 ) -> Vec<f64> {
-    let mut context = Context::new(op, &raw.values);
+    let mut context = Context::new(op, raw);
     let windows = raw.windows(places, range_ms).zip(steps.times()).enumerate();
     // All windows are the same one where the place is fixed.
     let once = places.fixed() && parameters.is_empty();

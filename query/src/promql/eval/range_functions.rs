@@ -1,7 +1,7 @@
 //! Functions over the samples of a window.
 
 use super::rate::{self, Resets};
-use super::selector::Window;
+use super::selector::{Raw, Window};
 use crate::promql::functions::RangeOp;
 use crate::vector::kahan::{self, Mean, Sum};
 use crate::vector::{ABSENT, quantile};
@@ -15,10 +15,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(op: RangeOp, values: &[f64]) -> Self {
-        let counts = matches!(op, RangeOp::Rate | RangeOp::Increase | RangeOp::Resets);
-        let resets = if counts {
-            Resets::of(values)
+    pub(super) fn new(op: RangeOp, raw: &Raw) -> Self {
+        let resets = if op.counts_resets() {
+            Resets::of(
+                &raw.values,
+                &raw.timestamps,
+                raw.start_timestamps.as_deref(),
+            )
         } else {
             Resets::default()
         };
@@ -26,6 +29,10 @@ impl Context {
             resets,
             scratch: Vec::new(),
         }
+    }
+
+    pub(super) fn resets(&self) -> &Resets {
+        &self.resets
     }
 }
 
@@ -46,7 +53,7 @@ pub(super) fn apply(
         RangeOp::Rate | RangeOp::Increase | RangeOp::Delta => {
             rate::extrapolated(op, window, &context.resets)
         }
-        RangeOp::Irate | RangeOp::Idelta => rate::instantaneous(op, window),
+        RangeOp::Irate | RangeOp::Idelta => rate::instantaneous(op, window, &context.resets),
         RangeOp::Sum => {
             let mut sum = Sum::default();
             values.iter().for_each(|value| sum.add(*value));

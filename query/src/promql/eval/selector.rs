@@ -6,9 +6,10 @@ use std::sync::Arc;
 use trine_storage::{MatchOp, TimeRange};
 
 use super::Evaluation;
+use super::extended;
 use super::steps::Steps;
 use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
-use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
+use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Hints, SampleValue, Samples, SelectRequest, Series, Values};
 use crate::vector::histogram::ResetHint;
@@ -76,11 +77,16 @@ pub(super) struct Ranges<'q> {
     pub(super) one_name: bool,
 }
 
+/// A time and the value then.
+pub(super) type Sample = (i64, SampleValue);
+
 /// The samples of a series in `(end_ms - range_ms, end_ms]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [f64],
+    /// When the counters of the samples began; `None` where that is not known or not to be used.
+    pub(super) starts: Option<&'w [i64]>,
     /// The index in the series of the first sample here.
     pub(super) offset: usize,
     pub(super) end_ms: i64,
@@ -94,6 +100,8 @@ pub(super) struct Window<'w> {
 pub(super) struct HistogramWindow<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [Arc<Histogram>],
+    /// As those of the floats.
+    pub(super) starts: Option<&'w [i64]>,
     /// The index in the series of the first one here.
     pub(super) offset: usize,
 }
@@ -107,10 +115,12 @@ impl Window<'_> {
 
 /// What is wanted of the sample that a selector finds.
 #[derive(Debug, Clone, Copy)]
-enum Pick {
+pub(super) enum Pick {
     Value,
     /// Its time, in seconds.
     Time,
+    /// When its counter began, in seconds; 0 where that is not known.
+    Start,
 }
 
 impl<'q> Evaluation<'q> {
@@ -135,6 +145,9 @@ impl<'q> Evaluation<'q> {
         selector: &'q Selector,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
+        if selector.modifiers.extended == Some(Extended::Smoothed) {
+            return self.smoothed_selector(selector, steps);
+        }
         self.looked_up(selector, steps, Pick::Value)
     }
 
@@ -145,6 +158,15 @@ impl<'q> Evaluation<'q> {
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         self.looked_up(selector, steps, Pick::Time)
+    }
+
+    /// When the counter of the sample began that an instant vector selector finds, in seconds.
+    pub(super) fn start_timestamps(
+        &'q self,
+        selector: &'q Selector,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        self.looked_up(selector, steps, Pick::Start)
     }
 
     fn looked_up(
@@ -160,7 +182,7 @@ impl<'q> Evaluation<'q> {
             range_ms: 0,
             function: None,
         };
-        let all = self.samples(selector, places, lookback, hints)?;
+        let all = self.samples(selector, places, (lookback, 0), hints)?;
         let series = all.filter_map(move |raw| match raw {
             Ok(raw) => {
                 let series = look_up(raw, places, lookback, pick);
@@ -185,14 +207,24 @@ impl<'q> Evaluation<'q> {
             ExprKind::Range {
                 selector, range_ms, ..
             } => {
+                if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+                    extended::check(extended, function)?;
+                }
                 let places = self.places(&selector.modifiers, steps);
                 let hints = Hints {
                     step_ms: steps.step_ms(),
                     range_ms: *range_ms,
                     function,
                 };
-                let series = self.samples(selector, places, *range_ms, hints)?;
-                let series = series.map(|raw| raw.map(Raw::without_stale));
+                let series = self.samples(selector, places, (*range_ms, 0), hints)?;
+                let starts = self.options.start_timestamps;
+                let series = series.map(move |raw| {
+                    let mut raw = raw?;
+                    if !starts {
+                        raw.forget_starts();
+                    }
+                    Ok(raw.without_stale())
+                });
                 let one_name = has_one_name(selector);
                 Ok(Ranges {
                     series: Box::new(series),
@@ -242,16 +274,35 @@ impl<'q> Evaluation<'q> {
         })
     }
 
-    /// The samples that a selector needs: those less than `before` milliseconds before a place.
-    fn samples(
+    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
+    /// without stale markers.
+    pub(super) fn samples_around(
         &'q self,
         selector: &'q Selector,
         places: Places,
-        before: i64,
-        hints: Hints,
+        around: (i64, i64),
+        function: Option<&'static str>,
     ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
+        let hints = Hints {
+            step_ms: places.stride,
+            range_ms: around.0,
+            function,
+        };
+        let raws = self.samples(selector, places, around, hints)?;
+        Ok(raws.map(|raw| raw.map(Raw::without_stale)))
+    }
+
+    /// The samples that a selector needs: those less than `before` milliseconds before a place,
+    /// and up to `after` behind it.
+    pub(super) fn samples(
+        &'q self,
+        selector: &Selector,
+        places: Places,
+        (before, after): (i64, i64),
+        hints: Hints,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + use<'q>, QueryError> {
         let first = places.first.saturating_sub(before).saturating_add(1);
-        let range = TimeRange::inclusive(first, places.last());
+        let range = TimeRange::inclusive(first, places.last().saturating_add(after));
         let request = SelectRequest {
             matchers: selector.matchers.clone(),
             range,
@@ -307,7 +358,7 @@ impl<'q> Evaluation<'q> {
 }
 
 /// Whether all series that a selector finds have one name.
-fn has_one_name(selector: &Selector) -> bool {
+pub(super) fn has_one_name(selector: &Selector) -> bool {
     selector
         .matchers
         .iter()
@@ -316,13 +367,15 @@ fn has_one_name(selector: &Selector) -> bool {
 
 /// The newest sample of each step that is less than `lookback` milliseconds old and no stale
 /// marker.
-fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+pub(super) fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     if raw.histograms.is_some() {
         return look_up_both(raw, places, lookback, pick);
     }
-    let of: fn(i64, f64) -> f64 = match pick {
-        Pick::Value => |_, value| value,
-        Pick::Time => |time, _| time as f64 / 1000.0,
+    let starts = raw.start_timestamps.as_deref().unwrap_or_default();
+    let of = |found: usize, time: i64, value: f64| match pick {
+        Pick::Value => value,
+        Pick::Time => seconds(time),
+        Pick::Start => seconds(starts.get(found).copied().unwrap_or(0)),
     };
     let mut newest = Newest::default();
     let mut find = |step: usize| {
@@ -330,7 +383,7 @@ fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
         let found = newest.at(&raw.timestamps, place)?;
         let (time, value) = (*raw.timestamps.get(found)?, *raw.values.get(found)?);
         let fresh = time > place.saturating_sub(lookback) && !is_absent(value);
-        fresh.then(|| of(time, value))
+        fresh.then(|| of(found, time, value))
     };
     let values = if places.fixed() {
         vec![find(0).unwrap_or(ABSENT); places.count]
@@ -346,21 +399,28 @@ fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
 fn look_up_both(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     let histograms = raw.histograms.unwrap_or_default();
     let (mut floats, mut others) = (Newest::default(), Newest::default());
+    let start = |starts: &Option<Vec<i64>>, found: usize| {
+        let starts = starts.as_ref().and_then(|starts| starts.get(found));
+        starts.copied().unwrap_or(0)
+    };
     let mut find = |step: usize| {
         let place = places.at(step);
         let float = floats.at(&raw.timestamps, place).and_then(|found| {
             let value = SampleValue::Float(*raw.values.get(found)?);
-            Some((*raw.timestamps.get(found)?, value))
+            let start = start(&raw.start_timestamps, found);
+            Some((*raw.timestamps.get(found)?, start, value))
         });
         let other = others.at(&histograms.timestamps, place).and_then(|found| {
             let value = SampleValue::Histogram(Arc::clone(histograms.values.get(found)?));
-            Some((*histograms.timestamps.get(found)?, value))
+            let start = start(&histograms.start_timestamps, found);
+            Some((*histograms.timestamps.get(found)?, start, value))
         });
         let newer = [float, other]
             .into_iter()
             .flatten()
-            .max_by_key(|(time, _)| *time);
-        newer.filter(|(time, value)| *time > place.saturating_sub(lookback) && !value.is_stale())
+            .max_by_key(|(time, _, _)| *time);
+        let oldest = place.saturating_sub(lookback);
+        newer.filter(|(time, _, value)| *time > oldest && !value.is_stale())
     };
     let mut out = StepSeries::absent(raw.labels, places.count);
     let mut column = vec![None; places.count];
@@ -370,15 +430,20 @@ fn look_up_both(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeri
             found = find(step);
         }
         match (&found, pick) {
-            (Some((time, _)), Pick::Time) => *value = *time as f64 / 1000.0,
-            (Some((_, SampleValue::Float(found))), Pick::Value) => *value = *found,
-            (Some((_, SampleValue::Histogram(found))), Pick::Value) => {
+            (Some((time, ..)), Pick::Time) => *value = seconds(*time),
+            (Some((_, start, _)), Pick::Start) => *value = seconds(*start),
+            (Some((_, _, SampleValue::Float(found))), Pick::Value) => *value = *found,
+            (Some((_, _, SampleValue::Histogram(found))), Pick::Value) => {
                 *histogram = Some(Arc::clone(found));
             }
             (None, _) => {}
         }
     }
     StepSeries::with_histograms(out.labels, out.values, column)
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// Finds the last of rising times that is not after a place. Places only move ahead.
@@ -454,6 +519,14 @@ impl Raw {
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
+    /// Leaves it open when counters began.
+    fn forget_starts(&mut self) {
+        self.start_timestamps = None;
+        if let Some(histograms) = &mut self.histograms {
+            histograms.start_timestamps = None;
+        }
+    }
+
     /// The samples without stale markers, which ranges do not see.
     fn without_stale(mut self) -> Self {
         if self.values.iter().any(|value| is_absent(*value)) {
@@ -496,13 +569,21 @@ impl Raw {
                     HistogramWindow {
                         offset: inside.start,
                         timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
-                        values: all.values.get(inside).unwrap_or_default(),
+                        values: all.values.get(inside.clone()).unwrap_or_default(),
+                        starts: all
+                            .start_timestamps
+                            .as_deref()
+                            .and_then(|starts| starts.get(inside)),
                     }
                 }
             };
             Window {
                 timestamps: self.timestamps.get(inside.clone()).unwrap_or_default(),
-                values: self.values.get(inside).unwrap_or_default(),
+                values: self.values.get(inside.clone()).unwrap_or_default(),
+                starts: self
+                    .start_timestamps
+                    .as_deref()
+                    .and_then(|starts| starts.get(inside)),
                 offset,
                 end_ms,
                 range_ms,
@@ -581,7 +662,7 @@ impl Window<'_> {
     }
 
     /// Times and values of both kinds, in order of time.
-    fn iter(&self) -> impl Iterator<Item = (i64, SampleValue)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Sample> {
         let mut floats = self.floats().peekable();
         let mut others = self.others().peekable();
         std::iter::from_fn(move || {
@@ -597,12 +678,12 @@ impl Window<'_> {
         })
     }
 
-    fn floats(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
+    fn floats(&self) -> impl DoubleEndedIterator<Item = Sample> {
         let floats = self.timestamps.iter().zip(self.values);
         floats.map(|(time, value)| (*time, SampleValue::Float(*value)))
     }
 
-    fn others(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
+    fn others(&self) -> impl DoubleEndedIterator<Item = Sample> {
         let others = self
             .histograms
             .timestamps
@@ -612,34 +693,51 @@ impl Window<'_> {
     }
 
     /// The first sample of either kind.
-    pub(super) fn first(&self) -> Option<(i64, SampleValue)> {
+    pub(super) fn first(&self) -> Option<Sample> {
         self.iter().next()
     }
 
     /// The last two samples of either kind.
-    pub(super) fn last_two(&self) -> (Option<(i64, SampleValue)>, Option<(i64, SampleValue)>) {
-        let mut last: Vec<(i64, SampleValue)> = self.floats().rev().take(2).collect();
+    pub(super) fn last_two(&self) -> (Option<Sample>, Option<Sample>) {
+        let mut last: Vec<Sample> = self.floats().rev().take(2).collect();
         last.extend(self.others().rev().take(2));
         last.sort_by_key(|(time, _)| *time);
         let newest = last.pop();
         (last.pop(), newest)
     }
 
-    /// At how many samples `counts(before, now)` holds.
-    pub(super) fn count_steps(&self, counts: impl Fn(&SampleValue, &SampleValue) -> bool) -> f64 {
-        let mut samples = self.iter().map(|(_, value)| value);
-        let Some(mut before) = samples.next() else {
-            return 0.0;
-        };
-        let mut count = 0.0;
-        for now in samples {
-            if counts(&before, &now) {
-                count += 1.0;
-            }
-            before = now;
-        }
-        count
+    /// The samples of both kinds in order of time, by their indices in the series.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let (mut float, mut other) = (0, 0);
+        std::iter::from_fn(move || {
+            let of_float = self.timestamps.get(float);
+            let of_other = self.histograms.timestamps.get(other);
+            let float_first = match (of_float, of_other) {
+                (None, None) => return None,
+                (Some(float), Some(other)) => float < other,
+                (float, _) => float.is_some(),
+            };
+            let (next, offset) = if float_first {
+                (&mut float, self.offset)
+            } else {
+                (&mut other, self.histograms.offset)
+            };
+            let place = offset + *next;
+            *next += 1;
+            Some(if float_first {
+                Place::Float(place)
+            } else {
+                Place::Histogram(place)
+            })
+        })
     }
+}
+
+/// A sample by its index among those of its kind in the series.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Float(usize),
+    Histogram(usize),
 }
 
 fn keep_fresh<T>(column: &mut Vec<T>, stale: &[bool]) {
