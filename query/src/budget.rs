@@ -138,11 +138,6 @@ impl Budget {
         }
     }
 
-    /// The bounds.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Asks whether the query may go on. Call it once per batch or series.
     ///
     /// # Errors
@@ -156,6 +151,11 @@ impl Budget {
             return Err(BudgetError::TimedOut);
         }
         Ok(())
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Counts a series with `samples` samples that was read from the source. It does not hold

@@ -14,6 +14,8 @@ pub mod logql;
 #[cfg(feature = "promql")]
 pub mod promql;
 pub mod text;
+#[cfg(feature = "promql")]
+mod threads;
 #[cfg(feature = "traceql")]
 pub mod traceql;
 pub mod vector;

@@ -34,6 +34,9 @@ pub use buffer::LabelsBuffer;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<str>);
 
+/// A thread keeps room to build a label set of up to this many bytes.
+const TEXT_BYTES_KEPT: usize = 64 << 10;
+
 impl Labels {
     /// The label set without labels.
     pub fn empty() -> Self {
@@ -76,15 +79,27 @@ impl Labels {
 
     /// Builds a label set from pairs that are already sorted, unique and named.
     pub(crate) fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut text = Vec::new();
+        thread_local! {
+            /// Room to write in: the set itself is one allocation of its size.
+            static TEXT: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+        }
+        let mut text = TEXT.take();
+        text.clear();
         for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
             push_len(&mut text, name.len());
             text.extend_from_slice(name.as_bytes());
             push_len(&mut text, value.len());
             text.extend_from_slice(value.as_bytes());
         }
-        let text = String::from_utf8(text).expect("lengths are ASCII");
-        Self(text.into())
+        let set = Self(
+            std::str::from_utf8(&text)
+                .expect("lengths are ASCII")
+                .into(),
+        );
+        if text.capacity() <= TEXT_BYTES_KEPT {
+            TEXT.set(text);
+        }
+        set
     }
 
     /// Reads back what [`Labels::encoded`] gave.
@@ -174,7 +189,28 @@ impl Default for Labels {
 impl Ord for Labels {
     /// By the sorted pairs, name before value, bytewise; a set that is a prefix comes first.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        // Equal sets have equal bytes, so only the string in which the bytes first differ is looked
+        // at: lengths lead to it.
+        let (a, b) = (self.encoded(), other.encoded());
+        let same = common_prefix(a, b);
+        if same == a.len() || same == b.len() {
+            return a.len().cmp(&b.len());
+        }
+        let mut rest = &*self.0;
+        loop {
+            let start = a.len() - rest.len();
+            let Some((_, after)) = take(rest) else {
+                return self.iter().cmp(other.iter());
+            };
+            if a.len() - after.len() > same {
+                let strings = (take(rest), other.0.get(start..).and_then(take));
+                let (Some((ours, _)), Some((theirs, _))) = strings else {
+                    return self.iter().cmp(other.iter());
+                };
+                return ours.cmp(theirs);
+            }
+            rest = after;
+        }
     }
 }
 
@@ -225,6 +261,15 @@ impl<'a> Iterator for Iter<'a> {
         self.rest = rest;
         Some((name, value))
     }
+}
+
+/// How many bytes two encodings have in common at their beginnings.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.chunks_exact(8).zip(b.chunks_exact(8));
+    let whole = 8 * chunks.take_while(|(a, b)| a == b).count();
+    let (a, b) = (a.get(whole..), b.get(whole..));
+    let rest = a.unwrap_or_default().iter().zip(b.unwrap_or_default());
+    whole + rest.take_while(|(a, b)| a == b).count()
 }
 
 /// What [`Labels::hash64`] gives for the set with this encoding.

@@ -194,6 +194,17 @@ impl Columns {
         }
     }
 
+    /// No samples, in the room that `samples` had.
+    pub(crate) fn emptied(samples: Samples) -> Self {
+        let mut columns = Self {
+            timestamps: samples.timestamps,
+            starts: samples.start_timestamps.unwrap_or_default(),
+            values: samples.values,
+        };
+        columns.clear();
+        columns
+    }
+
     /// As the reader gets them.
     pub(crate) fn into_samples(self) -> Samples {
         let known = self.starts.iter().any(|start| *start != 0);

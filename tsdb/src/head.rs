@@ -486,11 +486,19 @@ impl Head {
         Some(((number as u32) << PLACE_BITS | place, series.generation))
     }
 
-    /// The series that satisfy `matchers`, in label order, with their samples that are in memory
-    /// and may be in `range`.
-    pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<Found> {
+    /// The series that satisfy `matchers`, with their samples that are in memory and may be in
+    /// `range`. Those without any are left out, unless they may have some in parts.
+    pub(crate) fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        in_parts: bool,
+    ) -> Vec<Found> {
+        if !in_parts && !self.overlaps(range) {
+            return Vec::new();
+        }
         let selected = self.index.read().select(matchers);
-        let mut found: Vec<Found> = Vec::with_capacity(selected.len() as usize);
+        let mut found: Vec<Found> = Vec::new();
         for id in &selected {
             let shard = self.shards[(id >> PLACE_BITS) as usize].lock();
             let Some(Some(series)) = shard.places.get((id & PLACE_MAX) as usize) else {
@@ -511,9 +519,10 @@ impl Head {
                 entry.chunks.extend(copies);
                 entry.late.extend_from_slice(series.late(epoch));
             }
-            found.push(entry);
+            if in_parts || !entry.chunks.is_empty() || !entry.late.is_empty() {
+                found.push(entry);
+            }
         }
-        found.sort_by(|a, b| a.labels.cmp(&b.labels).then(b.dead.cmp(&a.dead)));
         found
     }
 

@@ -44,6 +44,7 @@ mod metadata;
 mod part;
 mod retention;
 mod sample;
+mod select;
 mod snapshot;
 mod stats;
 mod tombstone;
@@ -59,7 +60,8 @@ pub use histogram::{
 };
 pub use metadata::{METADATA_BYTES_MAX, Metadata, MetricType};
 pub use sample::{Accepted, Reason, Rejected, Samples, Value, Values};
-pub use snapshot::{Hints, Series, SeriesExemplars, SeriesSet, Snapshot};
+pub use select::{Batch, Batches, SeriesSet};
+pub use snapshot::{Hints, Series, SeriesExemplars, Snapshot};
 pub use stats::{Report, Stats};
 pub use trine_storage as storage;
 pub use trine_storage::wal::Durability;

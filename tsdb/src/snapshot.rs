@@ -1,7 +1,6 @@
 //! Reads memory, parts and blocks as one: series in label order, each decoded once, as columns.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
 use trine_storage::block_set::Block;
@@ -10,14 +9,12 @@ use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::block::Sealed;
 use crate::block::reader::PageCache;
-use crate::columns::Columns;
-use crate::db::{Inner, Tombstones};
+use crate::db::Inner;
 use crate::exemplar::{self, Exemplar};
-use crate::head::Found;
 use crate::metadata::Metadata;
 use crate::part::reader::PageCache as PartCache;
 use crate::sample::Samples;
-use crate::tombstone::Tombstone;
+use crate::select::{Batches, Selection, SeriesSet};
 
 /// A view of the store. Each read sees everything that was committed before it began; an answer does
 /// not change while it is read, whatever is appended, sealed or merged meanwhile.
@@ -65,35 +62,77 @@ impl Snapshot {
         range: TimeRange,
         hints: &Hints,
     ) -> Result<SeriesSet> {
+        SeriesSet::new(self.selection(matchers, range)?, hints.limit)
+    }
+
+    /// The series that satisfy all `matchers` and have samples in `range` (milliseconds), each once,
+    /// in no particular order: in batches that several threads may decode at the same time.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use trine_tsdb::storage::clock::{Clock, SystemClock};
+    /// use trine_tsdb::{Durability, Labels, TimeRange, Tsdb, Value};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let db = Tsdb::open(dir.path())?;
+    /// let labels = Labels::from_pairs([("__name__", "up")])?;
+    /// let mut appender = db.appender();
+    /// appender.append(&labels, SystemClock::new().now_ms(), Value::Float(1.0));
+    /// appender.commit(Durability::Buffered)?.wait()?;
+    /// let mut samples = 0;
+    /// let mut batches = db.snapshot().select_batches(&[], TimeRange::ALL)?;
+    /// while let Some(batch) = batches.next_batch(100)? {
+    ///     batch.read(|series| {
+    ///         samples += series.samples.timestamps.len();
+    ///         ControlFlow::Continue(())
+    ///     })?;
+    /// }
+    /// assert_eq!(samples, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    pub fn select_batches(&self, matchers: &[Matcher], range: TimeRange) -> Result<Batches> {
+        Batches::new(self.selection(matchers, range)?)
+    }
+
+    /// Finds the series in memory and in each block.
+    fn selection(&self, matchers: &[Matcher], range: TimeRange) -> Result<Selection> {
         // Memory and the version under one lock: what a seal moves is in one of them.
         let (version, tombstones, head) = self.inner.blocks.read(|version| {
-            let head = self.inner.head.select(matchers, range);
+            let mut inside = version.blocks.iter();
+            let in_parts = inside.any(|block| {
+                matches!(block.reader, Sealed::Part(_)) && block.meta.range.overlaps(&range)
+            });
+            let head = self.inner.head.select(matchers, range, in_parts);
             (Arc::clone(version), self.inner.tombstones(), head)
         });
-        let mut blocks = Vec::new();
-        let mut parts = Vec::new();
+        let mut selection = Selection {
+            blocks: Vec::new(),
+            parts: Vec::new(),
+            tombstones,
+            head,
+            range,
+        };
         for block in &version.blocks {
             match &block.reader {
                 _ if !block.meta.range.overlaps(&range) => {}
-                Sealed::Part(_) => parts.push((Arc::clone(block), PartCache::default())),
-                Sealed::Block(_) => blocks.push(BlockSeries::select(
-                    Arc::clone(block),
-                    matchers,
-                    range,
-                    &tombstones,
-                )?),
+                Sealed::Part(_) => selection.parts.push(Arc::clone(block)),
+                Sealed::Block(file) => {
+                    let places = file.select(matchers)?;
+                    if !places.is_empty() {
+                        selection.blocks.push((Arc::clone(block), places));
+                    }
+                }
             }
         }
-        blocks.sort_by_key(|source| source.block.meta.sequence);
-        parts.sort_by_key(|(part, _)| part.meta.sequence);
-        Ok(SeriesSet {
-            blocks,
-            parts,
-            tombstones,
-            head: head.into_iter().peekable(),
-            range,
-            left: hints.limit.unwrap_or(usize::MAX),
-        })
+        // Later values win.
+        selection
+            .blocks
+            .sort_by_key(|(block, _)| block.meta.sequence);
+        selection.parts.sort_by_key(|part| part.meta.sequence);
+        Ok(selection)
     }
 
     /// The exemplars in `range` (milliseconds) of the series that satisfy all `matchers`, in label
@@ -192,23 +231,24 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<Labels>> {
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         let (blocks, in_head) = self.places(range);
         for block in &blocks {
             if let Sealed::Block(file) = &block.reader {
                 let mut sets = file.tables()?.index.label_sets();
                 for place in &file.select(matchers)? {
-                    found.insert(sets.labels(place)?);
+                    found.push(sets.labels(place)?);
                 }
             }
         }
         if in_head {
             found.extend(self.inner.head.select_labels(matchers));
         }
-        Ok(found
-            .into_iter()
-            .take(limit.unwrap_or(usize::MAX))
-            .collect())
+        // What comes from one block is in order already.
+        found.sort();
+        found.dedup();
+        found.truncate(limit.unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     /// The names of the labels that series have which satisfy all `matchers` and may have samples in
@@ -257,27 +297,32 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        let mut found = BTreeSet::new();
-        let mut keep = |values: Vec<&str>| found.extend(values.into_iter().map(str::to_owned));
         let filtered = !matchers.is_empty();
         let (blocks, in_head) = self.places(range);
+        let mut in_blocks = Vec::new();
         for block in &blocks {
             if let Sealed::Block(file) = &block.reader {
                 let index = &file.tables()?.index;
                 let filter = filtered.then(|| index.select(matchers)).transpose()?;
-                keep(index.values(name, filter.as_ref(), limit)?);
+                in_blocks.extend(index.values(name, filter.as_ref(), limit)?);
             }
         }
-        if in_head {
-            self.inner.head.in_index(|index| {
+        let mut found: Vec<String> = match in_head {
+            false => Vec::new(),
+            true => self.inner.head.in_index(|index| {
                 let filter = filtered.then(|| index.select(matchers));
-                keep(index.values(name, filter.as_ref(), limit));
-            });
-        }
-        Ok(found
-            .into_iter()
-            .take(limit.unwrap_or(usize::MAX))
-            .collect())
+                let values = index.values(name, filter.as_ref(), limit);
+                values.into_iter().map(str::to_owned).collect()
+            }),
+        };
+        // What comes from one block is in order already.
+        in_blocks.sort();
+        in_blocks.dedup();
+        found.extend(in_blocks.into_iter().map(str::to_owned));
+        found.sort();
+        found.dedup();
+        found.truncate(limit.unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     /// Which labels make the series: of memory and of all blocks as one, `limit` entries a list.
@@ -320,192 +365,5 @@ impl Snapshot {
             let in_parts = blocks.iter().any(|b| matches!(b.reader, Sealed::Part(_)));
             (blocks, in_parts || self.inner.head.overlaps(range))
         })
-    }
-}
-
-/// Iterator over the series of an answer, in label order.
-#[derive(Debug)]
-pub struct SeriesSet {
-    /// By sequence, so that later values win.
-    blocks: Vec<BlockSeries>,
-    parts: Vec<(Arc<Block<Sealed>>, PartCache)>,
-    tombstones: Arc<Tombstones>,
-    head: std::iter::Peekable<std::vec::IntoIter<Found>>,
-    range: TimeRange,
-    left: usize,
-}
-
-/// Series of one block that are still to be read, in label order.
-pub(crate) struct BlockSeries {
-    block: Arc<Block<Sealed>>,
-    cache: PageCache,
-    /// Places of the series after the next one.
-    places: roaring::bitmap::IntoIter,
-    next: Option<(Labels, u32)>,
-    range: TimeRange,
-    /// Deletes that concern this block.
-    tombstones: Tombstones,
-}
-
-impl fmt::Debug for BlockSeries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockSeries")
-            .field("block", &self.block.meta)
-            .field("next", &self.next)
-            .finish_non_exhaustive()
-    }
-}
-
-impl BlockSeries {
-    /// The series of a block that satisfy `matchers`, with their samples in `range`, without what
-    /// `tombstones` deletes.
-    pub(crate) fn select(
-        block: Arc<Block<Sealed>>,
-        matchers: &[Matcher],
-        range: TimeRange,
-        tombstones: &Tombstones,
-    ) -> Result<Self> {
-        let concern = |held: &&Arc<Tombstone>| held.delete.concerns(&block.meta);
-        let tombstones = tombstones.iter().filter(concern).cloned().collect();
-        let places = match &block.reader {
-            Sealed::Block(file) => file.select(matchers)?,
-            Sealed::Part(_) => roaring::RoaringBitmap::new(),
-        };
-        let mut series = Self {
-            block,
-            cache: PageCache::default(),
-            places: places.into_iter(),
-            next: None,
-            range,
-            tombstones,
-        };
-        series.advance()?;
-        Ok(series)
-    }
-
-    fn advance(&mut self) -> Result<()> {
-        self.next = match (self.places.next(), &self.block.reader) {
-            (Some(place), Sealed::Block(file)) => {
-                Some((file.tables()?.index.labels(place)?, place))
-            }
-            _ => None,
-        };
-        Ok(())
-    }
-
-    /// The labels of the next series.
-    pub(crate) fn peek(&self) -> Option<&Labels> {
-        self.next.as_ref().map(|(labels, _)| labels)
-    }
-
-    /// Adds the exemplars of the next series to `exemplars`, if it is the one with these labels;
-    /// to be asked before [`BlockSeries::take`].
-    pub(crate) fn exemplars(&mut self, labels: &Labels, out: &mut Vec<Exemplar>) -> Result<()> {
-        let (Some((next, place)), Sealed::Block(file)) = (&self.next, &self.block.reader) else {
-            return Ok(());
-        };
-        if next == labels {
-            let start = out.len();
-            file.exemplars(*place, &mut self.cache, out)?;
-            for tombstone in &self.tombstones {
-                tombstone.apply_exemplars(&self.block.meta, labels, out, start);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the samples of the next series to `columns`, if it is the one with these labels.
-    pub(crate) fn take(&mut self, labels: &Labels, columns: &mut Columns) -> Result<()> {
-        let Some((next, place)) = &self.next else {
-            return Ok(());
-        };
-        if next != labels {
-            return Ok(());
-        }
-        if let Sealed::Block(file) = &self.block.reader {
-            let start = columns.len();
-            file.samples(*place, self.range, &mut self.cache, columns)?;
-            for tombstone in &self.tombstones {
-                tombstone.apply(&self.block.meta, labels, columns, start);
-            }
-        }
-        self.advance()
-    }
-}
-
-impl SeriesSet {
-    fn next_series(&mut self) -> Result<Option<Series>> {
-        while self.left > 0 {
-            let in_blocks = self.blocks.iter().filter_map(BlockSeries::peek);
-            let in_head = self.head.peek().map(|found| &found.labels);
-            let Some(labels) = in_blocks.chain(in_head).min().cloned() else {
-                return Ok(None);
-            };
-            let mut columns = Columns::default();
-            for source in &mut self.blocks {
-                source.take(&labels, &mut columns)?;
-            }
-            while let Some(found) = self.head.next_if(|found| found.labels == labels) {
-                let tombstones = &self.tombstones;
-                add_head(
-                    &mut self.parts,
-                    tombstones,
-                    &found,
-                    self.range,
-                    &mut columns,
-                )?;
-            }
-            columns.settle();
-            columns.keep(self.range);
-            if !columns.is_empty() {
-                self.left -= 1;
-                let samples = columns.into_samples();
-                return Ok(Some(Series { labels, samples }));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Adds what parts and memory hold of a series.
-fn add_head(
-    parts: &mut [(Arc<Block<Sealed>>, PartCache)],
-    tombstones: &Tombstones,
-    found: &Found,
-    range: TimeRange,
-    columns: &mut Columns,
-) -> Result<()> {
-    for (block, cache) in parts {
-        let start = columns.len();
-        if let Sealed::Part(part) = &block.reader {
-            part.chunks(found.id, cache, |chunk| {
-                match chunk.last >= range.start && chunk.first < range.end {
-                    true => columns.decode(part.name(), &chunk),
-                    false => Ok(()),
-                }
-            })?;
-        }
-        for tombstone in tombstones {
-            tombstone.apply(&block.meta, &found.labels, columns, start);
-        }
-    }
-    for chunk in &found.chunks {
-        columns.decode("memory", chunk)?;
-    }
-    for sample in &found.late {
-        columns.push(sample.clone());
-    }
-    Ok(())
-}
-
-impl Iterator for SeriesSet {
-    type Item = Result<Series>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = self.next_series().transpose();
-        if matches!(next, Some(Err(_))) {
-            self.left = 0;
-        }
-        next
     }
 }

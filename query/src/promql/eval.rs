@@ -23,6 +23,7 @@ mod reset_hints;
 mod selector;
 mod steps;
 mod stream;
+mod waves;
 
 use std::sync::Arc;
 use std::time::Duration;

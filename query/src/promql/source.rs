@@ -2,6 +2,7 @@
 
 mod memory;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use trine_storage::{Error, Labels, Matcher, TimeRange};
@@ -18,6 +19,15 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// What the store reports; while iterating too.
     fn select(&self, request: &SelectRequest) -> Result<SeriesIter, Error>;
+
+    /// The same series, each once, in no particular order: in batches that several threads may read
+    /// at the same time. Unless a source does better, they come from [`Source::select`].
+    ///
+    /// # Errors
+    /// What the store reports; from the batches too.
+    fn batches(&self, request: &SelectRequest) -> Result<Box<dyn Batches>, Error> {
+        Ok(Box::new(OneByOne(self.select(request)?)))
+    }
 
     /// The names of the labels of the series that match and have samples in `range`, sorted; at
     /// most `limit` of them.
@@ -79,6 +89,46 @@ pub struct Hints {
 
 /// Series one after the other.
 pub type SeriesIter = Box<dyn Iterator<Item = Result<Series, Error>> + Send>;
+
+/// Series a few at a time.
+pub trait Batches: Send {
+    /// The next series, `series_max` at most; `None` when there are no more.
+    ///
+    /// # Errors
+    /// What the store reports.
+    fn next_batch(&mut self, series_max: usize) -> Result<Option<Batch>, Error>;
+}
+
+/// Reads some series: lends them to its argument one after the other until that breaks off. Their
+/// columns may be used again for the next one, so whoever keeps them takes them out.
+pub type Batch = Box<dyn FnOnce(&mut Lend<'_>) -> Result<(), Error> + Send>;
+
+/// What a [`Batch`] lends its series to.
+pub type Lend<'l> = dyn FnMut(&mut Series) -> ControlFlow<()> + 'l;
+
+/// The most series of [`OneByOne`] in a batch: they are decoded already.
+const ONE_BY_ONE_MAX: usize = 64;
+
+/// Series that come one after the other, as batches.
+struct OneByOne(SeriesIter);
+
+impl Batches for OneByOne {
+    fn next_batch(&mut self, series_max: usize) -> Result<Option<Batch>, Error> {
+        let some = self.0.by_ref().take(series_max.clamp(1, ONE_BY_ONE_MAX));
+        let mut series = some.collect::<Result<Vec<Series>, Error>>()?;
+        if series.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(move |each| {
+            for one in &mut series {
+                if each(one).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })))
+    }
+}
 
 /// One series.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,11 +1,14 @@
 //! Lets PromQL read a snapshot of the metrics engine.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 use trine_tsdb::Snapshot;
 
-use super::source::{SampleValue, Samples, SelectRequest, Series, SeriesIter, Source, Values};
+use super::source::{
+    Batch, Batches, SampleValue, Samples, SelectRequest, Series, SeriesIter, Source, Values,
+};
 use crate::vector::Histogram;
 use crate::vector::histogram::{Buckets, ResetHint, Span};
 
@@ -14,6 +17,11 @@ impl Source for Snapshot {
         let hints = trine_tsdb::Hints::default();
         let found = Self::select(self, &request.matchers, request.range, &hints)?;
         Ok(Box::new(found.map(|series| moved(series?))))
+    }
+
+    fn batches(&self, request: &SelectRequest) -> Result<Box<dyn Batches>, Error> {
+        let found = self.select_batches(&request.matchers, request.range)?;
+        Ok(Box::new(found))
     }
 
     fn label_names(
@@ -42,6 +50,41 @@ impl Source for Snapshot {
         limit: Option<usize>,
     ) -> Result<Vec<Labels>, Error> {
         Self::series(self, matchers, range, limit)
+    }
+}
+
+impl Batches for trine_tsdb::Batches {
+    fn next_batch(&mut self, series_max: usize) -> Result<Option<Batch>, Error> {
+        let Some(batch) = Self::next_batch(self, series_max)? else {
+            return Ok(None);
+        };
+        Ok(Some(Box::new(move |each| {
+            let mut failed = Ok(());
+            batch.read(|stored| {
+                let none = trine_tsdb::Samples {
+                    timestamps: Vec::new(),
+                    start_timestamps: None,
+                    values: trine_tsdb::Values::Floats(Vec::new()),
+                };
+                let samples = std::mem::replace(&mut stored.samples, none);
+                let labels = stored.labels.clone();
+                let mut series = match moved(trine_tsdb::Series { labels, samples }) {
+                    Ok(series) => series,
+                    Err(error) => {
+                        failed = Err(error);
+                        return ControlFlow::Break(());
+                    }
+                };
+                let flow = each(&mut series);
+                // The room of what was read serves the next series.
+                if let Values::Floats(values) = series.samples.values {
+                    stored.samples.timestamps = series.samples.timestamps;
+                    stored.samples.values = trine_tsdb::Values::Floats(values);
+                }
+                flow
+            })?;
+            failed
+        })))
     }
 }
 

@@ -98,3 +98,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_order_is_that_of_the_pairs() {
+    let long = "x".repeat(70);
+    let texts = ["a", "aa", "b", "aé", long.as_str(), &long[1..]];
+    let mut sets = vec![Labels::empty()];
+    for (i, one) in texts.iter().enumerate() {
+        for (j, two) in texts.iter().enumerate() {
+            sets.push(Labels::from_pairs([(*one, *two)]).unwrap());
+            for (k, three) in texts.iter().enumerate() {
+                let pairs = [(*one, *two), (texts[(i + 1 + j) % texts.len()], *three)];
+                sets.extend(Labels::from_pairs(pairs));
+                sets.extend(Labels::from_pairs([pairs[0], (texts[k], "a")]));
+            }
+        }
+    }
+    for a in &sets {
+        for b in &sets {
+            assert_eq!(a.cmp(b), a.iter().cmp(b.iter()), "{a} and {b}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ use crate::head::series::{self, Chunk};
 use crate::part::reader::{PageCache, PartFile};
 use crate::part::writer::{PartWriter, Written};
 use crate::retention;
-use crate::snapshot::BlockSeries;
+use crate::select::BlockSeries;
 
 /// A series is idle when its newest sample is this much older than the newest of all: two rounds of
 /// a slow scrape.

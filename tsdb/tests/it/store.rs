@@ -1,5 +1,6 @@
 //! What goes in comes out: from memory, from blocks, after a restart.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use trine_storage::clock::ManualClock;
 use trine_storage::shared::{self, Shared};
 use trine_storage::sim::{Crash, SimFs};
 use trine_storage::{Kind, Labels, MatchOp, Matcher, TimeRange};
-use trine_tsdb::{Accepted, Config, Durability, Hints, Progress, Reason, Tsdb, Value, Values};
+use trine_tsdb::{
+    Accepted, Config, Durability, Hints, Progress, Reason, Series, Tsdb, Value, Values,
+};
 
 /// 2026-01-01 in milliseconds.
 pub(crate) const NOW_MS: i64 = 1_767_225_600_000;
@@ -45,20 +48,34 @@ pub(crate) fn put(db: &Tsdb, rows: &[(&str, i64, f64)]) -> Accepted {
 
 /// Everything that matches, as text: `series timestamp=value ...` a line.
 pub(crate) fn dump(db: &Tsdb, matchers: &[Matcher], range: TimeRange) -> Vec<String> {
-    let set = db
-        .snapshot()
-        .select(matchers, range, &Hints::default())
-        .unwrap();
-    set.map(|series| {
-        let series = series.unwrap();
+    let line = |series: &Series| {
         let Values::Floats(values) = &series.samples.values else {
             panic!("no floats")
         };
         let samples = series.samples.timestamps.iter().zip(values);
         let samples: Vec<String> = samples.map(|(t, v)| format!("{t}={v}")).collect();
         format!("{} {}", series.labels, samples.join(" "))
-    })
-    .collect()
+    };
+    let snapshot = db.snapshot();
+    let set = snapshot.select(matchers, range, &Hints::default());
+    let lines: Vec<String> = set.unwrap().map(|series| line(&series.unwrap())).collect();
+    // Batches give the same in another order.
+    for series_max in [1, 2, 100] {
+        let mut batched = Vec::new();
+        let mut batches = snapshot.select_batches(matchers, range).unwrap();
+        while let Some(batch) = batches.next_batch(series_max).unwrap() {
+            let read = batch.read(|series| {
+                batched.push(line(series));
+                ControlFlow::Continue(())
+            });
+            read.unwrap();
+        }
+        batched.sort();
+        let mut sorted = lines.clone();
+        sorted.sort();
+        assert_eq!(batched, sorted, "in batches of {series_max}");
+    }
+    lines
 }
 
 #[test]

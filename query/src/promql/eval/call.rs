@@ -101,38 +101,30 @@ impl<'q> Evaluation<'q> {
             let (function, range) = ((name, op), (range, selector));
             return self.extended_function(function, range, (extended, *range_ms), steps);
         }
-        let ranges = self.ranges(range, steps, Some(name))?;
-        let (places, range_ms) = (ranges.places, ranges.range_ms);
-        let series = ranges.series.filter_map(move |raw| {
-            let raw = match raw {
-                Ok(raw) => raw,
-                Err(error) => return Some(Err(error)),
-            };
-            if op == RangeOp::Smoothing
-                && let Err(error) = check_factors(&parameters)
-            {
-                return Some(Err(error));
+        let compute = move |raw: &mut Raw, places: Places, range_ms: i64| {
+            if op == RangeOp::Smoothing {
+                check_factors(&parameters)?;
             }
             if op.counts_resets() {
-                self.warn_of_overlap(range, &raw);
+                self.warn_of_overlap(range, raw);
             }
-            let windows = (places, range_ms);
+            let (windows, labels) = ((places, range_ms), raw.labels.clone());
             let series = if let Some(histograms) = &raw.histograms {
-                let context = Context::new(op, &raw);
+                let context = Context::new(op, raw);
                 let mut functions = HistogramRange::new(op, histograms, context);
-                let (values, column) = functions.slide(&raw, windows, &parameters, steps);
+                let (values, column) = functions.slide(raw, windows, &parameters, steps);
                 self.note_range(range.span, &raw.labels, functions.notes());
-                StepSeries::with_histograms(raw.labels, values, column)
+                StepSeries::with_histograms(labels, values, column)
             } else {
-                let values = slide(op, &raw, windows, &parameters, steps);
-                StepSeries::new(raw.labels, values)
+                let values = slide(op, raw, windows, &parameters, steps);
+                StepSeries::new(labels, values)
             };
             let series = StepSeries {
                 drop_name: raw.drop_name,
                 ..series
             };
             if !series.has_values() {
-                return None;
+                return Ok(None);
             }
             if matches!(op, RangeOp::Rate | RangeOp::Increase) {
                 self.warn_of_gauge(range, &series);
@@ -140,12 +132,9 @@ impl<'q> Evaluation<'q> {
             if let (RangeOp::Quantile, Some((expr, qs))) = (op, parameters.first()) {
                 self.warn_of_quantiles(expr, qs, &series);
             }
-            Some(Ok(series))
-        });
-        let vector = Vector {
-            series: Box::new(series),
-            one_name: ranges.one_name,
+            Ok(Some(series))
         };
+        let vector = self.over_ranges(range, steps, Some(name), compute)?;
         if op.keeps_name() {
             Ok(vector)
         } else {

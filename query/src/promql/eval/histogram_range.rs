@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::call::parameters_at;
 use super::range_functions::{self, Context};
-use super::rate::{self, Resets};
+use super::rate::{self, Extrapolation, Resets};
 use super::selector::{HistogramWindow, Place, Places, Raw, Window};
 use super::steps::Steps;
 use crate::promql::annotation::Computing;
@@ -40,6 +40,7 @@ pub(super) struct HistogramRange {
     floats: Context,
     /// The histograms before which the counter was reset.
     resets: Resets,
+    shape: Extrapolation,
     notes: RangeNotes,
 }
 
@@ -60,10 +61,11 @@ impl HistogramRange {
             op,
             floats,
             resets: if op.counts_resets() {
-                Resets::between(falls, &histograms.timestamps, starts)
+                Resets::of_falls(falls, &histograms.timestamps, starts)
             } else {
                 Resets::default()
             },
+            shape: Extrapolation::default(),
             notes: RangeNotes::default(),
         }
     }
@@ -184,11 +186,17 @@ impl HistogramRange {
             change
         } else {
             let among = self.resets.among(offset, values.len());
-            let resets: Vec<usize> = among.iter().map(|at| at - offset).collect();
+            let resets: Vec<usize> = among.iter().map(|(at, _)| at - offset).collect();
             self.increase(values, &resets, born.is_some())?
         };
-        let start = (first.count, change.count);
-        change.scale(rate::stretch(self.op, window, timestamps, start, born));
+        let factor = match born {
+            Some(born) => rate::since(self.op, window, timestamps, born)?,
+            None => {
+                let start = (self.op != RangeOp::Delta).then_some((first.count, change.count));
+                rate::extrapolation(self.op, window, timestamps, start, &mut self.shape)?
+            }
+        };
+        change.scale(factor);
         change.reset_hint = ResetHint::Gauge;
         change.compact();
         Some(change)

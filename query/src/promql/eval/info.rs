@@ -144,14 +144,14 @@ impl<'q> Evaluation<'q> {
             function: Some("info"),
         };
         for raw in self.samples(&selector, places, (lookback, 0), hints)? {
-            let raw = raw?;
+            let mut raw = raw?;
             if raw.histograms.is_some() {
                 return Err(QueryError::Execution(format!(
                     "this should be an info metric, with float samples: {}",
                     raw.labels
                 )));
             }
-            let series = look_up(raw, places, lookback, Pick::Time);
+            let series = look_up(&mut raw, places, lookback, Pick::Time);
             if series.has_values() {
                 held.add(series.values.len())?;
                 infos.push(series);

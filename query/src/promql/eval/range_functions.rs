@@ -1,6 +1,6 @@
 //! Functions over the samples of a window.
 
-use super::rate::{self, Resets};
+use super::rate::{self, Extrapolation, Resets};
 use super::selector::{Raw, Window};
 use crate::promql::functions::RangeOp;
 use crate::vector::kahan::{self, Mean, Sum};
@@ -10,6 +10,8 @@ use crate::vector::{ABSENT, quantile};
 #[derive(Debug, Default)]
 pub(super) struct Context {
     resets: Resets,
+    /// What followed from where the samples of the window before lie.
+    shape: Extrapolation,
     /// Room for quantiles to sort in.
     scratch: Vec<f64>,
 }
@@ -27,6 +29,7 @@ impl Context {
         };
         Self {
             resets,
+            shape: Extrapolation::default(),
             scratch: Vec::new(),
         }
     }
@@ -51,7 +54,7 @@ pub(super) fn apply(
     };
     match op {
         RangeOp::Rate | RangeOp::Increase | RangeOp::Delta => {
-            rate::extrapolated(op, window, &context.resets)
+            rate::extrapolated(op, window, &mut context.resets, &mut context.shape)
         }
         RangeOp::Irate | RangeOp::Idelta => rate::instantaneous(op, window, &context.resets),
         RangeOp::Sum => {

@@ -8,11 +8,16 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series begins again: the indices of the samples that are less than the
-/// one before, or that say so by their start. Found once a series, so that a window only visits
-/// those that lie inside.
+/// Where the counter of a series begins again: with samples that are less than the one before, or
+/// that say so by their start. Found once a series, so that a window only visits those that lie
+/// inside. Windows must only move ahead.
 #[derive(Debug, Default)]
-pub(super) struct Resets(Vec<usize>);
+pub(super) struct Resets {
+    /// The numbers of the samples that are less than the one before, and the value before.
+    falls: Vec<(usize, f64)>,
+    low: usize,
+    high: usize,
+}
 
 /// When a sample was taken and when its counter began (0 where that is not known).
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +52,12 @@ fn lives<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = (Life,
     pairs.map(move |(times, starts)| (at(times, starts, 0), at(times, starts, 1)))
 }
 
+/// The indices of the samples that say by their start that the counter began anew.
+fn begun<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = usize> + 'r {
+    let lives = (1usize..).zip(lives(times, starts));
+    lives.filter_map(|(at, (before, now))| now.begins_after(before).then_some(at))
+}
+
 /// Whether a sample of the series has a start before the sample that precedes it.
 pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
     lives(times, starts).any(|(before, now)| now.overlaps(before))
@@ -54,82 +65,203 @@ pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
 
 impl Resets {
     pub(super) fn of(values: &[f64], times: &[i64], starts: Option<&[i64]>) -> Self {
-        Self::between(values.windows(2).map(|two| two[1] < two[0]), times, starts)
+        let mut falls = Vec::new();
+        let mut before = f64::NAN;
+        for (at, value) in values.iter().enumerate() {
+            if *value < before {
+                falls.push((at, before));
+            }
+            before = *value;
+        }
+        if let Some(starts) = starts {
+            let value = |at: usize| values.get(at).copied().unwrap_or(0.0);
+            let begun = begun(times, starts).map(|at| (at, value(at - 1)));
+            falls.extend(begun);
+        }
+        Self::sorted(falls)
     }
 
     /// The same where it is known of each sample but the first whether it falls.
-    pub(super) fn between(
+    pub(super) fn of_falls(
         falls: impl Iterator<Item = bool>,
         times: &[i64],
         starts: Option<&[i64]>,
     ) -> Self {
-        let indices = 1usize..;
-        Self(match starts {
-            None => falls
-                .zip(indices)
-                .filter_map(|(falls, at)| falls.then_some(at))
-                .collect(),
-            Some(starts) => falls
-                .zip(lives(times, starts))
-                .zip(indices)
-                .filter_map(|((falls, (before, now)), at)| {
-                    (falls || now.begins_after(before)).then_some(at)
-                })
-                .collect(),
-        })
+        let falls = (1usize..).zip(falls).filter(|(_, falls)| *falls);
+        let mut falls: Vec<(usize, f64)> = falls.map(|(at, _)| (at, f64::NAN)).collect();
+        if let Some(starts) = starts {
+            falls.extend(begun(times, starts).map(|at| (at, f64::NAN)));
+        }
+        Self::sorted(falls)
+    }
+
+    fn sorted(mut falls: Vec<(usize, f64)>) -> Self {
+        falls.sort_unstable_by_key(|(at, _)| *at);
+        falls.dedup_by_key(|(at, _)| *at);
+        Self {
+            falls,
+            low: 0,
+            high: 0,
+        }
     }
 
     /// Whether the counter begins again with the sample of this index in the series.
     pub(super) fn has(&self, at: usize) -> bool {
-        self.0.binary_search(&at).is_ok()
-    }
-
-    /// How many lie between two samples of the window.
-    pub(super) fn count_in(&self, window: &Window<'_>) -> usize {
-        self.inside(window).len()
-    }
-
-    fn inside(&self, window: &Window<'_>) -> &[usize] {
-        self.among(window.offset, window.values.len())
+        self.falls.binary_search_by_key(&at, |fall| fall.0).is_ok()
     }
 
     /// Those among `count` samples from the index `first` on, without the first one.
-    pub(super) fn among(&self, first: usize, count: usize) -> &[usize] {
-        let end = first + count;
-        let from = self.0.partition_point(|at| *at <= first);
-        let to = self.0.partition_point(|at| *at < end);
-        self.0.get(from..to).unwrap_or_default()
+    pub(super) fn among(&self, first: usize, count: usize) -> &[(usize, f64)] {
+        let from = self.falls.partition_point(|fall| fall.0 <= first);
+        let to = self.falls.partition_point(|fall| fall.0 < first + count);
+        self.falls.get(from..to).unwrap_or_default()
+    }
+
+    /// How many lie between two samples of the window.
+    pub(super) fn count_in(&mut self, window: &Window<'_>) -> usize {
+        self.inside(window).len()
+    }
+
+    #[inline]
+    fn inside(&mut self, window: &Window<'_>) -> &[(usize, f64)] {
+        let (first, end) = (window.offset, window.offset + window.values.len());
+        while self.falls.get(self.low).is_some_and(|fall| fall.0 <= first) {
+            self.low += 1;
+        }
+        self.high = self.high.max(self.low);
+        while self.falls.get(self.high).is_some_and(|fall| fall.0 < end) {
+            self.high += 1;
+        }
+        self.falls.get(self.low..self.high).unwrap_or_default()
+    }
+}
+
+/// How far a window's samples lie from each other and from its borders. Where samples are regular
+/// this is the same from step to step, and so is what follows from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Shape {
+    count: usize,
+    sampled_ms: i64,
+    to_start_ms: i64,
+    to_end_ms: i64,
+}
+
+/// What follows from the shape of a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extrapolation {
+    shape: Shape,
+    /// Seconds between the first and the last sample.
+    sampled: f64,
+    /// Seconds that the samples stand for before the first and after the last one.
+    to_start: f64,
+    to_end: f64,
+    /// The whole time that they stand for, over `sampled`.
+    factor: f64,
+}
+
+impl Extrapolation {
+    fn of(shape: Shape) -> Self {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let sampled = seconds(shape.sampled_ms);
+        let gap = sampled / (shape.count - 1) as f64;
+        // A far border means that the series begins or ends inside the window: then it is taken to
+        // do so half a gap away from the sample.
+        let reach = |to_border_ms| match seconds(to_border_ms) {
+            far if far >= gap * NEAR_GAPS => gap / 2.0,
+            near => near,
+        };
+        let (to_start, to_end) = (reach(shape.to_start_ms), reach(shape.to_end_ms));
+        Self {
+            shape,
+            sampled,
+            to_start,
+            to_end,
+            factor: (sampled + to_start + to_end) / sampled,
+        }
     }
 }
 
 /// `rate`, `increase` or `delta` of a window with two samples at least, or with one of which it is
-/// known that its counter began inside.
-pub(super) fn extrapolated(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
-    let values = window.values;
-    let (Some(first), Some(last)) = (values.first(), values.last()) else {
-        return ABSENT;
-    };
+/// known that its counter began inside. `last_shape` is what the window before left there.
+pub(super) fn extrapolated(
+    op: RangeOp,
+    window: &Window<'_>,
+    resets: &mut Resets,
+    last_shape: &mut Extrapolation,
+) -> f64 {
     let born = born(op, window, window.timestamps, window.starts);
-    if values.len() < 2 && born.is_none() {
-        return ABSENT;
-    }
+    let (first, last) = match window.values {
+        [first, .., last] => (first, last),
+        [only] if born.is_some() => (only, only),
+        _ => return ABSENT,
+    };
+    let is_counter = op != RangeOp::Delta;
     let mut change = last - first;
-    if op != RangeOp::Delta {
-        for reset in resets.inside(window) {
-            change += values
-                .get(reset - window.offset - 1)
-                .copied()
-                .unwrap_or(0.0);
+    if is_counter {
+        for (_, before) in resets.inside(window) {
+            change += before;
         }
     }
-    if born.is_some() {
+    if let Some(born) = born {
         // It was zero then.
-        change += first;
+        let factor = since(op, window, window.timestamps, born);
+        return factor.map_or(ABSENT, |factor| (change + first) * factor);
     }
-    change * stretch(op, window, window.timestamps, (*first, change), born)
+    let start = is_counter.then_some((*first, change));
+    let factor = extrapolation(op, window, window.timestamps, start, last_shape);
+    factor.map_or(ABSENT, |factor| change * factor)
+}
+
+/// The factor by which the change between the first and the last of `times` is stretched to the
+/// borders of the window, and to a second for `rate`. `start` is the first value of a counter and
+/// its change; `last_shape` is what the window before left there.
+pub(super) fn extrapolation(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    start: Option<(f64, f64)>,
+    last_shape: &mut Extrapolation,
+) -> Option<f64> {
+    let [first_time, .., last_time] = times else {
+        return None;
+    };
+    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    let shape = Shape {
+        count: times.len(),
+        sampled_ms: last_time.saturating_sub(*first_time),
+        to_start_ms: first_time.saturating_sub(start_ms),
+        to_end_ms: window.end_ms.saturating_sub(*last_time),
+    };
+    if shape != last_shape.shape {
+        *last_shape = Extrapolation::of(shape);
+    }
+    let Extrapolation {
+        sampled,
+        to_start,
+        to_end,
+        mut factor,
+        ..
+    } = *last_shape;
+    // A counter cannot have been below zero. If its first value is not less than its change, it
+    // would have been so at the earliest one whole `sampled` before.
+    if let Some((first, change)) = start
+        && change > 0.0
+        && first >= 0.0
+        && (first < change || to_start > sampled)
+    {
+        let zero = sampled * (first / change);
+        if zero < to_start {
+            factor = (sampled + zero + to_end) / sampled;
+        }
+    }
+    if op == RangeOp::Rate {
+        factor /= window.range_ms as f64 / 1000.0;
+    }
+    Some(factor)
 }
 
 /// When the counter of the first of some samples began, if that is inside the window.
+#[inline]
 pub(super) fn born(
     op: RangeOp,
     window: &Window<'_>,
@@ -141,46 +273,22 @@ pub(super) fn born(
     (op != RangeOp::Delta && start_ms < start && start < first_time).then_some(start)
 }
 
-/// The factor by which the change between the first and the last of `times` reaches to the borders
-/// of the window, or a second for `rate`. A counter had the value `first` at its first sample, and
-/// it began at `born`, if that is known.
-pub(super) fn stretch(
-    op: RangeOp,
-    window: &Window<'_>,
-    times: &[i64],
-    (first, change): (f64, f64),
-    born: Option<i64>,
-) -> f64 {
-    let (Some(first_time), Some(last_time)) = (times.first(), times.last()) else {
-        return f64::NAN;
-    };
+/// The factor by which the change of a counter that began at `born`, inside the window, reaches to
+/// the end of the window, or a second for `rate`.
+pub(super) fn since(op: RangeOp, window: &Window<'_>, times: &[i64], born: i64) -> Option<f64> {
+    let (first_time, last_time) = (times.first()?, times.last()?);
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let start_ms = window.end_ms.saturating_sub(window.range_ms);
-    let mut sampled = seconds(last_time.saturating_sub(*first_time));
-    let gap = sampled / (times.len() - 1).max(1) as f64;
-    let mut to_start = seconds(first_time.saturating_sub(start_ms));
+    let sampled = seconds(last_time.saturating_sub(born));
+    let gap = seconds(last_time.saturating_sub(*first_time)) / (times.len() - 1).max(1) as f64;
     let mut to_end = seconds(window.end_ms.saturating_sub(*last_time));
-    // A far border means that the series begins or ends inside the window: then it is taken to do
-    // so half a gap away from the sample.
-    if to_start >= gap * NEAR_GAPS {
-        to_start = gap / 2.0;
-    }
-    if let Some(born) = born {
-        sampled = seconds(last_time.saturating_sub(born));
-        to_start = 0.0;
-    } else if op != RangeOp::Delta && change > 0.0 && first >= 0.0 {
-        // A counter cannot have been below zero.
-        to_start = to_start.min(sampled * (first / change));
-    }
     if to_end >= gap * NEAR_GAPS {
         to_end = gap / 2.0;
     }
-    let factor = (sampled + to_start + to_end) / sampled;
-    if op == RangeOp::Rate {
-        factor / seconds(window.range_ms)
-    } else {
-        factor
-    }
+    let factor = (sampled + to_end) / sampled;
+    Some(match op {
+        RangeOp::Rate => factor / seconds(window.range_ms),
+        _ => factor,
+    })
 }
 
 /// `irate` or `idelta`: from the last two samples.

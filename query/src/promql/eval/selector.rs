@@ -9,9 +9,10 @@ use super::Evaluation;
 use super::extended;
 use super::steps::Steps;
 use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
+use super::waves::{Computed, Waves};
 use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
-use crate::promql::source::{Hints, SampleValue, Samples, SelectRequest, Series, Values};
+use crate::promql::source::{Batches, Hints, SampleValue, Samples, SelectRequest, Series, Values};
 use crate::vector::histogram::ResetHint;
 use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, drop_name, is_absent};
 use trine_storage::Labels;
@@ -182,14 +183,14 @@ impl<'q> Evaluation<'q> {
             range_ms: 0,
             function: None,
         };
-        let all = self.samples(selector, places, (lookback, 0), hints)?;
-        let series = all.filter_map(move |raw| match raw {
-            Ok(raw) => {
-                let series = look_up(raw, places, lookback, pick);
-                series.has_values().then_some(Ok(series))
-            }
-            Err(error) => Some(Err(error)),
-        });
+        let hints_resets = self.reset_hints.wants(selector);
+        let compute = move |raw: &mut Raw| {
+            raw.find_resets_if(hints_resets);
+            let series = look_up(raw, places, lookback, pick);
+            Ok(series.has_values().then_some(series))
+        };
+        let batches = self.batches(selector, places, (lookback, 0), hints)?;
+        let series = Waves::new(self.budget, batches, steps.count(), compute);
         Ok(Vector {
             series: Box::new(series),
             one_name: has_one_name(selector),
@@ -220,10 +221,9 @@ impl<'q> Evaluation<'q> {
                 let starts = self.options.start_timestamps;
                 let series = series.map(move |raw| {
                     let mut raw = raw?;
-                    if !starts {
-                        raw.forget_starts();
-                    }
-                    Ok(raw.without_stale())
+                    raw.forget_starts_unless(starts);
+                    raw.drop_stale();
+                    Ok(raw)
                 });
                 let one_name = has_one_name(selector);
                 Ok(Ranges {
@@ -289,37 +289,102 @@ impl<'q> Evaluation<'q> {
             function,
         };
         let raws = self.samples(selector, places, around, hints)?;
-        Ok(raws.map(|raw| raw.map(Raw::without_stale)))
+        Ok(raws.map(|raw| {
+            let mut raw = raw?;
+            raw.drop_stale();
+            Ok(raw)
+        }))
     }
 
-    /// The samples that a selector needs: those less than `before` milliseconds before a place,
-    /// and up to `after` behind it.
-    pub(super) fn samples(
+    /// The series of a range vector, each computed from its samples by `compute`, in no particular
+    /// order; with them, whether all have one name.
+    pub(super) fn over_ranges(
         &'q self,
+        expr: &'q Expr,
+        steps: Steps,
+        function: Option<&'static str>,
+        compute: impl Fn(&mut Raw, Places, i64) -> Computed + Send + Sync + 'q,
+    ) -> Result<Vector<'q>, QueryError> {
+        let ExprKind::Range {
+            selector, range_ms, ..
+        } = &expr.unwrapped().kind
+        else {
+            let ranges = self.ranges(expr, steps, function)?;
+            let (places, range_ms, one_name) = (ranges.places, ranges.range_ms, ranges.one_name);
+            let series = ranges.series.filter_map(move |raw| {
+                let computed = raw.and_then(|mut raw| compute(&mut raw, places, range_ms));
+                computed.transpose()
+            });
+            return Ok(Vector {
+                series: Box::new(series),
+                one_name,
+            });
+        };
+        let (places, range_ms) = (self.places(&selector.modifiers, steps), *range_ms);
+        let hints = Hints {
+            step_ms: steps.step_ms(),
+            range_ms,
+            function,
+        };
+        let batches = self.batches(selector, places, (range_ms, 0), hints)?;
+        let starts = self.options.start_timestamps;
+        let hints_resets = self.reset_hints.wants(selector);
+        let compute = move |raw: &mut Raw| {
+            raw.find_resets_if(hints_resets);
+            raw.forget_starts_unless(starts);
+            raw.drop_stale();
+            compute(raw, places, range_ms)
+        };
+        Ok(Vector {
+            series: Box::new(Waves::new(self.budget, batches, steps.count(), compute)),
+            one_name: has_one_name(selector),
+        })
+    }
+
+    /// What a selector asks for: samples less than `before` milliseconds before a place, and up to
+    /// `after` behind it.
+    fn request(
         selector: &Selector,
         places: Places,
         (before, after): (i64, i64),
         hints: Hints,
-    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + use<'q>, QueryError> {
+    ) -> SelectRequest {
         let first = places.first.saturating_sub(before).saturating_add(1);
-        let range = TimeRange::inclusive(first, places.last().saturating_add(after));
-        let request = SelectRequest {
+        SelectRequest {
             matchers: selector.matchers.clone(),
-            range,
+            range: TimeRange::inclusive(first, places.last().saturating_add(after)),
             hints,
-        };
+        }
+    }
+
+    fn batches(
+        &self,
+        selector: &Selector,
+        places: Places,
+        around: (i64, i64),
+        hints: Hints,
+    ) -> Result<Box<dyn Batches>, QueryError> {
+        let request = Self::request(selector, places, around, hints);
+        Ok(self.source.batches(&request)?)
+    }
+
+    /// The samples that a selector needs, series by series in label order.
+    pub(super) fn samples(
+        &'q self,
+        selector: &Selector,
+        places: Places,
+        around: (i64, i64),
+        hints: Hints,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + use<'q>, QueryError> {
+        let request = Self::request(selector, places, around, hints);
         let hints_resets = self.reset_hints.wants(selector);
         let mut held = Held::new(self.budget);
         Ok(self.source.select(&request)?.map(move |series| {
-            let series = series?;
-            let count = series.samples.timestamps.len();
-            self.budget.read_series(count as u64)?;
-            let mut raw = Raw::new(series);
-            if hints_resets && let Some(histograms) = &mut raw.histograms {
-                histograms.find_resets();
-            }
+            let mut raw = Raw::new(series?);
+            self.budget.read_series(raw.len() as u64)?;
+            raw.find_resets_if(hints_resets);
             // One series is decoded at a time, so the longest one is what is held.
-            held.grow_to(count as u64 + raw.histogram_samples())?;
+            held.grow_to(raw.len() as u64 + raw.histogram_samples())?;
             Ok(raw)
         }))
     }
@@ -367,7 +432,7 @@ pub(super) fn has_one_name(selector: &Selector) -> bool {
 
 /// The newest sample of each step that is less than `lookback` milliseconds old and no stale
 /// marker.
-pub(super) fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+pub(super) fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     if raw.histograms.is_some() {
         return look_up_both(raw, places, lookback, pick);
     }
@@ -392,12 +457,12 @@ pub(super) fn look_up(raw: Raw, places: Places, lookback: i64, pick: Pick) -> St
             .map(|step| find(step).unwrap_or(ABSENT))
             .collect()
     };
-    StepSeries::new(raw.labels, values)
+    StepSeries::new(raw.labels.clone(), values)
 }
 
 /// The same for a series that has histograms, and perhaps floats between them.
-fn look_up_both(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
-    let histograms = raw.histograms.unwrap_or_default();
+fn look_up_both(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+    let histograms = raw.histograms.take().unwrap_or_default();
     let (mut floats, mut others) = (Newest::default(), Newest::default());
     let start = |starts: &Option<Vec<i64>>, found: usize| {
         let starts = starts.as_ref().and_then(|starts| starts.get(found));
@@ -422,7 +487,7 @@ fn look_up_both(raw: Raw, places: Places, lookback: i64, pick: Pick) -> StepSeri
         let oldest = place.saturating_sub(lookback);
         newer.filter(|(time, _, value)| *time > oldest && !value.is_stale())
     };
-    let mut out = StepSeries::absent(raw.labels, places.count);
+    let mut out = StepSeries::absent(raw.labels.clone(), places.count);
     let mut column = vec![None; places.count];
     let mut found = None;
     for (step, (value, histogram)) in out.values.iter_mut().zip(&mut column).enumerate() {
@@ -487,6 +552,33 @@ impl Raw {
         raw
     }
 
+    /// What a batch lends.
+    pub(super) fn take(series: &mut Series) -> Self {
+        let none = Samples::new(Vec::new(), Values::Floats(Vec::new()));
+        Self::new(Series {
+            labels: series.labels.clone(),
+            samples: std::mem::replace(&mut series.samples, none),
+        })
+    }
+
+    /// Gives the room for floats back to the batch.
+    pub(super) fn give_back(self, series: &mut Series) {
+        series.samples = Samples::new(self.timestamps, Values::Floats(self.values));
+    }
+
+    /// Tells the histograms which of them follow a reset, where that is wanted.
+    fn find_resets_if(&mut self, wanted: bool) {
+        if wanted && let Some(histograms) = &mut self.histograms {
+            histograms.find_resets();
+        }
+    }
+
+    /// How many samples there are.
+    pub(super) fn len(&self) -> usize {
+        let histograms = self.histograms.as_ref().map_or(0, |all| all.values.len());
+        self.values.len() + histograms
+    }
+
     /// Sorts the samples of both kinds into their columns.
     fn split(&mut self, values: Vec<SampleValue>) {
         let mut histograms = Histograms::default();
@@ -514,13 +606,16 @@ impl Raw {
     }
 
     /// As how many more samples the histograms count.
-    fn histogram_samples(&self) -> u64 {
+    pub(super) fn histogram_samples(&self) -> u64 {
         let bytes = self.histograms.as_ref().map_or(0, |all| all.heap_bytes());
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
-    /// Leaves it open when counters began.
-    fn forget_starts(&mut self) {
+    /// Leaves it open when counters began, unless that is `wanted`.
+    fn forget_starts_unless(&mut self, wanted: bool) {
+        if wanted {
+            return;
+        }
         self.start_timestamps = None;
         if let Some(histograms) = &mut self.histograms {
             histograms.start_timestamps = None;
@@ -528,7 +623,7 @@ impl Raw {
     }
 
     /// The samples without stale markers, which ranges do not see.
-    fn without_stale(mut self) -> Self {
+    fn drop_stale(&mut self) {
         if self.values.iter().any(|value| is_absent(*value)) {
             let stale: Vec<bool> = self.values.iter().map(|value| is_absent(*value)).collect();
             keep_fresh(&mut self.timestamps, &stale);
@@ -547,7 +642,6 @@ impl Raw {
                 .for_each(|starts| keep_fresh(starts, &stale));
             keep_fresh(&mut all.values, &stale);
         }
-        self
     }
 
     /// The window of each step. Both ends only move ahead, since places do.

@@ -5,6 +5,8 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::cell::Cell;
+
 use super::bins::{BINS_MAX, Bin, Bins, CellMap};
 use super::bits::{BitWriter, load};
 
@@ -88,8 +90,27 @@ impl Entry {
 pub(super) struct Decoder {
     log: u32,
     offsets: Offsets,
+    /// There until it is dropped.
+    tables: Option<Box<Tables>>,
+}
+
+/// The room of a decoder. A thread keeps that of the last one for the next: columns are many, and
+/// often only a few rows of each are wanted.
+#[derive(Debug)]
+struct Tables {
+    owners: Vec<u8>,
     states: Vec<Entry>,
-    lowers: Box<[u64; BINS_MAX]>,
+    lowers: [u64; BINS_MAX],
+}
+
+thread_local! {
+    static SPARE: Cell<Option<Box<Tables>>> = const { Cell::new(None) };
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        SPARE.set(self.tables.take());
+    }
 }
 
 impl Decoder {
@@ -104,34 +125,45 @@ impl Decoder {
             29..=56 => Offsets::One,
             _ => Offsets::Wide,
         };
-        let mut lowers = Box::new([0; BINS_MAX]);
+        let mut tables = SPARE.take().unwrap_or_else(|| {
+            Box::new(Tables {
+                owners: Vec::new(),
+                states: Vec::new(),
+                lowers: [0; BINS_MAX],
+            })
+        });
+        let Tables {
+            owners,
+            states,
+            lowers,
+        } = &mut *tables;
         let mut next = [0u32; BINS_MAX];
-        for ((bin, lower), next) in bins.list.iter().zip(lowers.iter_mut()).zip(&mut next) {
+        for ((bin, lower), next) in bins.list.iter().zip(lowers).zip(&mut next) {
             *lower = bin.lower.wrapping_add(shift.cast_unsigned());
             *next = bin.states;
         }
-        let mut owners = vec![0u8; 1 << bins.log];
+        owners.clear();
+        owners.resize(1 << bins.log, 0);
         spread(bins, |state, at| {
             if let Some(slot) = owners.get_mut(state) {
                 *slot = u8::try_from(at).unwrap_or(0);
             }
         });
-        let mut states = Vec::with_capacity(1 << bins.log);
+        states.clear();
         for owner in owners {
-            let at = usize::from(owner);
+            let at = usize::from(*owner);
             let (Some(next), Some(bin)) = (next.get_mut(at), bins.list.get(at)) else {
                 break;
             };
             let bits = bins.log - (*next).max(1).ilog2();
             let base = (*next << bits).wrapping_sub(1 << bins.log);
             *next += 1;
-            states.push(Entry::new(bits, base, u32::from(owner), bin.bits));
+            states.push(Entry::new(bits, base, u32::from(*owner), bin.bits));
         }
         Self {
             log: bins.log,
             offsets,
-            states,
-            lowers,
+            tables: Some(tables),
         }
     }
 
@@ -153,6 +185,7 @@ impl Decoder {
         rows: usize,
         numbers: &mut [i64],
     ) -> Option<()> {
+        let tables = self.tables.as_deref()?;
         let state_mask = (1u64 << self.log) - 1;
         let end = page.len() * 8;
         let mut front = 0usize;
@@ -167,7 +200,7 @@ impl Decoder {
         let whole = (steps * LANES).min(numbers.len() & !(LANES - 1));
         let (head, tail) = numbers.split_at_mut_checked(whole)?;
         for group in head.as_chunks_mut::<LANES>().0 {
-            let entries = lanes.map(|state| self.entry(state));
+            let entries = lanes.map(|state| tables.entry(state));
             let mut word = load(page, front >> 3) >> (front & 7);
             for (state, entry) in lanes.iter_mut().zip(entries) {
                 *state = entry.next(word);
@@ -175,7 +208,7 @@ impl Decoder {
             }
             let [a, b, c, d] = entries;
             front += a.bits() + b.bits() + c.bits() + d.bits();
-            *group = entries.map(|entry| self.lower(entry));
+            *group = entries.map(|entry| tables.lower(entry));
             let [to_a, to_b, to_c, to_d] = group;
             match OFFSETS {
                 NONE => {}
@@ -206,8 +239,8 @@ impl Decoder {
         }
         for (row, to) in (whole..).zip(tail) {
             let state = lanes.get_mut(row % LANES)?;
-            let entry = self.entry(*state);
-            *to = self.lower(entry);
+            let entry = tables.entry(*state);
+            *to = tables.lower(entry);
             add_one::<WIDE>(to, page, entry, &mut back);
             if row + LANES < rows {
                 *state = entry.next(load(page, front >> 3) >> (front & 7));
@@ -216,7 +249,9 @@ impl Decoder {
         }
         (front <= back && back <= end).then_some(())
     }
+}
 
+impl Tables {
     #[inline(always)]
     fn entry(&self, state: u64) -> Entry {
         let state = (state & 0xffff) as u16 as usize;
