@@ -8,7 +8,7 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series begins again: the samples that are less than the one before, or
+/// Where the counter of a series begins again: with samples that are less than the one before, or
 /// that say so by their start. Found once a series, so that a window only visits those that lie
 /// inside. Windows must only move ahead.
 #[derive(Debug, Default)]
@@ -52,6 +52,12 @@ fn lives<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = (Life,
     pairs.map(move |(times, starts)| (at(times, starts, 0), at(times, starts, 1)))
 }
 
+/// The indices of the samples that say by their start that the counter began anew.
+fn begun<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = usize> + 'r {
+    let lives = (1usize..).zip(lives(times, starts));
+    lives.filter_map(|(at, (before, now))| now.begins_after(before).then_some(at))
+}
+
 /// Whether a sample of the series has a start before the sample that precedes it.
 pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
     lives(times, starts).any(|(before, now)| now.overlaps(before))
@@ -60,23 +66,38 @@ pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
 impl Resets {
     pub(super) fn of(values: &[f64], times: &[i64], starts: Option<&[i64]>) -> Self {
         let mut falls = Vec::new();
-        match starts {
-            None => {
-                let mut before = f64::NAN;
-                for (at, value) in values.iter().enumerate() {
-                    if *value < before {
-                        falls.push((at, before));
-                    }
-                    before = *value;
-                }
+        let mut before = f64::NAN;
+        for (at, value) in values.iter().enumerate() {
+            if *value < before {
+                falls.push((at, before));
             }
-            Some(starts) => {
-                let pairs = values.windows(2).zip(lives(times, starts)).zip(1usize..);
-                falls.extend(pairs.filter_map(|((two, (before, now)), at)| {
-                    (two[1] < two[0] || now.begins_after(before)).then_some((at, two[0]))
-                }));
-            }
+            before = *value;
         }
+        if let Some(starts) = starts {
+            let value = |at: usize| values.get(at).copied().unwrap_or(0.0);
+            let begun = begun(times, starts).map(|at| (at, value(at - 1)));
+            falls.extend(begun);
+        }
+        Self::sorted(falls)
+    }
+
+    /// The same where it is known of each sample but the first whether it falls.
+    pub(super) fn of_falls(
+        falls: impl Iterator<Item = bool>,
+        times: &[i64],
+        starts: Option<&[i64]>,
+    ) -> Self {
+        let falls = (1usize..).zip(falls).filter(|(_, falls)| *falls);
+        let mut falls: Vec<(usize, f64)> = falls.map(|(at, _)| (at, f64::NAN)).collect();
+        if let Some(starts) = starts {
+            falls.extend(begun(times, starts).map(|at| (at, f64::NAN)));
+        }
+        Self::sorted(falls)
+    }
+
+    fn sorted(mut falls: Vec<(usize, f64)>) -> Self {
+        falls.sort_unstable_by_key(|(at, _)| *at);
+        falls.dedup_by_key(|(at, _)| *at);
         Self {
             falls,
             low: 0,
@@ -85,8 +106,15 @@ impl Resets {
     }
 
     /// Whether the counter begins again with the sample of this index in the series.
-    fn has(&self, at: usize) -> bool {
+    pub(super) fn has(&self, at: usize) -> bool {
         self.falls.binary_search_by_key(&at, |fall| fall.0).is_ok()
+    }
+
+    /// Those among `count` samples from the index `first` on, without the first one.
+    pub(super) fn among(&self, first: usize, count: usize) -> &[(usize, f64)] {
+        let from = self.falls.partition_point(|fall| fall.0 <= first);
+        let to = self.falls.partition_point(|fall| fall.0 < first + count);
+        self.falls.get(from..to).unwrap_or_default()
     }
 
     /// How many lie between two samples of the window.
@@ -135,7 +163,7 @@ impl Extrapolation {
     fn of(shape: Shape) -> Self {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let sampled = seconds(shape.sampled_ms);
-        let gap = sampled / shape.count.saturating_sub(1).max(1) as f64;
+        let gap = sampled / (shape.count - 1) as f64;
         // A far border means that the series begins or ends inside the window: then it is taken to
         // do so half a gap away from the sample.
         let reach = |to_border_ms| match seconds(to_border_ms) {
@@ -153,62 +181,35 @@ impl Extrapolation {
     }
 }
 
-/// `rate`, `increase` or `delta` of a window with two samples at least. `last_shape` is what the
-/// window before left there.
+/// `rate`, `increase` or `delta` of a window with two samples at least, or with one of which it is
+/// known that its counter began inside. `last_shape` is what the window before left there.
 pub(super) fn extrapolated(
     op: RangeOp,
     window: &Window<'_>,
     resets: &mut Resets,
     last_shape: &mut Extrapolation,
 ) -> f64 {
-    let (times, values) = (window.timestamps, window.values);
-    let is_counter = op != RangeOp::Delta;
-    let start_ms = window.end_ms.saturating_sub(window.range_ms);
-    let (Some(first_time), Some(first), Some(last)) =
-        (times.first(), values.first(), values.last())
-    else {
-        return ABSENT;
+    let born = born(op, window, window.timestamps, window.starts);
+    let (first, last) = match window.values {
+        [first, .., last] => (first, last),
+        [only] if born.is_some() => (only, only),
+        _ => return ABSENT,
     };
-    let born = window.starts.and_then(|starts| starts.first()).copied();
-    let born = born.filter(|born| is_counter && start_ms < *born && born < first_time);
-    if values.len() < 2 && born.is_none() {
-        return ABSENT;
-    }
+    let is_counter = op != RangeOp::Delta;
     let mut change = last - first;
     if is_counter {
         for (_, before) in resets.inside(window) {
             change += before;
         }
     }
-    let factor = match born {
-        Some(born) => {
-            // It was zero then.
-            change += first;
-            extrapolation_since(op, window, times, born)
-        }
-        None => {
-            let start = is_counter.then_some((*first, change));
-            extrapolation(op, window, times, start, last_shape)
-        }
-    };
+    if let Some(born) = born {
+        // It was zero then.
+        let factor = since(op, window, window.timestamps, born);
+        return factor.map_or(ABSENT, |factor| (change + first) * factor);
+    }
+    let start = is_counter.then_some((*first, change));
+    let factor = extrapolation(op, window, window.timestamps, start, last_shape);
     factor.map_or(ABSENT, |factor| change * factor)
-}
-
-/// The same factor where the counter is known to have begun at `born`, inside the window.
-fn extrapolation_since(op: RangeOp, window: &Window<'_>, times: &[i64], born: i64) -> Option<f64> {
-    let (first_time, last_time) = (times.first()?, times.last()?);
-    let shape = Extrapolation::of(Shape {
-        count: times.len(),
-        sampled_ms: last_time.saturating_sub(*first_time),
-        to_start_ms: 0,
-        to_end_ms: window.end_ms.saturating_sub(*last_time),
-    });
-    let sampled = last_time.saturating_sub(born) as f64 / 1000.0;
-    let factor = (sampled + shape.to_end) / sampled;
-    Some(match op {
-        RangeOp::Rate => factor / (window.range_ms as f64 / 1000.0),
-        _ => factor,
-    })
 }
 
 /// The factor by which the change between the first and the last of `times` is stretched to the
@@ -257,6 +258,37 @@ pub(super) fn extrapolation(
         factor /= window.range_ms as f64 / 1000.0;
     }
     Some(factor)
+}
+
+/// When the counter of the first of some samples began, if that is inside the window.
+#[inline]
+pub(super) fn born(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    starts: Option<&[i64]>,
+) -> Option<i64> {
+    let (start, first_time) = (*starts?.first()?, *times.first()?);
+    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    (op != RangeOp::Delta && start_ms < start && start < first_time).then_some(start)
+}
+
+/// The factor by which the change of a counter that began at `born`, inside the window, reaches to
+/// the end of the window, or a second for `rate`.
+pub(super) fn since(op: RangeOp, window: &Window<'_>, times: &[i64], born: i64) -> Option<f64> {
+    let (first_time, last_time) = (times.first()?, times.last()?);
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let sampled = seconds(last_time.saturating_sub(born));
+    let gap = seconds(last_time.saturating_sub(*first_time)) / (times.len() - 1).max(1) as f64;
+    let mut to_end = seconds(window.end_ms.saturating_sub(*last_time));
+    if to_end >= gap * NEAR_GAPS {
+        to_end = gap / 2.0;
+    }
+    let factor = (sampled + to_end) / sampled;
+    Some(match op {
+        RangeOp::Rate => factor / seconds(window.range_ms),
+        _ => factor,
+    })
 }
 
 /// `irate` or `idelta`: from the last two samples.

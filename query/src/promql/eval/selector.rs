@@ -78,6 +78,9 @@ pub(super) struct Ranges<'q> {
     pub(super) one_name: bool,
 }
 
+/// A time and the value then.
+pub(super) type Sample = (i64, SampleValue);
+
 /// The samples of a series in `(end_ms - range_ms, end_ms]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window<'w> {
@@ -98,6 +101,8 @@ pub(super) struct Window<'w> {
 pub(super) struct HistogramWindow<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [Arc<Histogram>],
+    /// As those of the floats.
+    pub(super) starts: Option<&'w [i64]>,
     /// The index in the series of the first one here.
     pub(super) offset: usize,
 }
@@ -269,6 +274,28 @@ impl<'q> Evaluation<'q> {
         })
     }
 
+    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
+    /// without stale markers.
+    pub(super) fn samples_around(
+        &'q self,
+        selector: &'q Selector,
+        places: Places,
+        around: (i64, i64),
+        function: Option<&'static str>,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
+        let hints = Hints {
+            step_ms: places.stride,
+            range_ms: around.0,
+            function,
+        };
+        let raws = self.samples(selector, places, around, hints)?;
+        Ok(raws.map(|raw| {
+            let mut raw = raw?;
+            raw.drop_stale();
+            Ok(raw)
+        }))
+    }
+
     /// The series of a range vector, each computed from its samples by `compute`, in no particular
     /// order; with them, whether all have one name.
     pub(super) fn over_ranges(
@@ -293,9 +320,6 @@ impl<'q> Evaluation<'q> {
                 one_name,
             });
         };
-        if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
-            extended::check(extended, function)?;
-        }
         let (places, range_ms) = (self.places(&selector.modifiers, steps), *range_ms);
         let hints = Hints {
             step_ms: steps.step_ms(),
@@ -303,8 +327,8 @@ impl<'q> Evaluation<'q> {
             function,
         };
         let batches = self.batches(selector, places, (range_ms, 0), hints)?;
-        let hints_resets = self.reset_hints.wants(selector);
         let starts = self.options.start_timestamps;
+        let hints_resets = self.reset_hints.wants(selector);
         let compute = move |raw: &mut Raw| {
             raw.find_resets_if(hints_resets);
             raw.forget_starts_unless(starts);
@@ -342,28 +366,6 @@ impl<'q> Evaluation<'q> {
     ) -> Result<Box<dyn Batches>, QueryError> {
         let request = Self::request(selector, places, around, hints);
         Ok(self.source.batches(&request)?)
-    }
-
-    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
-    /// without stale markers.
-    pub(super) fn samples_around(
-        &'q self,
-        selector: &'q Selector,
-        places: Places,
-        around: (i64, i64),
-        function: Option<&'static str>,
-    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
-        let hints = Hints {
-            step_ms: places.stride,
-            range_ms: around.0,
-            function,
-        };
-        let raws = self.samples(selector, places, around, hints)?;
-        Ok(raws.map(|raw| {
-            let mut raw = raw?;
-            raw.drop_stale();
-            Ok(raw)
-        }))
     }
 
     /// The samples that a selector needs, series by series in label order.
@@ -609,7 +611,7 @@ impl Raw {
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
-    /// Leaves it open when counters began, unless that is wanted.
+    /// Leaves it open when counters began, unless that is `wanted`.
     fn forget_starts_unless(&mut self, wanted: bool) {
         if wanted {
             return;
@@ -661,7 +663,11 @@ impl Raw {
                     HistogramWindow {
                         offset: inside.start,
                         timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
-                        values: all.values.get(inside).unwrap_or_default(),
+                        values: all.values.get(inside.clone()).unwrap_or_default(),
+                        starts: all
+                            .start_timestamps
+                            .as_deref()
+                            .and_then(|starts| starts.get(inside)),
                     }
                 }
             };
@@ -750,7 +756,7 @@ impl Window<'_> {
     }
 
     /// Times and values of both kinds, in order of time.
-    fn iter(&self) -> impl Iterator<Item = (i64, SampleValue)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Sample> {
         let mut floats = self.floats().peekable();
         let mut others = self.others().peekable();
         std::iter::from_fn(move || {
@@ -766,12 +772,12 @@ impl Window<'_> {
         })
     }
 
-    fn floats(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
+    fn floats(&self) -> impl DoubleEndedIterator<Item = Sample> {
         let floats = self.timestamps.iter().zip(self.values);
         floats.map(|(time, value)| (*time, SampleValue::Float(*value)))
     }
 
-    fn others(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
+    fn others(&self) -> impl DoubleEndedIterator<Item = Sample> {
         let others = self
             .histograms
             .timestamps
@@ -781,34 +787,51 @@ impl Window<'_> {
     }
 
     /// The first sample of either kind.
-    pub(super) fn first(&self) -> Option<(i64, SampleValue)> {
+    pub(super) fn first(&self) -> Option<Sample> {
         self.iter().next()
     }
 
     /// The last two samples of either kind.
-    pub(super) fn last_two(&self) -> (Option<(i64, SampleValue)>, Option<(i64, SampleValue)>) {
-        let mut last: Vec<(i64, SampleValue)> = self.floats().rev().take(2).collect();
+    pub(super) fn last_two(&self) -> (Option<Sample>, Option<Sample>) {
+        let mut last: Vec<Sample> = self.floats().rev().take(2).collect();
         last.extend(self.others().rev().take(2));
         last.sort_by_key(|(time, _)| *time);
         let newest = last.pop();
         (last.pop(), newest)
     }
 
-    /// At how many samples `counts(before, now)` holds.
-    pub(super) fn count_steps(&self, counts: impl Fn(&SampleValue, &SampleValue) -> bool) -> f64 {
-        let mut samples = self.iter().map(|(_, value)| value);
-        let Some(mut before) = samples.next() else {
-            return 0.0;
-        };
-        let mut count = 0.0;
-        for now in samples {
-            if counts(&before, &now) {
-                count += 1.0;
-            }
-            before = now;
-        }
-        count
+    /// The samples of both kinds in order of time, by their indices in the series.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let (mut float, mut other) = (0, 0);
+        std::iter::from_fn(move || {
+            let of_float = self.timestamps.get(float);
+            let of_other = self.histograms.timestamps.get(other);
+            let float_first = match (of_float, of_other) {
+                (None, None) => return None,
+                (Some(float), Some(other)) => float < other,
+                (float, _) => float.is_some(),
+            };
+            let (next, offset) = if float_first {
+                (&mut float, self.offset)
+            } else {
+                (&mut other, self.histograms.offset)
+            };
+            let place = offset + *next;
+            *next += 1;
+            Some(if float_first {
+                Place::Float(place)
+            } else {
+                Place::Histogram(place)
+            })
+        })
     }
+}
+
+/// A sample by its index among those of its kind in the series.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Float(usize),
+    Histogram(usize),
 }
 
 fn keep_fresh<T>(column: &mut Vec<T>, stale: &[bool]) {
