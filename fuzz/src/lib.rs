@@ -4,13 +4,14 @@
 //! functions with `cargo fuzz run any --features fuzzing` (nightly) and `TRINE_FUZZ_TARGET=name`.
 //! A target fails by panicking: bad bytes must be read or refused.
 
+mod remote_write;
 mod tsdb_files;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use trine_query::{logql, promql, traceql};
-use trine_server::proto::{loki, remote_write};
+use trine_server::proto::loki;
 use trine_storage::codec::Reader;
 use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::fs::ReadFile;
@@ -91,7 +92,11 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "remote_write",
-        run: remote_write_request,
+        run: remote_write::version_1,
+    },
+    Target {
+        name: "remote_write_v2",
+        run: remote_write::version_2,
     },
     Target {
         name: "loki_push",
@@ -293,14 +298,6 @@ fn tracestore_span(data: &[u8]) {
     trine_tracestore::decoders::decode_span(&mut reader).ok();
     trine_tracestore::decoders::decode_resource(&mut Reader::new("fuzz", data)).ok();
     trine_tracestore::decoders::decode_scope(&mut Reader::new("fuzz", data)).ok();
-}
-
-fn remote_write_request(data: &[u8]) {
-    let mut request = remote_write::WriteRequest::of(data);
-    let mut series = remote_write::TimeSeries::default();
-    while matches!(request.next_series(&mut series), Ok(true)) {
-        series.read_labels().ok();
-    }
 }
 
 fn loki_push(data: &[u8]) {

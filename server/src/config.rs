@@ -10,7 +10,10 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 mod file;
+mod ingest;
 mod value;
+
+pub use ingest::{HighAvailability, OtlpMetrics};
 
 /// What the server is told. [`Config::default`] is what it does when it is told nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,10 @@ pub struct Config {
     pub self_observe: bool,
     /// Limits of log entries and metric series.
     pub limits: Limits,
+    /// What becomes of metrics that several replicas of one sender send.
+    pub ha: HighAvailability,
+    /// How OTLP metrics become series.
+    pub otlp: OtlpMetrics,
 }
 
 /// What one stream, entry or series may be. Past a limit it is refused; the rest of its request
@@ -114,6 +121,8 @@ impl Default for Config {
             log_level: "info".to_owned(),
             self_observe: true,
             limits: Limits::default(),
+            ha: HighAvailability::default(),
+            otlp: OtlpMetrics::default(),
         }
     }
 }
@@ -333,6 +342,11 @@ const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// All settings.
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(ingest::SETTINGS)
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Invocation {
@@ -383,7 +397,7 @@ impl Invocation {
             Some(path) => file::parse(path, &(outside.read)(path)?)?,
             None => Vec::new(),
         };
-        for setting in SETTINGS {
+        for setting in settings() {
             apply(setting, &mut config, &flags, &from_file, outside)?;
         }
         if config.body_bytes_max > config.memory_budget_bytes {
@@ -454,7 +468,7 @@ fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Say whether the configuration is good, then stop"),
         );
-    for setting in SETTINGS {
+    for setting in settings() {
         let action = if setting.name == "listen" {
             ArgAction::Append
         } else {

@@ -10,5 +10,8 @@ mod kill;
 mod ops;
 mod process;
 mod query;
+mod remote_write;
+#[path = "../../src/proto/schema.rs"]
+mod schema;
 mod sdk;
 mod wire;
