@@ -703,6 +703,14 @@ impl Head {
         self.bytes.load(Ordering::Relaxed) + self.index.read().heap_bytes() as u64
     }
 
+    /// The oldest and the newest timestamp in memory.
+    pub(crate) fn times(&self) -> Option<(i64, i64)> {
+        let load = |time: &AtomicI64| time.load(Ordering::Relaxed);
+        let oldest = self.epochs.iter().map(|stats| load(&stats.oldest)).min()?;
+        let newest = self.epochs.iter().map(|stats| load(&stats.newest)).max()?;
+        (oldest <= newest).then_some((oldest, newest))
+    }
+
     /// Whether samples in memory may lie in `range`.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         self.epochs.iter().any(|stats| {

@@ -6,6 +6,8 @@
 #![expect(clippy::disallowed_methods, reason = "reads scripts, which have no Fs")]
 
 mod check;
+mod dashboards;
+mod generate;
 mod histogram;
 mod rewrite;
 mod script;
