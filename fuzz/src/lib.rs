@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use trine_query::{logql, promql, traceql};
-use trine_server::proto::loki;
+use trine_server::proto::{loki, remote_read};
 use trine_storage::codec::Reader;
 use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::fs::ReadFile;
@@ -101,6 +101,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "otlp_metrics",
         run: remote_write::otlp,
+    },
+    Target {
+        name: "remote_read",
+        run: remote_read_request,
     },
     Target {
         name: "loki_push",
@@ -302,6 +306,12 @@ fn tracestore_span(data: &[u8]) {
     trine_tracestore::decoders::decode_span(&mut reader).ok();
     trine_tracestore::decoders::decode_resource(&mut Reader::new("fuzz", data)).ok();
     trine_tracestore::decoders::decode_scope(&mut Reader::new("fuzz", data)).ok();
+}
+
+fn remote_read_request(data: &[u8]) {
+    if let Ok(request) = remote_read::ReadRequest::decode(data) {
+        assert!(request.queries.len() + request.accepted.len() <= data.len());
+    }
 }
 
 fn loki_push(data: &[u8]) {

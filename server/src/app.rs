@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use trine_storage::clock::Clock;
 
 use crate::body::Budget;
@@ -23,10 +24,16 @@ pub struct App {
     pub appends: Pool,
     /// Runs queries.
     pub queries: Pool,
+    /// Runs remote reads.
+    pub reads: Pool,
     /// Memory of request bodies.
     pub bodies: Budget,
     /// What the server observes of itself.
     pub observer: Observer,
+    /// When it started, nanoseconds since 1970.
+    pub started_ns: i64,
+    /// Whether a client asked the server to end; whoever runs it waits for it.
+    pub quit: watch::Sender<bool>,
 }
 
 impl App {
@@ -40,12 +47,15 @@ impl App {
         Self {
             appends: Pool::new("write", config.appends_max, config.waiting_max),
             queries: Pool::new("query", config.queries_max, config.waiting_max),
+            reads: Pool::new("read", config.remote_reads_max, config.waiting_max),
             // A quarter of the budget; the engines have the rest.
             bodies: Budget::new((config.memory_budget_bytes / 4).max(config.body_bytes_max)),
             config,
+            started_ns: clock.now_ns(),
             clock,
             tenants,
             observer,
+            quit: watch::Sender::new(false),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Config {
     pub appends_max: usize,
     /// Queries that are worked on at a time.
     pub queries_max: usize,
+    /// Remote reads that are worked on at a time.
+    pub remote_reads_max: usize,
     /// Requests of one class that may wait for their turn.
     pub waiting_max: usize,
     /// How long one query may take.
@@ -50,6 +52,14 @@ pub struct Config {
     pub log_level: String,
     /// Whether the server stores its own metrics, logs and traces in the tenant `trine`.
     pub self_observe: bool,
+    /// A path under which every API answers too; it begins with a slash and does not end with one.
+    pub http_prefix: Option<String>,
+    /// Whether Prometheus' API may delete series and make snapshots.
+    pub enable_admin_api: bool,
+    /// Whether clients may ask the server to end.
+    pub enable_lifecycle: bool,
+    /// Whose build information the metrics API answers with.
+    pub metrics_api: MetricsApi,
     /// Limits of log entries and metric series.
     pub limits: Limits,
     /// How far ahead of the clock the timestamp of a metric sample may lie.
@@ -58,6 +68,17 @@ pub struct Config {
     pub ha: HighAvailability,
     /// How OTLP metrics become series.
     pub otlp: OtlpMetrics,
+    /// The settings that were told, as they were written.
+    pub told: Vec<(&'static str, String)>,
+}
+
+/// What the metrics API says it is. Clients offer more or less for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsApi {
+    /// Prometheus 3.
+    Prometheus,
+    /// Grafana Mimir.
+    Mimir,
 }
 
 /// What one stream, entry or series may be. Past a limit it is refused; the rest of its request
@@ -115,6 +136,7 @@ impl Default for Config {
             tenants_max: 1000,
             appends_max: 16,
             queries_max: 8,
+            remote_reads_max: 10,
             waiting_max: 256,
             query_timeout: Duration::from_secs(120),
             query_samples_max: 50_000_000,
@@ -122,11 +144,34 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(20),
             log_level: "info".to_owned(),
             self_observe: true,
+            http_prefix: None,
+            enable_admin_api: false,
+            enable_lifecycle: false,
+            metrics_api: MetricsApi::Prometheus,
             limits: Limits::default(),
             creation_grace_period: Duration::from_secs(600),
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
+            told: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// All settings by name, as texts: what was told, else the default.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let value = |setting: &Setting| {
+            let told = self.told.iter().filter(|(name, _)| *name == setting.name);
+            let told: Vec<&str> = told.map(|(_, text)| text.as_str()).collect();
+            let default = setting.help.split_once("[default: ");
+            match (told.is_empty(), default) {
+                (true, Some((_, default))) => default.trim_end_matches(']').to_owned(),
+                _ => told.join(","),
+            }
+        };
+        settings()
+            .map(|setting| (setting.name, value(setting)))
+            .collect()
     }
 }
 
@@ -211,6 +256,12 @@ const SETTINGS: &[Setting] = &[
         apply: |config, text| value::put(&mut config.queries_max, value::count(text)),
     },
     Setting {
+        name: "remote-reads-max",
+        value: "N",
+        help: "Remote reads that are worked on at a time [default: 10]",
+        apply: |config, text| value::put(&mut config.remote_reads_max, value::count(text)),
+    },
+    Setting {
         name: "waiting-max",
         value: "N",
         help: "Requests of one class that may wait for their turn [default: 256]",
@@ -253,6 +304,30 @@ const SETTINGS: &[Setting] = &[
         help: "Whether the server stores its own metrics, logs and traces in the tenant trine \
                [default: true]",
         apply: |config, text| value::put(&mut config.self_observe, value::truth(text)),
+    },
+    Setting {
+        name: "http.prefix",
+        value: "PATH",
+        help: "A path under which every API answers too, as /trine; / for none [default: /]",
+        apply: |config, text| value::put(&mut config.http_prefix, value::prefix(text)),
+    },
+    Setting {
+        name: "web.enable-admin-api",
+        value: "BOOL",
+        help: "Whether the metrics API may delete series and make snapshots [default: false]",
+        apply: |config, text| value::put(&mut config.enable_admin_api, value::truth(text)),
+    },
+    Setting {
+        name: "web.enable-lifecycle",
+        value: "BOOL",
+        help: "Whether a request may end the server (/-/quit) [default: false]",
+        apply: |config, text| value::put(&mut config.enable_lifecycle, value::truth(text)),
+    },
+    Setting {
+        name: "metrics-api",
+        value: "NAME",
+        help: "What the metrics API says it is, prometheus or mimir [default: prometheus]",
+        apply: |config, text| value::put(&mut config.metrics_api, value::metrics_api(text)),
     },
     Setting {
         name: "metric-labels-max",
@@ -429,20 +504,24 @@ fn apply(
     if let Some(texts) = flags.get_many::<String>(setting.name) {
         for text in texts {
             (setting.apply)(config, text).map_err(told("the option".to_owned()))?;
+            config.told.push((setting.name, text.clone()));
         }
         return Ok(());
     }
     let variable = format!(
         "TRINE_{}",
-        setting.name.replace('-', "_").to_ascii_uppercase()
+        setting.name.replace(['-', '.'], "_").to_ascii_uppercase()
     );
     if let Some(text) = (outside.variable)(&variable).filter(|text| !text.is_empty()) {
-        return (setting.apply)(config, &text)
-            .map_err(|why| format!("the environment variable {variable}: {why}"));
+        (setting.apply)(config, &text)
+            .map_err(|why| format!("the environment variable {variable}: {why}"))?;
+        config.told.push((setting.name, text));
+        return Ok(());
     }
     for entry in from_file.iter().filter(|entry| entry.name == setting.name) {
         for text in &entry.values {
             (setting.apply)(config, text).map_err(told(format!("{}: the key", entry.path)))?;
+            config.told.push((setting.name, text.clone()));
         }
     }
     Ok(())
@@ -477,13 +556,16 @@ fn command() -> Command {
         } else {
             ArgAction::Set
         };
-        command = command.arg(
-            Arg::new(setting.name)
-                .long(setting.name)
-                .value_name(setting.value)
-                .help(setting.help)
-                .action(action),
-        );
+        let mut arg = Arg::new(setting.name)
+            .long(setting.name)
+            .value_name(setting.value)
+            .help(setting.help)
+            .action(action);
+        if setting.value == "BOOL" {
+            // A switch alone is on, as in Prometheus.
+            arg = arg.num_args(0..=1).default_missing_value("true");
+        }
+        command = command.arg(arg);
     }
     command
 }

@@ -14,6 +14,7 @@
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -77,13 +78,13 @@ pub fn run(config: Config) -> Result<(), String> {
             tracing::warn!("{warning}");
         }
         println!("{}", banner::banner(server.addresses(), &data_dir));
-        asked_to_stop().await?;
+        asked_to_stop(server.app().quit.subscribe()).await?;
         tracing::info!("stopping");
         server.stop().await
     })
 }
 
-async fn asked_to_stop() -> Result<(), String> {
+async fn asked_to_stop(mut quit: watch::Receiver<bool>) -> Result<(), String> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
     let (mut terminate, mut interrupt) = (
@@ -93,6 +94,7 @@ async fn asked_to_stop() -> Result<(), String> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = quit.changed() => {}
     }
     Ok(())
 }

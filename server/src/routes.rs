@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{StatusCode, header};
-use axum::middleware;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
 use crate::api::{loki, ops, prometheus, tempo};
@@ -25,11 +26,36 @@ use crate::ingest::http;
 use crate::ingest::otlp_http::export;
 use crate::observe::request_spans;
 
-type Routes = Router<Arc<App>>;
+/// Routes in the making, with a list of their paths.
+#[derive(Debug, Default)]
+pub struct Routes {
+    router: Router<Arc<App>>,
+    paths: Vec<String>,
+}
 
-/// All routes over one server's state.
-pub fn router(app: Arc<App>) -> Router {
-    let mut routes = Router::new();
+impl Routes {
+    /// Adds a path.
+    #[must_use]
+    pub fn route(mut self, path: &str, handler: MethodRouter<Arc<App>>) -> Self {
+        self.router = self.router.route(path, handler);
+        self.paths.push(path.to_owned());
+        self
+    }
+
+    /// The paths, as they were added; `{name}` stands for a part that varies.
+    pub fn paths(&self) -> &[String] {
+        &self.paths
+    }
+
+    /// The router for them.
+    pub fn into_router(self) -> Router<Arc<App>> {
+        self.router
+    }
+}
+
+/// The routes of all APIs over HTTP (not those of gRPC).
+pub fn all() -> Routes {
+    let mut routes = Routes::default();
     routes = ops_routes(routes);
     routes = write_routes(routes);
     for prefix in ["", "/prometheus"] {
@@ -41,34 +67,88 @@ pub fn router(app: Arc<App>) -> Router {
     for prefix in ["", "/tempo"] {
         routes = tempo::mount(routes, prefix);
     }
-    routes = grpc_routes(routes, &app);
+    routes
+}
+
+/// All routes over one server's state.
+pub fn router(app: Arc<App>) -> Router {
+    let mut routes = all().into_router();
+    if let Some(prefix) = &app.config.http_prefix {
+        routes = routes.nest(prefix, all().into_router());
+    }
     let cors = CorsLayer::new()
         .allow_origin(AnyOrigin)
-        .allow_headers(AnyOrigin);
-    routes
+        .allow_headers(AnyOrigin)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::OPTIONS])
+        .expose_headers([header::DATE]);
+    grpc_routes(routes, &app)
         .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             request_spans::observe,
         ))
-        .layer(CompressionLayer::new())
+        .layer(compression())
         .layer(cors)
+        .layer(middleware::from_fn(options_are_empty))
         .with_state(app)
 }
 
-fn ops_routes(routes: Routes) -> Routes {
+/// Compression of answers, as fast as it can be: large answers are numbers as text, which shrink to a
+/// tenth at any level, and their time is the client's. Remote read has a compression of its own, and
+/// its clients expect no other.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let own = NotForContentType::const_new("application/x-streamed-protobuf");
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(DefaultPredicate::new().and(own))
+}
+
+/// Prometheus answers `OPTIONS` with nothing, and says so.
+async fn options_are_empty(request: Request, next: Next) -> Response {
+    let is_options = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if is_options && response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    response
+}
+
+fn ops_routes(mut routes: Routes) -> Routes {
+    for prefix in ["", "/prometheus"] {
+        let path = |name: &str| format!("{prefix}{name}");
+        routes = routes
+            .route(&path("/-/ready"), get(ops::prometheus_ready))
+            .route(&path("/-/healthy"), get(ops::prometheus_healthy))
+            .route(&path("/-/reload"), lifecycle(ops::reload))
+            .route(&path("/-/quit"), lifecycle(ops::quit))
+            .route(&path("/version"), get(ops::version));
+    }
     routes
         .route("/", get(ops::home))
         .route("/ready", get(ops::ready))
-        .route("/-/ready", get(ops::prometheus_ready))
-        .route("/-/healthy", get(ops::prometheus_healthy))
         .route("/metrics", get(ops::metrics))
-        .route("/prometheus/-/ready", get(ops::prometheus_ready))
-        .route("/prometheus/-/healthy", get(ops::prometheus_healthy))
         .route("/loki/ready", get(ops::ready))
         .route("/tempo/ready", get(ops::ready))
+}
+
+/// What only `POST` and `PUT` may do, and only where it is switched on.
+fn lifecycle<F>(act: fn(Arc<App>) -> F) -> MethodRouter<Arc<App>>
+where
+    F: Future<Output = Response> + Send + 'static,
+{
+    any(async move |State(app): State<Arc<App>>, method: Method| {
+        if !matches!(method, Method::POST | Method::PUT) {
+            let told = "Only POST or PUT requests allowed";
+            return text(StatusCode::METHOD_NOT_ALLOWED, told);
+        }
+        if !app.config.enable_lifecycle {
+            return text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled.");
+        }
+        act(app).await
+    })
 }
 
 /// A write path also answers `GET`, which some senders ask first.
@@ -96,7 +176,7 @@ fn write_routes(mut routes: Routes) -> Routes {
     routes
 }
 
-fn grpc_routes(routes: Routes, app: &Arc<App>) -> Routes {
+fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
     let services = Services::new(Arc::clone(app));
     routes
         .route_service(
@@ -115,6 +195,10 @@ fn grpc_routes(routes: Routes, app: &Arc<App>) -> Routes {
 
 async fn not_found() -> Response {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+async fn not_allowed() -> Response {
+    text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
 }
 
 /// A panic is a defect of this program and the end of one request, not of the server. The panic

@@ -57,7 +57,7 @@ impl TenantId {
     /// [`Reason::Bad`](crate::refusal::Reason::Bad) when it is not one.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if text.contains('|') {
-            let why = "several tenants in one request (a|b) are not supported yet; name one";
+            let why = "only metrics are read of several tenants at once (a|b); name one tenant";
             return Err(Refusal::bad(why));
         }
         if text.len() > ID_BYTES_MAX {
@@ -88,6 +88,24 @@ impl TenantId {
                 Self::parse(text.map_err(|_| Refusal::bad("the tenant ID is not ASCII"))?)
             }
         }
+    }
+
+    /// The ids that a request names, `a|b` for two of them: in order, each once, at least one.
+    ///
+    /// # Errors
+    /// As [`TenantId::parse`].
+    pub fn all_of(headers: &HeaderMap) -> Result<Vec<Self>, Refusal> {
+        let several = headers.get(TENANT_HEADER).and_then(|v| v.to_str().ok());
+        let mut ids = match several.filter(|text| text.contains('|')) {
+            Some(text) => text
+                .split('|')
+                .map(Self::parse)
+                .collect::<Result<Vec<_>, _>>()?,
+            None => vec![Self::of(headers)?],
+        };
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 
     /// The id as text.
@@ -449,7 +467,7 @@ mod tests {
             ("a b", "unsupported character ' '"),
             ("é", "unsupported character 'é'"),
             ("a\0", "unsupported character"),
-            ("a|b", "not supported yet"),
+            ("a|b", "only metrics are read of several tenants"),
             (&too_long, "too long"),
         ] {
             let refusal = TenantId::parse(bad).unwrap_err();
@@ -467,6 +485,32 @@ mod tests {
         assert_eq!(TenantId::of(&headers).unwrap().as_str(), "a");
         headers.insert(TENANT_HEADER, HeaderValue::from_bytes(b"\xff").unwrap());
         assert!(TenantId::of(&headers).is_err());
+    }
+
+    #[test]
+    fn a_request_may_name_several() {
+        let mut headers = HeaderMap::new();
+        let mut check = |text: Option<&'static str>, expect: Option<&[&str]>| {
+            headers.clear();
+            if let Some(text) = text {
+                headers.insert(TENANT_HEADER, HeaderValue::from_static(text));
+            }
+            let found = TenantId::all_of(&headers).ok();
+            let found: Option<Vec<String>> =
+                found.map(|ids| ids.iter().map(ToString::to_string).collect());
+            assert_eq!(
+                found.as_deref(),
+                expect
+                    .map(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>())
+                    .as_deref(),
+                "{text:?}"
+            );
+        };
+        check(None, Some(&["anonymous"]));
+        check(Some("a"), Some(&["a"]));
+        check(Some("b|a|b"), Some(&["a", "b"]));
+        check(Some("a|"), None);
+        check(Some("a|../b"), None);
     }
 
     fn open(config: &Config) -> Result<Tenants, trine_storage::Error> {

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
+use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
@@ -227,6 +228,7 @@ impl Tsdb {
             head_series: inner.head.series_count(),
             head_samples: inner.head.all_samples(),
             head_bytes: inner.memory_bytes(),
+            head_times: inner.head.times(),
             wal: inner.wal.stats(),
             replayed_bytes: inner.replay.bytes,
             damaged: inner.replay.damaged.clone(),
@@ -247,6 +249,15 @@ impl Tsdb {
             stats.block_samples += block.meta.rows;
         }
         stats
+    }
+
+    /// The parts and blocks that are served, by name.
+    pub fn blocks(&self) -> Vec<BlockMeta> {
+        let version = self.handle.inner.blocks.version();
+        let metas = version.blocks.iter().map(|block| block.meta.clone());
+        let mut metas: Vec<BlockMeta> = metas.collect();
+        metas.sort_by_key(|meta| meta.id.to_string());
+        metas
     }
 
     /// Syncs the log and refuses everything that comes later with [`Kind::Closed`]. May be called

@@ -64,6 +64,7 @@ pub use select::{Batch, Batches, SeriesSet};
 pub use snapshot::{Hints, Series, SeriesExemplars, Snapshot};
 pub use stats::{Report, Stats};
 pub use trine_storage as storage;
+pub use trine_storage::catalog::BlockMeta;
 pub use trine_storage::wal::Durability;
 pub use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, TimeRange};
 

@@ -11,6 +11,8 @@ pub struct Stats {
     pub head_samples: u64,
     /// Bytes that memory takes, about.
     pub head_bytes: u64,
+    /// The oldest and the newest timestamp in memory, milliseconds since 1970.
+    pub head_times: Option<(i64, i64)>,
     /// Blocks that are served, parts counted too.
     pub blocks: u64,
     /// Parts among them: sealed memory that was not made into blocks yet.

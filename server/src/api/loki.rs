@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -28,12 +27,13 @@ use super::prometheus::json::{self, Object};
 use super::prometheus::run::{self, Asked};
 use crate::api::ops;
 use crate::app::App;
+use crate::routes::Routes;
 
 /// The header by which a client asks for labels by category.
 const ENCODING_HEADER: &str = "x-loki-response-encoding-flags";
 
 /// Adds the routes under `prefix`.
-pub fn mount(routes: Router<Arc<App>>, prefix: &str) -> Router<Arc<App>> {
+pub fn mount(routes: Routes, prefix: &str) -> Routes {
     let path = |name: &str| format!("{prefix}/loki/api/v1/{name}");
     routes
         .route(&path("query"), asking(query))

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderName, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
+use crate::config::MetricsApi;
 use crate::observe::{self, registry};
 
 const TEXT: (HeaderName, &str) = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
@@ -53,10 +54,51 @@ fn build(version: &str) -> serde_json::Value {
     })
 }
 
-/// `/api/v1/status/buildinfo` of Prometheus.
-pub async fn prometheus_build() -> impl IntoResponse {
-    let body = serde_json::json!({ "status": "success", "data": build("3.5.0") });
+/// The version of Prometheus whose API is spoken.
+const PROMETHEUS: &str = "3.14.0";
+
+/// The version of Mimir whose API is spoken.
+const MIMIR: &str = "3.0.0";
+
+/// `/api/v1/status/buildinfo` of Prometheus, or of Mimir. Features that are texts make Grafana take
+/// the server for Mimir, which has rules that can be edited if they say so.
+pub async fn prometheus_build(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let data = match app.config.metrics_api {
+        MetricsApi::Prometheus => build(PROMETHEUS),
+        MetricsApi::Mimir => serde_json::json!({
+            "application": "Grafana Mimir",
+            "version": MIMIR,
+            "revision": concat!("trine-", env!("CARGO_PKG_VERSION")),
+            "branch": "",
+            "goVersion": "",
+            "features": {
+                "ruler_config_api": "false",
+                "alertmanager_config_api": "false",
+                "query_sharding": "false",
+            },
+        }),
+    };
+    let body = serde_json::json!({ "status": "success", "data": data });
     ([JSON], body.to_string())
+}
+
+/// `/version` of Prometheus.
+pub async fn version() -> impl IntoResponse {
+    ([JSON], build(PROMETHEUS).to_string())
+}
+
+/// `/-/reload` of Prometheus. Nothing is read again while the server runs, and that is said rather
+/// than that it was done.
+pub async fn reload(_: Arc<App>) -> Response {
+    let why = "failed to reload config: the configuration is read at the start only; restart the \
+               server\n";
+    (StatusCode::INTERNAL_SERVER_ERROR, [TEXT], why).into_response()
+}
+
+/// `/-/quit` of Prometheus.
+pub async fn quit(app: Arc<App>) -> Response {
+    app.quit.send_replace(true);
+    ([TEXT], "Requesting termination... Goodbye!").into_response()
 }
 
 /// `/loki/api/v1/status/buildinfo`.

@@ -1,109 +1,157 @@
-//! The API of Prometheus: PromQL over a tenant's metrics, and their names. `routes` mounts it.
+//! The API of Prometheus and Mimir: PromQL over the metrics of a tenant or of several, and what
+//! there is to know about them. `routes` mounts it.
 //!
-//! Parameters are those of the URL and of the form together; unknown ones are ignored. Rules,
-//! exemplars and metadata do not exist here yet and are answered as empty, because Grafana asks for
-//! them whenever it opens a data source.
+//! Parameters are those of the URL and of the form together; unknown ones are ignored. Targets and
+//! rules do not exist here, so their lists are empty: Grafana asks for them whenever it opens a data
+//! source.
 
+mod admin;
 mod answer;
+mod cardinality;
+mod exemplars;
+mod federate;
+mod federation;
 pub(super) mod json;
+mod metadata;
+mod names;
+mod number;
+mod pieces;
+mod query;
+mod read;
 mod request;
+mod result;
 pub(super) mod run;
 mod source;
+mod status;
+mod syntax_tree;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
-use trine_query::promql::{self, Engine, Options, Query, Source};
-use trine_storage::{Labels, Matcher};
+use axum::routing::{MethodRouter, get, post};
 
 use self::answer::Failure;
-use self::request::invalid;
+use self::pieces::Reply;
 use self::run::Asked;
 use crate::api::ops;
 use crate::app::App;
+use crate::routes::Routes;
 
 /// Adds the routes under `prefix`.
-pub fn mount(routes: Router<Arc<App>>, prefix: &str) -> Router<Arc<App>> {
-    let path = |name: &str| format!("{prefix}/api/v1/{name}");
+pub fn mount(mut routes: Routes, prefix: &str) -> Routes {
+    for (name, work) in QUERIES {
+        routes = routes.route(&format!("{prefix}/api/v1/{name}"), asking(*work));
+    }
+    for (name, work) in FACTS {
+        routes = routes.route(&format!("{prefix}/api/v1/{name}"), telling(*work));
+    }
+    for (name, work) in ADMIN {
+        routes = routes.route(&format!("{prefix}/api/v1/{name}"), administering(*work));
+    }
+    let path = |name: &str| format!("{prefix}/{name}");
     routes
-        .route(&path("query"), asking(query))
-        .route(&path("query_range"), asking(query_range))
-        .route(&path("query_exemplars"), asking(query_exemplars))
-        .route(&path("format_query"), asking(format_query))
-        .route(&path("labels"), asking(labels))
-        .route(&path("label/{name}/values"), get(label_values))
-        .route(&path("series"), asking(series))
-        .route(&path("metadata"), asking(|_| Ok(nothing("{}"))))
-        .route(&path("rules"), asking(|_| Ok(nothing(r#"{"groups":[]}"#))))
-        .route(&path("alerts"), asking(|_| Ok(nothing(r#"{"alerts":[]}"#))))
+        .route(&path("api/v1/label/{name}/values"), get(label_values))
         .route(
-            &path("status/buildinfo"),
+            &path("api/v1/status/buildinfo"),
             get(ops::prometheus_build).post(ops::prometheus_build),
         )
+        .route(&path("api/v1/read"), post(read::read))
+        .route(&path("federate"), get(federate::federate))
 }
 
 /// What a request asks for, worked out on a thread that may block.
-type Work = fn(&Asked) -> Result<String, Failure>;
+type Work = fn(&Asked) -> Result<Reply, Failure>;
+
+/// What is asked with `GET`, or with `POST` where the question may be long.
+const QUERIES: &[(&str, Work)] = &[
+    ("query", query::instant),
+    ("query_range", query::range),
+    ("query_exemplars", exemplars::exemplars),
+    ("format_query", query::format),
+    ("parse_query", query::parse),
+    ("labels", names::labels),
+    ("series", names::series),
+    ("metadata", metadata::metadata),
+    ("rules", |_| nothing(r#"{"groups":[]}"#)),
+    ("alerts", |_| nothing(r#"{"alerts":[]}"#)),
+    ("cardinality/label_names", cardinality::label_names),
+    ("cardinality/label_values", cardinality::label_values),
+    ("cardinality/active_series", cardinality::active_series),
+    (
+        "cardinality/active_native_histogram_metrics",
+        cardinality::active_native_histogram_metrics,
+    ),
+];
+
+/// What is asked with `GET` only.
+const FACTS: &[(&str, Work)] = &[
+    ("targets", |_| {
+        nothing(r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#)
+    }),
+    ("targets/metadata", metadata::of_targets),
+    ("scrape_pools", |_| nothing(r#"{"scrapePools":[]}"#)),
+    ("alertmanagers", |_| {
+        nothing(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
+    }),
+    ("notifications", |_| nothing("[]")),
+    ("features", status::features),
+    ("status/config", status::config),
+    ("status/flags", status::flags),
+    ("status/runtimeinfo", status::runtime),
+    ("status/tsdb", status::tsdb),
+    ("status/tsdb/blocks", status::blocks),
+    ("status/walreplay", |_| {
+        nothing(r#"{"min":0,"max":0,"current":0}"#)
+    }),
+    ("user_stats", status::user_stats),
+    ("user_limits", status::user_limits),
+];
+
+/// What changes or copies the store.
+const ADMIN: &[(&str, Work)] = &[
+    ("admin/tsdb/delete_series", admin::delete_series),
+    ("admin/tsdb/clean_tombstones", admin::clean_tombstones),
+    ("admin/tsdb/snapshot", admin::snapshot),
+];
 
 fn asking(work: Work) -> MethodRouter<Arc<App>> {
     let handler = move |State(app), request| answer(app, request, work);
     get(handler).post(handler)
 }
 
+fn telling(work: Work) -> MethodRouter<Arc<App>> {
+    get(move |State(app), request| answer(app, request, work))
+}
+
+fn administering(work: Work) -> MethodRouter<Arc<App>> {
+    let handler = move |State(app), request| administer(app, request, work);
+    post(handler).put(handler)
+}
+
 async fn answer(
     app: Arc<App>,
     request: Request,
-    work: impl FnOnce(&Asked) -> Result<String, Failure> + Send + 'static,
+    work: impl FnOnce(&Asked) -> Result<Reply, Failure> + Send + 'static,
 ) -> Response {
-    match run::run(app, request, work).await {
-        Ok(text) => answer::respond(text),
+    match run::run_of_several(app, request, work).await {
+        Ok(reply) => reply.into_response(),
         Err(failure) => failure.into_response(),
     }
 }
 
-fn query(asked: &Asked) -> Result<String, Failure> {
-    let limit = request::limit(&asked.params)?;
-    let time = request::optional_time(&asked.params, "time")?;
-    let time = time.unwrap_or_else(|| asked.app.clock.now_ms());
-    let options = options(asked)?;
-    let query = parsed(asked)?;
-    let result = engine(asked).instant(&*source::of(asked)?, &query, time, &options)?;
-    Ok(answer::query_result(result, limit))
-}
-
-fn query_range(asked: &Asked) -> Result<String, Failure> {
-    let limit = request::limit(&asked.params)?;
-    let range = request::range(&asked.params)?;
-    let options = options(asked)?;
-    let query = parsed(asked)?;
-    let steps = (range.start_ms, range.end_ms, range.step_ms);
-    let result = engine(asked).range(&*source::of(asked)?, &query, steps, &options)?;
-    Ok(answer::query_result(result, limit))
-}
-
-/// Exemplars are refused on the way in, so there are none; but the question must make sense.
-fn query_exemplars(asked: &Asked) -> Result<String, Failure> {
-    request::window(&asked.params)?;
-    parsed(asked)?;
-    Ok(nothing("[]"))
-}
-
-fn format_query(asked: &Asked) -> Result<String, Failure> {
-    let text = parsed(asked)?.to_string();
-    Ok(answer::success(&[], &[], |out| json::string(out, &text)))
-}
-
-fn labels(asked: &Asked) -> Result<String, Failure> {
-    let limit = request::limit(&asked.params)?;
-    let range = request::window(&asked.params)?;
-    let names = union(asked, |source, matchers| {
-        source.label_names(matchers, range, one_more(limit))
-    })?;
-    Ok(answer::names(names, limit))
+/// Does something to the store of one tenant, if that is allowed at all. An answer without text is
+/// one without content.
+async fn administer(app: Arc<App>, request: Request, work: Work) -> Response {
+    if !app.config.enable_admin_api {
+        return admin::disabled().into_response();
+    }
+    match run::run(app, request, work).await {
+        Ok(Reply::Whole(text)) if text.is_empty() => StatusCode::NO_CONTENT.into_response(),
+        Ok(reply) => reply.into_response(),
+        Err(failure) => failure.into_response(),
+    }
 }
 
 async fn label_values(
@@ -112,79 +160,13 @@ async fn label_values(
     request: Request,
 ) -> Response {
     let name = request::label_name(&name);
-    answer(app, request, move |asked| {
-        let limit = request::limit(&asked.params)?;
-        let range = request::window(&asked.params)?;
-        let values = union(asked, |source, matchers| {
-            source.label_values(&name, matchers, range, one_more(limit))
-        })?;
-        Ok(answer::names(values, limit))
-    })
-    .await
-}
-
-fn series(asked: &Asked) -> Result<String, Failure> {
-    let limit = request::limit(&asked.params)?;
-    let range = request::window(&asked.params)?;
-    if asked.params.all("match[]").next().is_none() {
-        return Err(Failure::bad("no match[] parameter provided"));
-    }
-    let mut series: Vec<Labels> = union(asked, |source, matchers| {
-        source.series(matchers, range, one_more(limit))
-    })?;
-    let warnings = answer::truncate(&mut series, limit);
-    Ok(answer::success(&warnings, &[], |out| {
-        json::array(out, &series, json::labels);
-    }))
-}
-
-/// What `ask` finds for any of the selectors of the request, sorted; for everything without one.
-fn union<T: Ord>(
-    asked: &Asked,
-    ask: impl Fn(&dyn Source, &[Matcher]) -> Result<Vec<T>, trine_storage::Error>,
-) -> Result<Vec<T>, Failure> {
-    let selectors = request::selectors(&asked.params)?;
-    let source = source::of(asked)?;
-    if selectors.is_empty() {
-        return Ok(ask(&*source, &[])?);
-    }
-    let mut found = BTreeSet::new();
-    for matchers in &selectors {
-        found.extend(ask(&*source, matchers)?);
-    }
-    Ok(found.into_iter().collect())
-}
-
-/// One more than the client wants tells whether something was left out.
-fn one_more(limit: Option<usize>) -> Option<usize> {
-    limit.map(|limit| limit.saturating_add(1))
-}
-
-fn engine(asked: &Asked) -> Engine {
-    Engine::with_clock(asked.limits(), Arc::clone(&asked.app.clock))
-}
-
-fn options(asked: &Asked) -> Result<Options, Failure> {
-    let defaults = Options::default();
-    let lookback = request::optional_duration(&asked.params, "lookback_delta")?;
-    Ok(Options {
-        lookback_ms: lookback
-            .filter(|ms| *ms > 0)
-            .unwrap_or(defaults.lookback_ms),
-        timeout: request::timeout(&asked.params)?,
-        cancel: asked.cancel.clone(),
-        ..defaults
-    })
-}
-
-fn parsed(asked: &Asked) -> Result<Query, Failure> {
-    let text = asked.params.get("query").unwrap_or("");
-    promql::parse(text).map_err(|error| invalid("query", &error.to_string()))
+    answer(app, request, move |asked| names::label_values(asked, &name)).await
 }
 
 /// An answer without content; `data` is its JSON.
-fn nothing(data: &str) -> String {
-    answer::success(&[], &[], |out| out.push_str(data))
+fn nothing(data: &str) -> Result<Reply, Failure> {
+    let text = answer::success(&[], &[], |out| out.push_str(data));
+    Ok(text.into())
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ mod tags;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -26,11 +25,12 @@ use super::prometheus::run::{self, Asked};
 use crate::app::App;
 use crate::proto::tempo::{Trace, TraceByIdResponse};
 use crate::refusal::{Reason, Refusal};
+use crate::routes::Routes;
 
 const PROTOBUF: &str = "application/protobuf";
 
 /// Adds the routes under `prefix`.
-pub fn mount(routes: Router<Arc<App>>, prefix: &str) -> Router<Arc<App>> {
+pub fn mount(routes: Routes, prefix: &str) -> Routes {
     let at = |path: &str| format!("{prefix}/api/{path}");
     routes
         .route(&at("echo"), get(ops::echo))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Invocation, Outside, settings};
+use super::{Config, Invocation, MetricsApi, Outside, settings};
 
 fn load(flags: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, String> {
     let variable = |name: &str| {
@@ -123,6 +123,62 @@ fn values() {
 }
 
 #[test]
+fn switches_and_names_with_dots() {
+    let got = config(
+        &["--web.enable-admin-api", "--web.enable-lifecycle=false"],
+        &[],
+        "",
+    );
+    assert!(got.enable_admin_api && !got.enable_lifecycle);
+    let env = [
+        ("TRINE_WEB_ENABLE_LIFECYCLE", "true"),
+        ("TRINE_HTTP_PREFIX", "/a/b/"),
+    ];
+    let got = config(
+        &["--config=t.yaml"],
+        &env,
+        "web.enable-admin-api: true\nmetrics_api: mimir",
+    );
+    assert!(got.enable_admin_api && got.enable_lifecycle);
+    assert_eq!(got.http_prefix.as_deref(), Some("/a/b"));
+    assert_eq!(got.metrics_api, MetricsApi::Mimir);
+    assert_eq!(config(&["--http.prefix", "/"], &[], "").http_prefix, None);
+}
+
+#[test]
+fn settings_are_told_as_they_were_written() {
+    let flags = [
+        "--retention",
+        "3d",
+        "--listen",
+        ":1",
+        "--listen",
+        ":2",
+        "--config=t.yaml",
+    ];
+    let got = config(
+        &flags,
+        &[("TRINE_SELF_OBSERVE", "no")],
+        "body-bytes-max: 1MiB",
+    );
+    let of = |name: &str| {
+        let settings = got.settings();
+        settings.into_iter().find(|(n, _)| *n == name).unwrap().1
+    };
+    for (name, expect) in [
+        ("retention", "3d"),
+        ("listen", ":1,:2"),
+        ("self-observe", "no"),
+        ("body-bytes-max", "1MiB"),
+        ("tenants-max", "1000"),
+        ("metrics-api", "prometheus"),
+    ] {
+        assert_eq!(of(name), expect, "{name}");
+    }
+    assert_eq!(got.settings().len(), settings().count());
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     let check = |flags: &[&str], env: &[(&str, &str)], file: &str, expect: &str| {
         let got = load(flags, env, file).unwrap_err();
@@ -179,6 +235,20 @@ fn what_is_wrong_is_said_with_its_place() {
         &[("TRINE_TENANTS_MAX", "many")],
         "",
         "TRINE_TENANTS_MAX: \"many\"",
+    );
+    check(&["--http.prefix", "trine"], &[], "", "is not a path");
+    check(&["--http.prefix", "/{x}"], &[], "", "is not a path");
+    check(
+        &["--metrics-api", "cortex"],
+        &[],
+        "",
+        "neither prometheus nor mimir",
+    );
+    check(
+        &file,
+        &[],
+        "http_prefix: /a",
+        "did you mean \"http.prefix\"?",
     );
     check(&["--nonsense"], &[], "", "--nonsense");
     check(&["serve"], &[], "", "serve");

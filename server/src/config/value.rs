@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::MetricsApi;
+
 /// Puts a value that was read where it belongs.
 pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
@@ -46,6 +48,25 @@ pub(super) fn words(text: &str) -> Vec<String> {
     let words = text.split(',').map(str::trim);
     let words = words.filter(|word| !word.is_empty());
     words.map(str::to_owned).collect()
+}
+
+/// A path of a URL without the slash at its end; none for `/` alone.
+pub(super) fn prefix(text: &str) -> Result<Option<String>, String> {
+    let path = text.trim_end_matches('/');
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+    if !text.starts_with('/') || path.contains("//") || !path.chars().all(plain) {
+        return Err(format!("{text:?} is not a path; write it as /trine"));
+    }
+    Ok(Some(path.to_owned()).filter(|path| !path.is_empty()))
+}
+
+/// `prometheus` or `mimir`.
+pub(super) fn metrics_api(text: &str) -> Result<MetricsApi, String> {
+    match text {
+        "prometheus" => Ok(MetricsApi::Prometheus),
+        "mimir" => Ok(MetricsApi::Mimir),
+        _ => Err(format!("{text:?} is neither prometheus nor mimir")),
+    }
 }
 
 /// A number of at least one.

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod bad_input;
+mod cancel;
 mod client;
+mod grafana;
 mod harness;
 mod ingest;
 mod kill;
@@ -14,4 +16,5 @@ mod remote_write;
 #[path = "../../src/proto/schema.rs"]
 mod schema;
 mod sdk;
+mod traps;
 mod wire;

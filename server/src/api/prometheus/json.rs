@@ -5,8 +5,9 @@
 use std::fmt;
 use std::fmt::Write as _;
 
-use trine_query::text::format_exponent;
 use trine_storage::Labels;
+
+use super::number;
 
 /// An object in writing: it knows whether a comma is due.
 #[derive(Debug)]
@@ -127,37 +128,19 @@ fn escaped(out: &mut String, text: &str, must_escape: impl Fn(u8) -> bool) {
 /// Writes a float without quotes: the fewest digits that read back the same, never an exponent;
 /// `NaN`, `+Inf`, `-Inf`.
 pub(in crate::api) fn float(out: &mut String, value: f64) {
-    if value.is_nan() {
-        out.push_str("NaN");
-    } else if value.is_infinite() {
-        out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
-    } else {
-        display(out, value);
-    }
+    number::float(out, value);
 }
 
 /// Writes a sample's value as Prometheus does: a string, with an exponent below 1e-6 and from 1e21.
 pub(in crate::api) fn sample_value(out: &mut String, value: f64) {
     out.push('"');
-    let magnitude = value.abs();
-    if value != 0.0 && value.is_finite() && !(1e-6..1e21).contains(&magnitude) {
-        out.push_str(&format_exponent(value));
-    } else {
-        float(out, value);
-    }
+    number::sample(out, value);
     out.push('"');
 }
 
 /// Writes milliseconds as Prometheus does: seconds, with three decimals unless they are whole.
 pub(in crate::api) fn seconds(out: &mut String, milliseconds: i64) {
-    if milliseconds < 0 {
-        out.push('-');
-    }
-    let total = milliseconds.unsigned_abs();
-    display(out, total / 1000);
-    if !total.is_multiple_of(1000) {
-        display(out, format_args!(".{:03}", total % 1000));
-    }
+    number::seconds(out, milliseconds);
 }
 
 #[cfg(test)]

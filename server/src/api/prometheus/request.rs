@@ -59,9 +59,15 @@ pub(super) fn range(params: &Params) -> Result<Range, Failure> {
 
 /// The parameters `start` and `end` of a question about series; what is absent is not bounded.
 pub(super) fn window(params: &Params) -> Result<TimeRange, Failure> {
+    let (start, end) = ends(params)?;
+    Ok(TimeRange::inclusive(start, end))
+}
+
+/// The parameters `start` and `end` as they are, the widest ones for those that are absent.
+pub(super) fn ends(params: &Params) -> Result<(i64, i64), Failure> {
     let start = optional_time(params, "start")?.unwrap_or(i64::MIN);
     let end = optional_time(params, "end")?.unwrap_or(i64::MAX);
-    Ok(TimeRange::inclusive(start, end))
+    Ok((start, end))
 }
 
 /// A time that may be absent.
@@ -74,21 +80,21 @@ pub(super) fn optional_time(params: &Params, name: &str) -> Result<Option<i64>, 
         .map_err(|why| invalid(name, &format!("invalid time value for '{name}': {why}")))
 }
 
-/// A duration that may be absent, milliseconds.
-pub(super) fn optional_duration(params: &Params, name: &str) -> Result<Option<i64>, Failure> {
-    let Some(text) = params.get(name) else {
+/// The parameter `lookback_delta`, milliseconds. Prometheus words this one by itself.
+pub(super) fn lookback(params: &Params) -> Result<Option<i64>, Failure> {
+    let Some(text) = params.get("lookback_delta") else {
         return Ok(None);
     };
-    duration_ms(text)
-        .map(Some)
-        .map_err(|why| invalid(name, &why))
+    let wrong = |why| Failure::bad(format!("error parsing lookback delta duration: {why}"));
+    duration_ms(text).map(Some).map_err(wrong)
 }
 
 /// The parameter `timeout`.
 pub(super) fn timeout(params: &Params) -> Result<Option<Duration>, Failure> {
-    let Some(ms) = optional_duration(params, "timeout")? else {
+    let Some(text) = params.get("timeout") else {
         return Ok(None);
     };
+    let ms = duration_ms(text).map_err(|why| invalid("timeout", &why))?;
     Ok(Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0))))
 }
 
@@ -97,12 +103,7 @@ pub(super) fn limit(params: &Params) -> Result<Option<usize>, Failure> {
     let Some(text) = params.get("limit") else {
         return Ok(None);
     };
-    let limit: i64 = text.parse().map_err(|_| {
-        invalid(
-            "limit",
-            &format!("cannot parse {} to a number", quote(text)),
-        )
-    })?;
+    let limit = integer(text).map_err(|why| invalid("limit", &why))?;
     match usize::try_from(limit) {
         Ok(0) => Ok(None),
         Ok(limit) => Ok(Some(limit)),
@@ -110,24 +111,100 @@ pub(super) fn limit(params: &Params) -> Result<Option<usize>, Failure> {
     }
 }
 
-/// The selectors of the parameters `match[]`.
-pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Failure> {
-    let mut selectors = Vec::new();
-    for text in params.all("match[]") {
-        let matchers = promql::parse_selector(text).map_err(|error| {
-            // Of a selector alone Prometheus says it in other words than of one in a query.
-            if error.message == SELECTS_ALL {
-                invalid(
-                    "match[]",
-                    "match[] must contain at least one non-empty matcher",
-                )
-            } else {
-                invalid("match[]", &error.to_string())
+/// A whole number, with Go's words for what is none.
+fn integer(text: &str) -> Result<i64, String> {
+    let wrong = |why| format!("strconv.Atoi: parsing {}: {why}", quote(text));
+    text.parse()
+        .map_err(|error: std::num::ParseIntError| match error.kind() {
+            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
+                wrong("value out of range")
             }
-        })?;
-        selectors.push(matchers);
+            _ => wrong("invalid syntax"),
+        })
+}
+
+/// What a request wants to know about its own cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stats {
+    /// Nothing.
+    No,
+    /// Timings and samples.
+    Yes,
+    /// The same, asked for with a word that will mean nothing one day.
+    Deprecated,
+}
+
+/// The warning for [`Stats::Deprecated`].
+pub(super) fn stats_deprecated(params: &Params) -> String {
+    format!(
+        "value {} for parameter \"stats\" is deprecated and will be rejected in the next major \
+         release, use \"true\" or \"all\"",
+        quote(params.get("stats").unwrap_or(""))
+    )
+}
+
+/// The parameter `stats`.
+pub(super) fn stats(params: &Params) -> Stats {
+    match params.get("stats") {
+        None => Stats::No,
+        Some("true" | "all") => Stats::Yes,
+        Some(_) => Stats::Deprecated,
     }
-    Ok(selectors)
+}
+
+/// A number of things; `None` for no bound, which is also what a negative one means.
+pub(super) fn count(params: &Params, name: &str) -> Result<Option<usize>, Failure> {
+    let Some(text) = params.get(name) else {
+        return Ok(None);
+    };
+    let number: Result<i64, _> = text.parse();
+    let number = number.map_err(|_| Failure::bad(format!("{name} must be a number")))?;
+    Ok(usize::try_from(number).ok())
+}
+
+/// A truth as Go reads it; false when it is absent.
+pub(super) fn truth(params: &Params, name: &str) -> Result<bool, Failure> {
+    match params.get(name) {
+        None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some(text) => {
+            let why = format!(
+                "unable to parse boolean: strconv.ParseBool: parsing {}: invalid syntax",
+                quote(text)
+            );
+            Err(invalid(name, &why))
+        }
+    }
+}
+
+/// The selectors of the parameters `match[]`. Not every route wraps the texts of its errors, so that
+/// is left to the caller.
+pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, String> {
+    let texts = params.all("match[]");
+    let parsed: Vec<_> = texts.map(promql::parse_selector).collect();
+    let selects_all = |error: &promql::SyntaxError| error.message == SELECTS_ALL;
+    // One that does not parse is told of before one that selects everything.
+    let broken = |found: &&Result<_, _>| matches!(found, Err(error) if !selects_all(error));
+    if let Some(Err(error)) = parsed.iter().find(broken) {
+        return Err(error.to_string());
+    }
+    // Of a selector alone Prometheus says it in other words than of one in a query.
+    let none = |_| "match[] must contain at least one non-empty matcher".to_owned();
+    parsed
+        .into_iter()
+        .map(|found| found.map_err(none))
+        .collect()
+}
+
+/// The selector of the parameter `selector`, that of Mimir.
+pub(super) fn selector(params: &Params) -> Result<Option<Vec<Matcher>>, Failure> {
+    let Some(text) = params.get("selector") else {
+        return Ok(None);
+    };
+    let matchers = promql::parse_selector(text);
+    let wrong =
+        |error: promql::SyntaxError| Failure::bad(format!("failed to parse selector: {error}"));
+    matchers.map(Some).map_err(wrong)
 }
 
 /// The parameter `name` does not say what it should.
@@ -135,8 +212,18 @@ pub(super) fn invalid(name: &str, why: &str) -> Failure {
     Failure::bad(format!("invalid parameter {}: {why}", quote(name)))
 }
 
+/// What Prometheus' own clients write for "from the beginning" and "to the end", in years that are
+/// no RFC 3339.
+const BEGINNING: &str = "-292273086-05-16T16:47:06Z";
+const END: &str = "292277025-08-18T07:12:54.999999999Z";
+
 /// Seconds since 1970 with a fraction, or RFC 3339; in milliseconds.
 fn time_ms(text: &str) -> Result<i64, String> {
+    match text {
+        BEGINNING => return Ok(i64::MIN),
+        END => return Ok(i64::MAX),
+        _ => {}
+    }
     if let Some(ms) = float_ms(text) {
         return ms.ok_or_else(|| format!("cannot parse {} to a valid timestamp", quote(text)));
     }
@@ -211,6 +298,8 @@ mod tests {
             ("1700000000000", 1_700_000_000_000_000),
             ("2023-11-14T22:13:20Z", 1_700_000_000_000),
             ("2023-11-14T23:13:20.5+01:00", 1_700_000_000_500),
+            (BEGINNING, i64::MIN),
+            (END, i64::MAX),
         ] {
             assert_eq!(time_ms(text), Ok(expect), "{text}");
         }
@@ -311,7 +400,13 @@ mod tests {
             ),
             (
                 "limit=x",
-                Err(r#"invalid parameter "limit": cannot parse "x" to a number"#),
+                Err(r#"invalid parameter "limit": strconv.Atoi: parsing "x": invalid syntax"#),
+            ),
+            (
+                "limit=99999999999999999999",
+                Err(
+                    r#"invalid parameter "limit": strconv.Atoi: parsing "99999999999999999999": value out of range"#,
+                ),
             ),
         ] {
             let found = limit(&Params::from_query(query)).map_err(|failure| failure.to_string());
@@ -320,23 +415,50 @@ mod tests {
     }
 
     #[test]
+    fn stats_counts_and_truths() {
+        for (query, expect) in [
+            ("", Stats::No),
+            ("stats=", Stats::No),
+            ("stats=true", Stats::Yes),
+            ("stats=all", Stats::Yes),
+            ("stats=1", Stats::Deprecated),
+        ] {
+            assert_eq!(stats(&Params::from_query(query)), expect, "{query}");
+        }
+        let text = |failure: Failure| failure.to_string();
+        for (query, expect) in [
+            ("", Ok(None)),
+            ("n=0", Ok(Some(0))),
+            ("n=7", Ok(Some(7))),
+            ("n=-1", Ok(None)),
+            ("n=x", Err("n must be a number".to_owned())),
+        ] {
+            let params = Params::from_query(query);
+            assert_eq!(count(&params, "n").map_err(text), expect, "{query}");
+        }
+        let wrong = r#"invalid parameter "b": unable to parse boolean: strconv.ParseBool: parsing "x": invalid syntax"#;
+        for (query, expect) in [
+            ("", Ok(false)),
+            ("b=true", Ok(true)),
+            ("b=0", Ok(false)),
+            ("b=x", Err(wrong.to_owned())),
+        ] {
+            let params = Params::from_query(query);
+            assert_eq!(truth(&params, "b").map_err(text), expect, "{query}");
+        }
+    }
+
+    #[test]
     fn selectors_must_select() {
-        let check = |query: &str| {
-            selectors(&Params::from_query(query))
-                .map(|found| found.len())
-                .map_err(|failure| failure.to_string())
-        };
+        let check = |query: &str| selectors(&Params::from_query(query)).map(|found| found.len());
         assert_eq!(check(""), Ok(0));
         assert_eq!(check("match[]=up&match[]={a=~%22b.%2B%22}"), Ok(2));
         assert_eq!(check("match[]={__name__!=%22%22}"), Ok(1));
-        let empty =
-            r#"invalid parameter "match[]": match[] must contain at least one non-empty matcher"#;
+        let empty = "match[] must contain at least one non-empty matcher";
         assert_eq!(check("match[]={a=~%22.*%22}"), Err(empty.to_owned()));
-        assert!(
-            check("match[]=up{")
-                .unwrap_err()
-                .starts_with(r#"invalid parameter "match[]": 1:"#)
-        );
+        assert_eq!(check("match[]={}"), Err(empty.to_owned()));
+        let broken = "1:4: parse error: unexpected end of input inside braces";
+        assert_eq!(check("match[]={}&match[]=up{"), Err(broken.to_owned()));
     }
 
     #[test]

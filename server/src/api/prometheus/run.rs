@@ -18,8 +18,13 @@ use crate::tenants::{Tenant, TenantId};
 pub(in crate::api) struct Asked {
     /// The state of the server.
     pub(in crate::api) app: Arc<App>,
-    /// The tenant; `None` when nothing was ever written for it. Reading creates none.
+    /// The tenant, the first of several; `None` when nothing was ever written for it. Reading
+    /// creates none.
     pub(in crate::api) tenant: Option<Arc<Tenant>>,
+    /// All tenants that the request names, in order.
+    pub(in crate::api) tenants: Vec<(TenantId, Option<Arc<Tenant>>)>,
+    /// When the request came, by the monotonic clock.
+    pub(in crate::api) arrived_ns: u64,
     /// The headers of the request.
     pub(in crate::api) headers: HeaderMap,
     /// The parameters of its URL and form.
@@ -40,7 +45,7 @@ impl Asked {
     }
 }
 
-/// Reads a request and runs `work` for it on a thread that may block.
+/// Reads a request about one tenant and runs `work` for it on a thread that may block.
 ///
 /// # Errors
 /// Those of `work`, and refusals of the request or the pool.
@@ -53,8 +58,45 @@ where
     T: Send + 'static,
     E: From<Refusal> + Send + 'static,
 {
+    let id = TenantId::of(request.headers())?;
+    run_of(app, vec![id], request, work).await
+}
+
+/// As [`run`], of a request that may name several tenants.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn run_of_several<T, E>(
+    app: Arc<App>,
+    request: Request,
+    work: impl FnOnce(&Asked) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Refusal> + Send + 'static,
+{
+    let ids = TenantId::all_of(request.headers())?;
+    run_of(app, ids, request, work).await
+}
+
+async fn run_of<T, E>(
+    app: Arc<App>,
+    ids: Vec<TenantId>,
+    request: Request,
+    work: impl FnOnce(&Asked) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Refusal> + Send + 'static,
+{
+    let arrived_ns = app.clock.monotonic_ns();
     let (parts, body) = request.into_parts();
-    let tenant = app.tenants.get(&TenantId::of(&parts.headers)?);
+    let find = |id: TenantId| {
+        let tenant = app.tenants.get(&id);
+        (id, tenant)
+    };
+    let tenants: Vec<_> = ids.into_iter().map(find).collect();
+    let tenant = tenants.first().and_then(|(_, tenant)| tenant.clone());
     let params = Params::read(&parts.method, &parts.headers, parts.uri.query(), body).await?;
     let cancel = Cancel::new();
     let _guard = CancelOnDrop(cancel.clone());
@@ -62,6 +104,8 @@ where
     let asked = Asked {
         app,
         tenant,
+        tenants,
+        arrived_ns,
         headers: parts.headers,
         params,
         cancel,

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::observe::Observer;
 use crate::observe::log_lines::LogLines;
+use crate::routes::Routes;
 use crate::tenants::{Tenant, TenantId, Tenants};
 
 /// A server's state and some of its routes.
@@ -46,7 +47,7 @@ impl Answer {
 impl Harness {
     /// The routes that `mount` adds, under no prefix.
     pub(in crate::api) fn new(
-        mount: impl FnOnce(Router<Arc<App>>, &str) -> Router<Arc<App>>,
+        mount: impl FnOnce(Routes, &str) -> Routes,
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -66,7 +67,8 @@ impl Harness {
         .unwrap();
         let observer = Observer::new(LogLines::default(), String::new(), 0);
         let app = Arc::new(App::new(config, clock, tenants, observer));
-        let routes = mount(Router::new(), "").with_state(Arc::clone(&app));
+        let routes = mount(Routes::default(), "").into_router();
+        let routes = routes.with_state(Arc::clone(&app));
         Self { app, routes, dir }
     }
 
