@@ -62,6 +62,8 @@ pub struct Config {
     pub metrics_api: MetricsApi,
     /// Limits of log entries and metric series.
     pub limits: Limits,
+    /// How far ahead of the clock the timestamp of a metric sample may lie.
+    pub creation_grace_period: Duration,
     /// What becomes of metrics that several replicas of one sender send.
     pub ha: HighAvailability,
     /// How OTLP metrics become series.
@@ -147,6 +149,7 @@ impl Default for Config {
             enable_lifecycle: false,
             metrics_api: MetricsApi::Prometheus,
             limits: Limits::default(),
+            creation_grace_period: Duration::from_secs(600),
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
             told: Vec::new(),
