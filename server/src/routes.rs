@@ -83,6 +83,7 @@ pub fn router(app: Arc<App>) -> Router {
         .expose_headers([header::DATE]);
     grpc_routes(routes, &app)
         .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(
@@ -194,6 +195,10 @@ fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
 
 async fn not_found() -> Response {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+async fn not_allowed() -> Response {
+    text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
 }
 
 /// A panic is a defect of this program and the end of one request, not of the server. The panic

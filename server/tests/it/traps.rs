@@ -161,6 +161,7 @@ fn options_and_methods() {
         ("PUT", "/-/quit", 403, "Lifecycle API is not enabled."),
         ("GET", "/-/healthy", 200, "Prometheus Server is Healthy.\n"),
         ("HEAD", "/-/ready", 200, ""),
+        ("DELETE", "/api/v1/query", 405, "Method Not Allowed\n"),
     ] {
         let answer = request(running.address, method, path).send();
         assert_eq!(

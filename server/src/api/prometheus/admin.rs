@@ -20,7 +20,8 @@ pub(super) fn delete_series(asked: &Asked) -> Result<Reply, Failure> {
         return Err(Failure::bad("no match[] parameter provided"));
     }
     let range = request::window(&asked.params)?;
-    let selectors = request::selectors(&asked.params)?;
+    let selectors = request::selectors(&asked.params);
+    let selectors = selectors.map_err(|why| request::invalid("match[]", &why))?;
     if let Some(store) = store(asked)? {
         for matchers in &selectors {
             store.delete(matchers, range)?;

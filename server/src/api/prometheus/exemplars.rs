@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use trine_query::promql;
 use trine_query::promql::ast::{Expr, ExprKind};
 use trine_storage::{Labels, Matcher};
 use trine_tsdb::{Exemplar, Hints};
@@ -11,7 +12,6 @@ use super::federation;
 use super::json::{self, Object};
 use super::names;
 use super::pieces::Reply;
-use super::query;
 use super::request;
 use super::run::Asked;
 use super::source;
@@ -24,7 +24,8 @@ pub(super) fn exemplars(asked: &Asked) -> Result<Reply, Failure> {
         return Err(Failure::bad(why));
     }
     let range = request::window(&asked.params)?;
-    let query = query::parsed(asked)?;
+    let query = promql::parse(asked.params.get("query").unwrap_or(""));
+    let query = query.map_err(|error| Failure::bad(error.to_string()))?;
     let mut selectors = Vec::new();
     collect(&query.expr, &mut selectors);
     let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use trine_query::promql;
 use trine_tsdb::Metadata;
 
 use super::answer::{self, Failure};
@@ -47,8 +48,12 @@ fn entry(out: &mut String, entry: &Metadata) {
     object.end();
 }
 
-/// `targets/metadata`: there are no targets, and that is how Prometheus says so.
+/// `targets/metadata`: there are no targets, but the question must make sense.
 pub(super) fn of_targets(asked: &Asked) -> Result<Reply, Failure> {
     request::count(&asked.params, "limit")?;
-    Err(Failure::not_found("specified metadata not found"))
+    if let Some(selector) = asked.params.get("match_target") {
+        let matchers = promql::parse_selector(selector);
+        matchers.map_err(|error| request::invalid("match_target", &error.to_string()))?;
+    }
+    Ok(answer::success(&[], &[], |out| out.push_str("[]")).into())
 }

@@ -16,7 +16,8 @@ use super::source;
 pub(super) fn labels(asked: &Asked) -> Result<Reply, Failure> {
     let limit = request::limit(&asked.params)?;
     let range = request::window(&asked.params)?;
-    let names = union(asked, |source, matchers| {
+    let selectors = request::selectors(&asked.params).map_err(Failure::bad)?;
+    let names = union(asked, &selectors, |source, matchers| {
         source.label_names(matchers, range, one_more(limit))
     })?;
     Ok(list(names, limit, |out, name| json::string(out, &name)))
@@ -29,7 +30,8 @@ pub(super) fn label_values(asked: &Asked, name: &str) -> Result<Reply, Failure> 
     }
     let limit = request::limit(&asked.params)?;
     let range = request::window(&asked.params)?;
-    let values = union(asked, |source, matchers| {
+    let selectors = request::selectors(&asked.params).map_err(Failure::bad)?;
+    let values = union(asked, &selectors, |source, matchers| {
         source.label_values(name, matchers, range, one_more(limit))
     })?;
     Ok(list(values, limit, |out, value| json::string(out, &value)))
@@ -37,12 +39,14 @@ pub(super) fn label_values(asked: &Asked, name: &str) -> Result<Reply, Failure> 
 
 /// `series`.
 pub(super) fn series(asked: &Asked) -> Result<Reply, Failure> {
-    let limit = request::limit(&asked.params)?;
-    let range = request::window(&asked.params)?;
     if asked.params.all("match[]").next().is_none() {
         return Err(Failure::bad("no match[] parameter provided"));
     }
-    let series: Vec<Labels> = union(asked, |source, matchers| {
+    let limit = request::limit(&asked.params)?;
+    let range = request::window(&asked.params)?;
+    let selectors = request::selectors(&asked.params);
+    let selectors = selectors.map_err(|why| request::invalid("match[]", &why))?;
+    let series: Vec<Labels> = union(asked, &selectors, |source, matchers| {
         source.series(matchers, range, one_more(limit))
     })?;
     Ok(list(series, limit, |out, labels| {
@@ -64,14 +68,14 @@ pub(super) fn list<T: Send + 'static>(
     Reply::of(List::new(head, items, write, tail))
 }
 
-/// What `ask` finds for any of the selectors of the request, sorted; for everything without one.
+/// What `ask` finds for any of the selectors, sorted; for everything without one.
 fn union<T: Ord>(
     asked: &Asked,
+    selectors: &[Vec<Matcher>],
     ask: impl Fn(&dyn Source, &[Matcher]) -> Result<Vec<T>, Error>,
 ) -> Result<Vec<T>, Failure> {
-    let selectors = request::selectors(&asked.params)?;
     let source = source::of(asked)?;
-    match selectors.as_slice() {
+    match selectors {
         [] => Ok(ask(&*source, &[])?),
         [matchers] => Ok(ask(&*source, matchers)?),
         several => {

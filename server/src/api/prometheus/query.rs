@@ -48,7 +48,7 @@ pub(super) fn parse(asked: &Asked) -> Result<Reply, Failure> {
 }
 
 /// The query of the request.
-pub(super) fn parsed(asked: &Asked) -> Result<Query, Failure> {
+fn parsed(asked: &Asked) -> Result<Query, Failure> {
     let text = asked.params.get("query").unwrap_or("");
     promql::parse(text).map_err(|error| invalid("query", &error.to_string()))
 }
@@ -82,12 +82,13 @@ fn evaluate(
 
 fn options(asked: &Asked) -> Result<Options, Failure> {
     let defaults = Options::default();
-    let lookback = request::optional_duration(&asked.params, "lookback_delta")?;
+    let timeout = request::timeout(&asked.params)?;
+    let lookback = request::lookback(&asked.params)?;
     Ok(Options {
         lookback_ms: lookback
             .filter(|ms| *ms > 0)
             .unwrap_or(defaults.lookback_ms),
-        timeout: request::timeout(&asked.params)?,
+        timeout,
         cancel: asked.cancel.clone(),
         ..defaults
     })

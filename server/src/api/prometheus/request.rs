@@ -80,21 +80,21 @@ pub(super) fn optional_time(params: &Params, name: &str) -> Result<Option<i64>, 
         .map_err(|why| invalid(name, &format!("invalid time value for '{name}': {why}")))
 }
 
-/// A duration that may be absent, milliseconds.
-pub(super) fn optional_duration(params: &Params, name: &str) -> Result<Option<i64>, Failure> {
-    let Some(text) = params.get(name) else {
+/// The parameter `lookback_delta`, milliseconds. Prometheus words this one by itself.
+pub(super) fn lookback(params: &Params) -> Result<Option<i64>, Failure> {
+    let Some(text) = params.get("lookback_delta") else {
         return Ok(None);
     };
-    duration_ms(text)
-        .map(Some)
-        .map_err(|why| invalid(name, &why))
+    let wrong = |why| Failure::bad(format!("error parsing lookback delta duration: {why}"));
+    duration_ms(text).map(Some).map_err(wrong)
 }
 
 /// The parameter `timeout`.
 pub(super) fn timeout(params: &Params) -> Result<Option<Duration>, Failure> {
-    let Some(ms) = optional_duration(params, "timeout")? else {
+    let Some(text) = params.get("timeout") else {
         return Ok(None);
     };
+    let ms = duration_ms(text).map_err(|why| invalid("timeout", &why))?;
     Ok(Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0))))
 }
 
@@ -103,17 +103,24 @@ pub(super) fn limit(params: &Params) -> Result<Option<usize>, Failure> {
     let Some(text) = params.get("limit") else {
         return Ok(None);
     };
-    let limit: i64 = text.parse().map_err(|_| {
-        invalid(
-            "limit",
-            &format!("cannot parse {} to a number", quote(text)),
-        )
-    })?;
+    let limit = integer(text).map_err(|why| invalid("limit", &why))?;
     match usize::try_from(limit) {
         Ok(0) => Ok(None),
         Ok(limit) => Ok(Some(limit)),
         Err(_) => Err(invalid("limit", "limit must be non-negative")),
     }
+}
+
+/// A whole number, with Go's words for what is none.
+fn integer(text: &str) -> Result<i64, String> {
+    let wrong = |why| format!("strconv.Atoi: parsing {}: {why}", quote(text));
+    text.parse()
+        .map_err(|error: std::num::ParseIntError| match error.kind() {
+            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
+                wrong("value out of range")
+            }
+            _ => wrong("invalid syntax"),
+        })
 }
 
 /// What a request wants to know about its own cost.
@@ -170,24 +177,23 @@ pub(super) fn truth(params: &Params, name: &str) -> Result<bool, Failure> {
     }
 }
 
-/// The selectors of the parameters `match[]`.
-pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Failure> {
-    let mut selectors = Vec::new();
-    for text in params.all("match[]") {
-        let matchers = promql::parse_selector(text).map_err(|error| {
-            // Of a selector alone Prometheus says it in other words than of one in a query.
-            if error.message == SELECTS_ALL {
-                invalid(
-                    "match[]",
-                    "match[] must contain at least one non-empty matcher",
-                )
-            } else {
-                invalid("match[]", &error.to_string())
-            }
-        })?;
-        selectors.push(matchers);
+/// The selectors of the parameters `match[]`. Not every route wraps the texts of its errors, so that
+/// is left to the caller.
+pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, String> {
+    let texts = params.all("match[]");
+    let parsed: Vec<_> = texts.map(promql::parse_selector).collect();
+    let selects_all = |error: &promql::SyntaxError| error.message == SELECTS_ALL;
+    // One that does not parse is told of before one that selects everything.
+    let broken = |found: &&Result<_, _>| matches!(found, Err(error) if !selects_all(error));
+    if let Some(Err(error)) = parsed.iter().find(broken) {
+        return Err(error.to_string());
     }
-    Ok(selectors)
+    // Of a selector alone Prometheus says it in other words than of one in a query.
+    let none = |_| "match[] must contain at least one non-empty matcher".to_owned();
+    parsed
+        .into_iter()
+        .map(|found| found.map_err(none))
+        .collect()
 }
 
 /// The selector of the parameter `selector`, that of Mimir.
@@ -206,8 +212,18 @@ pub(super) fn invalid(name: &str, why: &str) -> Failure {
     Failure::bad(format!("invalid parameter {}: {why}", quote(name)))
 }
 
+/// What Prometheus' own clients write for "from the beginning" and "to the end", in years that are
+/// no RFC 3339.
+const BEGINNING: &str = "-292273086-05-16T16:47:06Z";
+const END: &str = "292277025-08-18T07:12:54.999999999Z";
+
 /// Seconds since 1970 with a fraction, or RFC 3339; in milliseconds.
 fn time_ms(text: &str) -> Result<i64, String> {
+    match text {
+        BEGINNING => return Ok(i64::MIN),
+        END => return Ok(i64::MAX),
+        _ => {}
+    }
     if let Some(ms) = float_ms(text) {
         return ms.ok_or_else(|| format!("cannot parse {} to a valid timestamp", quote(text)));
     }
@@ -282,6 +298,8 @@ mod tests {
             ("1700000000000", 1_700_000_000_000_000),
             ("2023-11-14T22:13:20Z", 1_700_000_000_000),
             ("2023-11-14T23:13:20.5+01:00", 1_700_000_000_500),
+            (BEGINNING, i64::MIN),
+            (END, i64::MAX),
         ] {
             assert_eq!(time_ms(text), Ok(expect), "{text}");
         }
@@ -382,7 +400,13 @@ mod tests {
             ),
             (
                 "limit=x",
-                Err(r#"invalid parameter "limit": cannot parse "x" to a number"#),
+                Err(r#"invalid parameter "limit": strconv.Atoi: parsing "x": invalid syntax"#),
+            ),
+            (
+                "limit=99999999999999999999",
+                Err(
+                    r#"invalid parameter "limit": strconv.Atoi: parsing "99999999999999999999": value out of range"#,
+                ),
             ),
         ] {
             let found = limit(&Params::from_query(query)).map_err(|failure| failure.to_string());
@@ -426,22 +450,15 @@ mod tests {
 
     #[test]
     fn selectors_must_select() {
-        let check = |query: &str| {
-            selectors(&Params::from_query(query))
-                .map(|found| found.len())
-                .map_err(|failure| failure.to_string())
-        };
+        let check = |query: &str| selectors(&Params::from_query(query)).map(|found| found.len());
         assert_eq!(check(""), Ok(0));
         assert_eq!(check("match[]=up&match[]={a=~%22b.%2B%22}"), Ok(2));
         assert_eq!(check("match[]={__name__!=%22%22}"), Ok(1));
-        let empty =
-            r#"invalid parameter "match[]": match[] must contain at least one non-empty matcher"#;
+        let empty = "match[] must contain at least one non-empty matcher";
         assert_eq!(check("match[]={a=~%22.*%22}"), Err(empty.to_owned()));
-        assert!(
-            check("match[]=up{")
-                .unwrap_err()
-                .starts_with(r#"invalid parameter "match[]": 1:"#)
-        );
+        assert_eq!(check("match[]={}"), Err(empty.to_owned()));
+        let broken = "1:4: parse error: unexpected end of input inside braces";
+        assert_eq!(check("match[]={}&match[]=up{"), Err(broken.to_owned()));
     }
 
     #[test]

@@ -47,18 +47,21 @@ pub(super) fn reply(
     answer::annotations(&mut tail, &warnings, &result.infos);
     tail.push('}');
     match result.value {
+        // These two are written by the library of Go rather than by Prometheus: no exponents, no
+        // zeros at the end of the time, no HTML.
         Value::Scalar { time_ms, value } => {
             let mut out = head;
-            json::seconds(&mut out, time_ms);
-            out.push(',');
-            json::sample_value(&mut out, value);
+            json::float(&mut out, time_ms as f64 / 1000.0);
+            out.push_str(",\"");
+            json::float(&mut out, value);
+            out.push('"');
             Reply::from(out + &tail)
         }
         Value::String { time_ms, value } => {
             let mut out = head;
-            json::seconds(&mut out, time_ms);
+            json::float(&mut out, time_ms as f64 / 1000.0);
             out.push(',');
-            json::string(&mut out, &value);
+            json::html_safe_string(&mut out, &value);
             Reply::from(out + &tail)
         }
         Value::Vector(vector) => Reply::of(List::new(head, vector, sample, tail)),
@@ -329,12 +332,20 @@ mod tests {
             r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#,
         );
         check(
+            Value::Scalar {
+                time_ms: 4120,
+                value: 1e30,
+            },
+            None,
+            r#"{"status":"success","data":{"resultType":"scalar","result":[4.12,"1000000000000000000000000000000"]}}"#,
+        );
+        check(
             Value::String {
                 time_ms: 1500,
                 value: "a\"<b".to_owned(),
             },
             None,
-            r#"{"status":"success","data":{"resultType":"string","result":[1.500,"a\"<b"]}}"#,
+            r#"{"status":"success","data":{"resultType":"string","result":[1.5,"a\"\u003cb"]}}"#,
         );
         check(
             Value::Vector(Vec::new()),

@@ -12,7 +12,6 @@ use trine_tsdb::{BlockMeta, Snapshot};
 
 use super::answer::Failure;
 use super::pieces::Reply;
-use super::request::invalid;
 use super::run::Asked;
 use super::source;
 use crate::config::MetricsApi;
@@ -223,10 +222,9 @@ pub(super) fn tsdb(asked: &Asked) -> Result<Reply, Failure> {
         Some(text) => match text.parse::<usize>() {
             Ok(limit @ 1..=TOP_MAX) => limit,
             Ok(limit) if limit > TOP_MAX => {
-                let why = format!("limit must not exceed {TOP_MAX}");
-                return Err(invalid("limit", &why));
+                return Err(Failure::bad(format!("limit must not exceed {TOP_MAX}")));
             }
-            _ => return Err(invalid("limit", "limit must be a positive number")),
+            _ => return Err(Failure::bad("limit must be a positive number")),
         },
     };
     let mut head = Head::default();

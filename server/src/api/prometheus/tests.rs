@@ -186,12 +186,42 @@ async fn bad_requests_say_what_is_wrong() {
         ),
         ("series", "no match[] parameter provided"),
         (
+            "series?match[]={}",
+            r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
+        ),
+        (
+            "label/job/values?match[]=up{",
+            "1:4: parse error: unexpected end of input inside braces",
+        ),
+        (
+            "query_exemplars?query=up{",
+            "1:4: parse error: unexpected end of input inside braces",
+        ),
+        (
+            "query?query=sum(&lookback_delta=x",
+            r#"error parsing lookback delta duration: cannot parse \"x\" to a valid duration"#,
+        ),
+        (
+            "query?query=sum(&lookback_delta=x&timeout=x",
+            r#"invalid parameter \"timeout\": cannot parse \"x\" to a valid duration"#,
+        ),
+        (
+            "query_range?query=sum(&start=0&end=1&step=1&limit=x",
+            r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#,
+        ),
+        ("status/tsdb?limit=0", "limit must be a positive number"),
+        ("status/tsdb?limit=10001", "limit must not exceed 10000"),
+        (
+            "targets/metadata?match_target=up{",
+            r#"invalid parameter \"match_target\": 1:4: parse error: unexpected end of input inside braces"#,
+        ),
+        (
             "series?match[]=up&limit=-1",
             r#"invalid parameter \"limit\": limit must be non-negative"#,
         ),
         (
             "labels?match[]={a=%22%22}",
-            r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
+            "match[] must contain at least one non-empty matcher",
         ),
     ] {
         let answer = harness.get(&format!("/api/v1/{path}")).await;

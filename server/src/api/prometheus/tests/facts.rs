@@ -151,13 +151,6 @@ async fn metadata() {
             .text()
             .contains(r#""error":"limit must be a number""#)
     );
-    let answer = harness.get("/api/v1/targets/metadata").await;
-    assert_eq!(answer.status, 404);
-    assert!(
-        answer
-            .text()
-            .contains(r#""errorType":"not_found","error":"specified metadata not found""#)
-    );
 }
 
 #[tokio::test]
@@ -168,6 +161,7 @@ async fn what_does_not_exist_here_is_an_empty_list() {
             "targets",
             r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#,
         ),
+        ("targets/metadata?metric=up", "[]"),
         ("scrape_pools", r#"{"scrapePools":[]}"#),
         (
             "alertmanagers",
@@ -230,12 +224,6 @@ async fn status() {
         2
     );
     assert!(data["memoryInBytesByLabelName"].is_array());
-    for limit in ["0", "-1", "x", "10001"] {
-        let answer = harness
-            .get(&format!("/api/v1/status/tsdb?limit={limit}"))
-            .await;
-        assert_eq!(answer.status, 400, "{limit}");
-    }
     json(&harness, "/api/v1/status/tsdb?limit=10000").await;
 
     let blocks = json(&harness, "/api/v1/status/tsdb/blocks").await;
