@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Drives a Trine with what people really run: Debian's Prometheus and node_exporter (remote write),
+# Drives a Trine with what people really run: Debian's Prometheus and node_exporter (remote write,
+# with native histograms and exemplars),
 # the Python OpenTelemetry SDK (OTLP over gRPC and HTTP), log files pushed as Promtail pushes them.
 # Then it asks every API what came out, kills the server with -9 while all of them send, restarts
 # it, and counts again.
@@ -13,6 +14,7 @@ root=$(cd "$here/../.." && pwd)
 trine=${TRINE_BINARY:-${CARGO_TARGET_DIR:-$root/target}/release/trine}
 port=${PORT:-19090}
 node_port=${NODE_PORT:-19100}
+native_port=${NATIVE_PORT:-19101}
 seconds=${SECONDS_TO_RUN:-20}
 work=$(mktemp -d)
 url=http://127.0.0.1:$port
@@ -47,8 +49,10 @@ start_trine() {
 start_trine
 prometheus-node-exporter --web.listen-address="127.0.0.1:$node_port" >"$work/node.log" 2>&1 &
 pids+=($!)
-sed "s/TRINE_PORT/$port/; s/NODE_PORT/$node_port/" "$here/prometheus.yml" >"$work/prometheus.yml"
-prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/prometheus" \
+python3 "$here/native_app.py" "$native_port" &
+pids+=($!)
+sed "s/TRINE_PORT/$port/; s/NODE_PORT/$node_port/; s/NATIVE_PORT/$native_port/" "$here/prometheus.yml" >"$work/prometheus.yml"
+prometheus --enable-feature=native-histograms,exemplar-storage --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/prometheus" \
     --web.listen-address="127.0.0.1:$((port + 1))" >"$work/prometheus.log" 2>&1 &
 pids+=($!)
 
@@ -61,6 +65,7 @@ sleep "$seconds"
 check() {
     expect "node_exporter series" "$(promql 'count({job="node"})')" 100
     expect "scrapes of up" "$(promql 'count_over_time(up{job="node"}[1h])')" "$((seconds - 5))"
+    expect "native histograms" "$(promql 'count_over_time(native_app_seconds[1h])')" "$((seconds - 5))"
     expect "rate of CPU seconds, cores" "$(promql 'count(sum by (cpu) (rate(node_cpu_seconds_total[1m])))')" 1
     for protocol in grpc http; do
         expect "orders counted, $protocol" "$(promql "sum(shop_orders_total{job=\"shop-$protocol\"})")" 50
@@ -76,6 +81,11 @@ check() {
     expect "spans of trace $id" "$(get "/api/traces/$id" | jq '[.batches[].scopeSpans[].spans[]] | length')" 2
 }
 check
+# What Prometheus was told of what it sent: nothing was refused.
+refused=$(curl -fsS "http://127.0.0.1:$((port + 1))/metrics" |
+    awk '/^prometheus_remote_storage_(samples|histograms|exemplars|metadata)_failed_total/ {n += $2}
+         END {print n + 0}')
+[ "$refused" = 0 ] || fail "$refused of what Prometheus sent was refused"
 
 echo "kill -9 while everybody sends"
 before=$(promql 'count_over_time(up{job="node"}[1h])')

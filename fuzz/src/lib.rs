@@ -4,13 +4,14 @@
 //! functions with `cargo fuzz run any --features fuzzing` (nightly) and `TRINE_FUZZ_TARGET=name`.
 //! A target fails by panicking: bad bytes must be read or refused.
 
+mod remote_write;
 mod tsdb_files;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use trine_query::{logql, promql, traceql};
-use trine_server::proto::{loki, remote_read, remote_write};
+use trine_server::proto::{loki, remote_read};
 use trine_storage::codec::Reader;
 use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::fs::ReadFile;
@@ -91,7 +92,11 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "remote_write",
-        run: remote_write_request,
+        run: remote_write::version_1,
+    },
+    Target {
+        name: "remote_write_v2",
+        run: remote_write::version_2,
     },
     Target {
         name: "remote_read",
@@ -104,6 +109,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "promql",
         run: promql_query,
+    },
+    Target {
+        name: "promql_series",
+        run: promql_series,
     },
     Target {
         name: "logql",
@@ -295,14 +304,6 @@ fn tracestore_span(data: &[u8]) {
     trine_tracestore::decoders::decode_scope(&mut Reader::new("fuzz", data)).ok();
 }
 
-fn remote_write_request(data: &[u8]) {
-    let mut request = remote_write::WriteRequest::of(data);
-    let mut series = remote_write::TimeSeries::default();
-    while matches!(request.next_series(&mut series), Ok(true)) {
-        series.read_labels().ok();
-    }
-}
-
 fn remote_read_request(data: &[u8]) {
     if let Ok(request) = remote_read::ReadRequest::decode(data) {
         assert!(request.queries.len() + request.accepted.len() <= data.len());
@@ -330,6 +331,20 @@ fn promql_query(data: &[u8]) {
         "printed from {:?}",
         query.text
     );
+    let pretty = query.pretty();
+    let again = promql::parse(&pretty).map(|query| query.to_string());
+    assert_eq!(
+        again.as_ref().ok(),
+        Some(&printed),
+        "laid out as {pretty:?}"
+    );
+}
+
+fn promql_series(data: &[u8]) {
+    let Some(Ok(series)) = text(data).map(promql::parse_series) else {
+        return;
+    };
+    assert!(series.items.iter().all(|item| item.count > 0));
 }
 
 fn logql_query(data: &[u8]) {

@@ -19,6 +19,7 @@ pub mod eval;
 pub mod functions;
 mod lexer;
 mod parser;
+mod prettifier;
 mod printer;
 pub mod source;
 #[cfg(feature = "tsdb")]
@@ -27,8 +28,8 @@ pub mod tsdb;
 pub use ast::{Expr, Query, ValueType};
 pub use error::{QueryError, SyntaxError};
 pub use eval::{Engine, Options, QueryResult, Value, VectorSample};
-pub use parser::{parse, parse_selector};
+pub use parser::{
+    HistogramDescription, ParseOptions, Sequence, SeriesDescription, SeriesValue, parse,
+    parse_selector, parse_series, parse_with,
+};
 pub use source::{Hints, SampleValue, Samples, SelectRequest, Series, SeriesIter, Source, Values};
-
-#[cfg(test)]
-mod testdata;

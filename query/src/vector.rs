@@ -11,17 +11,20 @@ mod error;
 pub mod histogram;
 mod join;
 pub(crate) mod kahan;
+mod limit;
+mod operation;
 mod ranking;
 mod series;
 
 use trine_storage::Labels;
 
-pub use aggregate::{AggregateOp, Aggregator, Grouping, Parameter};
+pub use aggregate::{AggregateNotes, AggregateOp, Aggregator, Grouping, Parameter};
 pub use arithmetic::{Arithmetic, BinaryOp, Comparison};
 pub use binary::{ScalarSide, binary, binary_scalar};
 pub use error::{Side, VectorError};
 pub use histogram::Histogram;
-pub use join::{Cardinality, MatchLabels, Matching};
+pub use join::{Cardinality, Fill, MatchLabels, Matching};
+pub use operation::{BinaryNotes, ValueKind};
 pub use ranking::quantile;
 pub(crate) use series::Merged;
 pub use series::{Histograms, StepSeries, merge_equal_labels};

@@ -1,14 +1,17 @@
 //! The write paths: each protocol is read, translated and given to an engine here.
 //!
 //! Translators are plain functions over a `Sink`, tested without HTTP and without engines
-//! ([`remote_write`], [`loki_push`], [`otlp_metrics`], [`otlp_logs`], [`otlp_traces`] with what
+//! ([`remote_write`], [`remote_write_v2`], [`loki_push`], [`otlp_metrics`], [`otlp_logs`], [`otlp_traces`] with what
 //! they share); [`store`] holds the sinks; [`http`], [`otlp_http`] and [`grpc`] are the handlers.
 
+pub mod elections;
 pub mod grpc;
 pub mod http;
 pub mod known_series;
 pub mod level;
 pub mod loki_push;
+pub mod metric_labels;
+pub mod metric_rows;
 pub mod otlp;
 pub mod otlp_http;
 pub mod otlp_logs;
@@ -16,7 +19,10 @@ pub mod otlp_metrics;
 pub mod otlp_names;
 pub mod otlp_traces;
 pub mod otlp_value;
+#[cfg(test)]
+mod recorder;
 pub mod rejections;
 pub mod remote_write;
+pub mod remote_write_v2;
 pub mod store;
 pub mod stream;

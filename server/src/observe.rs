@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use trine_storage::Labels;
 
 use crate::app::App;
-use crate::ingest::otlp_metrics::Sink as _;
 use crate::ingest::rejections::Rejections;
 use crate::ingest::{otlp_logs::Sink as _, otlp_traces, store};
 use crate::refusal::Refusal;

@@ -1,9 +1,13 @@
 //! Wire formats of the senders that are decoded by hand: a reader for protobuf and the messages
 //! built on it. `ingest` reads requests with them, `api` writes answers.
 
+pub mod histogram;
 pub mod loki;
 pub mod remote_read;
 pub mod remote_write;
+pub mod remote_write_v2;
+#[cfg(test)]
+pub(crate) mod schema;
 pub mod status;
 pub mod tempo;
 pub mod wire;

@@ -19,6 +19,7 @@ use trine_tracestore::TraceStore;
 use trine_tsdb::Tsdb;
 
 use crate::config::Config;
+use crate::ingest::elections::Elections;
 use crate::ingest::known_series::KnownSeries;
 use crate::refusal::Refusal;
 
@@ -148,6 +149,8 @@ pub struct Tenant {
     metrics: Slot<Tsdb>,
     /// Series of `metrics` by what senders call them.
     known_series: KnownSeries,
+    /// Which replicas of senders of metrics are listened to.
+    elections: Elections,
     logs: Slot<LogStore>,
     traces: Slot<TraceStore>,
 }
@@ -305,6 +308,7 @@ impl Tenant {
             parts: parts.clone(),
             metrics: Slot::new(),
             known_series: KnownSeries::default(),
+            elections: Elections::default(),
             logs: Slot::new(),
             traces: Slot::new(),
         }
@@ -335,6 +339,11 @@ impl Tenant {
     /// The series that senders of remote write named before.
     pub fn known_series(&self) -> &KnownSeries {
         &self.known_series
+    }
+
+    /// Which replicas of senders of metrics are listened to.
+    pub fn elections(&self) -> &Elections {
+        &self.elections
     }
 
     /// The logs engine, for writing.

@@ -253,7 +253,9 @@ impl Head {
                     grown: &mut grown,
                 };
                 target.samples(batch.floats.rows(of.floats), &mut stored.floats);
+                let floats = target.accepted.stored;
                 target.samples(batch.histograms.rows(of.histograms), &mut stored.histograms);
+                target.accepted.histograms += target.accepted.stored - floats;
                 for exemplar in &batch.exemplars[of.exemplars] {
                     target.exemplar(exemplar);
                     stored.exemplars.push(target.id, exemplar.clone());

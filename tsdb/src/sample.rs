@@ -98,6 +98,8 @@ impl Values {
 pub struct Accepted {
     /// Samples that are stored (or were there already with the same value).
     pub stored: u64,
+    /// How many of those are native histograms.
+    pub histograms: u64,
     /// Exemplars that are stored (or were there already).
     pub exemplars: u64,
     /// Samples, exemplars and metadata that are not, by reason.

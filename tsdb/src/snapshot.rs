@@ -231,23 +231,24 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<Labels>> {
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         let (blocks, in_head) = self.places(range);
         for block in &blocks {
             if let Sealed::Block(file) = &block.reader {
                 let mut sets = file.tables()?.index.label_sets();
                 for place in &file.select(matchers)? {
-                    found.insert(sets.labels(place)?);
+                    found.push(sets.labels(place)?);
                 }
             }
         }
         if in_head {
             found.extend(self.inner.head.select_labels(matchers));
         }
-        Ok(found
-            .into_iter()
-            .take(limit.unwrap_or(usize::MAX))
-            .collect())
+        // What comes from one block is in order already.
+        found.sort();
+        found.dedup();
+        found.truncate(limit.unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     /// The names of the labels that series have which satisfy all `matchers` and may have samples in
@@ -296,27 +297,32 @@ impl Snapshot {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        let mut found = BTreeSet::new();
-        let mut keep = |values: Vec<&str>| found.extend(values.into_iter().map(str::to_owned));
         let filtered = !matchers.is_empty();
         let (blocks, in_head) = self.places(range);
+        let mut in_blocks = Vec::new();
         for block in &blocks {
             if let Sealed::Block(file) = &block.reader {
                 let index = &file.tables()?.index;
                 let filter = filtered.then(|| index.select(matchers)).transpose()?;
-                keep(index.values(name, filter.as_ref(), limit)?);
+                in_blocks.extend(index.values(name, filter.as_ref(), limit)?);
             }
         }
-        if in_head {
-            self.inner.head.in_index(|index| {
+        let mut found: Vec<String> = match in_head {
+            false => Vec::new(),
+            true => self.inner.head.in_index(|index| {
                 let filter = filtered.then(|| index.select(matchers));
-                keep(index.values(name, filter.as_ref(), limit));
-            });
-        }
-        Ok(found
-            .into_iter()
-            .take(limit.unwrap_or(usize::MAX))
-            .collect())
+                let values = index.values(name, filter.as_ref(), limit);
+                values.into_iter().map(str::to_owned).collect()
+            }),
+        };
+        // What comes from one block is in order already.
+        in_blocks.sort();
+        in_blocks.dedup();
+        found.extend(in_blocks.into_iter().map(str::to_owned));
+        found.sort();
+        found.dedup();
+        found.truncate(limit.unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     /// Which labels make the series: of memory and of all blocks as one, `limit` entries a list.

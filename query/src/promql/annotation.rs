@@ -102,12 +102,28 @@ pub(super) fn invalid_quantile(q: f64) -> String {
     )
 }
 
+pub(super) fn invalid_ratio(ratio: f64) -> String {
+    format!(
+        "ratio value should be between -1 and 1, got {}, capping to {}",
+        format_general(ratio),
+        format_general(ratio.clamp(-1.0, 1.0))
+    )
+}
+
 pub(super) fn bad_bucket_label(value: &str, metric: &str) -> String {
     format!(
         "bucket label \"le\" is missing or has a malformed value of {}{}",
         quote(value),
         for_metric(metric)
     )
+}
+
+pub(super) fn overlapping_start(metric: &str) -> String {
+    let text = "sample has start time that overlaps with previous sample timestamp";
+    if metric.is_empty() {
+        return text.to_owned();
+    }
+    format!("{text} for metric {}", quote(metric))
 }
 
 pub(super) fn not_a_counter(metric: &str) -> String {
@@ -158,6 +174,108 @@ fn two_digits(value: f64) -> String {
     } else {
         crate::text::format_float(rounded)
     }
+}
+
+pub(super) fn mixed_kinds(metric: &str) -> String {
+    let metric = quote(metric);
+    format!("encountered a mix of histograms and floats for metric name {metric}")
+}
+
+pub(super) const MIXED_KINDS_IN_AGGREGATION: &str =
+    "encountered a mix of histograms and floats for aggregation";
+
+pub(super) fn mixed_schemas(metric: &str) -> String {
+    format!(
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric \
+         name {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn mixed_classic_and_native(metric: &str) -> String {
+    let metric = for_metric(metric);
+    format!("vector contains a mix of classic and native histograms{metric}")
+}
+
+pub(super) fn native_not_a_counter(metric: &str) -> String {
+    format!(
+        "this native histogram metric is not a counter: {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn native_not_a_gauge(metric: &str) -> String {
+    format!(
+        "this native histogram metric is not a gauge: {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn ignored_in_range(metric: &str) -> String {
+    format!(
+        "ignored histograms in a range containing both floats and histograms for metric name {}",
+        quote(metric)
+    )
+}
+
+pub(super) fn ignored_in_aggregation(operator: &str) -> String {
+    format!("ignored histogram in {operator} aggregation")
+}
+
+pub(super) fn incompatible_types(left: &str, operator: &str, right: &str) -> String {
+    format!(
+        "incompatible sample types encountered for binary operator {}: {left} {operator} {right}",
+        quote(operator)
+    )
+}
+
+pub(super) fn incompatible_buckets(operator: &str) -> String {
+    format!("incompatible bucket layout encountered for binary operator {operator}")
+}
+
+pub(super) fn quantile_of_nan(result: f64, metric: &str) -> String {
+    let result = if result.is_nan() {
+        "NaN"
+    } else {
+        "skewed higher"
+    };
+    let metric = for_metric(metric);
+    format!("input to histogram_quantile has NaN observations, result is {result}{metric}")
+}
+
+pub(super) fn fraction_of_nan(metric: &str) -> String {
+    format!(
+        "input to histogram_fraction has NaN observations, which are excluded from all fractions{}",
+        for_metric(metric)
+    )
+}
+
+/// What was computed when histograms did not fit together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Computing {
+    Addition,
+    Subtraction,
+    Aggregation,
+}
+
+impl Computing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Addition => "addition",
+            Self::Subtraction => "subtraction",
+            Self::Aggregation => "aggregation",
+        }
+    }
+}
+
+pub(super) fn reconciled(computing: Computing) -> String {
+    let what = computing.name();
+    format!("mismatched custom buckets were reconciled during {what}")
+}
+
+pub(super) fn colliding_resets(computing: Computing) -> String {
+    let what = computing.name();
+    format!("conflicting counter resets during histogram {what}")
 }
 
 pub(super) const SORT_IN_RANGE: &str =

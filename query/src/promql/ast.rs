@@ -55,13 +55,15 @@ pub enum ExprKind {
         selector: Selector,
         /// The length of the range, in milliseconds.
         range_ms: i64,
+        /// What `range_ms` is computed from at run time, where it is no constant.
+        range_expr: Option<Box<DurationExpr>>,
     },
     /// `expr[range:step]`
     Subquery(Subquery),
     /// `sum by (l) (expr)`
     Aggregate(Aggregate),
     /// `lhs op rhs`
-    Binary(Binary),
+    Binary(Box<Binary>),
     /// `-expr` or `+expr`
     Unary {
         /// The sign.
@@ -118,13 +120,73 @@ pub struct Selector {
     pub modifiers: Modifiers,
 }
 
-/// `offset` and `@`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// `offset`, `@`, `anchored` and `smoothed`.
+#[derive(Debug, Clone, Default)]
 pub struct Modifiers {
     /// Milliseconds to look back, or forward if negative.
     pub offset_ms: Option<i64>,
+    /// What `offset_ms` is computed from at run time, where it is no constant.
+    pub offset_expr: Option<Box<DurationExpr>>,
     /// The time that replaces the evaluation time.
     pub at: Option<At>,
+    /// Which samples beyond the borders of a range take part.
+    pub extended: Option<Extended>,
+}
+
+/// How a selector reaches beyond its borders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extended {
+    /// `anchored`: the value at the start of the range is that of the sample before it.
+    Anchored,
+    /// `smoothed`: the values at both borders are interpolated.
+    Smoothed,
+}
+
+impl Extended {
+    /// The word in the language.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anchored => "anchored",
+            Self::Smoothed => "smoothed",
+        }
+    }
+}
+
+/// A duration that is computed when the query is evaluated.
+#[derive(Debug, Clone)]
+pub struct DurationExpr {
+    /// What it is.
+    pub kind: DurationKind,
+    /// Whether parentheses stand around it.
+    pub wrapped: bool,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a duration expression is.
+#[derive(Debug, Clone)]
+pub enum DurationKind {
+    /// A number of seconds, or a duration.
+    Number(Number),
+    /// `step()`: the distance of the query's steps.
+    Step,
+    /// `range()`: from the query's first step to its last.
+    Range,
+    /// `-expr`
+    Negative(Box<DurationExpr>),
+    /// `lhs op rhs`, where `op` is an arithmetic operator.
+    Binary {
+        /// The operator.
+        op: BinaryOp,
+        /// Its left operand.
+        lhs: Box<DurationExpr>,
+        /// Its right operand.
+        rhs: Box<DurationExpr>,
+    },
+    /// `min_of(a, b)`
+    MinOf(Box<DurationExpr>, Box<DurationExpr>),
+    /// `max_of(a, b)`
+    MaxOf(Box<DurationExpr>, Box<DurationExpr>),
 }
 
 /// What follows `@`.
@@ -145,8 +207,12 @@ pub struct Subquery {
     pub expr: Box<Expr>,
     /// The length of the range, in milliseconds.
     pub range_ms: i64,
+    /// What `range_ms` is computed from at run time, where it is no constant.
+    pub range_expr: Option<Box<DurationExpr>>,
     /// The distance of its steps, in milliseconds; `None` for the default.
     pub step_ms: Option<i64>,
+    /// What `step_ms` is computed from at run time, where it is no constant.
+    pub step_expr: Option<Box<DurationExpr>>,
     /// When.
     pub modifiers: Modifiers,
 }

@@ -4,7 +4,7 @@ use trine_storage::{MatchOp, Matcher};
 
 use super::ast::{Aggregate, Binary, Expr, ExprKind, Selector, ValueType};
 use super::error::Fault;
-use super::functions::{Function, Optional};
+use super::functions::{Action, Function, Optional};
 use crate::text::{Span, quote};
 use crate::vector::{AggregateOp, Cardinality, Comparison, METRIC_NAME, MatchLabels};
 
@@ -143,16 +143,36 @@ fn check_call(function: &Function, arguments: &[Expr], span: Span) -> Checked {
         Optional::Last | Optional::Any if arguments.len() + 1 < most => {
             return fault("at least ", most - 1);
         }
+        Optional::UpTo(_) if arguments.len() + 1 < most => return fault("at least ", most - 1),
         Optional::Last if arguments.len() > most => return fault("at most ", most),
+        Optional::UpTo(more) if arguments.len() + 1 > most + more => {
+            return fault("at most ", most + more - 1);
+        }
         _ => {}
     }
     let place = format!("call to function {}", quote(function.name));
     for (at, argument) in arguments.iter().enumerate() {
+        if at == 1 && matches!(function.action, Action::Info) {
+            check_label_selector(argument)?;
+            continue;
+        }
         if let Some(wanted) = function.arguments.get(at).or(function.arguments.last()) {
             expect_type(argument, *wanted, &place)?;
         }
     }
     Ok(())
+}
+
+/// The second argument of `info` names labels only, and may be empty.
+fn check_label_selector(argument: &Expr) -> Checked {
+    match &argument.kind {
+        ExprKind::Selector(selector) if selector.name.is_none() => Ok(()),
+        ExprKind::Selector(_) => Err(Fault::new(
+            argument.span,
+            "expected label selectors only, got vector selector instead",
+        )),
+        _ => Err(Fault::new(argument.span, "expected label selectors only")),
+    }
 }
 
 fn check_binary(binary: &Binary, span: Span) -> Checked {
@@ -184,6 +204,11 @@ fn check_binary(binary: &Binary, span: Span) -> Checked {
         }
     }
     if types == (InstantVector, InstantVector) {
+        let filled = binary.matching.as_ref().is_some_and(|m| !m.fill.is_none());
+        if op.is_set() && filled {
+            let message = "filling in missing series not allowed for set operators";
+            return Err(Fault::new(span, message));
+        }
         let one_sided = binary.matching.as_ref().is_some_and(|matching| {
             matches!(
                 matching.cardinality,
@@ -214,16 +239,18 @@ pub(super) fn settle_matching(binary: &mut Binary, span: Span) -> Checked {
     if vectors {
         return Ok(());
     }
-    if let Some(matching) = binary.matching.take()
-        && !matching.labels.names().is_empty()
-    {
-        check(&binary.lhs)?;
-        check(&binary.rhs)?;
-        check_binary(binary, span)?;
-        return Err(Fault::new(
-            span,
-            "vector matching only allowed between instant vectors",
-        ));
-    }
-    Ok(())
+    let Some(matching) = binary.matching.take() else {
+        return Ok(());
+    };
+    let message = if !matching.labels.names().is_empty() {
+        "vector matching only allowed between instant vectors"
+    } else if !matching.fill.is_none() {
+        "filling in missing series only allowed between instant vectors"
+    } else {
+        return Ok(());
+    };
+    check(&binary.lhs)?;
+    check(&binary.rhs)?;
+    check_binary(binary, span)?;
+    Err(Fault::new(span, message))
 }

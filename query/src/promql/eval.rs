@@ -8,12 +8,18 @@
 mod aggregation;
 mod call;
 pub(super) mod date;
+mod durations;
 mod expression;
+mod extended;
 mod histogram;
 mod histogram_range;
+mod info;
 mod label_functions;
+mod label_order;
+mod notes;
 mod range_functions;
 mod rate;
+mod reset_hints;
 mod selector;
 mod steps;
 mod stream;
@@ -25,6 +31,7 @@ use std::time::Duration;
 use trine_storage::Labels;
 use trine_storage::clock::{Clock, SystemClock};
 
+use self::reset_hints::ResetHints;
 use self::steps::Steps;
 use self::stream::Vector;
 use super::annotation::Annotations;
@@ -63,6 +70,11 @@ pub struct Options {
     pub cancel: Cancel,
     /// The most warnings, and the most infos; more are counted in one last text.
     pub annotations_max: usize,
+    /// Whether a metric's name that an operation takes away stays until the end of the query, where
+    /// `by (__name__)` and `label_replace` still see it.
+    pub delayed_name_removal: bool,
+    /// Whether counters are taken to begin where their start timestamps say.
+    pub start_timestamps: bool,
 }
 
 impl Default for Options {
@@ -73,6 +85,8 @@ impl Default for Options {
             timeout: None,
             cancel: Cancel::new(),
             annotations_max: ANNOTATIONS_MAX,
+            delayed_name_removal: false,
+            start_timestamps: false,
         }
     }
 }
@@ -193,12 +207,14 @@ impl Engine {
             .timeout
             .map_or(limits.wall_time, |t| t.min(limits.wall_time));
         let budget = Budget::new(limits, options.cancel.clone(), Arc::clone(&self.clock));
+        let query = durations::resolve(query, steps)?;
         let evaluation = Evaluation {
             source,
-            query,
+            query: &query,
             steps,
             options,
             budget: &budget,
+            reset_hints: ResetHints::of(&query.expr),
             annotations: Annotations::new(&query.text, options.annotations_max),
         };
         budget.check()?;
@@ -221,6 +237,7 @@ struct Evaluation<'q> {
     steps: Steps,
     options: &'q Options,
     budget: &'q Budget,
+    reset_hints: ResetHints,
     annotations: Annotations<'q>,
 }
 
@@ -241,6 +258,7 @@ impl Evaluation<'_> {
             },
             ValueType::InstantVector => {
                 let vector = self.vector(expr, self.steps)?.collect(self.budget)?;
+                let vector = vector.settle_names()?;
                 let samples = vector.into_series().into_iter().filter_map(|series| {
                     let value = match series.histogram(0) {
                         Some(histogram) => SampleValue::Histogram(Arc::clone(histogram)),
@@ -269,14 +287,11 @@ impl Evaluation<'_> {
             return Ok(Value::Matrix(vec![points(series, steps)]));
         }
         let vector: Vector<'_> = self.vector(expr, steps)?;
-        let mut series = vector.collect(self.budget)?.into_series();
+        let mut series = vector.collect(self.budget)?.settle_names()?.into_series();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Value::Matrix(
-            series
-                .into_iter()
-                .map(|series| points(series, steps))
-                .collect(),
-        ))
+        let series = series.into_iter().map(|series| points(series, steps));
+        let series = series.filter(|series| !series.samples.timestamps.is_empty());
+        Ok(Value::Matrix(series.collect()))
     }
 }
 

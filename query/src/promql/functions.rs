@@ -2,6 +2,7 @@
 //! the work. Called by the parser, the type check and the evaluator.
 
 use super::ast::ValueType;
+use crate::vector::Histogram;
 
 /// A function of the language.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +15,8 @@ pub struct Function {
     pub optional: Optional,
     /// The type of its result.
     pub returns: ValueType,
+    /// Whether the original has it switched off unless it is started with a flag.
+    pub experimental: bool,
     /// Who evaluates it.
     pub(super) action: Action,
 }
@@ -33,6 +36,8 @@ pub enum Optional {
     Last,
     /// The last one, and it may also be repeated.
     Any,
+    /// The last one, and it may also be repeated so often.
+    UpTo(usize),
 }
 
 /// Who evaluates a function.
@@ -57,12 +62,34 @@ pub(super) enum Action {
     LabelReplace,
     LabelJoin,
     HistogramQuantile,
-    /// Functions of native histograms, which give nothing for floats.
-    HistogramOnly,
-    /// Switched off unless the original is started with a flag; not here yet.
-    Experimental,
-    /// Known, not here yet.
-    Later,
+    /// A number from each native histogram; nothing for floats.
+    HistogramValue(fn(&Histogram) -> f64),
+    HistogramFraction,
+    /// The labels of info metrics added to series.
+    Info,
+    /// A number that the query itself says.
+    QueryTime(QueryTime),
+    /// The lesser or the greater of two scalars.
+    Extreme(End),
+    SortByLabel(SortOrder),
+    StartTimestamp,
+    HistogramQuantiles,
+}
+
+/// What a query says about its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QueryTime {
+    Start,
+    End,
+    Range,
+    Step,
+}
+
+/// Which of two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Least,
+    Greatest,
 }
 
 /// Functions over the samples of a window.
@@ -88,9 +115,23 @@ pub(super) enum RangeOp {
     Resets,
     Deriv,
     PredictLinear,
+    Mad,
+    Smoothing,
+    TsOfFirst,
+    TsOfLast,
+    TsOfMax,
+    TsOfMin,
 }
 
 impl RangeOp {
+    /// Whether it matters to it where a counter begins again.
+    pub(super) fn counts_resets(self) -> bool {
+        matches!(
+            self,
+            Self::Rate | Self::Increase | Self::Irate | Self::Resets
+        )
+    }
+
     /// Whether the result is still the same metric.
     pub(super) fn keeps_name(self) -> bool {
         matches!(self, Self::Last | Self::First)
@@ -151,6 +192,7 @@ const fn function(
         arguments,
         optional: Optional::No,
         returns,
+        experimental: false,
         action,
     }
 }
@@ -174,12 +216,20 @@ const fn date(name: &'static str, part: DatePart) -> Function {
     with_optional(function(name, &[V], V, Action::Date(part)), Optional::Last)
 }
 
-const fn experimental(
-    name: &'static str,
-    arguments: &'static [ValueType],
-    returns: ValueType,
-) -> Function {
-    function(name, arguments, returns, Action::Experimental)
+const fn experimental(function: Function) -> Function {
+    Function {
+        experimental: true,
+        ..function
+    }
+}
+
+const fn query_time(name: &'static str, what: QueryTime) -> Function {
+    experimental(function(name, &[], S, Action::QueryTime(what)))
+}
+
+const fn by_label(name: &'static str, order: SortOrder) -> Function {
+    let function = function(name, &[V, T], V, Action::SortByLabel(order));
+    experimental(with_optional(function, Optional::Any))
 }
 
 /// In order of names, so that they can be found by halving.
@@ -209,26 +259,64 @@ static FUNCTIONS: &[Function] = &[
     math("deg", |x| x * 180.0 / std::f64::consts::PI),
     range("delta", RangeOp::Delta),
     range("deriv", RangeOp::Deriv),
-    experimental("double_exponential_smoothing", &[M, S, S], V),
-    experimental("end", &[], S),
+    experimental(function(
+        "double_exponential_smoothing",
+        &[M, S, S],
+        V,
+        Action::Range(RangeOp::Smoothing),
+    )),
+    query_time("end", QueryTime::End),
     math("exp", f64::exp),
     range("first_over_time", RangeOp::First),
     math("floor", f64::floor),
-    function("histogram_avg", &[V], V, Action::HistogramOnly),
-    function("histogram_count", &[V], V, Action::HistogramOnly),
-    function("histogram_fraction", &[S, S, V], V, Action::Later),
-    function("histogram_quantile", &[S, V], V, Action::HistogramQuantile),
-    with_optional(
-        experimental("histogram_quantiles", &[V, T, S], V),
-        Optional::Any,
+    function(
+        "histogram_avg",
+        &[V],
+        V,
+        Action::HistogramValue(Histogram::mean),
     ),
-    function("histogram_stddev", &[V], V, Action::HistogramOnly),
-    function("histogram_stdvar", &[V], V, Action::HistogramOnly),
-    function("histogram_sum", &[V], V, Action::HistogramOnly),
+    function(
+        "histogram_count",
+        &[V],
+        V,
+        Action::HistogramValue(|h| h.count),
+    ),
+    function(
+        "histogram_fraction",
+        &[S, S, V],
+        V,
+        Action::HistogramFraction,
+    ),
+    function("histogram_quantile", &[S, V], V, Action::HistogramQuantile),
+    experimental(with_optional(
+        function(
+            "histogram_quantiles",
+            &[V, T, S, S],
+            V,
+            Action::HistogramQuantiles,
+        ),
+        Optional::UpTo(9),
+    )),
+    function(
+        "histogram_stddev",
+        &[V],
+        V,
+        Action::HistogramValue(|h| h.variance().sqrt()),
+    ),
+    function(
+        "histogram_stdvar",
+        &[V],
+        V,
+        Action::HistogramValue(Histogram::variance),
+    ),
+    function("histogram_sum", &[V], V, Action::HistogramValue(|h| h.sum)),
     date("hour", DatePart::Hour),
     range("idelta", RangeOp::Idelta),
     range("increase", RangeOp::Increase),
-    with_optional(experimental("info", &[V, V], V), Optional::Last),
+    experimental(with_optional(
+        function("info", &[V, V], V, Action::Info),
+        Optional::Last,
+    )),
     range("irate", RangeOp::Irate),
     with_optional(
         function("label_join", &[V, T, T, T], V, Action::LabelJoin),
@@ -239,10 +327,15 @@ static FUNCTIONS: &[Function] = &[
     math("ln", f64::ln),
     math("log10", f64::log10),
     math("log2", f64::log2),
-    experimental("mad_over_time", &[M], V),
-    experimental("max_of", &[S, S], S),
+    experimental(range("mad_over_time", RangeOp::Mad)),
+    experimental(function(
+        "max_of",
+        &[S, S],
+        S,
+        Action::Extreme(End::Greatest),
+    )),
     range("max_over_time", RangeOp::Max),
-    experimental("min_of", &[S, S], S),
+    experimental(function("min_of", &[S, S], S, Action::Extreme(End::Least))),
     range("min_over_time", RangeOp::Min),
     date("minute", DatePart::Minute),
     date("month", DatePart::Month),
@@ -261,7 +354,7 @@ static FUNCTIONS: &[Function] = &[
         Action::Range(RangeOp::Quantile),
     ),
     math("rad", |x| x * std::f64::consts::PI / 180.0),
-    experimental("range", &[], S),
+    query_time("range", QueryTime::Range),
     range("rate", RangeOp::Rate),
     range("resets", RangeOp::Resets),
     with_optional(function("round", &[V, S], V, Action::Round), Optional::Last),
@@ -270,27 +363,24 @@ static FUNCTIONS: &[Function] = &[
     math("sin", f64::sin),
     math("sinh", f64::sinh),
     function("sort", &[V], V, Action::Sort(SortOrder::Ascending)),
-    with_optional(experimental("sort_by_label", &[V, T], V), Optional::Any),
-    with_optional(
-        experimental("sort_by_label_desc", &[V, T], V),
-        Optional::Any,
-    ),
+    by_label("sort_by_label", SortOrder::Ascending),
+    by_label("sort_by_label_desc", SortOrder::Descending),
     function("sort_desc", &[V], V, Action::Sort(SortOrder::Descending)),
     math("sqrt", f64::sqrt),
-    experimental("start", &[], S),
-    experimental("start_timestamp", &[V], V),
+    query_time("start", QueryTime::Start),
+    experimental(function("start_timestamp", &[V], V, Action::StartTimestamp)),
     range("stddev_over_time", RangeOp::Stddev),
     range("stdvar_over_time", RangeOp::Stdvar),
-    experimental("step", &[], S),
+    query_time("step", QueryTime::Step),
     range("sum_over_time", RangeOp::Sum),
     math("tan", f64::tan),
     math("tanh", f64::tanh),
     function("time", &[], S, Action::Time),
     function("timestamp", &[V], V, Action::Timestamp),
-    experimental("ts_of_first_over_time", &[M], V),
-    experimental("ts_of_last_over_time", &[M], V),
-    experimental("ts_of_max_over_time", &[M], V),
-    experimental("ts_of_min_over_time", &[M], V),
+    experimental(range("ts_of_first_over_time", RangeOp::TsOfFirst)),
+    experimental(range("ts_of_last_over_time", RangeOp::TsOfLast)),
+    experimental(range("ts_of_max_over_time", RangeOp::TsOfMax)),
+    experimental(range("ts_of_min_over_time", RangeOp::TsOfMin)),
     function("vector", &[S], V, Action::Vector),
     date("year", DatePart::Year),
 ];

@@ -39,18 +39,8 @@ pub(super) enum TokenKind {
     /// `@`
     At,
     Operator(BinaryOp),
-    /// `</` and `>/`, which only native histograms have.
-    Trim,
-    Aggregate(Aggregation),
+    Aggregate(AggregateOp),
     Keyword(Keyword),
-}
-
-/// A word that may start an aggregation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Aggregation {
-    Known(AggregateOp),
-    /// `limitk` and `limit_ratio`
-    Experimental,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +56,8 @@ pub(super) enum Keyword {
     Anchored,
     Smoothed,
     Fill,
+    FillLeft,
+    FillRight,
 }
 
 impl Token {
@@ -79,11 +71,9 @@ impl Token {
             TokenKind::String => format!("string {}", abbreviated(body)),
             TokenKind::Number => format!("number {}", abbreviated(body)),
             TokenKind::Duration => format!("duration {}", abbreviated(body)),
-            TokenKind::Operator(_)
-            | TokenKind::Trim
-            | TokenKind::Match
-            | TokenKind::NotMatch
-            | TokenKind::At => format!("<op:{body}>"),
+            TokenKind::Operator(_) | TokenKind::Match | TokenKind::NotMatch | TokenKind::At => {
+                format!("<op:{body}>")
+            }
             TokenKind::Aggregate(_) => format!("<aggr:{body}>"),
             TokenKind::Keyword(_) => format!("<{body}>"),
             _ => quote(body),
@@ -138,6 +128,16 @@ impl<'a> Lexer<'a> {
             }),
             Err(message) => Err(Fault::new(Span::new(start, self.at.max(start)), message)),
         }
+    }
+
+    /// Whether the next token opens a parenthesis.
+    pub(super) fn parenthesis_follows(&self) -> bool {
+        let mut ahead = Self {
+            at: self.at,
+            ..Self::new(self.text)
+        };
+        ahead.skip_blanks();
+        ahead.peek() == Some('(')
     }
 
     fn outside(&mut self) -> Result<TokenKind, String> {
@@ -256,10 +256,8 @@ impl<'a> Lexer<'a> {
         match (c, self.peek()) {
             ('<', Some('=')) => self.double(BinaryOp::LessEqual),
             (_, Some('=')) => self.double(BinaryOp::GreaterEqual),
-            (_, Some('/')) => {
-                self.bump();
-                TokenKind::Trim
-            }
+            ('<', Some('/')) => self.double(BinaryOp::TrimUpper),
+            (_, Some('/')) => self.double(BinaryOp::TrimLower),
             ('<', _) => TokenKind::Operator(BinaryOp::Less),
             _ => TokenKind::Operator(BinaryOp::Greater),
         }
@@ -384,7 +382,7 @@ fn unexpected_after_bang(place: &str, found: Option<char>) -> String {
 /// The meaning of a reserved word, in any case.
 fn keyword(word: &str) -> Option<TokenKind> {
     use AggregateOp as A;
-    let known = |op| TokenKind::Aggregate(Aggregation::Known(op));
+    let known = TokenKind::Aggregate;
     Some(match word.to_ascii_lowercase().as_str() {
         "and" => TokenKind::Operator(BinaryOp::And),
         "or" => TokenKind::Operator(BinaryOp::Or),
@@ -402,7 +400,8 @@ fn keyword(word: &str) -> Option<TokenKind> {
         "bottomk" => known(A::Bottomk),
         "count_values" => known(A::CountValues),
         "quantile" => known(A::Quantile),
-        "limitk" | "limit_ratio" => TokenKind::Aggregate(Aggregation::Experimental),
+        "limitk" => known(A::Limitk),
+        "limit_ratio" => known(A::LimitRatio),
         "offset" => TokenKind::Keyword(Keyword::Offset),
         "by" => TokenKind::Keyword(Keyword::By),
         "without" => TokenKind::Keyword(Keyword::Without),
@@ -413,7 +412,9 @@ fn keyword(word: &str) -> Option<TokenKind> {
         "bool" => TokenKind::Keyword(Keyword::Bool),
         "anchored" => TokenKind::Keyword(Keyword::Anchored),
         "smoothed" => TokenKind::Keyword(Keyword::Smoothed),
-        "fill" | "fill_left" | "fill_right" => TokenKind::Keyword(Keyword::Fill),
+        "fill" => TokenKind::Keyword(Keyword::Fill),
+        "fill_left" => TokenKind::Keyword(Keyword::FillLeft),
+        "fill_right" => TokenKind::Keyword(Keyword::FillRight),
         "inf" | "nan" => TokenKind::Number,
         _ => return None,
     })

@@ -4,9 +4,11 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod duration;
 mod literal;
 mod modifier;
 mod selector;
+mod series;
 
 use std::sync::Arc;
 
@@ -15,23 +17,58 @@ use trine_storage::Matcher;
 use super::ast::{Aggregate, Binary, Expr, ExprKind, Query, Sign};
 use super::check;
 use super::error::{Fault, SyntaxError};
-use super::functions::{self, Action};
-use super::lexer::{Aggregation, Keyword, Lexer, Token, TokenKind};
+use super::functions;
+use super::lexer::{Keyword, Lexer, Token, TokenKind};
 use crate::text::{Span, quote};
 use crate::vector::{
-    AggregateOp, BinaryOp, Cardinality, Comparison, Grouping, MatchLabels, Matching,
+    AggregateOp, BinaryOp, Cardinality, Comparison, Fill, Grouping, MatchLabels, Matching,
 };
+
+pub use series::{HistogramDescription, Sequence, SeriesDescription, SeriesValue, parse_series};
 
 /// How deeply expressions may be nested, a chain of operators counting one level an operator.
 /// It bounds the stack that parser, printer and evaluator need.
 pub(super) const DEPTH_MAX: usize = 200;
 
-/// Parses a query and checks its types.
+/// Which parts of the language are switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParseOptions {
+    /// The functions and aggregations that the original calls experimental.
+    pub experimental_functions: bool,
+    /// Durations that are computed, `[5m * 2]`.
+    pub duration_expressions: bool,
+    /// The modifiers `anchored` and `smoothed`.
+    pub extended_selectors: bool,
+    /// The modifiers `fill`, `fill_left` and `fill_right`.
+    pub fill_modifiers: bool,
+}
+
+impl Default for ParseOptions {
+    /// All of them.
+    fn default() -> Self {
+        Self {
+            experimental_functions: true,
+            duration_expressions: true,
+            extended_selectors: true,
+            fill_modifiers: true,
+        }
+    }
+}
+
+/// Parses a query in the whole language and checks its types.
 ///
 /// # Errors
 /// The first fault, with its line and column.
 pub fn parse(text: &str) -> Result<Query, SyntaxError> {
-    let expr = Parser::new(text)
+    parse_with(text, &ParseOptions::default())
+}
+
+/// Parses a query in the language that `options` leave, and checks its types.
+///
+/// # Errors
+/// The first fault, with its line and column.
+pub fn parse_with(text: &str, options: &ParseOptions) -> Result<Query, SyntaxError> {
+    let expr = Parser::new(text, *options)
         .and_then(|mut parser| parser.query())
         .and_then(|expr| check::check(&expr).map(|()| expr))
         .map_err(|fault| SyntaxError::new(text, fault))?;
@@ -46,7 +83,7 @@ pub fn parse(text: &str) -> Result<Query, SyntaxError> {
 /// # Errors
 /// The first fault, with its line and column.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, SyntaxError> {
-    let parsed = Parser::new(text).and_then(|mut parser| {
+    let parsed = Parser::new(text, ParseOptions::default()).and_then(|mut parser| {
         let expr = parser.selector()?;
         parser.expect_end()?;
         check::check(&expr).map(|()| expr)
@@ -75,10 +112,11 @@ struct Parser<'a> {
     /// The end of the token before `token`.
     previous_end: usize,
     depth: usize,
+    options: ParseOptions,
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str) -> Parsed<Self> {
+    fn new(text: &'a str, options: ParseOptions) -> Parsed<Self> {
         let mut lexer = Lexer::new(text);
         let token = lexer.next()?;
         Ok(Self {
@@ -87,6 +125,7 @@ impl<'a> Parser<'a> {
             token,
             previous_end: 0,
             depth: 0,
+            options,
         })
     }
 
@@ -110,9 +149,6 @@ impl<'a> Parser<'a> {
             }
             self.descend()?;
             lhs = self.binary(op, precedence, lhs)?;
-        }
-        if self.token.kind == TokenKind::Trim {
-            return Err(self.unsupported("native histograms (the operators </ and >/)"));
         }
         self.depth = depth_before - 1;
         Ok(lhs)
@@ -145,6 +181,10 @@ impl<'a> Parser<'a> {
         };
         let rhs = self.expression(rhs_at_least)?;
         let span = lhs.span.to(rhs.span);
+        if !matching.fill.is_none() && !self.options.fill_modifiers {
+            let message = "binop fill modifiers are experimental and not enabled";
+            return Err(Fault::new(span, message));
+        }
         let (lhs, rhs) = (Box::new(lhs), Box::new(rhs));
         let matching = Some(matching);
         let mut binary = Binary {
@@ -157,13 +197,19 @@ impl<'a> Parser<'a> {
         };
         check::settle_matching(&mut binary, span)?;
         Ok(Expr {
-            kind: ExprKind::Binary(binary),
+            kind: ExprKind::Binary(Box::new(binary)),
             span,
         })
     }
 
-    /// `on (..)` or `ignoring (..)`, then `group_left (..)` or `group_right (..)`.
+    /// `on (..)` or `ignoring (..)`, then `group_left (..)` or `group_right (..)`, then fills.
     fn matching(&mut self) -> Parsed<Matching> {
+        let mut matching = self.match_labels()?;
+        matching.fill = self.fills()?;
+        Ok(matching)
+    }
+
+    fn match_labels(&mut self) -> Parsed<Matching> {
         let mut matching = Matching::default();
         match self.token.kind {
             TokenKind::Keyword(Keyword::On) => {
@@ -186,6 +232,49 @@ impl<'a> Parser<'a> {
             matching.include = self.label_list()?;
         }
         Ok(matching)
+    }
+
+    /// `fill (x)`, or `fill_left (x)` and `fill_right (y)` in any order. What no parenthesis
+    /// follows is a metric of that name.
+    fn fills(&mut self) -> Parsed<Fill> {
+        let mut fill = Fill::default();
+        loop {
+            let TokenKind::Keyword(keyword) = self.token.kind else {
+                return Ok(fill);
+            };
+            let free = match keyword {
+                Keyword::Fill => fill.is_none(),
+                Keyword::FillLeft => fill.left.is_none(),
+                Keyword::FillRight => fill.right.is_none(),
+                _ => false,
+            };
+            if !free || !self.lexer.parenthesis_follows() {
+                return Ok(fill);
+            }
+            self.advance()?;
+            let value = self.fill_value()?;
+            if keyword != Keyword::FillRight {
+                fill.left = Some(value);
+            }
+            if keyword != Keyword::FillLeft {
+                fill.right = Some(value);
+            }
+            if keyword == Keyword::Fill {
+                return Ok(fill);
+            }
+        }
+    }
+
+    fn fill_value(&mut self) -> Parsed<f64> {
+        self.expect(TokenKind::LeftParen, "", "")?;
+        let negative = self.sign()?;
+        if !matches!(self.token.kind, TokenKind::Number | TokenKind::Duration) {
+            return Err(self.unexpected("", ""));
+        }
+        let token = self.advance()?;
+        let value = self.number_of(token)?.value;
+        self.expect(TokenKind::RightParen, "", "")?;
+        Ok(if negative { -value } else { value })
     }
 
     fn unary(&mut self) -> Parsed {
@@ -234,7 +323,7 @@ impl<'a> Parser<'a> {
             }
             TokenKind::LeftParen => self.parenthesis(),
             TokenKind::LeftBrace => self.selector(),
-            TokenKind::Aggregate(aggregation) => self.aggregation_or_metric(aggregation),
+            TokenKind::Aggregate(op) => self.aggregation_or_metric(op),
             TokenKind::Identifier => self.call_or_metric(),
             TokenKind::MetricIdentifier => self.selector(),
             _ if self.is_metric_name() => self.selector(),
@@ -253,7 +342,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A metric may be named like an aggregation: only what follows tells.
-    fn aggregation_or_metric(&mut self, aggregation: Aggregation) -> Parsed {
+    fn aggregation_or_metric(&mut self, op: AggregateOp) -> Parsed {
         let token = self.advance()?;
         let mut grouping = None;
         match self.token.kind {
@@ -280,16 +369,15 @@ impl<'a> Parser<'a> {
             grouping = Some(self.grouping()?);
         }
         let span = Span::new(token.span.start, self.previous_end);
-        let Aggregation::Known(op) = aggregation else {
-            let name = self.slice(token.span).to_lowercase();
-            return Err(Fault::new(
-                span,
-                format!(
-                    "{name}() is experimental and must be enabled with \
-                     --enable-feature=promql-experimental-functions"
-                ),
-            ));
-        };
+        let experimental = matches!(op, AggregateOp::Limitk | AggregateOp::LimitRatio);
+        if experimental && !self.options.experimental_functions && !arguments.is_empty() {
+            let name = self.slice(token.span);
+            let message = format!(
+                "{name}() is experimental and must be enabled with \
+                 --enable-feature=promql-experimental-functions"
+            );
+            return Err(Fault::new(span, message));
+        }
         let grouping = grouping.unwrap_or(Grouping::By(Vec::new()));
         aggregate(op, grouping, arguments, span)
     }
@@ -315,16 +403,9 @@ impl<'a> Parser<'a> {
                 format!("unknown function with name {}", quote(name)),
             )
         })?;
-        match function.action {
-            Action::Experimental => {
-                let message = format!("function {} is not enabled", quote(name));
-                return Err(Fault::new(token.span, message));
-            }
-            Action::Later => {
-                let message = format!("function {} is not supported yet", quote(name));
-                return Err(Fault::new(token.span, message));
-            }
-            _ => {}
+        if function.experimental && !self.options.experimental_functions {
+            let message = format!("function {} is not enabled", quote(name));
+            return Err(Fault::new(token.span, message));
         }
         let arguments = self.arguments()?;
         let span = Span::new(token.span.start, self.previous_end);
@@ -402,11 +483,6 @@ impl<'a> Parser<'a> {
         Fault::new(self.token.span, message)
     }
 
-    /// The current token starts something that exists in PromQL and is not here yet.
-    fn unsupported(&self, what: &str) -> Fault {
-        Fault::new(self.token.span, format!("{what} are not supported yet"))
-    }
-
     fn slice(&self, span: Span) -> &'a str {
         self.text.get(span.start..span.end).unwrap_or("")
     }
@@ -417,7 +493,9 @@ fn aggregate(op: AggregateOp, grouping: Grouping, mut arguments: Vec<Expr>, span
         AggregateOp::Topk
         | AggregateOp::Bottomk
         | AggregateOp::Quantile
-        | AggregateOp::CountValues => 2,
+        | AggregateOp::CountValues
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio => 2,
         _ => 1,
     };
     if arguments.is_empty() {

@@ -6,11 +6,11 @@ use std::fmt::{self, Display, Formatter};
 use trine_storage::{MatchOp, Matcher};
 
 use super::ast::{
-    Aggregate, At, Binary, Expr, ExprKind, Modifiers, Number, NumberForm, Query, Selector, Sign,
-    Subquery,
+    Aggregate, At, Binary, DurationExpr, DurationKind, Expr, ExprKind, Modifiers, Number,
+    NumberForm, Query, Selector, Sign, Subquery,
 };
-use crate::text::{format_float, format_prometheus_duration, quote};
-use crate::vector::{Cardinality, Comparison, Grouping, METRIC_NAME, MatchLabels};
+use crate::text::{format_float, format_general, format_prometheus_duration, quote};
+use crate::vector::{Cardinality, Comparison, Fill, Grouping, METRIC_NAME, MatchLabels, Matching};
 
 impl Display for Query {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -24,12 +24,20 @@ impl Display for Expr {
             ExprKind::Number(number) => number.fmt(f),
             ExprKind::String(text) => f.write_str(&quote(text)),
             ExprKind::Selector(selector) => {
+                let modifiers = &selector.modifiers;
                 selector.fmt(f)?;
-                selector.modifiers.fmt(f)
+                modifiers.at(f)?;
+                modifiers.extended(f)?;
+                modifiers.offset(f)
             }
-            ExprKind::Range { selector, range_ms } => {
-                write!(f, "{selector}[{}]", format_prometheus_duration(*range_ms))?;
-                selector.modifiers.fmt(f)
+            ExprKind::Range {
+                selector,
+                range_ms,
+                range_expr,
+            } => {
+                let range = duration(*range_ms, range_expr.as_deref());
+                write!(f, "{selector}[{range}]")?;
+                time_suffix(&selector.modifiers, f)
             }
             ExprKind::Subquery(subquery) => subquery.fmt(f),
             ExprKind::Aggregate(aggregate) => aggregate.fmt(f),
@@ -116,20 +124,38 @@ fn label_names(names: &[String]) -> String {
         .join(", ")
 }
 
-impl Display for Modifiers {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+/// What is printed behind the brackets of a range.
+pub(super) fn time_suffix(modifiers: &Modifiers, f: &mut Formatter<'_>) -> fmt::Result {
+    modifiers.extended(f)?;
+    modifiers.at(f)?;
+    modifiers.offset(f)
+}
+
+impl Modifiers {
+    fn extended(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.extended {
+            Some(extended) => write!(f, " {}", extended.name()),
+            None => Ok(()),
+        }
+    }
+
+    fn at(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.at {
             Some(At::Time(ms)) => {
                 let sign = if ms < 0 { "-" } else { "" };
                 let ms = ms.unsigned_abs();
-                write!(f, " @ {sign}{}.{:03}", ms / 1000, ms % 1000)?;
+                write!(f, " @ {sign}{}.{:03}", ms / 1000, ms % 1000)
             }
-            Some(At::Start) => f.write_str(" @ start()")?,
-            Some(At::End) => f.write_str(" @ end()")?,
-            None => {}
+            Some(At::Start) => f.write_str(" @ start()"),
+            Some(At::End) => f.write_str(" @ end()"),
+            None => Ok(()),
         }
-        match self.offset_ms {
-            Some(offset) if offset != 0 => {
+    }
+
+    fn offset(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match (&self.offset_expr, self.offset_ms) {
+            (Some(offset), _) => write!(f, " offset {offset}"),
+            (None, Some(offset)) if offset != 0 => {
                 write!(f, " offset {}", format_prometheus_duration(offset))
             }
             _ => Ok(()),
@@ -137,25 +163,55 @@ impl Display for Modifiers {
     }
 }
 
+/// A duration as it was written: a constant, or an expression.
+fn duration(ms: i64, expr: Option<&DurationExpr>) -> String {
+    expr.map_or_else(|| format_prometheus_duration(ms), ToString::to_string)
+}
+
+impl Display for DurationExpr {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.wrapped {
+            f.write_str("(")?;
+        }
+        match &self.kind {
+            DurationKind::Number(number) => number.fmt(f)?,
+            DurationKind::Step => f.write_str("step()")?,
+            DurationKind::Range => f.write_str("range()")?,
+            DurationKind::Negative(inner) => write!(f, "-{inner}")?,
+            DurationKind::Binary { op, lhs, rhs } => write!(f, "{lhs} {op} {rhs}")?,
+            DurationKind::MinOf(a, b) => write!(f, "min_of({a}, {b})")?,
+            DurationKind::MaxOf(a, b) => write!(f, "max_of({a}, {b})")?,
+        }
+        if self.wrapped {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
 impl Display for Subquery {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let range = format_prometheus_duration(self.range_ms);
+        self.expr.fmt(f)?;
+        self.suffix(f)
+    }
+}
+
+impl Subquery {
+    /// The brackets and what follows them.
+    pub(super) fn suffix(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let range = duration(self.range_ms, self.range_expr.as_deref());
         let step = self
             .step_ms
-            .map(format_prometheus_duration)
+            .map(|step| duration(step, self.step_expr.as_deref()))
             .unwrap_or_default();
-        write!(f, "{}[{range}:{step}]{}", self.expr, self.modifiers)
+        write!(f, "[{range}:{step}]")?;
+        time_suffix(&self.modifiers, f)
     }
 }
 
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.op.fmt(f)?;
-        match &self.grouping {
-            Grouping::By(names) if names.is_empty() => {}
-            Grouping::By(names) => write!(f, " by ({}) ", label_names(names))?,
-            Grouping::Without(names) => write!(f, " without ({}) ", label_names(names))?,
-        }
+        self.head(f)?;
         f.write_str("(")?;
         if let Some(parameter) = &self.parameter {
             write!(f, "{parameter}, ")?;
@@ -164,32 +220,75 @@ impl Display for Aggregate {
     }
 }
 
+impl Aggregate {
+    /// The operator and its groups.
+    pub(super) fn head(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.op.fmt(f)?;
+        match &self.grouping {
+            Grouping::By(names) if names.is_empty() => Ok(()),
+            Grouping::By(names) => write!(f, " by ({}) ", label_names(names)),
+            Grouping::Without(names) => write!(f, " without ({}) ", label_names(names)),
+        }
+    }
+}
+
 impl Display for Binary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.lhs, self.op)?;
+        write!(f, "{} ", self.lhs)?;
+        self.head(f)?;
+        write!(f, " {}", self.rhs)
+    }
+}
+
+impl Binary {
+    /// The operator and what belongs to it.
+    pub(super) fn head(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.op.fmt(f)?;
         if self.comparison == Comparison::Bool {
             f.write_str(" bool")?;
         }
-        if let Some(matching) = &self.matching {
-            let grouped = matches!(
-                matching.cardinality,
-                Cardinality::ManyToOne | Cardinality::OneToMany
-            );
-            match &matching.labels {
-                MatchLabels::On(names) => write!(f, " on ({})", label_names(names))?,
-                MatchLabels::Ignoring(names) if grouped || !names.is_empty() => {
-                    write!(f, " ignoring ({})", label_names(names))?;
-                }
-                MatchLabels::Ignoring(_) => {}
-            }
-            let include = label_names(&matching.include);
-            match matching.cardinality {
-                Cardinality::ManyToOne => write!(f, " group_left ({include})")?,
-                Cardinality::OneToMany => write!(f, " group_right ({include})")?,
-                Cardinality::OneToOne | Cardinality::ManyToMany => {}
-            }
+        match &self.matching {
+            Some(matching) => print_matching(matching, f),
+            None => Ok(()),
         }
-        write!(f, " {}", self.rhs)
+    }
+}
+
+fn print_matching(matching: &Matching, f: &mut Formatter<'_>) -> fmt::Result {
+    let grouped = matches!(
+        matching.cardinality,
+        Cardinality::ManyToOne | Cardinality::OneToMany
+    );
+    match &matching.labels {
+        MatchLabels::On(names) => write!(f, " on ({})", label_names(names))?,
+        MatchLabels::Ignoring(names) if grouped || !names.is_empty() => {
+            write!(f, " ignoring ({})", label_names(names))?;
+        }
+        MatchLabels::Ignoring(_) => {}
+    }
+    let include = label_names(&matching.include);
+    match matching.cardinality {
+        Cardinality::ManyToOne => write!(f, " group_left ({include})")?,
+        Cardinality::OneToMany => write!(f, " group_right ({include})")?,
+        Cardinality::OneToOne | Cardinality::ManyToMany => {}
+    }
+    let both = Fill {
+        right: matching.fill.left,
+        ..matching.fill
+    };
+    match (matching.fill.left, matching.fill.right) {
+        (Some(value), Some(_)) if both == matching.fill => {
+            write!(f, " fill ({})", format_general(value))
+        }
+        (left, right) => {
+            if let Some(value) = left {
+                write!(f, " fill_left ({})", format_general(value))?;
+            }
+            if let Some(value) = right {
+                write!(f, " fill_right ({})", format_general(value))?;
+            }
+            Ok(())
+        }
     }
 }
 

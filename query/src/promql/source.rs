@@ -1,11 +1,15 @@
 //! What the engine asks of a store of metrics. Implemented by the adapters of the stores.
 
+mod memory;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 use crate::vector::{Histogram, is_absent};
+
+pub use memory::Memory;
 
 /// A read view of a store. All its answers belong to one point in time.
 pub trait Source: Send + Sync {
@@ -239,6 +243,3 @@ impl From<Vec<SampleValue>> for Values {
         }
     }
 }
-
-#[cfg(test)]
-pub(super) mod memory;

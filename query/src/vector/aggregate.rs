@@ -1,11 +1,16 @@
 //! Aggregations over the series of a step vector, fed one series after the other.
 
+mod histograms;
+
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 
 use trine_storage::Labels;
 
+pub use self::histograms::AggregateNotes;
+use self::histograms::Column;
 use super::kahan::{Mean, Sum};
+use super::limit::{Limited, share_holds};
 use super::ranking::{Candidate, End};
 use super::{ABSENT, StepSeries, VectorError, drop_name, is_absent, quantile};
 use crate::text::format_float;
@@ -37,12 +42,35 @@ pub enum AggregateOp {
     Quantile,
     /// `count_values`
     CountValues,
+    /// `limitk`: some k series
+    Limitk,
+    /// `limit_ratio`: a share of the series
+    LimitRatio,
 }
 
 impl AggregateOp {
     /// Whether the result consists of series of the input, with their own labels.
     pub fn selects(self) -> bool {
-        matches!(self, Self::Topk | Self::Bottomk)
+        matches!(
+            self,
+            Self::Topk | Self::Bottomk | Self::Limitk | Self::LimitRatio
+        )
+    }
+}
+
+impl AggregateOp {
+    /// Whether histograms take part, or are ignored.
+    fn takes_histograms(self) -> bool {
+        self.counts()
+            || matches!(
+                self,
+                Self::Sum | Self::Avg | Self::CountValues | Self::Limitk | Self::LimitRatio
+            )
+    }
+
+    /// Whether only the presence of a value matters.
+    fn counts(self) -> bool {
+        matches!(self, Self::Count | Self::Group)
     }
 }
 
@@ -61,6 +89,8 @@ impl fmt::Display for AggregateOp {
             Self::Bottomk => "bottomk",
             Self::Quantile => "quantile",
             Self::CountValues => "count_values",
+            Self::Limitk => "limitk",
+            Self::LimitRatio => "limit_ratio",
         })
     }
 }
@@ -113,9 +143,9 @@ pub enum Parameter {
 pub struct Aggregator {
     op: AggregateOp,
     grouping: Grouping,
-    /// The k of each step for `topk` and `bottomk`.
+    /// The k of each step for `topk`, `bottomk` and `limitk`.
     ranks: Vec<usize>,
-    /// The q of each step for `quantile`.
+    /// The q of each step for `quantile`, the share for `limit_ratio`.
     quantiles: Vec<f64>,
     /// The label of `count_values`.
     label: String,
@@ -124,12 +154,17 @@ pub struct Aggregator {
     by_labels: HashMap<Labels, usize>,
     /// Values held beyond one a step and group.
     extra_held: u64,
+    notes: AggregateNotes,
 }
 
 #[derive(Debug)]
 struct Group {
     labels: Labels,
+    /// Whether one of its series wants its name dropped at the end.
+    drop_name: bool,
     state: State,
+    /// `None` as long as there are none.
+    histograms: Option<Box<Column>>,
 }
 
 /// What a group remembers, one entry a step. [`ABSENT`] or an empty entry: no value so far.
@@ -144,6 +179,7 @@ enum State {
     Values(Vec<f64>),
     Variances(Vec<Variance>),
     Best(Vec<BinaryHeap<Candidate>>),
+    Limited(Limited),
     Samples(Vec<Vec<f64>>),
 }
 
@@ -183,8 +219,17 @@ impl Aggregator {
     ) -> Result<Self, VectorError> {
         let (mut ranks, mut quantiles, mut label) = (Vec::new(), Vec::new(), String::new());
         match (op, parameter) {
-            (AggregateOp::Topk | AggregateOp::Bottomk, Parameter::Steps(values)) => {
+            (
+                AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk,
+                Parameter::Steps(values),
+            ) => {
                 ranks = values.into_iter().map(rank).collect::<Result<_, _>>()?;
+            }
+            (AggregateOp::LimitRatio, Parameter::Steps(values)) => {
+                if values.iter().any(|share| share.is_nan()) {
+                    return Err(VectorError::RatioNan);
+                }
+                quantiles = values;
             }
             (AggregateOp::Quantile, Parameter::Steps(values)) => quantiles = values,
             (AggregateOp::CountValues, Parameter::Label(name)) => {
@@ -215,6 +260,7 @@ impl Aggregator {
             groups,
             by_labels,
             extra_held,
+            notes: AggregateNotes::default(),
         })
     }
 
@@ -223,14 +269,31 @@ impl Aggregator {
         if self.op == AggregateOp::CountValues {
             return self.count_values(series);
         }
-        if !series.has_values() {
+        if !self.takes(series) {
             return;
         }
         let at = self.group(self.grouping.group_of(&series.labels));
-        let (op, ranks) = (self.op, &self.ranks);
+        let (op, ranks, shares) = (self.op, &self.ranks, &self.quantiles);
         let Some(group) = self.groups.get_mut(at) else {
             return;
         };
+        group.drop_name |= series.drop_name;
+        if series.histograms.is_some() {
+            match &mut group.state {
+                State::Sums { .. } | State::Means(_) => {
+                    let column = group.histograms.get_or_insert_default();
+                    self.extra_held += column.push(op, series, &mut self.notes);
+                }
+                State::Values(kept) if op.counts() => {
+                    for (step, kept) in kept.iter_mut().enumerate() {
+                        if series.histogram(step).is_some() {
+                            *kept = fold(op, *kept, 1.0);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
         let values = series.values.iter().copied();
         match &mut group.state {
             State::Sums { seen, sums } => {
@@ -268,6 +331,16 @@ impl Aggregator {
                     }
                 }
             }
+            State::Limited(limited) => {
+                self.extra_held += match op {
+                    AggregateOp::Limitk => limited.first(series, ranks),
+                    _ => limited.keep(series, |hash, step| {
+                        shares
+                            .get(step)
+                            .is_some_and(|share| share_holds(hash, *share))
+                    }),
+                };
+            }
             State::Best(heaps) => {
                 let end = if op == AggregateOp::Topk {
                     End::Top
@@ -276,7 +349,7 @@ impl Aggregator {
                 };
                 for ((value, heap), k) in values.zip(heaps).zip(ranks) {
                     if !is_absent(value) {
-                        self.extra_held += offer(heap, *k, end, value, &series.labels);
+                        self.extra_held += offer(heap, *k, end, value, series);
                     }
                 }
             }
@@ -291,12 +364,33 @@ impl Aggregator {
             .saturating_add(self.extra_held)
     }
 
+    /// Whether the operator can do something with what the series has.
+    fn takes(&mut self, series: &StepSeries) -> bool {
+        if series.histograms.is_none() || self.op.takes_histograms() {
+            return series.has_values();
+        }
+        self.notes.ignored = true;
+        series.values.iter().any(|value| !is_absent(*value))
+    }
+
     /// The groups in the order in which they first appeared. `topk` and `bottomk` over one step
     /// give each group's series from the best to the least.
     pub fn finish(self) -> Vec<StepSeries> {
+        self.finish_with_notes().0
+    }
+
+    /// The same, with what is worth knowing of histograms.
+    pub fn finish_with_notes(self) -> (Vec<StepSeries>, AggregateNotes) {
         let mut out = Vec::with_capacity(self.groups.len());
-        for Group { labels, state } in self.groups {
-            let values = match state {
+        let mut notes = self.notes;
+        for group in self.groups {
+            let Group {
+                labels,
+                drop_name,
+                state,
+                histograms,
+            } = group;
+            let mut values = match state {
                 State::Sums { seen, sums } => {
                     let values = seen.into_iter().zip(sums);
                     values
@@ -330,10 +424,24 @@ impl Aggregator {
                     out.extend(best_series(heaps));
                     continue;
                 }
+                State::Limited(limited) => {
+                    out.extend(limited.into_series());
+                    continue;
+                }
             };
-            out.push(StepSeries::new(labels, values));
+            let series = match histograms {
+                None => StepSeries::new(labels, values),
+                Some(column) => {
+                    let histograms = column.finish(&mut values, &mut notes);
+                    StepSeries::with_histograms(labels, values, histograms)
+                }
+            };
+            out.push(StepSeries {
+                drop_name,
+                ..series
+            });
         }
-        out
+        (out, notes)
     }
 
     fn group(&mut self, labels: Labels) -> usize {
@@ -342,7 +450,9 @@ impl Aggregator {
         if at == next {
             self.groups.push(Group {
                 labels,
+                drop_name: false,
                 state: State::new(self.op, self.steps),
+                histograms: None,
             });
         }
         at
@@ -352,6 +462,12 @@ impl Aggregator {
         // Equal values mostly follow each other, so one look-up serves a run of steps.
         let mut last: Option<(u64, usize)> = None;
         for (step, value) in series.values.iter().enumerate().take(self.steps) {
+            if let Some(histogram) = series.histogram(step) {
+                let labels = series.labels.with(&self.label, &histogram.to_string());
+                let at = self.group(self.grouping.group_of(&labels));
+                self.count_one(at, step, series.drop_name);
+                continue;
+            }
             if is_absent(*value) {
                 continue;
             }
@@ -364,12 +480,19 @@ impl Aggregator {
                     at
                 }
             };
-            let state = self.groups.get_mut(at).map(|group| &mut group.state);
-            if let Some(State::Values(counts)) = state
-                && let Some(count) = counts.get_mut(step)
-            {
-                *count = fold(AggregateOp::Count, *count, *value);
-            }
+            self.count_one(at, step, series.drop_name);
+        }
+    }
+
+    fn count_one(&mut self, at: usize, step: usize, drop_name: bool) {
+        let Some(group) = self.groups.get_mut(at) else {
+            return;
+        };
+        group.drop_name |= drop_name;
+        if let State::Values(counts) = &mut group.state
+            && let Some(count) = counts.get_mut(step)
+        {
+            *count = fold(AggregateOp::Count, *count, 1.0);
         }
     }
 }
@@ -393,6 +516,7 @@ impl State {
             AggregateOp::Topk | AggregateOp::Bottomk => {
                 Self::Best((0..steps).map(|_| BinaryHeap::new()).collect())
             }
+            AggregateOp::Limitk | AggregateOp::LimitRatio => Self::Limited(Limited::new(steps)),
             AggregateOp::Quantile => Self::Samples(vec![Vec::new(); steps]),
         }
     }
@@ -437,13 +561,21 @@ fn spread(op: AggregateOp, of: Variance) -> f64 {
 
 /// Keeps the `k` first candidates in a heap whose top is the last of them.
 /// Returns by how many candidates it grew.
-fn offer(heap: &mut BinaryHeap<Candidate>, k: usize, end: End, value: f64, labels: &Labels) -> u64 {
+fn offer(
+    heap: &mut BinaryHeap<Candidate>,
+    k: usize,
+    end: End,
+    value: f64,
+    series: &StepSeries,
+) -> u64 {
+    let candidate = || Candidate {
+        value,
+        labels: series.labels.clone(),
+        drop_name: series.drop_name,
+        end,
+    };
     if heap.len() < k {
-        heap.push(Candidate {
-            value,
-            labels: labels.clone(),
-            end,
-        });
+        heap.push(candidate());
         return 1;
     }
     let Some(mut last) = heap.peek_mut() else {
@@ -451,13 +583,9 @@ fn offer(heap: &mut BinaryHeap<Candidate>, k: usize, end: End, value: f64, label
     };
     let order = end
         .compare(value, last.value)
-        .then_with(|| labels.cmp(&last.labels));
+        .then_with(|| series.labels.cmp(&last.labels));
     if order.is_lt() {
-        *last = Candidate {
-            value,
-            labels: labels.clone(),
-            end,
-        };
+        *last = candidate();
     }
     0
 }
@@ -471,7 +599,10 @@ fn best_series(heaps: Vec<BinaryHeap<Candidate>>) -> Vec<StepSeries> {
             let next = out.len();
             let at = *by_labels.entry(candidate.labels.clone()).or_insert(next);
             if at == next {
-                out.push(StepSeries::absent(candidate.labels, steps));
+                out.push(StepSeries {
+                    drop_name: candidate.drop_name,
+                    ..StepSeries::absent(candidate.labels, steps)
+                });
             }
             if let Some(value) = out
                 .get_mut(at)

@@ -31,6 +31,10 @@ pub enum BinaryOp {
     GreaterEqual,
     /// `<=`
     LessEqual,
+    /// `</`: what of a native histogram lies below a float; nothing between floats
+    TrimUpper,
+    /// `>/`: what of a native histogram lies above a float; nothing between floats
+    TrimLower,
     /// `and`
     And,
     /// `or`
@@ -72,13 +76,27 @@ impl BinaryOp {
         )
     }
 
+    /// Whether it cuts a part off a histogram.
+    pub fn is_trim(self) -> bool {
+        matches!(self, Self::TrimUpper | Self::TrimLower)
+    }
+
+    /// Whether its result is another metric than its operand.
+    pub fn drops_name(self, comparison: Comparison) -> bool {
+        if self.is_comparison() {
+            comparison == Comparison::Bool
+        } else {
+            !self.is_trim()
+        }
+    }
+
     /// Whether it is one of `and`, `or`, `unless`.
     pub fn is_set(self) -> bool {
         matches!(self, Self::And | Self::Or | Self::Unless)
     }
 
     /// `left op right` as a number; a comparison gives 1 or 0. Set operators have no meaning
-    /// between numbers and give NaN.
+    /// between numbers and give NaN, and the trim operators [`ABSENT`](super::ABSENT).
     #[inline]
     pub fn apply(self, left: f64, right: f64, rules: Arithmetic) -> f64 {
         match self {
@@ -91,6 +109,7 @@ impl BinaryOp {
             Self::Pow => left.powf(right),
             Self::Atan2 => left.atan2(right),
             Self::And | Self::Or | Self::Unless => f64::NAN,
+            Self::TrimUpper | Self::TrimLower => super::ABSENT,
             comparison => f64::from(comparison.holds(left, right)),
         }
     }
@@ -126,6 +145,8 @@ impl fmt::Display for BinaryOp {
             Self::Less => "<",
             Self::GreaterEqual => ">=",
             Self::LessEqual => "<=",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
             Self::And => "and",
             Self::Or => "or",
             Self::Unless => "unless",

@@ -3,9 +3,10 @@
 use trine_storage::Labels;
 
 use super::join::{Group, group};
+use super::operation::{Operand, Operation};
 use super::{
-    ABSENT, Arithmetic, BinaryOp, Cardinality, Comparison, MatchLabels, Matching, Merged, Side,
-    StepSeries, VectorError, drop_name, is_absent,
+    ABSENT, Arithmetic, BinaryNotes, BinaryOp, Cardinality, Comparison, MatchLabels, Matching,
+    Merged, Side, StepSeries, VectorError, drop_name, is_absent,
 };
 
 /// `lhs op rhs` between two vectors. The order of the result is that of the groups of the left
@@ -20,6 +21,7 @@ pub fn binary(
     lhs: Vec<StepSeries>,
     rhs: Vec<StepSeries>,
     rules: Arithmetic,
+    notes: &mut BinaryNotes,
 ) -> Result<Vec<StepSeries>, VectorError> {
     if op.is_set() {
         return set_operation(op, &matching.labels, lhs, rhs);
@@ -34,8 +36,9 @@ pub fn binary(
     };
     let mut out = Merged::with_capacity(lhs.len().min(rhs.len()));
     for group in group(&matching.labels, &lhs, &rhs) {
-        if !group.left.is_empty() && !group.right.is_empty() {
-            join.group(&group, &mut out)?;
+        let both = !group.left.is_empty() && !group.right.is_empty();
+        if both || !matching.fill.is_none() {
+            join.group(&group, &mut out, notes)?;
         } else {
             join.check_one_side(&group)?;
         }
@@ -62,8 +65,16 @@ pub fn binary_scalar(
     scalar: &[f64],
     side: ScalarSide,
     rules: Arithmetic,
+    notes: &mut BinaryNotes,
 ) -> StepSeries {
-    series.histograms = None;
+    let operation = Operation {
+        op,
+        comparison,
+        rules,
+    };
+    if series.histograms.is_some() || op.is_trim() {
+        return mixed_with_scalar(operation, series, scalar, side, notes);
+    }
     for (value, scalar) in series.values.iter_mut().zip(scalar) {
         if is_absent(*value) {
             continue;
@@ -78,14 +89,41 @@ pub fn binary_scalar(
             *value = ABSENT;
         }
     }
-    if drops_name(op, comparison) {
+    if op.drops_name(comparison) && !series.drop_name {
         series.labels = drop_name(&series.labels);
     }
     series
 }
 
-fn drops_name(op: BinaryOp, comparison: Comparison) -> bool {
-    !op.is_comparison() || comparison == Comparison::Bool
+/// The same where the series has histograms, or the operator wants some.
+fn mixed_with_scalar(
+    operation: Operation,
+    series: StepSeries,
+    scalar: &[f64],
+    side: ScalarSide,
+    notes: &mut BinaryNotes,
+) -> StepSeries {
+    let outcome = |(step, scalar): (usize, &f64)| {
+        let Some(operand) = Operand::of(&series, step) else {
+            return (ABSENT, None);
+        };
+        let scalar = Operand::Float(*scalar);
+        match side {
+            ScalarSide::Left => operation.apply(scalar, operand, notes),
+            ScalarSide::Right => operation.apply(operand, scalar, notes),
+        }
+    };
+    let (values, histograms) = scalar.iter().enumerate().map(outcome).unzip();
+    let drops_name = operation.op.drops_name(operation.comparison);
+    let labels = if drops_name && !series.drop_name {
+        drop_name(&series.labels)
+    } else {
+        series.labels.clone()
+    };
+    StepSeries {
+        drop_name: series.drop_name,
+        ..StepSeries::with_histograms(labels, values, histograms)
+    }
 }
 
 /// One arithmetic or comparison operator at work.
@@ -149,9 +187,24 @@ impl Join<'_> {
         Ok(())
     }
 
-    fn group(&self, group: &Group<'_>, out: &mut Merged) -> Result<(), VectorError> {
+    fn group(
+        &self,
+        group: &Group<'_>,
+        out: &mut Merged,
+        notes: &mut BinaryNotes,
+    ) -> Result<(), VectorError> {
         self.check_one_side(group)?;
         let (many, one) = self.sides(group);
+        // Whichever side the operands stand on: the left value is that of the many.
+        let fill = self.matching.fill;
+        let missing_many = fill
+            .left
+            .and_then(|value| stand_in(value, group, many, one));
+        let missing_one = fill
+            .right
+            .and_then(|value| stand_in(value, group, one, many));
+        let many: Vec<&StepSeries> = many.iter().copied().chain(&missing_many).collect();
+        let one: Vec<&StepSeries> = one.iter().copied().chain(&missing_one).collect();
         let mut of_group = Merged::with_capacity(many.len());
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let mut taken = vec![
@@ -162,9 +215,9 @@ impl Join<'_> {
                 0
             }
         ];
-        for m in many {
-            for o in one {
-                let Some(series) = self.pair(m, o, &mut taken)? else {
+        for m in &many {
+            for o in &one {
+                let Some(series) = self.pair(m, o, &mut taken, notes)? else {
                     continue;
                 };
                 of_group
@@ -194,11 +247,20 @@ impl Join<'_> {
         many: &StepSeries,
         one: &StepSeries,
         taken: &mut [bool],
+        notes: &mut BinaryNotes,
     ) -> Result<Option<StepSeries>, VectorError> {
         let (left, right) = match self.one_side() {
             Side::Left => (one, many),
             Side::Right => (many, one),
         };
+        if many.histograms.is_some() || one.histograms.is_some() || self.op.is_trim() {
+            let pair = self.mixed_pair(left, right, taken, notes)?;
+            return Ok(pair.map(|series| StepSeries {
+                labels: self.result_labels(many, one),
+                drop_name: !self.op.drops_name(self.comparison) && many.drop_name,
+                ..series
+            }));
+        }
         let filter = self.op.is_comparison() && self.comparison == Comparison::Filter;
         let mut values = Vec::with_capacity(left.values.len());
         let mut any = false;
@@ -223,11 +285,48 @@ impl Join<'_> {
             any |= !is_absent(value);
             values.push(value);
         }
-        Ok(any.then(|| StepSeries::new(self.result_labels(many, one), values)))
+        Ok(any.then(|| StepSeries {
+            drop_name: !self.op.drops_name(self.comparison) && many.drop_name,
+            ..StepSeries::new(self.result_labels(many, one), values)
+        }))
+    }
+
+    /// The same where one has histograms, or the operator wants some; without labels.
+    fn mixed_pair(
+        &self,
+        left: &StepSeries,
+        right: &StepSeries,
+        taken: &mut [bool],
+        notes: &mut BinaryNotes,
+    ) -> Result<Option<StepSeries>, VectorError> {
+        let operation = Operation {
+            op: self.op,
+            comparison: self.comparison,
+            rules: self.rules,
+        };
+        let steps = left.values.len();
+        let (mut values, mut histograms) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
+        for step in 0..steps {
+            let (value, histogram) = match (Operand::of(left, step), Operand::of(right, step)) {
+                (Some(left), Some(right)) => {
+                    if let Some(taken) = taken.get_mut(step)
+                        && std::mem::replace(taken, true)
+                    {
+                        return Err(VectorError::ManyToOneNotExplicit);
+                    }
+                    operation.apply(left, right, notes)
+                }
+                _ => (ABSENT, None),
+            };
+            values.push(value);
+            histograms.push(histogram);
+        }
+        let series = StepSeries::with_histograms(Labels::empty(), values, histograms);
+        Ok(series.has_values().then_some(series))
     }
 
     fn result_labels(&self, many: &StepSeries, one: &StepSeries) -> Labels {
-        let labels = if drops_name(self.op, self.comparison) {
+        let labels = if self.op.drops_name(self.comparison) {
             drop_name(&many.labels)
         } else {
             many.labels.clone()
@@ -245,6 +344,31 @@ impl Join<'_> {
             labels.with(name, one.labels.get(name).unwrap_or(""))
         })
     }
+}
+
+/// A series of `value` at the steps at which nothing of `absent` and something of `present` is
+/// there. It has the matching labels only.
+fn stand_in(
+    value: f64,
+    group: &Group<'_>,
+    absent: &[&StepSeries],
+    present: &[&StepSeries],
+) -> Option<StepSeries> {
+    let steps = present.iter().map(|series| series.values.len()).max()?;
+    let (mut there, mut wanted) = (vec![false; steps], vec![false; steps]);
+    absent
+        .iter()
+        .for_each(|series| series.mark_present(&mut there));
+    present
+        .iter()
+        .for_each(|series| series.mark_present(&mut wanted));
+    let values = there.iter().zip(&wanted).map(
+        |(there, wanted)| {
+            if *wanted && !*there { value } else { ABSENT }
+        },
+    );
+    let series = StepSeries::new(group.signature.clone(), values.collect());
+    series.has_values().then_some(series)
 }
 
 fn set_operation(

@@ -47,6 +47,8 @@ pub enum VectorError {
     DuplicateLabels,
     /// The parameter of an aggregation is NaN.
     ParameterNan,
+    /// The share of `limit_ratio` is NaN.
+    RatioNan,
     /// The parameter of an aggregation (given) is too large for an integer.
     ParameterOverflow(f64),
     /// The parameter of an aggregation (given) is too small for an integer.
@@ -80,6 +82,7 @@ impl fmt::Display for VectorError {
                 f.write_str("vector cannot contain metrics with the same labelset")
             }
             Self::ParameterNan => f.write_str("Parameter value is NaN"),
+            Self::RatioNan => f.write_str("Ratio value is NaN"),
             Self::ParameterOverflow(value) => {
                 write!(f, "Scalar value {} overflows int64", format_general(*value))
             }

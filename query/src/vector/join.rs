@@ -57,6 +57,43 @@ pub struct Matching {
     pub labels: MatchLabels,
     /// Labels that the "many" side takes over from the "one" side.
     pub include: Vec<String>,
+    /// Values that stand in for series that one side lacks.
+    pub fill: Fill,
+}
+
+/// Values that stand in for what one side lacks where the other has a value.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fill {
+    /// `fill_left`
+    pub left: Option<f64>,
+    /// `fill_right`
+    pub right: Option<f64>,
+}
+
+impl Fill {
+    fn bits(self) -> (Option<u64>, Option<u64>) {
+        (self.left.map(f64::to_bits), self.right.map(f64::to_bits))
+    }
+
+    /// Whether there is none.
+    pub fn is_none(self) -> bool {
+        self.left.is_none() && self.right.is_none()
+    }
+}
+
+/// By bits, so that NaN equals itself.
+impl PartialEq for Fill {
+    fn eq(&self, other: &Self) -> bool {
+        self.bits() == other.bits()
+    }
+}
+
+impl Eq for Fill {}
+
+impl std::hash::Hash for Fill {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.bits().hash(state);
+    }
 }
 
 impl Default for Matching {
@@ -66,6 +103,7 @@ impl Default for Matching {
             cardinality: Cardinality::OneToOne,
             labels: MatchLabels::Ignoring(Vec::new()),
             include: Vec::new(),
+            fill: Fill::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn increment(x: f64, sum: f64, compensation: f64) -> (f64, f64) {
 }
 
 /// The sum of values that come one after the other.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Sum {
     sum: f64,
     compensation: f64,
@@ -27,6 +27,38 @@ impl Sum {
     #[inline]
     pub(crate) fn add(&mut self, x: f64) {
         (self.sum, self.compensation) = increment(x, self.sum, self.compensation);
+    }
+
+    /// The sum of one value.
+    #[inline]
+    pub(crate) fn of(x: f64) -> Self {
+        Self {
+            sum: x,
+            compensation: 0.0,
+        }
+    }
+
+    /// Adds another sum.
+    #[inline]
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.add(other.sum);
+        self.compensation += other.compensation;
+    }
+
+    /// Multiplies the sum.
+    #[inline]
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.sum *= factor;
+        self.compensation *= factor;
+    }
+
+    /// The sum divided.
+    #[inline]
+    pub(crate) fn divided(self, divisor: f64) -> Self {
+        Self {
+            sum: self.sum / divisor,
+            compensation: self.compensation / divisor,
+        }
     }
 
     /// The sum; where it left the range of floats the compensation means nothing.

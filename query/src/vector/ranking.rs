@@ -35,6 +35,8 @@ impl End {
 pub(super) struct Candidate {
     pub(super) value: f64,
     pub(super) labels: Labels,
+    /// Whether the name is to be dropped from the labels later.
+    pub(super) drop_name: bool,
     pub(super) end: End,
 }
 

@@ -84,6 +84,20 @@ impl StepSeries {
         }
     }
 
+    /// Takes over what `other` has at `step`; nothing may be there.
+    pub(crate) fn copy_step(&mut self, other: &Self, step: usize) {
+        if let (Some(to), Some(from)) = (self.values.get_mut(step), other.values.get(step)) {
+            *to = *from;
+        }
+        if let Some(histogram) = other.histogram(step) {
+            let steps = self.values.len();
+            let column = self.histograms.get_or_insert_with(|| vec![None; steps]);
+            if let Some(entry) = column.get_mut(step) {
+                *entry = Some(Arc::clone(histogram));
+            }
+        }
+    }
+
     /// Marks each step with a value or a histogram in `steps`.
     pub fn mark_present(&self, steps: &mut [bool]) {
         for (here, value) in steps.iter_mut().zip(&self.values) {
@@ -116,6 +130,7 @@ impl StepSeries {
 
     /// Takes over what `other` has at its steps.
     fn merge(&mut self, other: Self) -> Result<(), VectorError> {
+        self.drop_name |= other.drop_name;
         if self.histograms.is_some() || other.histograms.is_some() {
             return self.merge_histograms(other);
         }

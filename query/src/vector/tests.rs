@@ -178,7 +178,9 @@ fn join(op: BinaryOp, matching: &Matching) -> Result<Vec<String>, VectorError> {
         series("__name__=r,a=2,b=z", &[2.0, 8.0, NONE]),
     ];
     let comparison = Comparison::Filter;
-    binary(op, comparison, matching, lhs, rhs, Arithmetic::Prometheus).map(shown)
+    let mut notes = BinaryNotes::default();
+    let rules = Arithmetic::Prometheus;
+    binary(op, comparison, matching, lhs, rhs, rules, &mut notes).map(shown)
 }
 
 fn on(names: &[&str], cardinality: Cardinality, include: &[&str]) -> Matching {
@@ -187,6 +189,7 @@ fn on(names: &[&str], cardinality: Cardinality, include: &[&str]) -> Matching {
         cardinality,
         labels: MatchLabels::On(owned(names)),
         include: owned(include),
+        ..Matching::default()
     }
 }
 
@@ -245,6 +248,7 @@ fn many_to_one_takes_labels_over() {
             lhs,
             rhs,
             Arithmetic::Prometheus,
+            &mut BinaryNotes::default(),
         )
     };
     let left = on(&["a"], Cardinality::ManyToOne, &["c"]);
@@ -296,6 +300,7 @@ fn duplicates_are_no_error_where_the_other_side_is_empty() {
             lhs,
             rhs,
             Arithmetic::Prometheus,
+            &mut BinaryNotes::default(),
         )
     };
     assert_eq!(run(vec![]).map(shown), Ok(vec![]));
@@ -321,6 +326,7 @@ fn scalars_and_the_rules_of_division() {
             &[scalar; 3],
             side,
             rules,
+            &mut BinaryNotes::default(),
         )])
     };
     let (filter, boolean) = (Comparison::Filter, Comparison::Bool);

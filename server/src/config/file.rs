@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::SETTINGS;
+use super::settings;
 
 /// One key of the file with its values as texts, so that the table of settings reads them.
 pub(super) struct Entry {
@@ -27,7 +27,7 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Vec<Entry>, String> {
     let mut entries = Vec::new();
     for (key, value) in keys {
         let name = key.replace('_', "-");
-        if !SETTINGS.iter().any(|setting| setting.name == name) {
+        if !settings().any(|setting| setting.name == name) {
             return Err(unknown(path, &key, &name));
         }
         if entries.iter().any(|entry: &Entry| entry.name == name) {
@@ -62,8 +62,7 @@ fn scalar(value: &serde_json::Value) -> Option<String> {
 }
 
 fn unknown(path: &str, key: &str, name: &str) -> String {
-    let nearest = SETTINGS
-        .iter()
+    let nearest = settings()
         .map(|setting| (edits(name, setting.name), setting.name))
         .min()
         .filter(|(distance, _)| *distance <= EDITS_MAX);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Invocation, MetricsApi, Outside, SETTINGS};
+use super::{Config, Invocation, MetricsApi, Outside, settings};
 
 fn load(flags: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, String> {
     let variable = |name: &str| {
@@ -42,7 +42,7 @@ fn nothing_told_is_the_default() {
 #[test]
 fn the_help_tells_the_defaults_that_the_code_has() {
     // Every default in the help text, applied, must change nothing.
-    for setting in SETTINGS {
+    for setting in settings() {
         let Some((_, after)) = setting.help.split_once("[default: ") else {
             panic!("{} tells no default", setting.name)
         };
@@ -175,7 +175,7 @@ fn settings_are_told_as_they_were_written() {
     ] {
         assert_eq!(of(name), expect, "{name}");
     }
-    assert_eq!(got.settings().len(), SETTINGS.len());
+    assert_eq!(got.settings().len(), settings().count());
 }
 
 #[test]

@@ -53,6 +53,22 @@ pub(super) fn metrics_api(text: &str) -> Result<MetricsApi, String> {
     }
 }
 
+/// The name of a label.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("the name of the label is empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Words with commas between them; none in an empty text.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim);
+    let words = words.filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
 /// A number of at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {

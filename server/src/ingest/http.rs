@@ -9,14 +9,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trine_tsdb::Tsdb;
 
+use super::elections::Verdict;
 use super::known_series::KnownSeries;
 use super::loki_push::{self, Format};
+use super::metric_labels::Rules;
 use super::rejections::Rejections;
-use super::remote_write;
+use super::remote_write::{self, Version};
 use super::store::{Committed, Logs, Metrics, Outcome};
 use crate::app::App;
 use crate::body::{self, Encoding, Payload};
-use crate::config::Limits;
 use crate::observe::registry::Signal;
 use crate::refusal::{Reason, Refusal};
 use crate::tenants::TenantId;
@@ -49,12 +50,35 @@ pub async fn read_body(app: &App, request: Request) -> Result<Payload, Refusal> 
         })
 }
 
-/// `POST` of a remote-write request.
+/// What became of a remote-write request.
+enum Write {
+    /// It was stored, as far as it could be.
+    Done(Outcome),
+    /// It comes from a replica whose twin is the one that is listened to; the text says so.
+    Duplicate(String),
+}
+
+/// `POST` of a remote-write request, of either version.
 pub async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Response {
-    let outcome = write_samples(&app, request).await;
-    let stored = outcome.as_ref().map_or(0, |outcome| outcome.stored);
-    let mut response = answer(outcome);
-    for (name, count) in WRITTEN.into_iter().zip([stored, 0, 0]) {
+    let written = write_samples(&app, request).await;
+    let counts = match &written {
+        Ok(Write::Done(outcome)) => [
+            outcome.stored - outcome.histograms,
+            outcome.histograms,
+            outcome.exemplars,
+        ],
+        _ => [0; 3],
+    };
+    let mut response = match written {
+        // Exemplars and metadata that are refused are no reason to refuse the samples.
+        Ok(Write::Done(outcome)) if outcome.rejections.count() == 0 => {
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Ok(Write::Done(outcome)) => answer(Ok(outcome)),
+        Ok(Write::Duplicate(text)) => plain(StatusCode::ACCEPTED, text),
+        Err(refusal) => refused(&refusal),
+    };
+    for (name, count) in WRITTEN.into_iter().zip(counts) {
         response
             .headers_mut()
             .insert(name, HeaderValue::from(count));
@@ -62,49 +86,65 @@ pub async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Resp
     response
 }
 
-async fn write_samples(app: &Arc<App>, request: Request) -> Result<Outcome, Refusal> {
+async fn write_samples(app: &Arc<App>, request: Request) -> Result<Write, Refusal> {
     let tenant = TenantId::of(request.headers())?;
-    remote_write::check_content_type(request.headers())?;
+    let version = Version::of(request.headers())?;
     let encoding = Encoding::of(request.headers())?;
     let mut payload = read_body(app, request).await?;
     let work = Arc::clone(app);
     app.appends
         .run(move || {
             let max = work.config.decoded_bytes_max;
+            let share = &mut payload.share;
             let bytes = match encoding {
-                Some(encoding) => encoding.decode(payload.bytes, max, &mut payload.share)?,
-                None => remote_write::unpack(payload.bytes, max, &mut payload.share)?,
+                Some(encoding) => encoding.decode(payload.bytes, max, share)?,
+                None => remote_write::unpack(version, payload.bytes, max, share)?,
             };
-            let limits = &work.config.limits;
+            let mut rules = Rules::of(&work.config.limits);
             let tenant = work.tenants.get_or_create(&tenant)?;
+            let ha = &work.config.ha;
+            if ha.accept {
+                let names = [&*ha.cluster_label, &*ha.replica_label];
+                let [cluster, replica] =
+                    remote_write::first_labels(version, &bytes, names, &rules)?;
+                match tenant
+                    .elections()
+                    .vote(ha, cluster, replica, work.clock.now_ms())?
+                {
+                    Verdict::Single => {}
+                    Verdict::Elected => rules.dropped = Some(&ha.replica_label),
+                    Verdict::Other(text) => return Ok(Write::Duplicate(text)),
+                }
+            }
             let engine = tenant.metrics()?;
-            let outcome = store_samples(&bytes, limits, &engine, tenant.known_series())?;
+            let outcome = store_samples(version, &bytes, &rules, &engine, tenant.known_series())?;
             let rejected = outcome.rejections.count();
             work.observer
                 .registry
                 .written(Signal::Metrics, outcome.stored, rejected);
-            Ok(outcome)
+            Ok(Write::Done(outcome))
         })
         .await
 }
 
-/// Stores the samples of an unpacked body.
+/// Stores what is in an unpacked body.
 ///
 /// # Errors
 /// As [`remote_write::translate`] and [`Metrics::commit`].
 fn store_samples(
+    version: Version,
     body: &[u8],
-    limits: &Limits,
+    rules: &Rules<'_>,
     engine: &Tsdb,
     known: &KnownSeries,
 ) -> Result<Outcome, Refusal> {
-    let mut metrics = Metrics::with_known(engine, limits, known);
-    let rejections = remote_write::translate(body, limits, &mut metrics)?.rejections;
+    let mut metrics = Metrics::with_known(engine, rules, known);
+    let rejections = remote_write::translate(version, body, rules, &mut metrics)?;
     if let Committed::Done(outcome) = metrics.commit_known(rejections)? {
         return Ok(outcome);
     }
-    let mut metrics = Metrics::new(engine, limits);
-    let rejections = remote_write::translate(body, limits, &mut metrics)?.rejections;
+    let mut metrics = Metrics::new(engine, rules.limits);
+    let rejections = remote_write::translate(version, body, rules, &mut metrics)?;
     metrics.commit(rejections)
 }
 
@@ -174,14 +214,21 @@ fn told(rejections: &Rejections) -> String {
 
 /// A refusal as text, as the senders of both protocols log it.
 pub fn refused(refusal: &Refusal) -> Response {
-    let mut response = (refusal.status(), Body::from(format!("{refusal}\n"))).into_response();
-    let headers = response.headers_mut();
-    headers.insert(
+    let mut response = plain(refusal.status(), refusal.to_string());
+    if let Some(seconds) = refusal.retry_after() {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn plain(status: StatusCode, mut text: String) -> Response {
+    text.push('\n');
+    let mut response = (status, Body::from(text)).into_response();
+    response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    if let Some(seconds) = refusal.retry_after() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
     response
 }

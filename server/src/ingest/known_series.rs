@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard};
 use trine_tsdb::SeriesRef;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// Series that are known at most (about 32 bytes each); when there are more, all are forgotten and
 /// the busy ones are soon known again.
@@ -42,6 +42,14 @@ struct References {
 pub struct Print {
     low: u64,
     high: u64,
+}
+
+impl Print {
+    /// The print as bytes, for prints of several of them.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let (low, high) = (u128::from(self.low), u128::from(self.high));
+        (high << 64 | low).to_le_bytes()
+    }
 }
 
 /// What is known while a request is read.
@@ -90,10 +98,13 @@ impl Default for KnownSeries {
 }
 
 impl KnownSeries {
-    /// Reads what is known. What is learned waits for the end of it.
-    pub fn read(&self) -> Lookup<'_> {
+    /// Reads what is known of series as they are stored when the label `dropped` is removed from
+    /// them. What is learned waits for the end of it.
+    pub fn read(&self, dropped: Option<&str>) -> Lookup<'_> {
         Lookup {
-            seed: self.seed,
+            seed: dropped.map_or(self.seed, |name| {
+                self.seed ^ xxh3_64_with_seed(name.as_bytes(), self.seed)
+            }),
             references: self.references.read(),
             next: 0,
         }
@@ -175,12 +186,12 @@ mod tests {
         let names = ["a", "b", "c", "d"];
         let references = store(dir.path(), &names);
         let known = KnownSeries::default();
-        let print = |name: &str| known.read().print(name.as_bytes());
+        let print = |name: &str| known.read(None).print(name.as_bytes());
         let prints = names.map(print);
         let series: Vec<_> = prints.into_iter().zip(references.iter().copied()).collect();
         known.learn(&series);
         for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 1, 3, 0], [2, 3, 0, 1]] {
-            let mut lookup = known.read();
+            let mut lookup = known.read(None);
             for at in order {
                 assert_eq!(lookup.get(lookup.print(b"?")), None);
                 let print = lookup.print(names[at].as_bytes());
@@ -194,26 +205,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reference = store(dir.path(), &["x"])[0];
         let known = KnownSeries::default();
-        let print = known.read().print(b"bytes");
-        assert_eq!(known.read().get(print), None);
+        let print = known.read(None).print(b"bytes");
+        assert_eq!(known.read(None).get(print), None);
         known.learn(&[(print, reference)]);
-        assert_eq!(known.read().get(print), Some(reference));
-        let near = known.read().print(b"bytex");
-        assert_eq!(known.read().get(near), None);
+        assert_eq!(known.read(None).get(print), Some(reference));
+        let near = known.read(None).print(b"bytex");
+        assert_eq!(known.read(None).get(near), None);
+        let dropped = known.read(Some("replica")).print(b"bytes");
+        assert_eq!(known.read(Some("replica")).get(dropped), None);
         let other = KnownSeries::default();
-        assert_ne!(other.read().print(b"bytes"), print, "the seed is one's own");
+        assert_ne!(
+            other.read(None).print(b"bytes"),
+            print,
+            "the seed is one's own"
+        );
 
         let print_of = |low| Print { low, high: !low };
         let series: Vec<_> = (1..KNOWN_MAX as u64)
             .map(|i| (print_of(i), reference))
             .collect();
         known.learn(&series);
-        assert_eq!(known.read().references.learned.len(), KNOWN_MAX);
+        assert_eq!(known.read(None).references.learned.len(), KNOWN_MAX);
         known.learn(&[(print_of(5), reference)]);
-        assert_eq!(known.read().references.learned.len(), KNOWN_MAX);
+        assert_eq!(known.read(None).references.learned.len(), KNOWN_MAX);
         known.learn(&[(print_of(u64::MAX), reference)]);
-        assert_eq!(known.read().references.learned.len(), 1);
+        assert_eq!(known.read(None).references.learned.len(), 1);
         known.forget();
-        assert_eq!(known.read().get(print_of(u64::MAX)), None);
+        assert_eq!(known.read(None).get(print_of(u64::MAX)), None);
     }
 }

@@ -5,6 +5,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
+use super::metric_labels::Rules;
 use super::store::{Logs, Metrics, Outcome};
 use super::{otlp_logs, otlp_metrics, otlp_traces};
 use crate::app::App;
@@ -36,9 +37,13 @@ impl Export for ExportMetricsServiceRequest {
             return Ok(Outcome::default());
         }
         let engine = app.tenants.get_or_create(tenant)?.metrics()?;
-        let mut metrics = Metrics::new(&engine, &app.config.limits);
-        let rejections = otlp_metrics::translate(&self, &mut metrics);
-        metrics.commit(rejections)
+        let rules = Rules::of(&app.config.limits);
+        let mut metrics = Metrics::new(&engine, rules.limits);
+        let rejections = otlp_metrics::translate(&self, &app.config.otlp, &rules, &mut metrics);
+        let mut outcome = metrics.commit(rejections)?;
+        // The engine counts samples, of which a point may have many.
+        outcome.rejections.limit(otlp_metrics::points(&self));
+        Ok(outcome)
     }
 }
 

@@ -82,8 +82,8 @@ impl<'a> Spans<'a> {
             return Err(error.into());
         }
         let mut outcome = Outcome {
-            stored: 0,
             rejections,
+            ..Outcome::default()
         };
         for commit in self.commits {
             let accepted = commit.wait()?;

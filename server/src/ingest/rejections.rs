@@ -24,9 +24,19 @@ impl Rejections {
         }
     }
 
+    /// Something beside the parts that are counted was not stored, for the reason that `text` gives.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.add(0, text);
+    }
+
     /// Whether everything was stored.
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.texts.is_empty()
+    }
+
+    /// Counts `max` parts at most.
+    pub fn limit(&mut self, max: u64) {
+        self.count = self.count.min(max);
     }
 
     /// How many parts were refused.
@@ -66,5 +76,11 @@ mod tests {
         let text = rejections.text("\n");
         assert_eq!(text.lines().count(), TEXTS_MAX + 1);
         assert!(text.ends_with("(refused in all: 26)"), "{text}");
+        let mut rejections = Rejections::default();
+        rejections.warn("w");
+        assert_eq!((rejections.count(), rejections.is_empty()), (0, false));
+        rejections.add(7, "many");
+        rejections.limit(5);
+        assert_eq!(rejections.count(), 5);
     }
 }

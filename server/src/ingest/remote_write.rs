@@ -1,46 +1,80 @@
-//! Remote write 1.0: series and samples to the metrics engine. `ingest::handlers` calls
-//! [`translate`].
+//! Remote write: which version a request is of, and version 1.0 with series, samples, histograms,
+//! exemplars and metadata to the metrics engine. `ingest::http` calls it.
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use trine_storage::Labels;
 use trine_storage::labels::LabelsBuffer;
+use trine_tsdb::Metadata;
 
+use super::metric_labels::{Rules, shown};
+use super::metric_rows::{Extras, Rows, Sink, metric_type};
 use super::rejections::Rejections;
+use super::remote_write_v2;
 use crate::body::{Encoding, Share};
-use crate::config::Limits;
-use crate::proto::remote_write::{TimeSeries, WriteRequest};
+use crate::proto::remote_write::{self as proto, Part, TimeSeries, WriteRequest};
+use crate::proto::remote_write_v2::{Request, SYMBOLS_MAX};
+use crate::proto::wire::WireError;
 use crate::refusal::{Reason, Refusal};
 
-/// What was stored of a request, for the headers that senders read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Samples that were given to the engine.
-    pub samples: u64,
-    /// What was refused.
-    pub rejections: Rejections,
+/// A version of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// 1.0: `prometheus.WriteRequest`.
+    V1,
+    /// 2.0: `io.prometheus.write.v2.Request`.
+    V2,
 }
 
-/// Whether the content type is remote write 1.0.
-///
-/// # Errors
-/// [`Reason::UnsupportedMedia`] for anything else; a sender of version 2 falls back to version 1
-/// when it sees that.
-pub fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = headers
-        .get(header::CONTENT_TYPE)
-        .map_or("", |value| value.to_str().unwrap_or("?"));
-    let mut parts = text.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or("").to_ascii_lowercase();
-    let proto = parts.find_map(|part| part.strip_prefix("proto="));
-    // A request without a content type comes from hand-written senders; version 1 it is.
-    let known = matches!(kind.as_str(), "" | "application/x-protobuf")
-        && matches!(proto, None | Some("prometheus.WriteRequest"));
-    if known {
-        return Ok(());
+impl Version {
+    /// The version that the content type asks for.
+    ///
+    /// # Errors
+    /// [`Reason::UnsupportedMedia`] for anything else, so that a sender of a version that comes
+    /// later falls back to one of these.
+    pub fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let text = headers
+            .get(header::CONTENT_TYPE)
+            .map_or("", |value| value.to_str().unwrap_or("?"));
+        let mut parts = text.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or("").to_ascii_lowercase();
+        let proto = parts.find_map(|part| part.strip_prefix("proto="));
+        match (kind.as_str(), proto.map(|proto| proto.trim_matches('"'))) {
+            // A request without a content type comes from hand-written senders; version 1 it is.
+            ("" | "application/x-protobuf", None | Some("prometheus.WriteRequest")) => Ok(Self::V1),
+            ("application/x-protobuf", Some("io.prometheus.write.v2.Request")) => Ok(Self::V2),
+            _ => {
+                let text =
+                    format!("content type {text:?} is not supported; send application/x-protobuf");
+                Err(Refusal::new(Reason::UnsupportedMedia, text))
+            }
+        }
     }
-    let text = format!("content type {text:?} is not supported; send application/x-protobuf");
-    Err(Refusal::new(Reason::UnsupportedMedia, text))
+
+    /// Whether `bytes` are a request of this version with at least one series.
+    fn is_request(self, bytes: &[u8]) -> bool {
+        let read = || {
+            let mut count = 0;
+            match self {
+                Self::V1 => {
+                    let mut request = WriteRequest::of(bytes);
+                    let mut series = TimeSeries::default();
+                    while request.next_part(&mut series)?.is_some() {
+                        series.read_labels(0)?;
+                        count += 1;
+                    }
+                }
+                Self::V2 => {
+                    let mut request = Request::read(bytes, SYMBOLS_MAX)?;
+                    let mut series = Default::default();
+                    while request.next_series(0, &mut series)? {
+                        count += 1;
+                    }
+                }
+            }
+            Ok::<_, WireError>(count > 0)
+        };
+        read().unwrap_or(false)
+    }
 }
 
 /// Unpacks a body whose sender does not say how it is compressed. The protocol asks for snappy and
@@ -48,306 +82,194 @@ pub fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// As [`Encoding::decode`] when it is neither.
-pub fn unpack(bytes: Bytes, bytes_max: usize, share: &mut Share) -> Result<Bytes, Refusal> {
+pub fn unpack(
+    version: Version,
+    bytes: Bytes,
+    bytes_max: usize,
+    share: &mut Share,
+) -> Result<Bytes, Refusal> {
     match Encoding::Snappy.decode(bytes.clone(), bytes_max, share) {
-        Err(refusal) if refusal.reason == Reason::Bad && is_request(&bytes) => {
+        Err(refusal) if refusal.reason == Reason::Bad && version.is_request(&bytes) => {
             Encoding::Identity.decode(bytes, bytes_max, share)
         }
         other => other,
     }
 }
 
-/// Whether `bytes` are a write request with at least one series.
-fn is_request(bytes: &[u8]) -> bool {
-    let mut request = WriteRequest::of(bytes);
-    let mut series = TimeSeries::default();
-    let mut count = 0;
-    loop {
-        match request.next_series(&mut series) {
-            Ok(true) if series.read_labels().is_ok() => count += 1,
-            Ok(true) => return false,
-            Ok(false) => return count > 0,
-            Err(_) => return false,
-        }
-    }
-}
-
-/// Takes series with their samples.
-pub trait Sink {
-    /// Stages samples (timestamp in milliseconds, value) of the series whose labels were sent as
-    /// `wire`, if it is known by that; else gives false and [`Sink::floats`] follows.
-    fn known(&mut self, wire: &[u8], samples: &[(i64, f64)]) -> bool;
-
-    /// Stages samples of one series; `wire` is what it may be known by from now on.
-    fn floats(&mut self, wire: Option<&[u8]>, labels: &LabelsBuffer, samples: &[(i64, f64)]);
-}
-
-/// Gives every sample of an unpacked body to `sink`.
+/// Gives everything in an unpacked body to `sink` and says what was refused.
 ///
 /// # Errors
 /// [`Reason::Bad`] when the body cannot be read: what was given to `sink` must not be stored.
-pub fn translate(body: &[u8], limits: &Limits, sink: &mut dyn Sink) -> Result<Written, Refusal> {
-    let wrong = |error| Refusal::bad(format!("cannot read the write request: {error}"));
-    let mut series = TimeSeries::default();
-    let mut labels = LabelsBuffer::default();
-    let mut written = Written::default();
-    let mut request = WriteRequest::of(body);
-    while request.next_series(&mut series).map_err(wrong)? {
-        let wire = series.labels_first.then_some(series.wire_labels);
-        if series.exemplars == 0
-            && series.histograms == 0
-            && wire.is_some_and(|wire| sink.known(wire, &series.samples))
-        {
-            written.samples += series.samples.len() as u64;
-            continue;
-        }
-        series.read_labels().map_err(wrong)?;
-        if let Err(text) = encode(&series, limits, &mut labels) {
-            let parts = series.samples.len() + series.histograms + series.exemplars;
-            written.rejections.add(parts.max(1) as u64, text);
-            continue;
-        }
-        if series.histograms > 0 {
-            let text = format!(
-                "series {}: native histograms are not stored yet",
-                shown(&labels)
-            );
-            written.rejections.add(series.histograms as u64, text);
-        }
-        if series.exemplars > 0 {
-            let text = format!("series {}: exemplars are not stored yet", shown(&labels));
-            written.rejections.add(series.exemplars as u64, text);
-        }
-        sink.floats(wire, &labels, &series.samples);
-        written.samples += series.samples.len() as u64;
-    }
-    Ok(written)
+pub fn translate(
+    version: Version,
+    body: &[u8],
+    rules: &Rules<'_>,
+    sink: &mut dyn Sink,
+) -> Result<Rejections, Refusal> {
+    let translated = match version {
+        Version::V1 => Translation::new(rules, sink).run(body),
+        Version::V2 => remote_write_v2::translate(body, rules, sink),
+    };
+    translated.map_err(unreadable)
 }
 
-fn shown(labels: &LabelsBuffer) -> Labels {
-    labels.to_labels().unwrap_or_default()
-}
-
-/// Puts the labels of a series into `labels` and checks them against the limits.
+/// The values of labels in the first series of an unpacked body, an empty one where it is missing.
 ///
 /// # Errors
-/// The refusal's text.
-fn encode(
-    series: &TimeSeries<'_>,
-    limits: &Limits,
-    labels: &mut LabelsBuffer,
-) -> Result<(), String> {
-    labels.clear();
-    let mut named = false;
-    let plain = series.labels.len() <= limits.metric_labels_max
-        && series.labels.iter().all(|(name, value)| {
-            named |= *name == b"__name__";
-            name.len() <= limits.metric_label_name_bytes_max
-                && value.len() <= limits.metric_label_value_bytes_max
-                && labels.push(name, value)
-        });
-    if plain && named {
-        return Ok(());
-    }
-    // Unsorted, or something is wrong with it: in full, with words.
-    let text = |bytes| std::str::from_utf8(bytes);
-    let pairs: Result<Vec<(&str, &str)>, _> = series
-        .labels
-        .iter()
-        .map(|(name, value)| Ok((text(name)?, text(value)?)))
-        .collect();
-    let pairs =
-        pairs.map_err(|_: std::str::Utf8Error| "a series with labels that are not UTF-8")?;
-    let sorted = Labels::from_pairs(pairs.iter().copied())
-        .map_err(|error| format!("series with labels {pairs:?}: {error}"))?;
-    admit(&sorted, limits)?;
-    labels.clear();
-    for (name, value) in &sorted {
-        labels.push(name.as_bytes(), value.as_bytes());
-    }
-    Ok(())
+/// [`Reason::Bad`] when the body cannot be read.
+pub fn first_labels<const N: usize>(
+    version: Version,
+    body: &[u8],
+    names: [&str; N],
+    rules: &Rules<'_>,
+) -> Result<[String; N], Refusal> {
+    let mut values = [const { String::new() }; N];
+    let mut each = |name: &[u8], value: &[u8]| {
+        for (wanted, found) in names.iter().zip(&mut values) {
+            if wanted.as_bytes() == name {
+                *found = String::from_utf8_lossy(value).into_owned();
+            }
+        }
+    };
+    let mut read = || {
+        match version {
+            Version::V1 => {
+                let mut series = TimeSeries::default();
+                let mut request = WriteRequest::of(body);
+                while let Some(part) = request.next_part(&mut series)? {
+                    if part == Part::Series {
+                        series.read_labels(rules.labels_read_max())?;
+                        series.labels.iter().for_each(|(n, v)| each(n, v));
+                        break;
+                    }
+                }
+            }
+            Version::V2 => remote_write_v2::first_labels(body, rules, &mut each)?,
+        }
+        Ok::<_, WireError>(())
+    };
+    read().map_err(unreadable)?;
+    Ok(values)
 }
 
-/// Checks a series' labels against the limits.
-///
-/// # Errors
-/// The refusal's text.
-pub fn admit(labels: &Labels, limits: &Limits) -> Result<(), String> {
-    if labels.get("__name__").is_none() {
-        return Err(format!("series {labels} has no metric name (__name__)"));
+fn unreadable(error: WireError) -> Refusal {
+    Refusal::bad(format!("cannot read the write request: {error}"))
+}
+
+/// The translation of one request of version 1.
+struct Translation<'a> {
+    rules: &'a Rules<'a>,
+    sink: &'a mut dyn Sink,
+    labels: LabelsBuffer,
+    extras: Extras,
+    rejections: Rejections,
+}
+
+impl<'a> Translation<'a> {
+    fn new(rules: &'a Rules<'a>, sink: &'a mut dyn Sink) -> Self {
+        Self {
+            rules,
+            sink,
+            labels: LabelsBuffer::default(),
+            extras: Extras::default(),
+            rejections: Rejections::default(),
+        }
     }
-    let mut count = 0;
-    for (name, value) in labels {
-        count += 1;
-        let (max, what, bytes) = if name.len() > limits.metric_label_name_bytes_max {
-            (limits.metric_label_name_bytes_max, "name", name.len())
-        } else if value.len() > limits.metric_label_value_bytes_max {
-            (limits.metric_label_value_bytes_max, "value", value.len())
+
+    fn run(mut self, body: &[u8]) -> Result<Rejections, WireError> {
+        let mut series = TimeSeries::default();
+        let mut exemplar = proto::Exemplar::default();
+        let mut request = WriteRequest::of(body);
+        while let Some(part) = request.next_part(&mut series)? {
+            match part {
+                Part::Series => self.series(&mut series, &mut exemplar)?,
+                Part::Metadata(metadata) => self.metadata(metadata),
+            }
+        }
+        Ok(self.rejections)
+    }
+
+    fn series<'b>(
+        &mut self,
+        series: &mut TimeSeries<'b>,
+        exemplar: &mut proto::Exemplar<'b>,
+    ) -> Result<(), WireError> {
+        let Self {
+            rules,
+            sink,
+            labels,
+            extras,
+            rejections,
+        } = self;
+        let has_extras = !series.histograms.is_empty() || !series.exemplars.is_empty();
+        if has_extras {
+            extras.read_histograms(&series.histograms, 0)?;
+            for message in &series.exemplars {
+                exemplar.read(message)?;
+                let (timestamp, value) = (exemplar.timestamp, exemplar.value);
+                let added = extras.exemplar(&exemplar.labels, timestamp, value, &series.samples);
+                if let Err(text) = added {
+                    rejections.warn(format!("an exemplar was not stored: {text}"));
+                }
+            }
         } else {
-            continue;
+            extras.histograms.clear();
+            extras.exemplars.clear();
+        }
+        let mut rows = Rows {
+            samples: &series.samples,
+            starts: &[],
+            histograms: &mut extras.histograms,
+            exemplars: &mut extras.exemplars,
         };
-        let start: String = name.chars().take(64).collect();
-        return Err(format!(
-            "a label {what} of a series has {bytes} bytes, limit {max} (label {start:?})"
-        ));
+        let print = match series.labels_first {
+            true => sink.print(series.wire_labels),
+            false => None,
+        };
+        if print.is_none_or(|print| !sink.known(print, &mut rows)) {
+            series.read_labels(rules.labels_read_max())?;
+            if let Err(text) = rules.encode(&series.labels, series.label_count, labels) {
+                let rows = series.samples.len() + series.histograms.len();
+                rejections.add(rows.max(1) as u64, text);
+                extras.forget();
+                return Ok(());
+            }
+            let mut rows = Rows {
+                samples: &series.samples,
+                starts: &[],
+                histograms: &mut extras.histograms,
+                exemplars: &mut extras.exemplars,
+            };
+            sink.series(print, labels, &mut rows);
+        }
+        if extras.has_refused() {
+            series.read_labels(rules.labels_read_max())?;
+            extras.tell(&series.labels, rejections);
+        }
+        Ok(())
     }
-    let max = limits.metric_labels_max;
-    if count > max {
-        return Err(format!("series {labels} has {count} labels, limit {max}"));
+
+    fn metadata(&mut self, metadata: proto::Metadata<'_>) {
+        let text = |bytes| std::str::from_utf8(bytes).map(str::to_owned);
+        let read = || {
+            let told = Metadata {
+                kind: metric_type(metadata.kind),
+                help: text(metadata.help)?,
+                unit: text(metadata.unit)?,
+            };
+            Ok::<_, std::str::Utf8Error>((std::str::from_utf8(metadata.family)?, told))
+        };
+        match read() {
+            Ok(("", _)) => self.rejections.warn("metadata of a metric without a name"),
+            Ok((family, told)) => self.sink.metadata(family, told),
+            Err(_) => {
+                let name = shown(&[(b"__name__", metadata.family)]);
+                let text = format!("metadata of {name} is not UTF-8");
+                self.rejections.warn(text);
+            }
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::http::{HeaderMap, HeaderValue, header};
-    use prost::Message;
-    use trine_storage::labels::LabelsBuffer;
-
-    use super::{Limits, Sink, check_content_type, translate, unpack};
-    use crate::body::Budget;
-    use crate::proto::remote_write::schema;
-
-    struct Lines(Vec<String>);
-
-    impl Sink for Lines {
-        fn known(&mut self, _: &[u8], _: &[(i64, f64)]) -> bool {
-            false
-        }
-
-        fn floats(&mut self, _: Option<&[u8]>, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
-            let labels = labels.to_labels().unwrap();
-            let lines = samples.iter().map(|(t, v)| format!("{labels} {t} {v}"));
-            self.0.extend(lines);
-        }
-    }
-
-    fn run(timeseries: Vec<schema::TimeSeries>) -> (Vec<String>, String) {
-        let limits = Limits {
-            metric_labels_max: 3,
-            metric_label_name_bytes_max: 8,
-            metric_label_value_bytes_max: 4,
-            ..Limits::default()
-        };
-        let body = schema::WriteRequest { timeseries }.encode_to_vec();
-        let mut lines = Lines(Vec::new());
-        let written = translate(&body, &limits, &mut lines).unwrap();
-        assert_eq!(written.samples, lines.0.len() as u64);
-        (lines.0, written.rejections.text("; "))
-    }
-
-    #[test]
-    fn samples_are_taken_and_the_rest_is_refused_by_name() {
-        let good = schema::series(&[("__name__", "up"), ("a", "")], &[(1, 1.0), (2, 0.5)]);
-        let mut extras = schema::series(&[("__name__", "x")], &[(3, 3.0)]);
-        extras.histograms = vec![schema::Sample::default()];
-        extras.exemplars = vec![schema::Sample::default()];
-        let (lines, told) = run(vec![
-            good,
-            extras,
-            schema::series(&[("a", "b")], &[(1, 1.0)]),
-            schema::series(&[("__name__", "x"), ("a", "b"), ("a", "c")], &[(1, 1.0)]),
-            schema::series(&[("__name__", "x"), ("", "b")], &[(1, 1.0)]),
-        ]);
-        let stored = [
-            "{__name__=\"up\"} 1 1",
-            "{__name__=\"up\"} 2 0.5",
-            "{__name__=\"x\"} 3 3",
-        ];
-        assert_eq!(lines, stored);
-        for expect in [
-            "series {__name__=\"x\"}: native histograms are not stored yet",
-            "series {__name__=\"x\"}: exemplars are not stored yet",
-            "series {a=\"b\"} has no metric name",
-            "duplicate label name \"a\"",
-            "has an empty name",
-        ] {
-            assert!(told.contains(expect), "{told:?} does not say {expect:?}");
-        }
-    }
-
-    #[test]
-    fn limits_at_their_edges() {
-        let edge = [("__name__", "1234"), ("a2345678", "b"), ("c", "d")];
-        let (lines, told) = run(vec![schema::series(&edge, &[(1, 1.0)])]);
-        assert_eq!((lines.len(), told.as_str()), (1, ""));
-        for (labels, expect) in [
-            (
-                &[("__name__", "12345")][..],
-                "a label value of a series has 5 bytes, limit 4",
-            ),
-            (
-                &[("__name__", "x"), ("a23456789", "b")],
-                "a label name of a series has 9 bytes",
-            ),
-            (
-                &[("__name__", "x"), ("a", "b"), ("c", "d"), ("e", "f")],
-                "has 4 labels, limit 3",
-            ),
-        ] {
-            let (lines, told) = run(vec![schema::series(labels, &[(1, 1.0)])]);
-            assert!(lines.is_empty() && told.contains(expect), "{told}");
-        }
-    }
-
-    #[test]
-    fn a_body_without_a_name_for_its_encoding_is_snappy_or_plain() {
-        let series = schema::series(&[("__name__", "up")], &[(1, 1.0)]);
-        let plain = schema::WriteRequest {
-            timeseries: vec![series],
-        }
-        .encode_to_vec();
-        let packed = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
-        let run = |bytes: &[u8]| {
-            let mut share = Budget::new(1 << 20).share();
-            unpack(bytes.to_vec().into(), 1000, &mut share)
-        };
-        assert_eq!(run(&packed).unwrap(), plain);
-        assert_eq!(run(&plain).unwrap(), plain);
-        for neither in [&b""[..], b"hello", plain.get(..plain.len() - 1).unwrap()] {
-            let refusal = run(neither).unwrap_err();
-            assert!(refusal.text.contains("snappy"), "{refusal}");
-        }
-    }
-
-    #[test]
-    fn a_damaged_body_is_refused() {
-        let series = schema::series(&[("__name__", "up")], &[(1, 1.0)]);
-        let timeseries = vec![series; 2];
-        let body = schema::WriteRequest { timeseries }.encode_to_vec();
-        let mut lines = Lines(Vec::new());
-        let cut = body.get(..body.len() - 1).unwrap();
-        let refusal = translate(cut, &Limits::default(), &mut lines).unwrap_err();
-        assert!(
-            refusal.text.contains("cannot read the write request"),
-            "{refusal}"
-        );
-    }
-
-    #[test]
-    fn content_types() {
-        for (text, good) in [
-            (Some("application/x-protobuf"), true),
-            (
-                Some("application/x-protobuf;proto=prometheus.WriteRequest"),
-                true,
-            ),
-            (
-                Some("application/x-protobuf; proto=prometheus.WriteRequest"),
-                true,
-            ),
-            (None, true),
-            (
-                Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"),
-                false,
-            ),
-            (Some("application/json"), false),
-        ] {
-            let mut headers = HeaderMap::new();
-            if let Some(text) = text {
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
-            }
-            assert_eq!(check_content_type(&headers).is_ok(), good, "{text:?}");
-        }
-    }
-}
+mod tests;

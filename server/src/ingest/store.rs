@@ -1,14 +1,18 @@
 //! Sinks that stage what translators give and commit it to a tenant's engine. The handlers of
 //! `ingest` and `observe` call it, on a thread that may block.
 
+use std::fmt::Write as _;
+
 use trine_logstore::LogStore;
 use trine_storage::labels::LabelsBuffer;
 use trine_storage::{Error, Labels};
-use trine_tsdb::{Reason, Tsdb};
+use trine_tsdb::{Reason, SeriesAppender, Tsdb};
 
 use super::known_series::{KnownSeries, LEARNED_MAX, Lookup, Print};
+use super::metric_labels::{Rules, admit};
+use super::metric_rows::{self, Rows};
+use super::otlp_logs;
 use super::rejections::Rejections;
-use super::{otlp_logs, otlp_metrics, remote_write};
 use crate::config::Limits;
 use crate::refusal::Refusal;
 
@@ -17,6 +21,10 @@ use crate::refusal::Refusal;
 pub struct Outcome {
     /// Samples, entries or spans that are stored.
     pub stored: u64,
+    /// How many of the samples are native histograms.
+    pub histograms: u64,
+    /// Exemplars that are stored.
+    pub exemplars: u64,
     /// What is not.
     pub rejections: Rejections,
 }
@@ -65,15 +73,25 @@ impl<'a> Metrics<'a> {
     }
 
     /// An empty batch that uses, and adds to, what is known of the engine's series.
-    pub fn with_known(engine: &'a Tsdb, limits: &'a Limits, series: &'a KnownSeries) -> Self {
+    pub fn with_known(engine: &'a Tsdb, rules: &Rules<'a>, series: &'a KnownSeries) -> Self {
         Self {
             known: Some(Known {
                 series,
-                lookup: series.read(),
+                lookup: series.read(rules.dropped),
                 learned: Vec::new(),
             }),
-            ..Self::new(engine, limits)
+            ..Self::new(engine, rules.limits)
         }
+    }
+
+    /// Stages one sample; the timestamp is in milliseconds.
+    ///
+    /// # Errors
+    /// The text that says why it is refused.
+    pub fn sample(&mut self, labels: &Labels, timestamp: i64, value: f64) -> Result<(), String> {
+        admit(labels, self.limits)?;
+        self.appender.append(labels, timestamp, value.into());
+        Ok(())
     }
 
     /// Commits what was staged and adds what the engine refused to what the translator refused.
@@ -114,45 +132,71 @@ impl<'a> Metrics<'a> {
 fn outcome(accepted: trine_tsdb::Accepted, rejections: Rejections) -> Outcome {
     let mut outcome = Outcome {
         stored: accepted.stored,
+        histograms: accepted.histograms,
+        exemplars: accepted.exemplars,
         rejections,
     };
     for rejected in accepted.rejected {
-        let text = format!("{}: {}", rejected.reason, rejected.example);
-        outcome.rejections.add(rejected.count, text);
+        let mut text = format!("{}: {}", rejected.reason, rejected.example);
+        if rejected.count > 1 {
+            // Infallible: the target is a String.
+            write!(text, " (and {} more)", rejected.count - 1).ok();
+        }
+        // As with Prometheus, samples are no worse for an exemplar or metadata that is refused.
+        match rejected.reason {
+            Reason::ExemplarTooLong | Reason::MetadataTooLong | Reason::TooMuchMetadata => {
+                outcome.rejections.warn(text);
+            }
+            _ => outcome.rejections.add(rejected.count, text),
+        }
     }
     outcome
 }
 
-impl otlp_metrics::Sink for Metrics<'_> {
-    fn sample(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) -> Result<(), String> {
-        remote_write::admit(labels, self.limits)?;
-        self.appender
-            .append(labels, timestamp_ms, trine_tsdb::Value::Float(value));
-        Ok(())
+impl metric_rows::Sink for Metrics<'_> {
+    #[inline]
+    fn print(&self, wire: &[u8]) -> Option<Print> {
+        self.known.as_ref().map(|known| known.lookup.print(wire))
     }
-}
 
-impl remote_write::Sink for Metrics<'_> {
-    fn known(&mut self, wire: &[u8], samples: &[(i64, f64)]) -> bool {
-        let Some(known) = &mut self.known else {
+    fn known(&mut self, print: Print, rows: &mut Rows<'_>) -> bool {
+        let known = self.known.as_mut();
+        let Some(series) = known.and_then(|known| known.lookup.get(print)) else {
             return false;
         };
-        let print = known.lookup.print(wire);
-        let Some(series) = known.lookup.get(print) else {
-            return false;
-        };
-        self.appender.reference(series).append_floats(samples);
+        stage(self.appender.reference(series), rows);
         true
     }
 
-    fn floats(&mut self, wire: Option<&[u8]>, labels: &LabelsBuffer, samples: &[(i64, f64)]) {
-        if let (Some(known), Some(wire)) = (&mut self.known, wire)
+    fn series(&mut self, print: Option<Print>, labels: &LabelsBuffer, rows: &mut Rows<'_>) {
+        if let (Some(known), Some(print)) = (&mut self.known, print)
             && known.learned.len() < LEARNED_MAX
             && let Ok(labels) = labels.to_labels()
         {
-            known.learned.push((known.lookup.print(wire), labels));
+            known.learned.push((print, labels));
         }
-        self.appender.series(labels).append_floats(samples);
+        stage(self.appender.series(labels), rows);
+    }
+
+    fn metadata(&mut self, metric: &str, metadata: trine_tsdb::Metadata) {
+        self.appender.metadata(metric, metadata);
+    }
+}
+
+/// Stages the rows of one series; histograms and exemplars are taken out.
+fn stage(mut series: SeriesAppender<'_>, rows: &mut Rows<'_>) {
+    if rows.starts.is_empty() {
+        series.append_floats(rows.samples);
+    } else {
+        for (&(timestamp, value), &start) in rows.samples.iter().zip(rows.starts) {
+            series.append_started(timestamp, start, value.into());
+        }
+    }
+    for (timestamp, start, histogram) in rows.histograms.drain(..) {
+        series.append_started(timestamp, start, histogram.into());
+    }
+    for exemplar in rows.exemplars.drain(..) {
+        series.exemplar(exemplar);
     }
 }
 
@@ -188,8 +232,8 @@ impl Logs {
             return Err(error.into());
         }
         let mut outcome = Outcome {
-            stored: 0,
             rejections,
+            ..Outcome::default()
         };
         for commit in self.commits {
             let accepted = commit.wait()?;
@@ -242,8 +286,9 @@ mod tests {
     use trine_tsdb::Tsdb;
 
     use super::{Committed, KnownSeries, Limits, Logs, Metrics, PIECE_BYTES, Rejections};
+    use crate::ingest::metric_labels::Rules;
+    use crate::ingest::metric_rows::{Rows, Sink};
     use crate::ingest::otlp_logs;
-    use crate::ingest::remote_write::Sink;
 
     const WIRE: &[u8] = b"whatever a sender writes";
 
@@ -255,9 +300,16 @@ mod tests {
 
     /// Stages a sample as a translator does; whether the series was known.
     fn stage(metrics: &mut Metrics<'_>, sample: (i64, f64)) -> bool {
-        let known = metrics.known(WIRE, &[sample]);
+        let mut rows = Rows {
+            samples: &[sample],
+            starts: &[],
+            histograms: &mut Vec::new(),
+            exemplars: &mut Vec::new(),
+        };
+        let print = metrics.print(WIRE).unwrap();
+        let known = metrics.known(print, &mut rows);
         if !known {
-            metrics.floats(Some(WIRE), &buffer(), &[sample]);
+            metrics.series(Some(print), &buffer(), &mut rows);
         }
         known
     }
@@ -274,7 +326,7 @@ mod tests {
             Committed::Again => (0, 0),
         };
         let run = |engine: &Tsdb, timestamp| {
-            let mut metrics = Metrics::with_known(engine, &limits, &known);
+            let mut metrics = Metrics::with_known(engine, &Rules::of(&limits), &known);
             let found = stage(&mut metrics, (timestamp, 0.5));
             let committed = metrics.commit_known(Rejections::default()).unwrap();
             (found, stored(committed))

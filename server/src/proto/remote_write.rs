@@ -4,9 +4,46 @@
 
 use super::wire::{Fields, WireError};
 
-/// The series of a request, one after the other. Metadata is passed over.
+/// The parts of a request, one after the other.
 #[derive(Debug, Clone)]
 pub struct WriteRequest<'a>(Fields<'a>);
+
+/// What a request is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Part<'a> {
+    /// A series, which was read into what was given.
+    Series,
+    /// What a metric is.
+    Metadata(Metadata<'a>),
+}
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Metadata<'a> {
+    /// The number of its type.
+    pub kind: u64,
+    /// The name of the metric; as the texts that follow, not checked to be UTF-8.
+    pub family: &'a [u8],
+    /// What it measures, in words.
+    pub help: &'a [u8],
+    /// Its unit.
+    pub unit: &'a [u8],
+}
+
+/// An exemplar; reused from one to the next.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Exemplar<'a> {
+    /// Pairs of name and value; not checked to be UTF-8.
+    pub labels: Vec<(&'a [u8], &'a [u8])>,
+    /// What was observed.
+    pub value: f64,
+    /// Milliseconds since 1970, 0 when it was not sent.
+    pub timestamp: i64,
+}
+
+/// Labels of one exemplar that are read at most. They may have 128 characters, so one too many is
+/// refused however many follow.
+pub const EXEMPLAR_LABELS_MAX: usize = 129;
 
 /// One series of a request; reused from series to series, so that a request allocates little.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -19,12 +56,15 @@ pub struct TimeSeries<'a> {
     /// Pairs of name and value, in the order in which they were sent; not checked to be UTF-8.
     /// Empty before [`TimeSeries::read_labels`].
     pub labels: Vec<(&'a [u8], &'a [u8])>,
+    /// How many labels there are; more than were read when there were too many.
+    pub label_count: usize,
     /// Pairs of timestamp (milliseconds) and value.
     pub samples: Vec<(i64, f64)>,
-    /// How many exemplars came with the series.
-    pub exemplars: usize,
-    /// How many native histograms came with the series.
-    pub histograms: usize,
+    /// The exemplars, for [`Exemplar::read`].
+    pub exemplars: Vec<&'a [u8]>,
+    /// The native histograms, for
+    /// [`HistogramSample::read`](super::histogram::HistogramSample::read).
+    pub histograms: Vec<&'a [u8]>,
 }
 
 impl<'a> WriteRequest<'a> {
@@ -33,18 +73,31 @@ impl<'a> WriteRequest<'a> {
         Self(Fields::of(message))
     }
 
-    /// Reads the next series into `series`, all but its labels; false after the last one.
+    /// Reads the next part, a series into `series`, all but its labels; `None` after the last one.
     ///
     /// # Errors
-    /// [`WireError`] when the rest is not a write request.
-    pub fn next_series(&mut self, series: &mut TimeSeries<'a>) -> Result<bool, WireError> {
+    /// [`WireError`] when the rest is not a write request; [`WireError::OtherVersion`] when it is
+    /// one of version 2.
+    pub fn next_part(
+        &mut self,
+        series: &mut TimeSeries<'a>,
+    ) -> Result<Option<Part<'a>>, WireError> {
         while let Some((number, value)) = self.0.next_field()? {
-            if number == 1 {
-                series.read(value.bytes()?)?;
-                return Ok(true);
+            match number {
+                1 => {
+                    series.read(value.bytes()?)?;
+                    return Ok(Some(Part::Series));
+                }
+                3 => {
+                    let metadata = Metadata::read(value.bytes()?)?;
+                    return Ok(Some(Part::Metadata(metadata)));
+                }
+                // The numbers of symbols and series there, which nobody uses here.
+                4 | 5 => return Err(WireError::OtherVersion),
+                _ => {}
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 
@@ -52,7 +105,8 @@ impl<'a> TimeSeries<'a> {
     fn read(&mut self, message: &'a [u8]) -> Result<(), WireError> {
         self.labels.clear();
         self.samples.clear();
-        (self.exemplars, self.histograms) = (0, 0);
+        self.exemplars.clear();
+        self.histograms.clear();
         let rest = after_labels(message);
         self.labels_first = true;
         let length = message.len() - rest.len();
@@ -62,27 +116,75 @@ impl<'a> TimeSeries<'a> {
             match number {
                 1 => (self.wire_labels, self.labels_first) = (message, false),
                 2 => self.samples.push(sample(value.bytes()?)?),
-                3 => self.exemplars += 1,
-                4 => self.histograms += 1,
+                3 => self.exemplars.push(value.bytes()?),
+                4 => self.histograms.push(value.bytes()?),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Reads the labels.
+    /// Reads the labels, `max` at most; the rest is counted.
     ///
     /// # Errors
     /// [`WireError`] when they are no labels.
-    pub fn read_labels(&mut self) -> Result<(), WireError> {
+    pub fn read_labels(&mut self, max: usize) -> Result<(), WireError> {
         self.labels.clear();
+        self.label_count = 0;
         let mut fields = Fields::of(self.wire_labels);
         while let Some((number, value)) = fields.next_field()? {
             if number == 1 {
-                self.labels.push(label(value.bytes()?)?);
+                let label = label(value.bytes()?)?;
+                self.label_count += 1;
+                if self.label_count <= max {
+                    self.labels.push(label);
+                }
             }
         }
         Ok(())
+    }
+}
+
+impl<'a> Exemplar<'a> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`WireError`] when it is none.
+    pub fn read(&mut self, message: &'a [u8]) -> Result<(), WireError> {
+        self.labels.clear();
+        (self.value, self.timestamp) = (0.0, 0);
+        let mut fields = Fields::of(message);
+        while let Some((number, value)) = fields.next_field()? {
+            match number {
+                1 => {
+                    let label = label(value.bytes()?)?;
+                    if self.labels.len() < EXEMPLAR_LABELS_MAX {
+                        self.labels.push(label);
+                    }
+                }
+                2 => self.value = value.double()?,
+                3 => self.timestamp = value.int64()?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Metadata<'a> {
+    fn read(message: &'a [u8]) -> Result<Self, WireError> {
+        let mut metadata = Self::default();
+        let mut fields = Fields::of(message);
+        while let Some((number, value)) = fields.next_field()? {
+            match number {
+                1 => metadata.kind = value.uint64()?,
+                2 => metadata.family = value.bytes()?,
+                4 => metadata.help = value.bytes()?,
+                5 => metadata.unit = value.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(metadata)
     }
 }
 
@@ -128,14 +230,10 @@ fn label(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
 fn sample(message: &[u8]) -> Result<(i64, f64), WireError> {
     // As every sender writes it: value, then a timestamp of this century.
     if let Some(([0x09, bits @ .., 0x10], timestamp)) = message.split_first_chunk::<10>()
-        && let [a, b, c, d, e, last @ 0..128] = timestamp
-        && a & b & c & d & e & 0x80 != 0
+        && let Ok(timestamp) = timestamp.try_into()
+        && let Some(timestamp) = six_bytes(timestamp)
     {
-        let mut number = u64::from(*last);
-        for byte in [e, d, c, b, a] {
-            number = number << 7 | u64::from(byte & 0x7f);
-        }
-        return Ok((number.cast_signed(), f64::from_le_bytes(*bits)));
+        return Ok((timestamp, f64::from_le_bytes(*bits)));
     }
     let mut fields = Fields::of(message);
     let mut sample = (0, 0.0);
@@ -149,152 +247,22 @@ fn sample(message: &[u8]) -> Result<(i64, f64), WireError> {
     Ok(sample)
 }
 
-/// The same messages as a schema: what the hand-written reader is compared with, and what tests
-/// write requests with.
-#[cfg(test)]
-pub(crate) mod schema {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(crate) struct WriteRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub(crate) timeseries: Vec<TimeSeries>,
+/// The number that a varint of just six bytes is written for: the timestamps of this century in
+/// milliseconds.
+#[inline]
+pub(super) fn six_bytes(bytes: &[u8; 6]) -> Option<i64> {
+    let [a, b, c, d, e, last @ 0..128] = bytes else {
+        return None;
+    };
+    if a & b & c & d & e & 0x80 == 0 {
+        return None;
     }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(crate) struct TimeSeries {
-        #[prost(message, repeated, tag = "1")]
-        pub(crate) labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        pub(crate) samples: Vec<Sample>,
-        #[prost(message, repeated, tag = "3")]
-        pub(crate) exemplars: Vec<Sample>,
-        #[prost(message, repeated, tag = "4")]
-        pub(crate) histograms: Vec<Sample>,
+    let mut number = u64::from(*last);
+    for byte in [e, d, c, b, a] {
+        number = number << 7 | u64::from(byte & 0x7f);
     }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(crate) struct Label {
-        #[prost(string, tag = "1")]
-        pub(crate) name: String,
-        #[prost(string, tag = "2")]
-        pub(crate) value: String,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(crate) struct Sample {
-        #[prost(double, tag = "1")]
-        pub(crate) value: f64,
-        #[prost(int64, tag = "2")]
-        pub(crate) timestamp: i64,
-    }
-
-    /// A series with its samples, all in one expression.
-    pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
-        TimeSeries {
-            labels: labels
-                .iter()
-                .map(|(name, value)| Label {
-                    name: (*name).into(),
-                    value: (*value).into(),
-                })
-                .collect(),
-            samples: samples
-                .iter()
-                .map(|&(timestamp, value)| Sample { value, timestamp })
-                .collect(),
-            ..TimeSeries::default()
-        }
-    }
+    Some(number.cast_signed())
 }
 
 #[cfg(test)]
-mod tests {
-    use prost::Message;
-
-    use super::{TimeSeries, WriteRequest, schema};
-
-    #[test]
-    fn the_reader_agrees_with_the_schema() {
-        let mut third = schema::series(&[("a", "")], &[]);
-        third.exemplars = vec![schema::Sample::default(); 2];
-        third.histograms = vec![schema::Sample::default(); 3];
-        let request = schema::WriteRequest {
-            timeseries: vec![
-                schema::series(
-                    &[("__name__", "up"), ("job", "é")],
-                    &[(1, 0.0), (-5, f64::NEG_INFINITY), (i64::MAX, -0.0)],
-                ),
-                schema::series(
-                    &[("a", "b"), ("long", &"x".repeat(200)), ("z", "")],
-                    &[
-                        (1_700_000_000_123, 2.5),
-                        ((1 << 42) - 1, 1.0),
-                        (1 << 42, 3.0),
-                    ],
-                ),
-                schema::series(&[], &[]),
-                third,
-            ],
-        };
-        let bytes = request.encode_to_vec();
-        let mut reader = WriteRequest::of(&bytes);
-        let mut got = TimeSeries::default();
-        for expect in &request.timeseries {
-            assert!(reader.next_series(&mut got).unwrap());
-            assert!(got.labels.is_empty());
-            got.read_labels().unwrap();
-            let labels: Vec<_> = expect
-                .labels
-                .iter()
-                .map(|l| (l.name.as_bytes(), l.value.as_bytes()))
-                .collect();
-            assert_eq!(got.labels, labels);
-            let samples: Vec<_> = expect
-                .samples
-                .iter()
-                .map(|s| (s.timestamp, s.value))
-                .collect();
-            assert_eq!(got.samples, samples);
-            assert_eq!(got.exemplars, expect.exemplars.len());
-            assert_eq!(got.histograms, expect.histograms.len());
-        }
-        assert!(!reader.next_series(&mut got).unwrap());
-        for cut in 1..bytes.len() {
-            let mut reader = WriteRequest::of(&bytes[..cut]);
-            while let Ok(true) = reader.next_series(&mut got) {
-                got.read_labels().ok();
-            }
-        }
-    }
-
-    #[test]
-    fn labels_that_do_not_come_first_are_read_all_the_same() {
-        let label = [0x0a, 6, 0x0a, 1, b'a', 0x12, 1, b'b'];
-        let sample = [0x12, 2, 0x10, 7];
-        let check = |series: &[u8], first: bool, labels: usize| {
-            let length = u8::try_from(series.len()).unwrap();
-            let message = [&[0x0a, length][..], series].concat();
-            let mut got = TimeSeries::default();
-            assert!(WriteRequest::of(&message).next_series(&mut got).unwrap());
-            got.read_labels().unwrap();
-            assert_eq!((got.labels_first, got.labels.len()), (first, labels));
-            assert!(got.labels.iter().all(|label| *label == (b"a", b"b")));
-            assert_eq!(got.samples, [(7, 0.0)]);
-        };
-        check(&[&label[..], &label, &sample].concat(), true, 2);
-        check(&[&sample[..], &label].concat(), false, 1);
-        check(&[&label[..], &sample, &label].concat(), false, 2);
-        check(&sample, true, 0);
-    }
-
-    #[test]
-    fn a_stale_marker_keeps_its_bits() {
-        let stale = f64::from_bits(0x7ff0_0000_0000_0002);
-        let request = schema::WriteRequest {
-            timeseries: vec![schema::series(&[("a", "b")], &[(1, stale)])],
-        };
-        let bytes = request.encode_to_vec();
-        let mut got = TimeSeries::default();
-        assert!(WriteRequest::of(&bytes).next_series(&mut got).unwrap());
-        assert_eq!(got.samples[0].1.to_bits(), stale.to_bits());
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
 //! Reading protobuf without a schema compiler and without copying: fields one after the other,
-//! each a slice of the message. `proto::remote_write` and `proto::loki` are built on it.
+//! each a slice of the message. The messages of `proto` are built on it.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::fmt;
@@ -15,15 +15,25 @@ pub enum WireError {
     BadType,
     /// A string is not UTF-8.
     NotUtf8,
+    /// It is a request of another version of its protocol.
+    OtherVersion,
+    /// It names more different strings than a limit allows.
+    TooManySymbols(usize),
 }
 
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::TooManySymbols(max) => {
+                return write!(f, "the message holds more than {max} symbols");
+            }
             Self::Cut => "the message is cut short",
             Self::BadNumber => "the message holds a malformed number",
             Self::BadType => "the message holds a field of a wrong type",
             Self::NotUtf8 => "the message holds a string that is not UTF-8",
+            Self::OtherVersion => {
+                "the message is of another version of the protocol than the content type says"
+            }
         })
     }
 }
@@ -74,6 +84,65 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A number without a sign, of 64 bits or less; an enumeration.
+    ///
+    /// # Errors
+    /// [`WireError::BadType`] when the field is not a varint.
+    pub fn uint64(self) -> Result<u64, WireError> {
+        match self {
+            Self::Varint(number) => Ok(number),
+            _ => Err(WireError::BadType),
+        }
+    }
+
+    /// A sint64 or sint32.
+    ///
+    /// # Errors
+    /// [`WireError::BadType`] when the field is not a varint.
+    pub fn sint64(self) -> Result<i64, WireError> {
+        self.uint64().map(zigzag)
+    }
+
+    /// Gives each varint of a repeated field to `each`; packed, as senders write them, or alone.
+    ///
+    /// # Errors
+    /// [`WireError`] when they are none.
+    #[inline]
+    pub fn varints(self, mut each: impl FnMut(u64)) -> Result<(), WireError> {
+        match self {
+            Self::Varint(number) => each(number),
+            Self::Bytes(packed) => {
+                let mut packed = Fields(packed);
+                while !packed.0.is_empty() {
+                    each(packed.varint()?);
+                }
+            }
+            _ => return Err(WireError::BadType),
+        }
+        Ok(())
+    }
+
+    /// Gives each double of a repeated field to `each`; packed, as senders write them, or alone.
+    ///
+    /// # Errors
+    /// [`WireError`] when they are none.
+    pub fn doubles(self, mut each: impl FnMut(f64)) -> Result<(), WireError> {
+        match self {
+            Self::Fixed64(bits) => each(f64::from_bits(bits)),
+            Self::Bytes(packed) => {
+                let (eights, rest) = packed.as_chunks::<8>();
+                if !rest.is_empty() {
+                    return Err(WireError::Cut);
+                }
+                for eight in eights {
+                    each(f64::from_le_bytes(*eight));
+                }
+            }
+            _ => return Err(WireError::BadType),
+        }
+        Ok(())
+    }
+
     /// A double.
     ///
     /// # Errors
@@ -84,6 +153,11 @@ impl<'a> Value<'a> {
             _ => Err(WireError::BadType),
         }
     }
+}
+
+/// The number that a sint64 is written for.
+pub fn zigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 /// The fields of one message in the order in which they were written.
@@ -214,5 +288,31 @@ mod tests {
         assert_eq!(Value::Varint(1).text(), Err(WireError::BadType));
         assert_eq!(Value::Varint(1).double(), Err(WireError::BadType));
         assert_eq!(Value::Fixed64(0).int64(), Err(WireError::BadType));
+        assert_eq!(Value::Fixed64(0).uint64(), Err(WireError::BadType));
+        for (written, number) in [(0, 0), (1, -1), (2, 1), (u64::MAX, i64::MIN)] {
+            assert_eq!(Value::Varint(written).sint64(), Ok(number));
+        }
+    }
+
+    #[test]
+    fn repeated_numbers_are_packed_or_alone() {
+        let varints = |value: Value<'_>| {
+            let mut got = Vec::new();
+            value.varints(|number| got.push(number)).map(|()| got)
+        };
+        assert_eq!(varints(Value::Bytes(&[])), Ok(vec![]));
+        assert_eq!(varints(Value::Bytes(&[1, 0x96, 1])), Ok(vec![1, 150]));
+        assert_eq!(varints(Value::Varint(7)), Ok(vec![7]));
+        assert_eq!(varints(Value::Bytes(&[1, 0x96])), Err(WireError::Cut));
+        assert_eq!(varints(Value::Fixed64(1)), Err(WireError::BadType));
+        let doubles = |value: Value<'_>| {
+            let mut got = Vec::new();
+            value.doubles(|number| got.push(number)).map(|()| got)
+        };
+        let bytes = [1.5f64.to_le_bytes(), 2.0f64.to_le_bytes()].concat();
+        assert_eq!(doubles(Value::Bytes(&bytes)), Ok(vec![1.5, 2.0]));
+        assert_eq!(doubles(Value::Fixed64(0)), Ok(vec![0.0]));
+        assert_eq!(doubles(Value::Bytes(&bytes[1..])), Err(WireError::Cut));
+        assert_eq!(doubles(Value::Varint(1)), Err(WireError::BadType));
     }
 }

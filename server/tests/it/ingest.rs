@@ -16,7 +16,7 @@ use trine_storage::{Labels, Matcher, TimeRange};
 use trine_tsdb::Values;
 
 use crate::harness::Running;
-use crate::wire::{now_ms, push_request, series, snappy, with_histogram, write_request};
+use crate::wire::{now_ms, push_request, series, snappy, write_request};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
@@ -102,36 +102,6 @@ fn remote_write_is_stored_per_tenant_and_survives_a_restart() {
     let running = Running::start(dir.path(), |_| {});
     assert_eq!(values(&running, "a", "m"), [1.0, 2.0]);
     assert_eq!(values(&running, "b", "m"), [1.0, 2.0]);
-    running.stop();
-}
-
-#[test]
-fn of_a_half_good_write_the_good_half_is_stored() {
-    let dir = tempfile::tempdir().unwrap();
-    let running = Running::start(dir.path(), |_| {});
-    let now = now_ms();
-    let body = write_request(vec![
-        with_histogram(series(&[("__name__", "m")], &[(now, 1.0)])),
-        series(&[("no", "name")], &[(now, 1.0)]),
-    ]);
-    let response = running
-        .post("/api/v1/write")
-        .body(PROTOBUF, snappy(&body))
-        .send();
-    assert_eq!(response.status, 400);
-    let written = response.header("x-prometheus-remote-write-samples-written");
-    assert_eq!(written, Some("1"));
-    assert!(
-        response
-            .text()
-            .contains("native histograms are not stored yet"),
-        "{response:?}"
-    );
-    assert!(
-        response.text().contains("has no metric name"),
-        "{response:?}"
-    );
-    assert_eq!(values(&running, "anonymous", "m"), [1.0]);
     running.stop();
 }
 
@@ -247,7 +217,9 @@ fn otlp_over_http_tells_what_was_refused() {
     let partial = answer.partial_success.unwrap();
     assert_eq!(partial.rejected_data_points, 2);
     assert!(
-        partial.error_message.contains("delta is not stored yet"),
+        partial
+            .error_message
+            .contains("only cumulative values are stored"),
         "{partial:?}"
     );
     assert_eq!(values(&running, "anonymous", "g"), [5.0]);
@@ -384,7 +356,7 @@ fn bad_requests_are_refused_with_a_reason_and_leave_nothing() {
     let bomb = bomb.get(..1500).map_or(bomb.clone(), <[u8]>::to_vec);
     let large = vec![b'{'; 2001];
     let cut = good[..good.len() - 1].to_vec();
-    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let v3 = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
     let check =
         |path: &str, headers: &[(&str, &str)], kind: &str, body: &[u8], expect: (u16, &str)| {
             let mut request = running.post(path).body(kind, body);
@@ -413,7 +385,7 @@ fn bad_requests_are_refused_with_a_reason_and_leave_nothing() {
             (400, "snappy"),
         ),
         ("/api/v1/write", &[], PROTOBUF, b"", (400, "snappy")),
-        ("/api/v1/write", &[], v2, &good, (415, "not supported")),
+        ("/api/v1/write", &[], v3, &good, (415, "not supported")),
         ("/api/v1/write", &[], JSON, &good, (415, "not supported")),
         ("/api/v1/write", &brotli, PROTOBUF, &good, (415, "br")),
         ("/api/v1/write", &[], PROTOBUF, &large, (413, large_text)),

@@ -12,6 +12,9 @@ mod kill;
 mod ops;
 mod process;
 mod query;
+mod remote_write;
+#[path = "../../src/proto/schema.rs"]
+mod schema;
 mod sdk;
 mod traps;
 mod wire;

@@ -4,37 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Pair>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Pair {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
+use crate::schema::v1;
+pub(crate) use crate::schema::v1::series;
 
 #[derive(Clone, PartialEq, Message)]
 struct PushRequest {
@@ -78,36 +49,13 @@ pub(crate) fn now_ms() -> i64 {
         .as_millis() as i64
 }
 
-pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
-    TimeSeries {
-        labels: labels
-            .iter()
-            .map(|(name, value)| Pair {
-                name: (*name).into(),
-                value: (*value).into(),
-            })
-            .collect(),
-        samples: samples
-            .iter()
-            .map(|&(timestamp, value)| Sample { value, timestamp })
-            .collect(),
-        histograms: Vec::new(),
-    }
-}
-
-/// A series with a native histogram, which is not stored yet.
-pub(crate) fn with_histogram(mut series: TimeSeries) -> TimeSeries {
-    series.histograms.push(Sample::default());
-    series
-}
-
 pub(crate) fn snappy(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).unwrap()
 }
 
 /// A remote-write body, not compressed.
-pub(crate) fn write_request(timeseries: Vec<TimeSeries>) -> Vec<u8> {
-    WriteRequest { timeseries }.encode_to_vec()
+pub(crate) fn write_request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
+    v1::request(timeseries).encode_to_vec()
 }
 
 /// A Loki push body in protobuf, not compressed.

@@ -74,13 +74,6 @@ pub enum HistogramError {
         /// The count.
         count: u64,
     },
-    /// The buckets hold more than the count, of floats beyond any rounding.
-    FloatCountTooSmall {
-        /// Observations in buckets.
-        found: f64,
-        /// The count.
-        count: f64,
-    },
     /// Integer counts add up to more than fits.
     CountOverflow,
     /// The zero threshold is negative or NaN.
@@ -202,11 +195,6 @@ impl fmt::Display for HistogramError {
             Self::CountTooSmall { found, count } => write!(
                 f,
                 "{found} observations found in buckets, but the Count field is {count}: {TOO_SMALL}"
-            ),
-            Self::FloatCountTooSmall { found, count } => write!(
-                f,
-                "{found:.6} observations found in buckets, but the Count field is {count:.6}: \
-                 {TOO_SMALL}"
             ),
             Self::CountOverflow => {
                 f.write_str("the observations found in the buckets are too many to count")

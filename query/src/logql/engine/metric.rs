@@ -14,8 +14,8 @@ use crate::logql::ast::{
 use crate::logql::error::QueryError;
 use crate::logql::source::Source;
 use crate::vector::{
-    AggregateOp, Aggregator, Arithmetic, Grouping, Parameter, ScalarSide, StepSeries, VectorError,
-    binary, binary_scalar, is_absent, merge_equal_labels,
+    AggregateOp, Aggregator, Arithmetic, BinaryNotes, Grouping, Parameter, ScalarSide, StepSeries,
+    VectorError, binary, binary_scalar, is_absent, merge_equal_labels,
 };
 
 /// The instants at which a query is evaluated.
@@ -158,8 +158,9 @@ impl<'a> Evaluator<'a> {
                 return Ok(Value::Scalar(node.op.apply(left, right, Arithmetic::Loki)));
             }
             (Value::Vector(left), Value::Vector(right)) => {
-                let rules = Arithmetic::Loki;
-                let joined = binary(node.op, node.comparison, &node.matching, left, right, rules);
+                let (rules, mut notes) = (Arithmetic::Loki, BinaryNotes::default());
+                let (op, comparison, matching) = (node.op, node.comparison, &node.matching);
+                let joined = binary(op, comparison, matching, left, right, rules, &mut notes);
                 return joined.map(Value::Vector).map_err(vector_error);
             }
             (Value::Vector(series), Value::Scalar(scalar)) => (series, scalar, ScalarSide::Right),
@@ -167,8 +168,9 @@ impl<'a> Evaluator<'a> {
         };
         let scalars = vec![scalar; self.steps.count];
         let apply = |series| {
-            let rules = Arithmetic::Loki;
-            binary_scalar(node.op, node.comparison, series, &scalars, side, rules)
+            let (rules, mut notes) = (Arithmetic::Loki, BinaryNotes::default());
+            let (op, comparison) = (node.op, node.comparison);
+            binary_scalar(op, comparison, series, &scalars, side, rules, &mut notes)
         };
         Ok(Value::Vector(series.into_iter().map(apply).collect()))
     }

@@ -29,7 +29,9 @@ impl<'q> Evaluation<'q> {
             aggregator.push(&series?);
             held.grow_to(aggregator.samples_held())?;
         }
-        Ok(Collected::new(aggregator.finish(), one_name, held).into_vector())
+        let (series, notes) = aggregator.finish_with_notes();
+        self.note_aggregate(op, aggregate.expr.span, &notes);
+        Ok(Collected::new(series, one_name, held).into_vector())
     }
 
     fn aggregation_parameter(
@@ -47,6 +49,13 @@ impl<'q> Evaluation<'q> {
         if aggregate.op == AggregateOp::Quantile {
             for q in values.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
                 let message = annotation::invalid_quantile(*q);
+                self.annotations
+                    .add(Severity::Warning, parameter.span, &message);
+            }
+        }
+        if aggregate.op == AggregateOp::LimitRatio {
+            for ratio in values.iter().filter(|ratio| ratio.abs() > 1.0) {
+                let message = annotation::invalid_ratio(*ratio);
                 self.annotations
                     .add(Severity::Warning, parameter.span, &message);
             }

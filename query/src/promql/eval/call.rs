@@ -1,22 +1,21 @@
 //! Function calls that yield vectors.
 
-use std::sync::Arc;
-
 use trine_storage::{Labels, MatchOp, Matcher};
 
 use super::Evaluation;
 use super::expression::unchecked;
+use super::histogram_range::HistogramRange;
 use super::range_functions::{self, Context};
+use super::rate;
 use super::selector::{Places, Raw};
 use super::steps::Steps;
 use super::stream::Vector;
-use super::{date, histogram, histogram_range, label_functions};
+use super::{date, label_functions};
 use crate::promql::annotation::{self, Severity};
 use crate::promql::ast::{Expr, ExprKind, ValueType};
 use crate::promql::error::QueryError;
 use crate::promql::functions::{Action, Clamp, Function, RangeOp, SortOrder};
-use crate::promql::source::SampleValue;
-use crate::vector::{ABSENT, Histogram, Histograms, METRIC_NAME, StepSeries, is_absent};
+use crate::vector::{ABSENT, METRIC_NAME, StepSeries, is_absent};
 
 /// The endings that a counter's name should have.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
@@ -35,13 +34,12 @@ impl<'q> Evaluation<'q> {
         };
         match function.action {
             Action::Range(op) => self.range_function(function.name, op, arguments, steps),
-            Action::Math(apply) => self
-                .vector(first()?, steps)?
-                .map_values(apply)
-                .drop_names(self.budget),
+            Action::Math(apply) => {
+                self.without_names(self.vector(first()?, steps)?.map_values(apply))
+            }
             Action::Date(part) => {
                 let input = match arguments.first() {
-                    Some(vector) => self.vector(vector, steps)?.drop_names(self.budget)?,
+                    Some(vector) => self.without_names(self.vector(vector, steps)?)?,
                     None => now(steps),
                 };
                 Ok(input.map_values(move |seconds| date::part(part, seconds)))
@@ -65,15 +63,17 @@ impl<'q> Evaluation<'q> {
                 label_functions::join(vector, arguments)
             }
             Action::HistogramQuantile => self.histogram_quantile(arguments, steps),
-            Action::HistogramOnly => {
-                for series in self.vector(first()?, steps)?.series {
-                    series?;
-                }
-                Ok(Vector::empty())
-            }
-            Action::Scalar | Action::Time | Action::Pi | Action::Experimental | Action::Later => {
-                Err(unchecked(ValueType::InstantVector))
-            }
+            Action::HistogramQuantiles => self.histogram_quantiles(arguments, steps),
+            Action::HistogramFraction => self.histogram_fraction(arguments, steps),
+            Action::HistogramValue(of) => self.histogram_value(of, first()?, steps),
+            Action::SortByLabel(order) => self.sort_by_label(order, arguments, steps),
+            Action::StartTimestamp => self.start_timestamp(first()?, steps),
+            Action::Info => self.info(arguments, steps),
+            Action::Scalar
+            | Action::Time
+            | Action::Pi
+            | Action::QueryTime(_)
+            | Action::Extreme(_) => Err(unchecked(ValueType::InstantVector)),
         }
     }
 
@@ -85,42 +85,78 @@ impl<'q> Evaluation<'q> {
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         let mut range = None;
-        let mut parameter = None;
+        let mut parameters = Vec::new();
         for argument in arguments {
             match argument.value_type() {
                 ValueType::RangeVector => range = Some(argument),
-                _ => parameter = Some((argument, self.scalar(argument, steps)?)),
+                _ => parameters.push((argument, self.scalar(argument, steps)?)),
             }
         }
         let range = range.ok_or_else(|| unchecked(ValueType::RangeVector))?;
+        if let ExprKind::Range {
+            selector, range_ms, ..
+        } = &range.unwrapped().kind
+            && let Some(extended) = selector.modifiers.extended
+        {
+            let (function, range) = ((name, op), (range, selector));
+            return self.extended_function(function, range, (extended, *range_ms), steps);
+        }
         let compute = move |raw: &mut Raw, places: Places, range_ms: i64| {
-            let parameters = parameter.as_ref().map(|(_, values)| values.as_slice());
-            let (values, histograms) = slide(op, raw, (places, range_ms), parameters, steps);
+            if op == RangeOp::Smoothing {
+                check_factors(&parameters)?;
+            }
+            if op.counts_resets() {
+                self.warn_of_overlap(range, raw);
+            }
+            let (windows, labels) = ((places, range_ms), raw.labels.clone());
+            let series = if let Some(histograms) = &raw.histograms {
+                let context = Context::new(op, raw);
+                let mut functions = HistogramRange::new(op, histograms, context);
+                let (values, column) = functions.slide(raw, windows, &parameters, steps);
+                self.note_range(range.span, &raw.labels, functions.notes());
+                StepSeries::with_histograms(labels, values, column)
+            } else {
+                let values = slide(op, raw, windows, &parameters, steps);
+                StepSeries::new(labels, values)
+            };
             let series = StepSeries {
-                histograms,
-                ..StepSeries::new(raw.labels.clone(), values)
+                drop_name: raw.drop_name,
+                ..series
             };
             if !series.has_values() {
-                return None;
+                return Ok(None);
             }
             if matches!(op, RangeOp::Rate | RangeOp::Increase) {
                 self.warn_of_gauge(range, &series);
             }
-            if let (RangeOp::Quantile, Some((expr, qs))) = (op, &parameter) {
+            if let (RangeOp::Quantile, Some((expr, qs))) = (op, parameters.first()) {
                 self.warn_of_quantiles(expr, qs, &series);
             }
-            Some(series)
+            Ok(Some(series))
         };
         let vector = self.over_ranges(range, steps, Some(name), compute)?;
         if op.keeps_name() {
             Ok(vector)
         } else {
-            vector.drop_names(self.budget)
+            self.without_names(vector)
         }
     }
 
-    fn warn_of_gauge(&self, argument: &Expr, series: &StepSeries) {
+    fn warn_of_overlap(&self, argument: &Expr, raw: &Raw) {
+        let Some(starts) = &raw.start_timestamps else {
+            return;
+        };
+        if rate::starts_overlap(&raw.timestamps, starts) {
+            let name = raw.labels.get(METRIC_NAME).unwrap_or("");
+            let message = annotation::overlapping_start(name);
+            self.annotations
+                .add(Severity::Warning, argument.span, &message);
+        }
+    }
+
+    pub(super) fn warn_of_gauge(&self, argument: &Expr, series: &StepSeries) {
         if let Some(name) = series.labels.get(METRIC_NAME)
+            && series.values.iter().any(|value| !is_absent(*value))
             && !COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
         {
             let message = annotation::not_a_counter(name);
@@ -209,7 +245,7 @@ impl<'q> Evaluation<'q> {
             }
             series
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn round(&'q self, arguments: &'q [Expr], steps: Steps) -> Result<Vector<'q>, QueryError> {
@@ -231,12 +267,12 @@ impl<'q> Evaluation<'q> {
             }
             series
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
     }
 
     fn timestamp(&'q self, argument: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
         if let ExprKind::Selector(selector) = &argument.unwrapped().kind {
-            return self.timestamps(selector, steps)?.drop_names(self.budget);
+            return self.without_names(self.timestamps(selector, steps)?);
         }
         // What was computed has the time of its step.
         let vector = self.vector(argument, steps)?.map(move |mut series| {
@@ -249,7 +285,24 @@ impl<'q> Evaluation<'q> {
             }
             series.without_histograms()
         });
-        vector.drop_names(self.budget)
+        self.without_names(vector)
+    }
+
+    /// When the counter of each sample began; only samples themselves know it.
+    fn start_timestamp(
+        &'q self,
+        argument: &'q Expr,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        match &argument.unwrapped().kind {
+            ExprKind::Selector(selector) => {
+                self.without_names(self.start_timestamps(selector, steps)?)
+            }
+            _ => {
+                self.vector(argument, steps)?.collect(self.budget)?;
+                Ok(Vector::empty())
+            }
+        }
     }
 
     fn sort(
@@ -269,7 +322,7 @@ impl<'q> Evaluation<'q> {
         let one_name = collected.one_name();
         let (mut series, held) = collected.into_parts();
         // Histograms have no order.
-        series.retain(|series| series.histograms.is_none());
+        series.retain(|series| series.histogram(0).is_none());
         let key = |series: &StepSeries| series.values.first().copied().unwrap_or(f64::NAN);
         series.sort_by(|a, b| {
             let (a, b) = (key(a), key(b));
@@ -282,27 +335,6 @@ impl<'q> Evaluation<'q> {
         });
         Ok(super::stream::Collected::new(series, one_name, held).into_vector())
     }
-
-    fn histogram_quantile(
-        &'q self,
-        arguments: &'q [Expr],
-        steps: Steps,
-    ) -> Result<Vector<'q>, QueryError> {
-        let [quantile, buckets] = arguments else {
-            return Err(unchecked(ValueType::InstantVector));
-        };
-        let qs = self.scalar(quantile, steps)?;
-        for q in qs.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-            let message = annotation::invalid_quantile(*q);
-            self.annotations
-                .add(Severity::Warning, quantile.span, &message);
-        }
-        let vector = self.vector(buckets, steps)?.collect(self.budget)?;
-        let annotate = |severity, message: &str| {
-            self.annotations.add(severity, buckets.span, message);
-        };
-        histogram::quantile(vector, &qs, steps, annotate)
-    }
 }
 
 /// The values of a function over the windows of one series.
@@ -310,51 +342,46 @@ fn slide(
     op: RangeOp,
     raw: &Raw,
     (places, range_ms): (Places, i64),
-    parameters: Option<&[f64]>,
+    parameters: &[(&Expr, Vec<f64>)],
     steps: Steps,
-) -> (Vec<f64>, Option<Histograms>) {
-    let mut context = Context::new(op, &raw.values);
-    let parameter = |step: usize| {
-        parameters
-            .and_then(|p| p.get(step))
-            .copied()
-            .unwrap_or(f64::NAN)
-    };
+) -> Vec<f64> {
+    let mut context = Context::new(op, raw);
     let windows = raw.windows(places, range_ms).zip(steps.times()).enumerate();
     // All windows are the same one where the place is fixed.
-    let once = places.fixed() && parameters.is_none();
+    let once = places.fixed() && parameters.is_empty();
     let windows = windows.take(if once { 1 } else { places.count });
-    if raw.histograms.is_some() {
-        let found = windows.map(|(step, (window, now_ms))| {
-            histogram_range::apply(op, &window, parameter(step), now_ms, &mut context)
-        });
-        let (mut values, mut column): (Vec<f64>, Histograms) = found.map(apart).unzip();
-        if once {
-            let value = values.first().copied().unwrap_or(ABSENT);
-            values.resize(places.count, value);
-            column.resize(places.count, column.first().cloned().flatten());
-        }
-        let some = column.iter().any(Option::is_some);
-        return (values, some.then_some(column));
-    }
     let found = windows.map(|(step, (window, now_ms))| {
-        range_functions::apply(op, &window, parameter(step), now_ms, &mut context)
+        let parameters = parameters_at(parameters, step);
+        range_functions::apply(op, &window, parameters, now_ms, &mut context)
     });
     let mut values: Vec<f64> = found.collect();
     if once {
         let value = values.first().copied().unwrap_or(ABSENT);
         values.resize(places.count, value);
     }
-    (values, None)
+    values
 }
 
-/// A value as an entry of either column.
-fn apart(value: Option<SampleValue>) -> (f64, Option<Arc<Histogram>>) {
-    match value {
-        Some(SampleValue::Float(value)) => (value, None),
-        Some(SampleValue::Histogram(histogram)) => (ABSENT, Some(histogram)),
-        None => (ABSENT, None),
+/// The scalar arguments of a function at a step.
+pub(super) fn parameters_at(parameters: &[(&Expr, Vec<f64>)], step: usize) -> [f64; 2] {
+    [0, 1].map(|at| {
+        let values = parameters.get(at).and_then(|(_, values)| values.get(step));
+        values.copied().unwrap_or(f64::NAN)
+    })
+}
+
+/// The factors of `double_exponential_smoothing` lie between 0 and 1.
+fn check_factors(parameters: &[(&Expr, Vec<f64>)]) -> Result<(), QueryError> {
+    let texts = [("smoothing", "sf"), ("trend", "tf")];
+    for ((what, short), (_, values)) in texts.iter().zip(parameters) {
+        if let Some(bad) = values.iter().find(|x| **x <= 0.0 || **x >= 1.0) {
+            let got = crate::text::format_fixed(*bad, 6);
+            return Err(QueryError::Execution(format!(
+                "invalid {what} factor. Expected: 0 < {short} < 1, got: {got}"
+            )));
+        }
     }
+    Ok(())
 }
 
 /// `vector(time())`

@@ -1,13 +1,16 @@
 //! Expressions by their kinds: vectors become streams, scalars one number a step.
 
+use std::sync::Arc;
+
 use super::Evaluation;
 use super::steps::Steps;
 use super::stream::{Collected, Vector};
 use crate::promql::ast::{Binary, Expr, ExprKind, Sign, ValueType};
 use crate::promql::error::QueryError;
-use crate::promql::functions::Action;
+use crate::promql::functions::{Action, End, QueryTime};
+use crate::text::Span;
 use crate::vector::{
-    Arithmetic, BinaryOp, Comparison, MatchLabels, Matching, ScalarSide, StepSeries, binary,
+    Arithmetic, BinaryNotes, BinaryOp, MatchLabels, Matching, ScalarSide, StepSeries, binary,
     binary_scalar, is_absent,
 };
 
@@ -26,12 +29,9 @@ impl<'q> Evaluation<'q> {
             ExprKind::Unary {
                 sign: Sign::Minus,
                 expr: inner,
-            } => self
-                .vector(inner, steps)?
-                .map_values(|value| -value)
-                .drop_names(self.budget),
+            } => self.without_names(self.vector(inner, steps)?.map(negated)),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, steps),
-            ExprKind::Binary(binary) => self.binary(binary, steps),
+            ExprKind::Binary(binary) => self.binary(binary, expr.span, steps),
             ExprKind::Call {
                 function,
                 arguments,
@@ -78,10 +78,45 @@ impl<'q> Evaluation<'q> {
                 (Action::Time, _) => Ok(steps.times().map(|ms| ms as f64 / 1000.0).collect()),
                 (Action::Pi, _) => Ok(vec![std::f64::consts::PI; steps.count()]),
                 (Action::Scalar, Some(vector)) => self.only_value(vector, steps),
+                (Action::QueryTime(what), _) => Ok(vec![self.query_time(what); steps.count()]),
+                (Action::Extreme(end), _) => self.extreme(end, arguments, steps),
                 _ => Err(unchecked(ValueType::Scalar)),
             },
             _ => Err(unchecked(ValueType::Scalar)),
         }
+    }
+
+    /// What the query itself says, in seconds.
+    fn query_time(&self, what: QueryTime) -> f64 {
+        let (start, end) = (self.steps.start(), self.steps.end());
+        let ms = match what {
+            QueryTime::Start => start,
+            QueryTime::End => end,
+            QueryTime::Range => end.saturating_sub(start),
+            QueryTime::Step => self.steps.step_ms(),
+        };
+        ms as f64 / 1000.0
+    }
+
+    /// `min_of(a, b)` and `max_of(a, b)`; NaN where one of them is.
+    fn extreme(
+        &'q self,
+        end: End,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vec<f64>, QueryError> {
+        let [first, second] = arguments else {
+            return Err(unchecked(ValueType::Scalar));
+        };
+        let mut values = self.scalar(first, steps)?;
+        for (value, other) in values.iter_mut().zip(self.scalar(second, steps)?) {
+            *value = match end {
+                _ if value.is_nan() || other.is_nan() => f64::NAN,
+                End::Least => value.min(other),
+                End::Greatest => value.max(other),
+            };
+        }
+        Ok(values)
     }
 
     /// `scalar(vector)`: the value at each step that has exactly one, else NaN.
@@ -99,48 +134,68 @@ impl<'q> Evaluation<'q> {
         Ok(values)
     }
 
-    fn binary(&'q self, expr: &'q Binary, steps: Steps) -> Result<Vector<'q>, QueryError> {
+    fn binary(
+        &'q self,
+        expr: &'q Binary,
+        span: Span,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
         let (lhs, rhs) = (&*expr.lhs, &*expr.rhs);
-        match (lhs.value_type(), rhs.value_type()) {
-            (ValueType::Scalar, _) => self.with_scalar(expr, (rhs, lhs), ScalarSide::Left, steps),
-            (_, ValueType::Scalar) => self.with_scalar(expr, (lhs, rhs), ScalarSide::Right, steps),
-            _ => self.between_vectors(expr, steps),
-        }
+        let side = match (lhs.value_type(), rhs.value_type()) {
+            (ValueType::Scalar, _) => ScalarSide::Left,
+            (_, ValueType::Scalar) => ScalarSide::Right,
+            _ => return self.between_vectors(expr, span, steps),
+        };
+        self.with_scalar(expr, side, span, steps)
     }
 
     fn with_scalar(
         &'q self,
         expr: &'q Binary,
-        (vector, scalar): (&'q Expr, &'q Expr),
         side: ScalarSide,
+        span: Span,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         let (op, comparison) = (expr.op, expr.comparison);
+        let (vector, scalar) = match side {
+            ScalarSide::Left => (&*expr.rhs, &*expr.lhs),
+            ScalarSide::Right => (&*expr.lhs, &*expr.rhs),
+        };
         let scalar = self.scalar(scalar, steps)?;
         let mut vector = self.vector(vector, steps)?;
-        let keeps_name = op.is_comparison() && comparison == Comparison::Filter;
+        let keeps_name = !op.drops_name(comparison);
         if !keeps_name {
-            vector = vector.drop_names(self.budget)?;
+            vector = self.without_names(vector)?;
         }
-        let mut vector =
-            vector.map(move |series| binary_scalar(op, comparison, series, &scalar, side, RULES));
-        if keeps_name {
-            // A comparison may leave nothing of a series.
-            vector.series = Box::new(
-                vector
-                    .series
-                    .filter(|series| series.as_ref().map_or(true, StepSeries::has_values)),
-            );
-        }
+        let mut vector = vector.map(move |series| {
+            let has_histograms = series.histograms.is_some() || op.is_trim();
+            let mut notes = BinaryNotes::default();
+            let series = binary_scalar(op, comparison, series, &scalar, side, RULES, &mut notes);
+            if has_histograms {
+                self.note_binary(op, span, &notes);
+            }
+            series
+        });
+        // A comparison may leave nothing of a series, and an operator nothing of histograms.
+        vector.series = Box::new(
+            vector
+                .series
+                .filter(|series| series.as_ref().map_or(true, StepSeries::has_values)),
+        );
         Ok(vector)
     }
 
-    fn between_vectors(&'q self, expr: &'q Binary, steps: Steps) -> Result<Vector<'q>, QueryError> {
+    fn between_vectors(
+        &'q self,
+        expr: &'q Binary,
+        span: Span,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
         let lhs = self.vector(&expr.lhs, steps)?.collect(self.budget)?;
         let rhs = self.vector(&expr.rhs, steps)?.collect(self.budget)?;
         let (default, op) = (Matching::default(), expr.op);
         let matching = expr.matching.as_ref().unwrap_or(&default);
-        let keeps_name = op.is_comparison() && expr.comparison == Comparison::Filter;
+        let keeps_name = !op.drops_name(expr.comparison);
         let one_name = match op {
             BinaryOp::Or => false,
             BinaryOp::And | BinaryOp::Unless => lhs.one_name(),
@@ -150,14 +205,28 @@ impl<'q> Evaluation<'q> {
                     MatchLabels::On(names) => names.iter().any(|name| name.starts_with("__")),
                     MatchLabels::Ignoring(_) => false,
                 };
-                lhs.one_name() && rhs.one_name() && !on_names
+                lhs.one_name() && rhs.one_name() && !on_names && matching.fill.is_none()
             }
         };
         let ((left, left_held), (right, right_held)) = (lhs.into_parts(), rhs.into_parts());
         self.budget.check()?;
-        let out = binary(op, expr.comparison, matching, left, right, RULES)?;
+        let (comparison, mut notes) = (expr.comparison, BinaryNotes::default());
+        let out = binary(op, comparison, matching, left, right, RULES, &mut notes)?;
+        self.note_binary(op, span, &notes);
         Ok(Collected::new(out, one_name, left_held.join(right_held)).into_vector())
     }
+}
+
+fn negated(mut series: StepSeries) -> StepSeries {
+    for value in &mut series.values {
+        if !is_absent(*value) {
+            *value = -*value;
+        }
+    }
+    for histogram in series.histograms.iter_mut().flatten().flatten() {
+        Arc::make_mut(histogram).scale(-1.0);
+    }
+    series
 }
 
 /// The text of a string expression.

@@ -1,223 +1,261 @@
-//! `histogram_quantile` over classic histograms, that is over series with the label `le`.
+//! Functions of histograms: native ones, and classic ones, which are series with the label `le`.
+
+mod classic;
 
 use std::collections::HashMap;
 
 use trine_storage::Labels;
 
+use self::classic::Classic;
+use super::Evaluation;
+use super::expression::{string, unchecked};
 use super::steps::Steps;
-use super::stream::{Collected, Vector};
-use crate::promql::annotation::{self, Repair, Severity};
+use super::stream::{Collected, Held, Vector};
+use crate::promql::annotation::{self, Severity};
+use crate::promql::ast::{Expr, ValueType};
 use crate::promql::error::QueryError;
-use crate::vector::{ABSENT, METRIC_NAME, StepSeries, drop_name, is_absent};
+use crate::text::{Span, format_float};
+use crate::vector::histogram::Estimate;
+use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries};
 
-/// The label with a bucket's upper bound.
+/// The label with the upper bound of a classic bucket.
 const BUCKET_LABEL: &str = "le";
 
-/// Buckets whose counts differ by less than this part of them are taken as equal: sums of floats
-/// differ so much by rounding.
-const ROUNDING: f64 = 1e-12;
-
-/// The buckets of one histogram.
-#[derive(Debug)]
-struct Histogram {
-    labels: Labels,
-    metric: String,
-    buckets: Vec<(f64, Vec<f64>)>,
+/// The histograms of a vector.
+struct Found<'q> {
+    classic: Vec<Classic>,
+    native: Vec<StepSeries>,
+    held: Held<'q>,
 }
 
-/// The quantile `qs` (one a step) of each histogram in `vector`.
-pub(super) fn quantile<'q>(
-    vector: Collected<'q>,
-    qs: &[f64],
-    steps: Steps,
-    annotate: impl Fn(Severity, &str),
-) -> Result<Vector<'q>, QueryError> {
-    let (series, held) = vector.into_parts();
-    let mut out = Vec::new();
-    for histogram in group(series, &annotate) {
-        let mut repair: Option<Repair> = None;
-        let mut at_step = Vec::with_capacity(histogram.buckets.len());
-        let values = steps
-            .times()
-            .zip(qs)
-            .enumerate()
-            .map(|(step, (time_ms, q))| {
-                at_step.clear();
-                at_step.extend(histogram.buckets.iter().filter_map(|(bound, counts)| {
-                    let count = counts
-                        .get(step)
-                        .copied()
-                        .filter(|count| !is_absent(*count))?;
-                    Some(Bucket {
-                        bound: *bound,
-                        count,
-                    })
-                }));
-                if at_step.is_empty() {
-                    return ABSENT;
-                }
-                let (value, fixed) = bucket_quantile(*q, &mut at_step);
-                if let Some(fixed) = fixed {
-                    note(&mut repair, fixed, time_ms);
-                }
-                value
-            });
-        let values: Vec<f64> = values.collect();
-        if let Some(repair) = repair {
-            let message = annotation::repaired_buckets(&repair, &histogram.metric);
-            annotate(Severity::Info, &message);
-        }
-        out.push(StepSeries::new(drop_name(&histogram.labels), values));
-    }
-    Ok(Collected::new(out, true, held).merged()?.into_vector())
-}
-
-/// Puts the buckets that belong together together, in the order in which the histograms appear.
-fn group(series: Vec<StepSeries>, annotate: impl Fn(Severity, &str)) -> Vec<Histogram> {
-    let mut histograms: Vec<Histogram> = Vec::new();
-    let mut by_labels: HashMap<Labels, usize> = HashMap::new();
-    for StepSeries { labels, values, .. } in series {
-        let metric = labels.get(METRIC_NAME).unwrap_or("");
-        let bound = labels.get(BUCKET_LABEL).unwrap_or("");
-        let Ok(bound) = bound.parse::<f64>() else {
-            let message = annotation::bad_bucket_label(bound, metric);
-            annotate(Severity::Warning, &message);
-            continue;
+impl<'q> Evaluation<'q> {
+    /// A number from each native histogram.
+    pub(super) fn histogram_value(
+        &'q self,
+        of: fn(&Histogram) -> f64,
+        argument: &'q Expr,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let mut vector = self.vector(argument, steps)?;
+        let values = move |series: Result<StepSeries, QueryError>| match series {
+            Ok(series) => {
+                let column = series.histograms.as_ref()?.iter();
+                let values = column.map(|entry| entry.as_ref().map_or(ABSENT, |h| of(h)));
+                let values = values.collect();
+                Some(Ok(StepSeries {
+                    values,
+                    histograms: None,
+                    ..series
+                }))
+            }
+            Err(error) => Some(Err(error)),
         };
-        let rest = labels.with(BUCKET_LABEL, "");
-        let next = histograms.len();
-        let at = *by_labels.entry(rest.clone()).or_insert(next);
-        match histograms.get_mut(at) {
-            Some(histogram) => histogram.buckets.push((bound, values)),
-            None => histograms.push(Histogram {
-                labels: rest,
-                metric: metric.to_owned(),
-                buckets: vec![(bound, values)],
-            }),
+        vector.series = Box::new(vector.series.filter_map(values));
+        self.without_names(vector)
+    }
+
+    pub(super) fn histogram_quantile(
+        &'q self,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let [quantile, vector] = arguments else {
+            return Err(unchecked(ValueType::InstantVector));
+        };
+        let qs = self.quantiles(quantile, steps)?;
+        let found = self.histograms(vector, steps)?;
+        let series = self.quantile_of(&found, &qs, vector.span, steps);
+        self.without_names(Collected::new(series, false, found.held).into_vector())
+    }
+
+    /// `histogram_quantiles(vector, "label", q, ..)`
+    pub(super) fn histogram_quantiles(
+        &'q self,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let [vector, label, quantiles @ ..] = arguments else {
+            return Err(unchecked(ValueType::InstantVector));
+        };
+        let label = string(label);
+        if label.is_empty() {
+            let text = format!("invalid label name in histogram_quantiles(): {label}");
+            return Err(QueryError::Execution(text));
         }
-    }
-    for histogram in &mut histograms {
-        histogram.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-    }
-    histograms
-}
-
-/// All observations up to a bound.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Bucket {
-    bound: f64,
-    count: f64,
-}
-
-/// What was repaired at one step: the lowest and highest bound, and the largest difference.
-type Fixed = (f64, f64, f64);
-
-/// The quantile of buckets in order of their bounds, and whether their counts fell and had to be
-/// repaired.
-fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Fixed>) {
-    if q.is_nan() {
-        return (f64::NAN, None);
-    }
-    if q < 0.0 {
-        return (f64::NEG_INFINITY, None);
-    }
-    if q > 1.0 {
-        return (f64::INFINITY, None);
-    }
-    if buckets
-        .last()
-        .is_none_or(|last| last.bound != f64::INFINITY)
-    {
-        return (f64::NAN, None);
-    }
-    buckets.dedup_by(|same, kept| {
-        let equal = same.bound == kept.bound;
-        if equal {
-            kept.count += same.count;
+        let found = self.histograms(vector, steps)?;
+        let mut out = Vec::new();
+        for quantile in quantiles {
+            let qs = self.quantiles(quantile, steps)?;
+            for series in self.quantile_of(&found, &qs, vector.span, steps) {
+                split_by_label(series, label, &qs, &mut out);
+            }
         }
-        equal
-    });
-    let fixed = make_monotonic(buckets);
-    (interpolate(q, buckets), fixed)
-}
-
-fn interpolate(q: f64, buckets: &[Bucket]) -> f64 {
-    let [lower @ .., below_last, last] = buckets else {
-        return f64::NAN;
-    };
-    if last.count == 0.0 {
-        return f64::NAN;
+        self.without_names(Collected::new(out, false, found.held).into_vector())
     }
-    let mut rank = q * last.count;
-    let finite = lower.len() + 1;
-    let found = buckets
-        .iter()
-        .take(finite)
-        .position(|bucket| bucket.count >= rank);
-    // In the last bucket there is no upper bound to interpolate to.
-    let Some(at) = found else {
-        return below_last.bound;
-    };
-    let Some(bucket) = buckets.get(at) else {
-        return f64::NAN;
-    };
-    match at.checked_sub(1).and_then(|before| buckets.get(before)) {
-        None if bucket.bound <= 0.0 => bucket.bound,
-        None => bucket.bound * (rank / bucket.count),
-        Some(before) => {
-            rank -= before.count;
-            before.bound + (bucket.bound - before.bound) * (rank / (bucket.count - before.count))
+
+    /// `histogram_fraction(lower, upper, vector)`
+    pub(super) fn histogram_fraction(
+        &'q self,
+        arguments: &'q [Expr],
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        let [lower, upper, vector] = arguments else {
+            return Err(unchecked(ValueType::InstantVector));
+        };
+        let (lower, upper) = (self.scalar(lower, steps)?, self.scalar(upper, steps)?);
+        let found = self.histograms(vector, steps)?;
+        let bounds = |step: usize| {
+            let at = |bounds: &[f64]| bounds.get(step).copied().unwrap_or(f64::NAN);
+            (at(&lower), at(&upper))
+        };
+        let mut out = Vec::new();
+        for classic in &found.classic {
+            let values = classic.fractions(steps.count(), bounds);
+            out.push(StepSeries::new(classic.labels.clone(), values));
         }
-    }
-}
-
-/// Raises every count to that of the bucket before.
-fn make_monotonic(buckets: &mut [Bucket]) -> Option<Fixed> {
-    let mut fixed: Option<Fixed> = None;
-    let mut buckets = buckets.iter_mut();
-    let mut highest = buckets.next()?.count;
-    for bucket in buckets {
-        if bucket.count == highest {
-            continue;
+        for native in &found.native {
+            let metric = native.labels.get(METRIC_NAME).unwrap_or("");
+            let values = estimates(native, |histogram, step| {
+                let (lower, upper) = bounds(step);
+                let estimate = histogram.fraction(lower, upper);
+                if estimate.has_nan {
+                    let text = annotation::fraction_of_nan(metric);
+                    self.annotations.add(Severity::Info, vector.span, &text);
+                }
+                estimate
+            });
+            out.push(StepSeries::new(native.labels.clone(), values));
         }
-        if nearly_equal(highest, bucket.count) {
-            bucket.count = highest;
-        } else if bucket.count < highest {
-            let difference = highest - bucket.count;
-            let (low, high, most) = fixed.unwrap_or((bucket.bound, bucket.bound, difference));
-            fixed = Some((
-                low.min(bucket.bound),
-                high.max(bucket.bound),
-                most.max(difference),
-            ));
-            bucket.count = highest;
-        } else {
-            highest = bucket.count;
+        self.without_names(Collected::new(out, false, found.held).into_vector())
+    }
+
+    /// The quantile to compute at each step.
+    fn quantiles(&'q self, expr: &'q Expr, steps: Steps) -> Result<Vec<f64>, QueryError> {
+        let qs = self.scalar(expr, steps)?;
+        for q in qs.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+            let text = annotation::invalid_quantile(*q);
+            self.annotations.add(Severity::Warning, expr.span, &text);
         }
+        Ok(qs)
     }
-    fixed
+
+    /// The quantile `qs` (one a step) of each histogram.
+    fn quantile_of(
+        &self,
+        found: &Found<'_>,
+        qs: &[f64],
+        span: Span,
+        steps: Steps,
+    ) -> Vec<StepSeries> {
+        let mut out = Vec::with_capacity(found.classic.len() + found.native.len());
+        for classic in &found.classic {
+            let (values, repair) = classic.quantiles(qs, steps);
+            if let Some(repair) = repair {
+                let text = annotation::repaired_buckets(&repair, &classic.metric);
+                self.annotations.add(Severity::Info, span, &text);
+            }
+            out.push(StepSeries::new(classic.labels.clone(), values));
+        }
+        for native in &found.native {
+            let metric = native.labels.get(METRIC_NAME).unwrap_or("");
+            let values = estimates(native, |histogram, step| {
+                let estimate = histogram.quantile(qs.get(step).copied().unwrap_or(f64::NAN));
+                if estimate.has_nan {
+                    let text = annotation::quantile_of_nan(estimate.value, metric);
+                    self.annotations.add(Severity::Info, span, &text);
+                }
+                estimate
+            });
+            out.push(StepSeries::new(native.labels.clone(), values));
+        }
+        out
+    }
+
+    /// The histograms of a vector. Where a step has a native one and the buckets of a classic one
+    /// with the same labels, it has none.
+    fn histograms(&'q self, argument: &'q Expr, steps: Steps) -> Result<Found<'q>, QueryError> {
+        let vector = self.vector(argument, steps)?.collect(self.budget)?;
+        let (series, held) = vector.into_parts();
+        let warn = |text: &str| {
+            self.annotations.add(Severity::Warning, argument.span, text);
+        };
+        let mut native = Vec::new();
+        let mut with_floats = Vec::with_capacity(series.len());
+        for one in series {
+            if one.histograms.is_none() {
+                with_floats.push(one);
+                continue;
+            }
+            if one
+                .values
+                .iter()
+                .any(|value| !crate::vector::is_absent(*value))
+            {
+                with_floats.push(one.clone().without_histograms());
+            }
+            native.push(one);
+        }
+        let mut classic = classic::group(with_floats, warn);
+        if !native.is_empty() && !classic.is_empty() {
+            let mut by_labels: HashMap<Labels, &mut Classic> = HashMap::new();
+            for one in &mut classic {
+                by_labels.insert(one.labels.clone(), one);
+            }
+            for one in &mut native {
+                let labels = one.labels.with(BUCKET_LABEL, "");
+                if let Some(other) = by_labels.get_mut(&labels)
+                    && other.clear_where_both(one)
+                {
+                    let metric = one.labels.get(METRIC_NAME).unwrap_or("");
+                    warn(&annotation::mixed_classic_and_native(metric));
+                }
+            }
+        }
+        Ok(Found {
+            classic,
+            native,
+            held,
+        })
+    }
 }
 
-fn nearly_equal(a: f64, b: f64) -> bool {
-    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
-    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
-        return difference < ROUNDING * f64::MIN_POSITIVE;
-    }
-    difference / sum.min(f64::MAX) < ROUNDING
+/// A number from the histogram at each step that has one.
+fn estimates(series: &StepSeries, of: impl Fn(&Histogram, usize) -> Estimate) -> Vec<f64> {
+    let column = series.histograms.iter().flatten().enumerate();
+    column
+        .map(|(step, entry)| entry.as_ref().map_or(ABSENT, |h| of(h, step).value))
+        .collect()
 }
 
-fn note(repair: &mut Option<Repair>, (low, high, difference): Fixed, time_ms: i64) {
-    let all = repair.get_or_insert(Repair {
-        bucket_min: low,
-        bucket_max: high,
-        difference_max: difference,
-        samples: 0,
-        first_ms: time_ms,
-        last_ms: time_ms,
-    });
-    all.bucket_min = all.bucket_min.min(low);
-    all.bucket_max = all.bucket_max.max(high);
-    all.difference_max = all.difference_max.max(difference);
-    all.samples += 1;
-    all.last_ms = time_ms;
+/// Gives the series a label with the quantile, which may be another one at each step.
+fn split_by_label(series: StepSeries, label: &str, qs: &[f64], out: &mut Vec<StepSeries>) {
+    let mut start = 0;
+    while let Some(q) = qs.get(start) {
+        let rest = qs.get(start..).unwrap_or_default();
+        let same = rest
+            .iter()
+            .take_while(|other| other.to_bits() == q.to_bits());
+        let end = start + same.count();
+        let labels = series.labels.with(label, &open_metrics(*q));
+        let mut values = vec![ABSENT; series.values.len()];
+        if let (Some(to), Some(from)) = (values.get_mut(start..end), series.values.get(start..end))
+        {
+            to.copy_from_slice(from);
+        }
+        let part = StepSeries::new(labels, values);
+        if part.has_values() {
+            out.push(part);
+        }
+        start = end;
+    }
+}
+
+/// A float as OpenMetrics writes it: whole numbers have a fraction too.
+fn open_metrics(value: f64) -> String {
+    let text = format_float(value);
+    if value.is_finite() && !text.contains(['.', 'e']) {
+        text + ".0"
+    } else {
+        text
+    }
 }

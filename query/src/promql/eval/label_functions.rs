@@ -7,6 +7,7 @@ use super::expression::string;
 use super::stream::{Collected, Vector};
 use crate::promql::ast::Expr;
 use crate::promql::error::QueryError;
+use crate::vector::METRIC_NAME;
 
 /// `label_replace(vector, destination, replacement, source, regex)`
 pub(super) fn replace<'q>(
@@ -25,7 +26,7 @@ pub(super) fn replace<'q>(
     valid("destination", "label_replace", destination)?;
     let template = Template::new(replacement, &regex);
     let (mut locations, mut expanded) = (regex.locations(), Vec::new());
-    relabeled(vector, |labels| {
+    relabeled(vector, destination, |labels| {
         let value = labels.get(source).unwrap_or("").as_bytes();
         if !regex.captures(value, &mut locations) {
             return None;
@@ -50,7 +51,7 @@ pub(super) fn join<'q>(
         valid("source", "label_join", source)?;
     }
     valid("destination", "label_join", destination)?;
-    relabeled(vector, |labels| {
+    relabeled(vector, destination, |labels| {
         let values: Vec<&str> = sources
             .iter()
             .map(|source| labels.get(source).unwrap_or(""))
@@ -67,15 +68,18 @@ fn valid(which: &str, function: &str, name: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// The vector with the labels that `change` gives, where it gives some.
+/// The vector with the labels that `change` gives, where it gives some. A name that was written is
+/// there to stay.
 fn relabeled<'q>(
     vector: Collected<'q>,
+    destination: &str,
     mut change: impl FnMut(&Labels) -> Option<Labels>,
 ) -> Result<Vector<'q>, QueryError> {
     let (mut series, held) = vector.into_parts();
     for one in &mut series {
         if let Some(labels) = change(&one.labels) {
             one.labels = labels;
+            one.drop_name &= destination != METRIC_NAME;
         }
     }
     Ok(Collected::new(series, false, held).merged()?.into_vector())

@@ -1,7 +1,7 @@
 //! Functions over the samples of a window.
 
 use super::rate::{self, Extrapolation, Resets};
-use super::selector::Window;
+use super::selector::{Raw, Window};
 use crate::promql::functions::RangeOp;
 use crate::vector::kahan::{self, Mean, Sum};
 use crate::vector::{ABSENT, quantile};
@@ -17,10 +17,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(op: RangeOp, values: &[f64]) -> Self {
-        let counts = matches!(op, RangeOp::Rate | RangeOp::Increase | RangeOp::Resets);
-        let resets = if counts {
-            Resets::of(values)
+    pub(super) fn new(op: RangeOp, raw: &Raw) -> Self {
+        let resets = if op.counts_resets() {
+            Resets::of(
+                &raw.values,
+                &raw.timestamps,
+                raw.start_timestamps.as_deref(),
+            )
         } else {
             Resets::default()
         };
@@ -32,12 +35,12 @@ impl Context {
     }
 }
 
-/// The value of `op` for a window, [`ABSENT`] where it has none. `parameter` is the function's
-/// scalar argument at this step, `now_ms` the evaluation time.
+/// The value of `op` for a window, [`ABSENT`] where it has none. `parameters` are the function's
+/// scalar arguments at this step, `now_ms` the evaluation time.
 pub(super) fn apply(
     op: RangeOp,
     window: &Window<'_>,
-    parameter: f64,
+    parameters: [f64; 2],
     now_ms: i64,
     context: &mut Context,
 ) -> f64 {
@@ -49,7 +52,7 @@ pub(super) fn apply(
         RangeOp::Rate | RangeOp::Increase | RangeOp::Delta => {
             rate::extrapolated(op, window, &mut context.resets, &mut context.shape)
         }
-        RangeOp::Irate | RangeOp::Idelta => rate::instantaneous(op, window),
+        RangeOp::Irate | RangeOp::Idelta => rate::instantaneous(op, window, &context.resets),
         RangeOp::Sum => {
             let mut sum = Sum::default();
             values.iter().for_each(|value| sum.add(*value));
@@ -71,7 +74,7 @@ pub(super) fn apply(
         RangeOp::Quantile => {
             context.scratch.clear();
             context.scratch.extend_from_slice(values);
-            quantile(parameter, &mut context.scratch)
+            quantile(parameters[0], &mut context.scratch)
         }
         RangeOp::Changes => {
             let differ = |two: &&[f64]| two[0] != two[1] && !(two[0].is_nan() && two[1].is_nan());
@@ -84,10 +87,65 @@ pub(super) fn apply(
         },
         RangeOp::PredictLinear if values.len() > 1 => {
             let line = regression(window, now_ms);
-            line.slope * parameter + line.intercept
+            line.slope * parameters[0] + line.intercept
         }
         RangeOp::PredictLinear => ABSENT,
+        RangeOp::Mad if values.iter().any(|value| value.is_nan()) => f64::NAN,
+        RangeOp::Mad => {
+            let scratch = &mut context.scratch;
+            scratch.clear();
+            scratch.extend_from_slice(values);
+            let median = quantile(0.5, scratch);
+            scratch.clear();
+            scratch.extend(values.iter().map(|value| (value - median).abs()));
+            quantile(0.5, scratch)
+        }
+        RangeOp::Smoothing => smoothed(values, parameters),
+        RangeOp::TsOfFirst => seconds(window.timestamps.first()),
+        RangeOp::TsOfLast => seconds(window.timestamps.last()),
+        RangeOp::TsOfMax => seconds(
+            window
+                .timestamps
+                .get(place(values, |new, best| new >= best)),
+        ),
+        RangeOp::TsOfMin => seconds(
+            window
+                .timestamps
+                .get(place(values, |new, best| new <= best)),
+        ),
     }
+}
+
+/// A time in seconds.
+fn seconds(ms: Option<&i64>) -> f64 {
+    ms.map_or(ABSENT, |ms| *ms as f64 / 1000.0)
+}
+
+/// Where the value lies that comes before all others, the last one of equal ones.
+fn place(values: &[f64], before: impl Fn(f64, f64) -> bool) -> usize {
+    let (mut at, mut best) = (0, f64::NAN);
+    for (index, value) in values.iter().enumerate() {
+        if before(*value, best) || best.is_nan() {
+            (at, best) = (index, *value);
+        }
+    }
+    at
+}
+
+/// Holt's linear method: a level and a trend, each an exponential average.
+fn smoothed(values: &[f64], [level_factor, trend_factor]: [f64; 2]) -> f64 {
+    let [first, second, ..] = values else {
+        return ABSENT;
+    };
+    let (mut before, mut level, mut trend) = (0.0, *first, second - first);
+    for (at, value) in values.iter().enumerate().skip(1) {
+        if at > 1 {
+            trend = trend_factor * (level - before) + (1.0 - trend_factor) * trend;
+        }
+        let next = level_factor * value + (1.0 - level_factor) * (level + trend);
+        (before, level) = (level, next);
+    }
+    level
 }
 
 /// The value that comes before all others; NaN only where there is nothing else.

@@ -8,8 +8,9 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series falls. Found once a series, so that a window only visits those
-/// falls that lie inside. Windows must only move ahead.
+/// Where the counter of a series begins again: the samples that are less than the one before, or
+/// that say so by their start. Found once a series, so that a window only visits those that lie
+/// inside. Windows must only move ahead.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
     /// The numbers of the samples that are less than the one before, and the value before.
@@ -18,21 +19,74 @@ pub(super) struct Resets {
     high: usize,
 }
 
+/// When a sample was taken and when its counter began (0 where that is not known).
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    time: i64,
+    start: i64,
+}
+
+impl Life {
+    /// Whether the counter began anew after the sample `before`.
+    fn begins_after(self, before: Self) -> bool {
+        if self.start == 0 || self.start >= self.time || self.start < before.time {
+            return false;
+        }
+        // A delta begins where the one before ended. A cumulative counter whose start is not known
+        // looks alike, but what is before it has no start.
+        self.start > before.time || (before.start != 0 && before.start < before.time)
+    }
+
+    /// Whether the counter began before the last sample of another one.
+    fn overlaps(self, before: Self) -> bool {
+        self.start != 0 && self.start < before.time && self.start != before.start
+    }
+}
+
+fn lives<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = (Life, Life)> + 'r {
+    let at = |two: &[i64], starts: &[i64], index: usize| Life {
+        time: two.get(index).copied().unwrap_or(0),
+        start: starts.get(index).copied().unwrap_or(0),
+    };
+    let pairs = times.windows(2).zip(starts.windows(2));
+    pairs.map(move |(times, starts)| (at(times, starts, 0), at(times, starts, 1)))
+}
+
+/// Whether a sample of the series has a start before the sample that precedes it.
+pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
+    lives(times, starts).any(|(before, now)| now.overlaps(before))
+}
+
 impl Resets {
-    pub(super) fn of(values: &[f64]) -> Self {
+    pub(super) fn of(values: &[f64], times: &[i64], starts: Option<&[i64]>) -> Self {
         let mut falls = Vec::new();
-        let mut before = f64::NAN;
-        for (at, value) in values.iter().enumerate() {
-            if *value < before {
-                falls.push((at, before));
+        match starts {
+            None => {
+                let mut before = f64::NAN;
+                for (at, value) in values.iter().enumerate() {
+                    if *value < before {
+                        falls.push((at, before));
+                    }
+                    before = *value;
+                }
             }
-            before = *value;
+            Some(starts) => {
+                let pairs = values.windows(2).zip(lives(times, starts)).zip(1usize..);
+                falls.extend(pairs.filter_map(|((two, (before, now)), at)| {
+                    (two[1] < two[0] || now.begins_after(before)).then_some((at, two[0]))
+                }));
+            }
         }
         Self {
             falls,
             low: 0,
             high: 0,
         }
+    }
+
+    /// Whether the counter begins again with the sample of this index in the series.
+    fn has(&self, at: usize) -> bool {
+        self.falls.binary_search_by_key(&at, |fall| fall.0).is_ok()
     }
 
     /// How many lie between two samples of the window.
@@ -81,7 +135,7 @@ impl Extrapolation {
     fn of(shape: Shape) -> Self {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let sampled = seconds(shape.sampled_ms);
-        let gap = sampled / (shape.count - 1) as f64;
+        let gap = sampled / shape.count.saturating_sub(1).max(1) as f64;
         // A far border means that the series begins or ends inside the window: then it is taken to
         // do so half a gap away from the sample.
         let reach = |to_border_ms| match seconds(to_border_ms) {
@@ -108,19 +162,71 @@ pub(super) fn extrapolated(
     last_shape: &mut Extrapolation,
 ) -> f64 {
     let (times, values) = (window.timestamps, window.values);
-    let ([first_time, .., last_time], [first, .., last]) = (times, values) else {
+    let is_counter = op != RangeOp::Delta;
+    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    let (Some(first_time), Some(first), Some(last)) =
+        (times.first(), values.first(), values.last())
+    else {
         return ABSENT;
     };
-    let is_counter = op != RangeOp::Delta;
+    let born = window.starts.and_then(|starts| starts.first()).copied();
+    let born = born.filter(|born| is_counter && start_ms < *born && born < first_time);
+    if values.len() < 2 && born.is_none() {
+        return ABSENT;
+    }
     let mut change = last - first;
     if is_counter {
         for (_, before) in resets.inside(window) {
             change += before;
         }
     }
+    let factor = match born {
+        Some(born) => {
+            // It was zero then.
+            change += first;
+            extrapolation_since(op, window, times, born)
+        }
+        None => {
+            let start = is_counter.then_some((*first, change));
+            extrapolation(op, window, times, start, last_shape)
+        }
+    };
+    factor.map_or(ABSENT, |factor| change * factor)
+}
+
+/// The same factor where the counter is known to have begun at `born`, inside the window.
+fn extrapolation_since(op: RangeOp, window: &Window<'_>, times: &[i64], born: i64) -> Option<f64> {
+    let (first_time, last_time) = (times.first()?, times.last()?);
+    let shape = Extrapolation::of(Shape {
+        count: times.len(),
+        sampled_ms: last_time.saturating_sub(*first_time),
+        to_start_ms: 0,
+        to_end_ms: window.end_ms.saturating_sub(*last_time),
+    });
+    let sampled = last_time.saturating_sub(born) as f64 / 1000.0;
+    let factor = (sampled + shape.to_end) / sampled;
+    Some(match op {
+        RangeOp::Rate => factor / (window.range_ms as f64 / 1000.0),
+        _ => factor,
+    })
+}
+
+/// The factor by which the change between the first and the last of `times` is stretched to the
+/// borders of the window, and to a second for `rate`. `start` is the first value of a counter and
+/// its change; `last_shape` is what the window before left there.
+pub(super) fn extrapolation(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    start: Option<(f64, f64)>,
+    last_shape: &mut Extrapolation,
+) -> Option<f64> {
+    let [first_time, .., last_time] = times else {
+        return None;
+    };
     let start_ms = window.end_ms.saturating_sub(window.range_ms);
     let shape = Shape {
-        count: values.len(),
+        count: times.len(),
         sampled_ms: last_time.saturating_sub(*first_time),
         to_start_ms: first_time.saturating_sub(start_ms),
         to_end_ms: window.end_ms.saturating_sub(*last_time),
@@ -135,9 +241,13 @@ pub(super) fn extrapolated(
         mut factor,
         ..
     } = *last_shape;
-    // A counter cannot have been below zero. It would have been so at the earliest one whole
-    // `sampled` before the first sample if that is not less than the change.
-    if is_counter && change > 0.0 && *first >= 0.0 && (*first < change || to_start > sampled) {
+    // A counter cannot have been below zero. If its first value is not less than its change, it
+    // would have been so at the earliest one whole `sampled` before.
+    if let Some((first, change)) = start
+        && change > 0.0
+        && first >= 0.0
+        && (first < change || to_start > sampled)
+    {
         let zero = sampled * (first / change);
         if zero < to_start {
             factor = (sampled + zero + to_end) / sampled;
@@ -146,17 +256,18 @@ pub(super) fn extrapolated(
     if op == RangeOp::Rate {
         factor /= window.range_ms as f64 / 1000.0;
     }
-    change * factor
+    Some(factor)
 }
 
 /// `irate` or `idelta`: from the last two samples.
-pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>) -> f64 {
+pub(super) fn instantaneous(op: RangeOp, window: &Window<'_>, resets: &Resets) -> f64 {
     let ([.., t0, t1], [.., v0, v1]) = (window.timestamps, window.values) else {
         return ABSENT;
     };
     if op == RangeOp::Idelta {
         return v1 - v0;
     }
-    let change = if v1 < v0 { *v1 } else { v1 - v0 };
+    let begins_again = resets.has(window.offset + window.values.len() - 1);
+    let change = if begins_again { *v1 } else { v1 - v0 };
     change / (t1.saturating_sub(*t0) as f64 / 1000.0)
 }

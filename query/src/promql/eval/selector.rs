@@ -6,13 +6,15 @@ use std::sync::Arc;
 use trine_storage::{MatchOp, TimeRange};
 
 use super::Evaluation;
+use super::extended;
 use super::steps::Steps;
 use super::stream::{HISTOGRAM_BYTES_PER_SAMPLE, Held, Vector};
-use super::waves::Waves;
-use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Selector, Subquery};
+use super::waves::{Computed, Waves};
+use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Batches, Hints, SampleValue, Samples, SelectRequest, Series, Values};
-use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, is_absent};
+use crate::vector::histogram::ResetHint;
+use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, drop_name, is_absent};
 use trine_storage::Labels;
 
 /// Where a selector looks at each step: `@` and `offset` applied.
@@ -48,6 +50,8 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) labels: Labels,
+    /// Whether the name is to be dropped at the end: only a subquery gives such series.
+    pub(super) drop_name: bool,
     /// Those of the floats.
     pub(super) timestamps: Vec<i64>,
     /// Those of the floats; `None` where none is known.
@@ -79,6 +83,8 @@ pub(super) struct Ranges<'q> {
 pub(super) struct Window<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [f64],
+    /// When the counters of the samples began; `None` where that is not known or not to be used.
+    pub(super) starts: Option<&'w [i64]>,
     /// The index in the series of the first sample here.
     pub(super) offset: usize,
     pub(super) end_ms: i64,
@@ -92,6 +98,8 @@ pub(super) struct Window<'w> {
 pub(super) struct HistogramWindow<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [Arc<Histogram>],
+    /// The index in the series of the first one here.
+    pub(super) offset: usize,
 }
 
 impl Window<'_> {
@@ -103,14 +111,16 @@ impl Window<'_> {
 
 /// What is wanted of the sample that a selector finds.
 #[derive(Debug, Clone, Copy)]
-enum Pick {
+pub(super) enum Pick {
     Value,
     /// Its time, in seconds.
     Time,
+    /// When its counter began, in seconds; 0 where that is not known.
+    Start,
 }
 
 impl<'q> Evaluation<'q> {
-    pub(super) fn places(&self, modifiers: Modifiers, steps: Steps) -> Places {
+    pub(super) fn places(&self, modifiers: &Modifiers, steps: Steps) -> Places {
         let offset = modifiers.offset_ms.unwrap_or(0);
         let (first, stride) = match modifiers.at {
             None => (steps.start(), steps.step_ms()),
@@ -131,6 +141,9 @@ impl<'q> Evaluation<'q> {
         selector: &'q Selector,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
+        if selector.modifiers.extended == Some(Extended::Smoothed) {
+            return self.smoothed_selector(selector, steps);
+        }
         self.looked_up(selector, steps, Pick::Value)
     }
 
@@ -143,24 +156,35 @@ impl<'q> Evaluation<'q> {
         self.looked_up(selector, steps, Pick::Time)
     }
 
+    /// When the counter of the sample began that an instant vector selector finds, in seconds.
+    pub(super) fn start_timestamps(
+        &'q self,
+        selector: &'q Selector,
+        steps: Steps,
+    ) -> Result<Vector<'q>, QueryError> {
+        self.looked_up(selector, steps, Pick::Start)
+    }
+
     fn looked_up(
         &'q self,
         selector: &'q Selector,
         steps: Steps,
         pick: Pick,
     ) -> Result<Vector<'q>, QueryError> {
-        let places = self.places(selector.modifiers, steps);
+        let places = self.places(&selector.modifiers, steps);
         let lookback = self.options.lookback_ms.max(1);
         let hints = Hints {
             step_ms: steps.step_ms(),
             range_ms: 0,
             function: None,
         };
+        let hints_resets = self.reset_hints.wants(selector);
         let compute = move |raw: &mut Raw| {
+            raw.find_resets_if(hints_resets);
             let series = look_up(raw, places, lookback, pick);
-            series.has_values().then_some(series)
+            Ok(series.has_values().then_some(series))
         };
-        let batches = self.batches(selector, places, lookback, hints)?;
+        let batches = self.batches(selector, places, (lookback, 0), hints)?;
         let series = Waves::new(self.budget, batches, steps.count(), compute);
         Ok(Vector {
             series: Box::new(series),
@@ -176,16 +200,23 @@ impl<'q> Evaluation<'q> {
         function: Option<&'static str>,
     ) -> Result<Ranges<'q>, QueryError> {
         match &expr.unwrapped().kind {
-            ExprKind::Range { selector, range_ms } => {
-                let places = self.places(selector.modifiers, steps);
+            ExprKind::Range {
+                selector, range_ms, ..
+            } => {
+                if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+                    extended::check(extended, function)?;
+                }
+                let places = self.places(&selector.modifiers, steps);
                 let hints = Hints {
                     step_ms: steps.step_ms(),
                     range_ms: *range_ms,
                     function,
                 };
-                let series = self.samples(selector, places, *range_ms, hints)?;
-                let series = series.map(|raw| {
+                let series = self.samples(selector, places, (*range_ms, 0), hints)?;
+                let starts = self.options.start_timestamps;
+                let series = series.map(move |raw| {
                     let mut raw = raw?;
+                    raw.forget_starts_unless(starts);
                     raw.drop_stale();
                     Ok(raw)
                 });
@@ -203,7 +234,7 @@ impl<'q> Evaluation<'q> {
     }
 
     fn subquery(&'q self, subquery: &'q Subquery, steps: Steps) -> Result<Ranges<'q>, QueryError> {
-        let places = self.places(subquery.modifiers, steps);
+        let places = self.places(&subquery.modifiers, steps);
         let step = subquery
             .step_ms
             .unwrap_or(self.options.subquery_step_ms)
@@ -218,8 +249,16 @@ impl<'q> Evaluation<'q> {
         let vector = self.vector(&subquery.expr, inner)?;
         let series = vector.series.map(move |series| {
             let _until_the_end = &held;
-            let series = super::points(series?, inner);
-            Ok(Raw::new(series))
+            let series = series?;
+            let drop_name = series.drop_name;
+            let mut raw = Raw {
+                drop_name,
+                ..Raw::new(super::points(series, inner))
+            };
+            if let Some(histograms) = &mut raw.histograms {
+                histograms.forget_resets();
+            }
+            Ok(raw)
         });
         let (range_ms, one_name) = (subquery.range_ms, vector.one_name);
         Ok(Ranges {
@@ -237,28 +276,38 @@ impl<'q> Evaluation<'q> {
         expr: &'q Expr,
         steps: Steps,
         function: Option<&'static str>,
-        compute: impl Fn(&mut Raw, Places, i64) -> Option<StepSeries> + Send + Sync + 'q,
+        compute: impl Fn(&mut Raw, Places, i64) -> Computed + Send + Sync + 'q,
     ) -> Result<Vector<'q>, QueryError> {
-        let ExprKind::Range { selector, range_ms } = &expr.unwrapped().kind else {
+        let ExprKind::Range {
+            selector, range_ms, ..
+        } = &expr.unwrapped().kind
+        else {
             let ranges = self.ranges(expr, steps, function)?;
             let (places, range_ms, one_name) = (ranges.places, ranges.range_ms, ranges.one_name);
-            let series = ranges.series.filter_map(move |raw| match raw {
-                Ok(mut raw) => compute(&mut raw, places, range_ms).map(Ok),
-                Err(error) => Some(Err(error)),
+            let series = ranges.series.filter_map(move |raw| {
+                let computed = raw.and_then(|mut raw| compute(&mut raw, places, range_ms));
+                computed.transpose()
             });
             return Ok(Vector {
                 series: Box::new(series),
                 one_name,
             });
         };
-        let (places, range_ms) = (self.places(selector.modifiers, steps), *range_ms);
+        if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+            extended::check(extended, function)?;
+        }
+        let (places, range_ms) = (self.places(&selector.modifiers, steps), *range_ms);
         let hints = Hints {
             step_ms: steps.step_ms(),
             range_ms,
             function,
         };
-        let batches = self.batches(selector, places, range_ms, hints)?;
+        let batches = self.batches(selector, places, (range_ms, 0), hints)?;
+        let hints_resets = self.reset_hints.wants(selector);
+        let starts = self.options.start_timestamps;
         let compute = move |raw: &mut Raw| {
+            raw.find_resets_if(hints_resets);
+            raw.forget_starts_unless(starts);
             raw.drop_stale();
             compute(raw, places, range_ms)
         };
@@ -268,12 +317,18 @@ impl<'q> Evaluation<'q> {
         })
     }
 
-    /// What a selector asks for: samples less than `before` milliseconds before a place.
-    fn request(selector: &Selector, places: Places, before: i64, hints: Hints) -> SelectRequest {
+    /// What a selector asks for: samples less than `before` milliseconds before a place, and up to
+    /// `after` behind it.
+    fn request(
+        selector: &Selector,
+        places: Places,
+        (before, after): (i64, i64),
+        hints: Hints,
+    ) -> SelectRequest {
         let first = places.first.saturating_sub(before).saturating_add(1);
         SelectRequest {
             matchers: selector.matchers.clone(),
-            range: TimeRange::inclusive(first, places.last()),
+            range: TimeRange::inclusive(first, places.last().saturating_add(after)),
             hints,
         }
     }
@@ -282,26 +337,50 @@ impl<'q> Evaluation<'q> {
         &self,
         selector: &Selector,
         places: Places,
-        before: i64,
+        around: (i64, i64),
         hints: Hints,
     ) -> Result<Box<dyn Batches>, QueryError> {
-        let request = Self::request(selector, places, before, hints);
+        let request = Self::request(selector, places, around, hints);
         Ok(self.source.batches(&request)?)
     }
 
-    /// The samples that a selector needs, series by series in label order.
-    fn samples(
+    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
+    /// without stale markers.
+    pub(super) fn samples_around(
         &'q self,
         selector: &'q Selector,
         places: Places,
-        before: i64,
-        hints: Hints,
+        around: (i64, i64),
+        function: Option<&'static str>,
     ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
-        let request = Self::request(selector, places, before, hints);
+        let hints = Hints {
+            step_ms: places.stride,
+            range_ms: around.0,
+            function,
+        };
+        let raws = self.samples(selector, places, around, hints)?;
+        Ok(raws.map(|raw| {
+            let mut raw = raw?;
+            raw.drop_stale();
+            Ok(raw)
+        }))
+    }
+
+    /// The samples that a selector needs, series by series in label order.
+    pub(super) fn samples(
+        &'q self,
+        selector: &Selector,
+        places: Places,
+        around: (i64, i64),
+        hints: Hints,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + use<'q>, QueryError> {
+        let request = Self::request(selector, places, around, hints);
+        let hints_resets = self.reset_hints.wants(selector);
         let mut held = Held::new(self.budget);
         Ok(self.source.select(&request)?.map(move |series| {
-            let raw = Raw::new(series?);
+            let mut raw = Raw::new(series?);
             self.budget.read_series(raw.len() as u64)?;
+            raw.find_resets_if(hints_resets);
             // One series is decoded at a time, so the longest one is what is held.
             held.grow_to(raw.len() as u64 + raw.histogram_samples())?;
             Ok(raw)
@@ -326,8 +405,13 @@ impl<'q> Evaluation<'q> {
             if let Some(histograms) = &raw.histograms {
                 held.add_histograms(histograms.heap_bytes())?;
             }
+            let labels = if raw.drop_name {
+                drop_name(&raw.labels)
+            } else {
+                raw.labels.clone()
+            };
             out.push(Series {
-                labels: raw.labels.clone(),
+                labels,
                 samples: window.samples(),
             });
         }
@@ -337,7 +421,7 @@ impl<'q> Evaluation<'q> {
 }
 
 /// Whether all series that a selector finds have one name.
-fn has_one_name(selector: &Selector) -> bool {
+pub(super) fn has_one_name(selector: &Selector) -> bool {
     selector
         .matchers
         .iter()
@@ -346,13 +430,15 @@ fn has_one_name(selector: &Selector) -> bool {
 
 /// The newest sample of each step that is less than `lookback` milliseconds old and no stale
 /// marker.
-fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
+pub(super) fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     if raw.histograms.is_some() {
         return look_up_both(raw, places, lookback, pick);
     }
-    let of: fn(i64, f64) -> f64 = match pick {
-        Pick::Value => |_, value| value,
-        Pick::Time => |time, _| time as f64 / 1000.0,
+    let starts = raw.start_timestamps.as_deref().unwrap_or_default();
+    let of = |found: usize, time: i64, value: f64| match pick {
+        Pick::Value => value,
+        Pick::Time => seconds(time),
+        Pick::Start => seconds(starts.get(found).copied().unwrap_or(0)),
     };
     let mut newest = Newest::default();
     let mut find = |step: usize| {
@@ -360,7 +446,7 @@ fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeri
         let found = newest.at(&raw.timestamps, place)?;
         let (time, value) = (*raw.timestamps.get(found)?, *raw.values.get(found)?);
         let fresh = time > place.saturating_sub(lookback) && !is_absent(value);
-        fresh.then(|| of(time, value))
+        fresh.then(|| of(found, time, value))
     };
     let values = if places.fixed() {
         vec![find(0).unwrap_or(ABSENT); places.count]
@@ -376,21 +462,28 @@ fn look_up(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeri
 fn look_up_both(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> StepSeries {
     let histograms = raw.histograms.take().unwrap_or_default();
     let (mut floats, mut others) = (Newest::default(), Newest::default());
+    let start = |starts: &Option<Vec<i64>>, found: usize| {
+        let starts = starts.as_ref().and_then(|starts| starts.get(found));
+        starts.copied().unwrap_or(0)
+    };
     let mut find = |step: usize| {
         let place = places.at(step);
         let float = floats.at(&raw.timestamps, place).and_then(|found| {
             let value = SampleValue::Float(*raw.values.get(found)?);
-            Some((*raw.timestamps.get(found)?, value))
+            let start = start(&raw.start_timestamps, found);
+            Some((*raw.timestamps.get(found)?, start, value))
         });
         let other = others.at(&histograms.timestamps, place).and_then(|found| {
             let value = SampleValue::Histogram(Arc::clone(histograms.values.get(found)?));
-            Some((*histograms.timestamps.get(found)?, value))
+            let start = start(&histograms.start_timestamps, found);
+            Some((*histograms.timestamps.get(found)?, start, value))
         });
         let newer = [float, other]
             .into_iter()
             .flatten()
-            .max_by_key(|(time, _)| *time);
-        newer.filter(|(time, value)| *time > place.saturating_sub(lookback) && !value.is_stale())
+            .max_by_key(|(time, _, _)| *time);
+        let oldest = place.saturating_sub(lookback);
+        newer.filter(|(time, _, value)| *time > oldest && !value.is_stale())
     };
     let mut out = StepSeries::absent(raw.labels.clone(), places.count);
     let mut column = vec![None; places.count];
@@ -400,15 +493,20 @@ fn look_up_both(raw: &mut Raw, places: Places, lookback: i64, pick: Pick) -> Ste
             found = find(step);
         }
         match (&found, pick) {
-            (Some((time, _)), Pick::Time) => *value = *time as f64 / 1000.0,
-            (Some((_, SampleValue::Float(found))), Pick::Value) => *value = *found,
-            (Some((_, SampleValue::Histogram(found))), Pick::Value) => {
+            (Some((time, ..)), Pick::Time) => *value = seconds(*time),
+            (Some((_, start, _)), Pick::Start) => *value = seconds(*start),
+            (Some((_, _, SampleValue::Float(found))), Pick::Value) => *value = *found,
+            (Some((_, _, SampleValue::Histogram(found))), Pick::Value) => {
                 *histogram = Some(Arc::clone(found));
             }
             (None, _) => {}
         }
     }
     StepSeries::with_histograms(out.labels, out.values, column)
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// Finds the last of rising times that is not after a place. Places only move ahead.
@@ -432,6 +530,7 @@ impl Raw {
         let Series { labels, samples } = series;
         let mut raw = Self {
             labels,
+            drop_name: false,
             timestamps: samples.timestamps,
             start_timestamps: samples.start_timestamps,
             values: Vec::new(),
@@ -463,6 +562,13 @@ impl Raw {
     /// Gives the room for floats back to the batch.
     pub(super) fn give_back(self, series: &mut Series) {
         series.samples = Samples::new(self.timestamps, Values::Floats(self.values));
+    }
+
+    /// Tells the histograms which of them follow a reset, where that is wanted.
+    fn find_resets_if(&mut self, wanted: bool) {
+        if wanted && let Some(histograms) = &mut self.histograms {
+            histograms.find_resets();
+        }
     }
 
     /// How many samples there are.
@@ -501,6 +607,17 @@ impl Raw {
     pub(super) fn histogram_samples(&self) -> u64 {
         let bytes = self.histograms.as_ref().map_or(0, |all| all.heap_bytes());
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
+    }
+
+    /// Leaves it open when counters began, unless that is wanted.
+    fn forget_starts_unless(&mut self, wanted: bool) {
+        if wanted {
+            return;
+        }
+        self.start_timestamps = None;
+        if let Some(histograms) = &mut self.histograms {
+            histograms.start_timestamps = None;
+        }
     }
 
     /// The samples without stale markers, which ranges do not see.
@@ -542,6 +659,7 @@ impl Raw {
                 Some(all) => {
                     let inside = others.move_to(&all.timestamps, open, end_ms);
                     HistogramWindow {
+                        offset: inside.start,
                         timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
                         values: all.values.get(inside).unwrap_or_default(),
                     }
@@ -549,7 +667,11 @@ impl Raw {
             };
             Window {
                 timestamps: self.timestamps.get(inside.clone()).unwrap_or_default(),
-                values: self.values.get(inside).unwrap_or_default(),
+                values: self.values.get(inside.clone()).unwrap_or_default(),
+                starts: self
+                    .start_timestamps
+                    .as_deref()
+                    .and_then(|starts| starts.get(inside)),
                 offset,
                 end_ms,
                 range_ms,
@@ -560,6 +682,36 @@ impl Raw {
 }
 
 impl Histograms {
+    /// Says of each histogram whether its counter was reset, where that is not known.
+    fn find_resets(&mut self) {
+        let mut hints = Vec::with_capacity(self.values.len());
+        let mut before: Option<&Arc<Histogram>> = None;
+        for now in &self.values {
+            hints.push(match (now.reset_hint, before) {
+                (ResetHint::Unknown, Some(before)) if now.is_reset_since(before) => {
+                    ResetHint::Reset
+                }
+                (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+                (hint, _) => hint,
+            });
+            before = Some(now);
+        }
+        for (value, hint) in self.values.iter_mut().zip(hints) {
+            if value.reset_hint != hint {
+                Arc::make_mut(value).reset_hint = hint;
+            }
+        }
+    }
+
+    /// Where samples were left out between two, what is known of resets says nothing.
+    fn forget_resets(&mut self) {
+        for value in &mut self.values {
+            if matches!(value.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+                Arc::make_mut(value).reset_hint = ResetHint::Unknown;
+            }
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         self.values.iter().map(|value| value.heap_bytes()).sum()
     }
@@ -593,18 +745,69 @@ impl Window<'_> {
             let values = Values::Floats(self.values.to_vec());
             return Samples::new(self.timestamps.to_vec(), values);
         }
+        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = self.iter().unzip();
+        Samples::new(timestamps, values.into())
+    }
+
+    /// Times and values of both kinds, in order of time.
+    fn iter(&self) -> impl Iterator<Item = (i64, SampleValue)> {
+        let mut floats = self.floats().peekable();
+        let mut others = self.others().peekable();
+        std::iter::from_fn(move || {
+            let float_first = match (floats.peek(), others.peek()) {
+                (Some((float, _)), Some((other, _))) => float < other,
+                (float, _) => float.is_some(),
+            };
+            if float_first {
+                floats.next()
+            } else {
+                others.next()
+            }
+        })
+    }
+
+    fn floats(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let floats = self.timestamps.iter().zip(self.values);
-        let floats = floats.map(|(time, value)| (*time, SampleValue::Float(*value)));
+        floats.map(|(time, value)| (*time, SampleValue::Float(*value)))
+    }
+
+    fn others(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
         let others = self
             .histograms
             .timestamps
             .iter()
             .zip(self.histograms.values);
-        let others = others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))));
-        let mut all: Vec<(i64, SampleValue)> = floats.chain(others).collect();
-        all.sort_by_key(|(time, _)| *time);
-        let (timestamps, values): (Vec<i64>, Vec<SampleValue>) = all.into_iter().unzip();
-        Samples::new(timestamps, values.into())
+        others.map(|(time, value)| (*time, SampleValue::Histogram(Arc::clone(value))))
+    }
+
+    /// The first sample of either kind.
+    pub(super) fn first(&self) -> Option<(i64, SampleValue)> {
+        self.iter().next()
+    }
+
+    /// The last two samples of either kind.
+    pub(super) fn last_two(&self) -> (Option<(i64, SampleValue)>, Option<(i64, SampleValue)>) {
+        let mut last: Vec<(i64, SampleValue)> = self.floats().rev().take(2).collect();
+        last.extend(self.others().rev().take(2));
+        last.sort_by_key(|(time, _)| *time);
+        let newest = last.pop();
+        (last.pop(), newest)
+    }
+
+    /// At how many samples `counts(before, now)` holds.
+    pub(super) fn count_steps(&self, counts: impl Fn(&SampleValue, &SampleValue) -> bool) -> f64 {
+        let mut samples = self.iter().map(|(_, value)| value);
+        let Some(mut before) = samples.next() else {
+            return 0.0;
+        };
+        let mut count = 0.0;
+        for now in samples {
+            if counts(&before, &now) {
+                count += 1.0;
+            }
+            before = now;
+        }
+        count
     }
 }
 

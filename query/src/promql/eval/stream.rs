@@ -1,5 +1,6 @@
 //! Instant vectors as streams of series, and the account of those that must be held.
 
+use super::Evaluation;
 use crate::budget::{Budget, BudgetError};
 use crate::promql::error::QueryError;
 use crate::vector::{StepSeries, drop_name, merge_equal_labels};
@@ -72,9 +73,17 @@ impl<'q> Vector<'q> {
         })
     }
 
+    /// Says of each series that its name is to be dropped at the end of the query.
+    fn drop_names_later(self) -> Self {
+        self.map(|mut series| {
+            series.drop_name = true;
+            series
+        })
+    }
+
     /// Takes the metric's name away. Where names may differ, this needs all series: what is equal
     /// without the name becomes one series.
-    pub(super) fn drop_names(self, budget: &'q Budget) -> Result<Self, QueryError> {
+    fn drop_names_now(self, budget: &'q Budget) -> Result<Self, QueryError> {
         if self.one_name {
             return Ok(self.map(StepSeries::without_name));
         }
@@ -108,7 +117,31 @@ impl<'q> Vector<'q> {
     }
 }
 
+impl<'q> Evaluation<'q> {
+    /// The vector of another metric: without names, or with names that go at the end of the query.
+    pub(super) fn without_names(&'q self, vector: Vector<'q>) -> Result<Vector<'q>, QueryError> {
+        if self.options.delayed_name_removal {
+            Ok(vector.drop_names_later())
+        } else {
+            vector.drop_names_now(self.budget)
+        }
+    }
+}
+
 impl<'q> Collected<'q> {
+    /// Takes the names away that operations left for later. What is equal then becomes one series.
+    pub(super) fn settle_names(mut self) -> Result<Self, QueryError> {
+        if !self.series.iter().any(|series| series.drop_name) {
+            return Ok(self);
+        }
+        for series in &mut self.series {
+            if std::mem::take(&mut series.drop_name) {
+                series.labels = drop_name(&series.labels);
+            }
+        }
+        self.merged()
+    }
+
     /// Series that were made of what `held` accounts for.
     pub(super) fn new(series: Vec<StepSeries>, one_name: bool, held: Held<'q>) -> Self {
         Self {

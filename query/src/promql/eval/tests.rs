@@ -9,7 +9,7 @@ use trine_storage::clock::ManualClock;
 use super::*;
 use crate::budget::BudgetError;
 use crate::promql::parse;
-use crate::promql::source::memory::Memory;
+use crate::promql::source::Memory;
 use crate::vector::ABSENT;
 
 const MINUTE: i64 = 60_000;

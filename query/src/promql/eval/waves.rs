@@ -39,16 +39,19 @@ pub(super) struct Waves<'q, F> {
     size_max: usize,
     /// Series in each batch of the next wave.
     size: usize,
-    ready: VecDeque<Computed<'q>>,
+    ready: VecDeque<Ready<'q>>,
     done: bool,
 }
 
+/// What is made of the samples of a series, if anything.
+pub(super) type Computed = Result<Option<StepSeries>, QueryError>;
+
 /// A series that waits to be asked for, and the account of it.
-type Computed<'q> = (StepSeries, Held<'q>);
+type Ready<'q> = (StepSeries, Held<'q>);
 
 impl<'q, F> Waves<'q, F>
 where
-    F: Fn(&mut Raw) -> Option<StepSeries> + Send + Sync,
+    F: Fn(&mut Raw) -> Computed + Send + Sync,
 {
     pub(super) fn new(
         budget: &'q Budget,
@@ -101,9 +104,9 @@ fn computed<'q, F>(
     budget: &'q Budget,
     compute: &F,
     batch: Batch,
-) -> Result<Vec<Computed<'q>>, QueryError>
+) -> Result<Vec<Ready<'q>>, QueryError>
 where
-    F: Fn(&mut Raw) -> Option<StepSeries>,
+    F: Fn(&mut Raw) -> Computed,
 {
     let mut computed = Vec::new();
     let mut reading = Held::new(budget);
@@ -112,7 +115,7 @@ where
         budget.read_series(raw.len() as u64)?;
         // One series is decoded at a time, so the longest one is what is held.
         reading.grow_to(raw.len() as u64 + raw.histogram_samples())?;
-        if let Some(result) = compute(&mut raw) {
+        if let Some(result) = compute(&mut raw)? {
             let mut held = Held::new(budget);
             held.add(result.values.len())?;
             computed.push((result, held));
@@ -133,7 +136,7 @@ where
 
 impl<F> Iterator for Waves<'_, F>
 where
-    F: Fn(&mut Raw) -> Option<StepSeries> + Send + Sync,
+    F: Fn(&mut Raw) -> Computed + Send + Sync,
 {
     type Item = Result<StepSeries, QueryError>;
 

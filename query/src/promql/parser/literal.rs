@@ -7,9 +7,6 @@ use crate::promql::lexer::{Token, TokenKind};
 use crate::text::{parse_number, parse_prometheus_duration, quote, unquote};
 use crate::vector::BinaryOp;
 
-/// Seconds past which a duration does not fit (64 bits of nanoseconds).
-const SECONDS_MAX: f64 = (1u64 << 63) as f64 / 1e9;
-
 impl Parser<'_> {
     /// The value of a number or duration token.
     pub(super) fn number_of(&self, token: Token) -> Parsed<Number> {
@@ -45,46 +42,6 @@ impl Parser<'_> {
                 ),
             )
         })
-    }
-
-    /// A duration that must be above zero, in milliseconds: a number of seconds or a duration.
-    pub(super) fn positive_duration(&mut self, context: &str, expected: &str) -> Parsed<i64> {
-        let start = self.token.span;
-        let (ms, span) = self.signed_duration(context, expected)?;
-        if ms <= 0 {
-            return Err(Fault::new(
-                start.to(span),
-                "duration must be greater than 0",
-            ));
-        }
-        Ok(ms)
-    }
-
-    /// The same with a sign.
-    pub(super) fn signed_duration(
-        &mut self,
-        context: &str,
-        expected: &str,
-    ) -> Parsed<(i64, crate::text::Span)> {
-        let start = self.token.span;
-        let negative = self.sign()?;
-        if !matches!(self.token.kind, TokenKind::Number | TokenKind::Duration) {
-            if matches!(
-                self.token.kind,
-                TokenKind::Identifier | TokenKind::LeftParen
-            ) {
-                return Err(self.unsupported("duration expressions"));
-            }
-            return Err(self.unexpected(context, expected));
-        }
-        let token = self.advance()?;
-        let seconds = self.number_of(token)?.value;
-        let span = start.to(token.span);
-        if !seconds.is_finite() || seconds.abs() >= SECONDS_MAX {
-            return Err(Fault::new(span, "duration out of range"));
-        }
-        let seconds = if negative { -seconds } else { seconds };
-        Ok((milliseconds(seconds), span))
     }
 
     /// Takes a sign; whether it was a minus.

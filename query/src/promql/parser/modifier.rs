@@ -1,13 +1,12 @@
 //! What may follow an operand: ranges, subqueries, `offset`, `@`.
 
+use super::duration::{Duration, Place};
 use super::literal::milliseconds;
 use super::{Parsed, Parser};
-use crate::promql::ast::{At, Expr, ExprKind, Modifiers, Subquery};
+use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Subquery};
 use crate::promql::error::Fault;
 use crate::promql::lexer::{Keyword, TokenKind};
 use crate::text::{Span, format_fixed};
-
-const DURATION: &str = "number, duration, step(), or range()";
 
 impl Parser<'_> {
     /// An operand with all its modifiers.
@@ -18,9 +17,8 @@ impl Parser<'_> {
                 TokenKind::LeftBracket => self.bracket(expr)?,
                 TokenKind::Keyword(Keyword::Offset) => self.offset(expr)?,
                 TokenKind::At => self.at(expr)?,
-                TokenKind::Keyword(Keyword::Anchored | Keyword::Smoothed) => {
-                    return Err(self.unsupported("anchored and smoothed modifiers"));
-                }
+                TokenKind::Keyword(Keyword::Anchored) => self.extend(expr, Extended::Anchored)?,
+                TokenKind::Keyword(Keyword::Smoothed) => self.extend(expr, Extended::Smoothed)?,
                 _ => return Ok(expr),
             };
         }
@@ -29,64 +27,76 @@ impl Parser<'_> {
     /// `[range]` or `[range:step]`
     fn bracket(&mut self, expr: Expr) -> Parsed {
         let open = self.advance()?.span;
-        let range_ms = self.positive_duration("subquery or range selector", DURATION)?;
+        let range = self.positive_duration(Place::RANGE)?;
         match self.token.kind {
             TokenKind::RightBracket => {
                 let close = self.advance()?.span;
-                range_selector(expr, range_ms, open.to(close))
+                range_selector(expr, range, open.to(close))
             }
             TokenKind::Colon => {
                 self.advance()?;
-                let step_ms = match self.token.kind {
+                let step = match self.token.kind {
                     TokenKind::RightBracket => None,
-                    _ => Some(self.positive_duration(
-                        "subquery selector",
-                        &format!("{}, or \"]\"", DURATION.replace(" or ", " ")),
-                    )?),
+                    _ => Some(self.positive_duration(Place::SUBQUERY_STEP)?),
                 };
-                if self.token.kind != TokenKind::RightBracket {
-                    return Err(self.unsupported_or("subquery selector", "\"]\""));
-                }
-                let close = self.advance()?.span;
-                let span = expr.span.to(close);
-                let (expr, modifiers) = (Box::new(expr), Modifiers::default());
+                let close = self.expect(TokenKind::RightBracket, "subquery selector", "\"]\"")?;
+                let span = expr.span.to(close.span);
+                let (step_ms, step_expr) = match step {
+                    Some(step) => (Some(step.ms), step.expr),
+                    None => (None, None),
+                };
                 let subquery = Subquery {
-                    expr,
-                    range_ms,
+                    expr: Box::new(expr),
+                    range_ms: range.ms,
+                    range_expr: range.expr,
                     step_ms,
-                    modifiers,
+                    step_expr,
+                    modifiers: Modifiers::default(),
                 };
                 Ok(Expr {
                     kind: ExprKind::Subquery(subquery),
                     span,
                 })
             }
-            _ => Err(self.unsupported_or("subquery or range", "\":\" or \"]\"")),
+            _ => Err(self.unexpected("subquery or range", "\":\" or \"]\"")),
         }
     }
 
-    /// Behind a duration an operator would make a duration expression.
-    fn unsupported_or(&self, context: &str, expected: &str) -> Fault {
-        match self.token.kind {
-            TokenKind::Operator(op) if !op.is_comparison() && !op.is_set() => {
-                self.unsupported("duration expressions")
-            }
-            _ => self.unexpected(context, expected),
+    fn extend(&mut self, mut expr: Expr, extended: Extended) -> Parsed {
+        self.advance()?;
+        let (name, span) = (extended.name(), expr.span);
+        let fault = |message: String| Err(Fault::new(span, message));
+        if !self.options.extended_selectors {
+            return fault(format!("{name} modifier is experimental and not enabled"));
         }
+        let modifiers = match &mut expr.kind {
+            ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => {
+                &mut selector.modifiers
+            }
+            ExprKind::Subquery(_) => {
+                return fault(format!("{name} modifier is not supported for subqueries"));
+            }
+            _ => return fault(format!("{name} modifier not implemented")),
+        };
+        if modifiers.extended.is_some_and(|other| other != extended) {
+            return fault("anchored and smoothed modifiers cannot be used together".to_owned());
+        }
+        modifiers.extended = Some(extended);
+        Ok(expr)
     }
 
     fn offset(&mut self, mut expr: Expr) -> Parsed {
         self.advance()?;
-        let (offset_ms, span) = self.signed_duration("offset", DURATION)?;
+        let (offset, span) = self.offset_duration()?;
         let full = expr.span.to(span);
         let modifiers = modifiers_of(&mut expr, "offset modifier")?;
-        if modifiers.offset_ms.is_some_and(|offset| offset != 0) {
+        if modifiers.offset_expr.is_some() || modifiers.offset_ms.is_some_and(|ms| ms != 0) {
             return Err(Fault::new(
                 expr.span,
                 "offset may not be set multiple times",
             ));
         }
-        modifiers.offset_ms = Some(offset_ms);
+        (modifiers.offset_ms, modifiers.offset_expr) = (Some(offset.ms), offset.expr);
         expr.span = full;
         Ok(expr)
     }
@@ -141,7 +151,7 @@ impl Parser<'_> {
     }
 }
 
-fn range_selector(expr: Expr, range_ms: i64, brackets: Span) -> Parsed {
+fn range_selector(expr: Expr, range: Duration, brackets: Span) -> Parsed {
     let fault = |message: &str| Err(Fault::new(brackets, message));
     match expr.kind {
         ExprKind::Selector(selector) if selector.modifiers.offset_ms.is_some() => {
@@ -151,7 +161,11 @@ fn range_selector(expr: Expr, range_ms: i64, brackets: Span) -> Parsed {
             fault("no @ modifiers allowed before range")
         }
         ExprKind::Selector(selector) => Ok(Expr {
-            kind: ExprKind::Range { selector, range_ms },
+            kind: ExprKind::Range {
+                selector,
+                range_ms: range.ms,
+                range_expr: range.expr,
+            },
             span: expr.span.to(brackets),
         }),
         _ => fault("ranges only allowed for vector selectors"),

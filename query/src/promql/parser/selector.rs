@@ -27,6 +27,8 @@ impl Parser<'_> {
                         | Keyword::Anchored
                         | Keyword::Smoothed
                         | Keyword::Fill
+                        | Keyword::FillLeft
+                        | Keyword::FillRight
                 )
         )
     }
@@ -45,14 +47,6 @@ impl Parser<'_> {
 
     /// What follows the name that `token` is.
     pub(super) fn selector_named(&mut self, token: Token) -> Parsed {
-        if token.kind == TokenKind::Keyword(Keyword::Fill)
-            && self.token.kind == TokenKind::LeftParen
-        {
-            return Err(Fault::new(
-                token.span,
-                "fill modifiers are not supported yet",
-            ));
-        }
         let name = self.slice(token.span).to_owned();
         if self.token.kind == TokenKind::LeftBrace {
             return self.braces(Some(name), token.span);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::promql::ast::{ExprKind, ValueType};
-use crate::promql::{parse, parse_selector};
+use crate::promql::{ParseOptions, parse, parse_selector, parse_with};
 
 #[test]
 fn errors_have_the_texts_and_positions_of_prometheus() {
@@ -314,14 +314,123 @@ fn errors_have_the_texts_and_positions_of_prometheus() {
             "Rate(foo[5m])",
             "1:1: parse error: unknown function with name \"Rate\"",
         ),
-        // Known, not here.
+        (
+            "histogram_quantiles(a, \"q\", 0,0,0,0,0,0,0,0,0,0,0)",
+            "1:1: parse error: expected at most 12 argument(s) in call to \"histogram_quantiles\", \
+             got 13",
+        ),
+        (
+            "histogram_quantiles(a, \"q\")",
+            "1:1: parse error: expected at least 3 argument(s) in call to \"histogram_quantiles\", \
+             got 2",
+        ),
+        (
+            "info(foo, bar{a=\"b\"})",
+            "1:11: parse error: expected label selectors only, got vector selector instead",
+        ),
+        (
+            "info(foo, sum(bar))",
+            "1:11: parse error: expected label selectors only",
+        ),
+        // Durations that are computed.
+        ("foo[5m/0]", "1:7: parse error: division by zero"),
+        ("foo[5m % 0s]", "1:8: parse error: modulo by zero"),
+        (
+            "foo[5m+]",
+            "1:8: parse error: unexpected \"]\" in subquery or range selector, expected number, \
+             duration, step(), or range()",
+        ),
+        (
+            "foo[step(]",
+            "1:10: parse error: unexpected \"]\" in subquery or range selector, expected number, \
+             duration, step(), or range()",
+        ),
+        (
+            "foo[min_of(5m)]",
+            "1:14: parse error: unexpected \")\" in subquery or range selector, expected number, \
+             duration, step(), or range()",
+        ),
+        (
+            "foo[time()]",
+            "1:5: parse error: unexpected identifier \"time\" in subquery or range selector, expected \
+             number, duration, step(), or range()",
+        ),
+        (
+            "foo[1h:*]",
+            "1:8: parse error: unexpected <op:*> in subquery selector, expected number, duration, \
+             step(), range(), or \"]\"",
+        ),
+        (
+            "foo[5m 5m]",
+            "1:8: parse error: unexpected duration \"5m\" in subquery or range, expected \":\" or \
+             \"]\"",
+        ),
+        ("foo[-(1e30)]", "1:7: parse error: duration out of range"),
+        (
+            "foo offset (5m",
+            "1:15: parse error: unclosed left parenthesis",
+        ),
+        (
+            "foo offset (1) offset 2",
+            "1:1: parse error: offset may not be set multiple times",
+        ),
+        (
+            "foo offset step()[5m]",
+            "1:18: parse error: no offset modifiers allowed before range",
+        ),
+        // Ranges that reach beyond their borders.
+        (
+            "foo[5m] anchored smoothed",
+            "1:1: parse error: anchored and smoothed modifiers cannot be used together",
+        ),
+        (
+            "rate(foo[5m:1m] anchored)",
+            "1:6: parse error: anchored modifier is not supported for subqueries",
+        ),
+        (
+            "sum(foo) smoothed",
+            "1:1: parse error: smoothed modifier not implemented",
+        ),
+        // Values that stand in for missing ones.
+        (
+            "foo and fill(0) bar",
+            "1:1: parse error: filling in missing series not allowed for set operators",
+        ),
+        (
+            "foo + fill(0) 1",
+            "1:1: parse error: filling in missing series only allowed between instant vectors",
+        ),
+        (
+            "foo + fill(x) bar",
+            "1:12: parse error: unexpected identifier \"x\"",
+        ),
+        (
+            "foo + fill(0) fill(0) bar",
+            "1:19: parse error: unexpected \"(\"",
+        ),
+    ];
+    for (text, expect) in table {
+        let error = parse(text).map(|query| query.to_string()).expect_err(text);
+        assert_eq!(error.to_string(), expect, "{text}");
+    }
+}
+
+#[test]
+fn what_is_switched_off_says_so() {
+    let off = ParseOptions {
+        experimental_functions: false,
+        duration_expressions: false,
+        extended_selectors: false,
+        fill_modifiers: false,
+    };
+    let table = [
         (
             "info(foo)",
             "1:1: parse error: function \"info\" is not enabled",
         ),
         (
-            "sort_by_label(foo, \"a\")",
-            "1:1: parse error: function \"sort_by_label\" is not enabled",
+            "1 + max_of(1, 2)",
+            "1:5: parse error: function \"max_of\" is not enabled",
         ),
         (
             "limitk(5, foo)",
@@ -329,38 +438,35 @@ fn errors_have_the_texts_and_positions_of_prometheus() {
              --enable-feature=promql-experimental-functions",
         ),
         (
-            "histogram_fraction(0, 1, foo)",
-            "1:1: parse error: function \"histogram_fraction\" is not supported yet",
-        ),
-        (
             "foo[5m * 2]",
-            "1:8: parse error: duration expressions are not supported yet",
+            "1:5: parse error: experimental duration expression is not enabled",
         ),
         (
             "foo[step()]",
-            "1:5: parse error: duration expressions are not supported yet",
-        ),
-        (
-            "foo offset (5m)",
-            "1:12: parse error: duration expressions are not supported yet",
+            "1:5: parse error: experimental duration expression is not enabled",
         ),
         (
             "rate(foo[5m] anchored)",
-            "1:14: parse error: anchored and smoothed modifiers are not supported yet",
+            "1:6: parse error: anchored modifier is experimental and not enabled",
+        ),
+        (
+            "1 + foo smoothed",
+            "1:5: parse error: smoothed modifier is experimental and not enabled",
         ),
         (
             "foo + on(a) fill(0) bar",
-            "1:13: parse error: fill modifiers are not supported yet",
-        ),
-        (
-            "foo </ 5",
-            "1:5: parse error: native histograms (the operators </ and >/) are not supported yet",
+            "1:1: parse error: binop fill modifiers are experimental and not enabled",
         ),
     ];
     for (text, expect) in table {
-        let error = parse(text).map(|query| query.to_string()).expect_err(text);
+        let error = parse_with(text, &off)
+            .map(|query| query.to_string())
+            .expect_err(text);
         assert_eq!(error.to_string(), expect, "{text}");
+        assert!(parse(text).is_ok(), "{text}");
     }
+    assert!(parse_with("first_over_time(foo[5m]) offset 5m", &off).is_err());
+    assert!(parse_with("first_over_time(foo[5m] offset -5m)", &off).is_ok());
 }
 
 #[test]
@@ -429,6 +535,47 @@ fn queries_print_in_the_canonical_form() {
         ("a ATAN2 b", "a atan2 b"),
         ("(a)", "(a)"),
         ("+a", "+a"),
+        ("a </ 5", "a </ 5"),
+        ("a>/b+1", "a >/ b + 1"),
+        ("a + fill(1) b", "a + fill (1) b"),
+        (
+            "a + FILL_RIGHT(-2) fill_left(5m) b",
+            "a + fill_left (300) fill_right (-2) b",
+        ),
+        ("a + fill_left(1) fill_right(1) b", "a + fill (1) b"),
+        (
+            "a == bool on(x) group_left fill(NaN) b",
+            "a == bool on (x) group_left () fill (NaN) b",
+        ),
+        ("fill + fill_left", "fill + fill_left"),
+        ("limitk(2, a)", "limitk(2, a)"),
+        (
+            "limit_ratio(-0.5, a) by (b)",
+            "limit_ratio by (b) (-0.5, a)",
+        ),
+        ("a[5m] anchored @ 1", "a[5m] anchored @ 1.000"),
+        ("a smoothed offset 5m @ 1", "a @ 1.000 smoothed offset 5m"),
+        ("a[5m] offset 5m smoothed", "a[5m] smoothed offset 5m"),
+        ("a[2*5m]", "a[2 * 5m]"),
+        ("a[-5m+35m]", "a[-5m + 35m]"),
+        ("a[STEP()^2*3]", "a[step() ^ 2 * 3]"),
+        ("a[-(range())]", "a[-(range())]"),
+        ("a[(5m)]", "a[(5m)]"),
+        (
+            "a[max_of(5m,min_of(1,step())):2*step()]",
+            "a[max_of(5m, min_of(1, step())):2 * step()]",
+        ),
+        ("a offset (5m+2)", "a offset (5m + 2)"),
+        ("a offset 5m+2", "a offset 5m + 2"),
+        ("a offset -step()", "a offset -step()"),
+        ("a offset -(1m+1)", "a offset -(1m + 1)"),
+        ("a[1h:step()] @ start()", "a[1h:step()] @ start()"),
+        (
+            "start()+end()*range()-step()",
+            "start() + end() * range() - step()",
+        ),
+        ("min_of(1,2)", "min_of(1, 2)"),
+        ("info(a,{b=~\".*\"})", "info(a, {b=~\".*\"})"),
         (
             "label_replace(a,'x',\"$1\",'y',`(.*)`)",
             "label_replace(a, \"x\", \"$1\", \"y\", \"(.*)\")",
@@ -539,6 +686,8 @@ fn expression() -> impl Strategy<Value = String> {
         Just("{\"x y\"} @ 5.25".to_owned()),
         Just("rate(foo[5m] @ end())".to_owned()),
         Just("max_over_time(foo[1h:1m])".to_owned()),
+        Just("rate(foo[step() * (2 - 1)] smoothed)".to_owned()),
+        Just("foo offset -min_of(step(), 5m)".to_owned()),
         (0.0..1e9f64).prop_map(|n| format!("vector({n})")),
     ];
     leaf.prop_recursive(4, 24, 2, |inner| {
@@ -555,6 +704,8 @@ fn expression() -> impl Strategy<Value = String> {
             Just("or"),
             Just("and ignoring(b)"),
             Just("- on(a) group_left(b)"),
+            Just("+ fill(-1)"),
+            Just("- on(a) fill_right(0.5)"),
         ];
         prop_oneof![
             (inner.clone(), operator, inner.clone()).prop_map(|(l, o, r)| format!("{l} {o} {r}")),

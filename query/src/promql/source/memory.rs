@@ -1,4 +1,4 @@
-//! A source that holds all samples in memory, for tests. Loads add up.
+//! A source that holds all samples in memory: for tests, and for what is small and already there.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 use super::{SampleValue, Samples, SelectRequest, Series, SeriesIter, Source};
 
-/// Series by their labels.
+/// Series by their labels, each with its samples by their times.
 #[derive(Debug, Default)]
-pub(in crate::promql) struct Memory {
+pub struct Memory {
     series: BTreeMap<Labels, BTreeMap<i64, Sample>>,
 }
 
@@ -20,22 +20,19 @@ struct Sample {
 }
 
 impl Memory {
-    pub(in crate::promql) fn add(&mut self, labels: &Labels, time_ms: i64, value: f64) {
+    /// A float at a time, unless something is there already.
+    pub fn add(&mut self, labels: &Labels, time_ms: i64, value: f64) {
         self.add_sample(labels, time_ms, 0, SampleValue::Float(value));
     }
 
-    /// A sample with the time at which its counter began, 0 where that is not known.
-    pub(in crate::promql) fn add_sample(
-        &mut self,
-        labels: &Labels,
-        time_ms: i64,
-        start_ms: i64,
-        value: SampleValue,
-    ) {
+    /// A sample with the time at which its counter began, 0 where that is not known. What is there
+    /// at its time already stays.
+    pub fn add_sample(&mut self, labels: &Labels, time_ms: i64, start_ms: i64, value: SampleValue) {
         self.series
             .entry(labels.clone())
             .or_default()
-            .insert(time_ms, Sample { start_ms, value });
+            .entry(time_ms)
+            .or_insert(Sample { start_ms, value });
     }
 
     fn matching(&self, matchers: &[Matcher], range: TimeRange) -> Vec<&Labels> {

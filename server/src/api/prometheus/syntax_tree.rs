@@ -2,7 +2,9 @@
 //! `parse_query`.
 
 use trine_query::promql::ValueType;
-use trine_query::promql::ast::{Aggregate, At, Binary, Expr, ExprKind, Modifiers, Selector, Sign};
+use trine_query::promql::ast::{
+    Aggregate, At, Binary, Expr, ExprKind, Extended, Modifiers, Selector, Sign,
+};
 use trine_query::promql::functions::{Function, Optional};
 use trine_query::text::format_float;
 use trine_query::vector::{Cardinality, Comparison, Grouping, MatchLabels, Matching};
@@ -28,6 +30,7 @@ pub(super) fn write(out: &mut String, expr: &Expr) {
         ExprKind::Range {
             selector: of,
             range_ms,
+            ..
         } => {
             object.text("type", "matrixSelector");
             object.raw("range", range_ms);
@@ -77,8 +80,9 @@ fn selector(object: &mut Object<'_>, of: &Selector) {
         object.end();
     });
     modifiers(object, &of.modifiers);
-    object.raw("anchored", false);
-    object.raw("smoothed", false);
+    let extended = of.modifiers.extended;
+    object.raw("anchored", extended == Some(Extended::Anchored));
+    object.raw("smoothed", extended == Some(Extended::Smoothed));
 }
 
 fn modifiers(object: &mut Object<'_>, of: &Modifiers) {
@@ -137,8 +141,12 @@ fn matching(out: &mut String, of: &Matching) {
     object.raw("on", matches!(of.labels, MatchLabels::On(_)));
     json::strings(object.key("include"), &of.include);
     let mut fill = Object::begin(object.key("fillValues"));
-    fill.raw("lhs", "null");
-    fill.raw("rhs", "null");
+    for (side, value) in [("lhs", of.fill.left), ("rhs", of.fill.right)] {
+        match value {
+            Some(value) => json::float(fill.key(side), value),
+            None => fill.raw(side, "null"),
+        }
+    }
     fill.end();
     object.end();
 }
@@ -152,6 +160,7 @@ fn function(out: &mut String, of: &Function) {
         Optional::No => 0,
         Optional::Last => 1,
         Optional::Any => -1,
+        Optional::UpTo(times) => i64::try_from(times).unwrap_or(i64::MAX),
     };
     object.raw("variadic", variadic);
     object.text("returnType", word(of.returns));
@@ -210,6 +219,32 @@ mod tests {
                     "type": "matrixSelector", "name": "", "range": 300_000, "offset": 60_000,
                     "timestamp": 7000, "startOrEnd": null, "anchored": false, "smoothed": false,
                     "matchers": [{ "name": "a", "value": "b", "type": "=~" }],
+                }),
+            ),
+            (
+                "rate(up[5m] smoothed)",
+                json!({
+                    "type": "call",
+                    "func": {
+                        "name": "rate", "argTypes": ["matrix"], "variadic": 0,
+                        "returnType": "vector",
+                    },
+                    "args": [{
+                        "type": "matrixSelector", "name": "up", "range": 300_000, "offset": 0,
+                        "timestamp": null, "startOrEnd": null, "anchored": false,
+                        "smoothed": true,
+                        "matchers": [{ "name": "__name__", "value": "up", "type": "=" }],
+                    }],
+                }),
+            ),
+            (
+                "up + fill_left(-0.5) up",
+                json!({
+                    "type": "binaryExpr", "op": "+", "lhs": up(), "rhs": up(), "bool": false,
+                    "matching": {
+                        "card": "one-to-one", "labels": [], "on": false, "include": [],
+                        "fillValues": { "lhs": -0.5, "rhs": null },
+                    },
                 }),
             ),
             (

@@ -2,32 +2,20 @@
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::{
     Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
     HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
-    SummaryDataPoint, metric::Data, number_data_point, summary_data_point::ValueAtQuantile,
+    SummaryDataPoint, exemplar, exponential_histogram_data_point::Buckets, metric::Data,
+    number_data_point, summary_data_point::ValueAtQuantile,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use trine_storage::Labels;
 
-use super::{Sink, translate};
-
-struct Lines(Vec<String>);
-
-impl Sink for Lines {
-    fn sample(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) -> Result<(), String> {
-        if labels.get("refuse").is_some() {
-            return Err("refused on purpose".to_owned());
-        }
-        let value = match value.to_bits() {
-            0x7ff0_0000_0000_0002 => "stale".to_owned(),
-            _ => value.to_string(),
-        };
-        self.0.push(format!("{labels} {timestamp_ms} {value}"));
-        Ok(())
-    }
-}
+use super::{native, points, translate};
+use crate::config::{Limits, OtlpMetrics};
+use crate::ingest::metric_labels::Rules;
+use crate::ingest::otlp_names::Strategy;
+use crate::ingest::recorder::Recorder;
 
 fn attribute(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue {
@@ -48,8 +36,11 @@ fn number(ms: u64, value: f64) -> NumberDataPoint {
     }
 }
 
-/// The samples and the refusals of metrics under one resource.
-fn check(resource: &[(&str, &str)], metrics: Vec<(&str, &str, Data)>, expect: &[&str], told: &str) {
+/// A request of metrics under one resource.
+fn request(
+    resource: &[(&str, &str)],
+    metrics: Vec<(&str, &str, Data)>,
+) -> ExportMetricsServiceRequest {
     let metrics = metrics
         .into_iter()
         .map(|(name, unit, data)| Metric {
@@ -63,7 +54,7 @@ fn check(resource: &[(&str, &str)], metrics: Vec<(&str, &str, Data)>, expect: &[
         .iter()
         .map(|(key, value)| attribute(key, value))
         .collect();
-    let request = ExportMetricsServiceRequest {
+    ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
             resource: Some(Resource {
                 attributes,
@@ -75,11 +66,57 @@ fn check(resource: &[(&str, &str)], metrics: Vec<(&str, &str, Data)>, expect: &[
             }],
             ..ResourceMetrics::default()
         }],
+    }
+}
+
+/// The rows and the refusals of a request.
+fn run(
+    request: &ExportMetricsServiceRequest,
+    settings: &OtlpMetrics,
+) -> (Vec<String>, u64, String) {
+    let limits = Limits {
+        metric_label_value_bytes_max: 200,
+        ..Limits::default()
     };
-    let mut lines = Lines(Vec::new());
-    let rejections = translate(&request, &mut lines);
-    assert_eq!(lines.0, expect);
-    assert_eq!(rejections.text("; "), told);
+    let mut recorder = Recorder::default();
+    let rejections = translate(request, settings, &Rules::of(&limits), &mut recorder);
+    assert!(rejections.count() <= points(request));
+    (recorder.lines, rejections.count(), rejections.text("; "))
+}
+
+/// The rows, without metadata, and the refusals of metrics under one resource.
+fn check(resource: &[(&str, &str)], metrics: Vec<(&str, &str, Data)>, expect: &[&str], told: &str) {
+    let (mut lines, _, text) = run(&request(resource, metrics), &OtlpMetrics::default());
+    lines.retain(|line| line.starts_with('{'));
+    assert_eq!(lines, expect);
+    assert_eq!(text, told);
+}
+
+fn gauge(points: Vec<NumberDataPoint>) -> Data {
+    let data_points = points;
+    Data::Gauge(Gauge { data_points })
+}
+
+fn sum(points: Vec<NumberDataPoint>, is_monotonic: bool) -> Data {
+    Data::Sum(Sum {
+        data_points: points,
+        aggregation_temporality: 2,
+        is_monotonic,
+    })
+}
+
+fn exponential(points: Vec<ExponentialHistogramDataPoint>) -> Data {
+    Data::ExponentialHistogram(ExponentialHistogram {
+        data_points: points,
+        aggregation_temporality: 2,
+    })
+}
+
+fn explicit(points: Vec<HistogramDataPoint>) -> Data {
+    Data::Histogram(Histogram {
+        data_points: points,
+        aggregation_temporality: 2,
+    })
 }
 
 #[test]
@@ -204,48 +241,335 @@ fn what_cannot_be_stored_is_refused_by_name_and_the_rest_is_kept() {
         aggregation_temporality: 1,
         is_monotonic: true,
     };
-    let exponential = ExponentialHistogram {
-        data_points: vec![ExponentialHistogramDataPoint::default()],
-        aggregation_temporality: 2,
-    };
-    let mut refused = number(1, 1.0);
-    refused.attributes = vec![attribute("refuse", "me")];
+    let mut long = number(1, 1.0);
+    long.attributes = vec![attribute("long", &"x".repeat(201))];
+    let mut nameless = number(1, 1.0);
+    nameless.attributes = vec![attribute("é", "x")];
     let mut empty = number(1, 1.0);
     empty.value = None;
-    check(
+    let coarse = ExponentialHistogramDataPoint {
+        scale: -5,
+        ..ExponentialHistogramDataPoint::default()
+    };
+    let many = HistogramDataPoint {
+        bucket_counts: vec![1, 1, 1],
+        explicit_bounds: vec![1.0],
+        ..HistogramDataPoint::default()
+    };
+    let request = request(
         &[],
         vec![
             ("d", "", Data::Sum(delta)),
-            ("e", "", Data::ExponentialHistogram(exponential)),
-            (
-                "g",
-                "",
-                Data::Gauge(Gauge {
-                    data_points: vec![refused, empty, number(3, 3.0)],
-                }),
-            ),
+            ("e", "", exponential(vec![coarse])),
+            ("h", "", explicit(vec![many])),
+            ("é", "", gauge(vec![number(1, 1.0)])),
+            ("g", "", gauge(vec![long, nameless, empty, number(3, 3.0)])),
         ],
-        &[r#"{__name__="g"} 3 3"#],
-        "invalid temporality and type combination for metric \"d\": delta is not stored yet; \
-         export cumulative values; metric \"e\" is an exponential histogram, which is not stored \
-         yet; use explicit buckets; refused on purpose; a point of \"g\" holds no value",
+    );
+    let (lines, count, told) = run(&request, &OtlpMetrics::default());
+    assert_eq!(lines.last().unwrap(), r#"{__name__="g"} 3 3"#);
+    assert_eq!((count, points(&request)), (2 + 1 + 1 + 1 + 3, 9));
+    for expect in [
+        "invalid temporality and type combination for metric \"d\": only cumulative",
+        "cannot convert exponential to native histogram. Scale must be >= -4, was -5",
+        "a histogram of \"h\" has more buckets than bounds",
+        "nothing is left of the name of metric \"é\"",
+        "received a series whose label value length of 201 exceeds the limit of 200",
+        "nothing is left of the name of attribute \"é\"",
+        "a point of \"g\" holds no value",
+    ] {
+        assert!(told.contains(expect), "{told:?} does not say {expect:?}");
+    }
+}
+
+#[test]
+fn exponential_histograms_become_native_ones() {
+    let point = ExponentialHistogramDataPoint {
+        start_time_unix_nano: 1_000_000,
+        time_unix_nano: 2_000_000,
+        count: 9,
+        sum: Some(4.5),
+        scale: 20,
+        zero_count: 1,
+        positive: Some(Buckets {
+            offset: -3,
+            bucket_counts: vec![0, 1, 0, 0, 2, 0, 0, 0, 3, 0],
+        }),
+        negative: Some(Buckets {
+            offset: 0,
+            bucket_counts: vec![2],
+        }),
+        ..ExponentialHistogramDataPoint::default()
+    };
+    let histogram = native::exponential(&point, false).unwrap();
+    assert_eq!((histogram.schema, histogram.zero_threshold), (20, 1e-128));
+    let buckets: Vec<_> = histogram.positive_buckets().collect();
+    assert_eq!(buckets, [(-1, 1.0), (0, 0.0), (1, 0.0), (2, 2.0), (6, 3.0)]);
+    assert_eq!(histogram.positive_spans.len(), 2);
+    let buckets: Vec<_> = histogram.negative_buckets().collect();
+    assert_eq!(buckets, [(1, 2.0)]);
+    assert!(std::sync::Arc::new(histogram).fitted(160).is_ok());
+    let stale = ExponentialHistogramDataPoint {
+        flags: 1,
+        time_unix_nano: 3_000_000,
+        ..ExponentialHistogramDataPoint::default()
+    };
+    check(
+        &[],
+        vec![("e", "s", exponential(vec![point.clone(), stale]))],
+        &[
+            r#"{__name__="e_seconds"} 2 integers schema 20 count 9 sum 4.5 since 1"#,
+            r#"{__name__="e_seconds"} 3 integers schema 0 count 0 sum stale since 0"#,
+        ],
+        "",
+    );
+    for (offset, count) in [(i32::MAX, 1), (0, u64::MAX)] {
+        let bucket_counts = vec![count, 1];
+        let point = ExponentialHistogramDataPoint {
+            positive: Some(Buckets {
+                offset,
+                bucket_counts,
+            }),
+            ..point.clone()
+        };
+        assert!(native::exponential(&point, false).is_err());
+    }
+    let point = ExponentialHistogramDataPoint {
+        scale: 1000,
+        ..point
+    };
+    assert!(native::exponential(&point, false).is_err());
+}
+
+#[test]
+fn explicit_histograms_become_native_ones_when_asked() {
+    let point = HistogramDataPoint {
+        time_unix_nano: 1_000_000,
+        count: 6,
+        sum: Some(4.5),
+        bucket_counts: vec![0, 3, 3],
+        explicit_bounds: vec![0.5, 10.0],
+        ..HistogramDataPoint::default()
+    };
+    let histogram = native::custom(&point, false).unwrap();
+    assert_eq!(histogram.validate(), Ok(()));
+    let buckets: Vec<_> = histogram.positive_buckets().collect();
+    assert_eq!(buckets, [(1, 3.0), (2, 3.0)]);
+    let settings = OtlpMetrics {
+        convert_histograms_to_nhcb: true,
+        ..OtlpMetrics::default()
+    };
+    let request = request(&[], vec![("lat", "s", explicit(vec![point]))]);
+    let (lines, _, told) = run(&request, &settings);
+    let expect = r#"{__name__="lat_seconds"} 1 integers schema -53 count 6 sum 4.5 since 0"#;
+    assert_eq!((lines[1].as_str(), told.as_str()), (expect, ""));
+}
+
+#[test]
+fn counters_know_when_they_began_and_gauges_do_not() {
+    let started = |ms: u64, start: u64| NumberDataPoint {
+        start_time_unix_nano: start * 1_000_000,
+        ..number(ms, 1.0)
+    };
+    let points = || vec![started(5, 2), started(6, 6)];
+    check(
+        &[],
+        vec![
+            ("c", "", sum(points(), true)),
+            ("u", "", sum(points(), false)),
+            ("g", "", gauge(points())),
+        ],
+        &[
+            r#"{__name__="c_total"} 5 1 since 2"#,
+            r#"{__name__="c_total"} 6 1"#,
+            r#"{__name__="u"} 5 1"#,
+            r#"{__name__="u"} 6 1"#,
+            r#"{__name__="g"} 5 1"#,
+            r#"{__name__="g"} 6 1"#,
+        ],
+        "",
     );
 }
 
 #[test]
-fn exemplars_are_told_and_their_points_stored() {
-    let mut point = number(1, 1.0);
-    point.exemplars = vec![Exemplar::default()];
+fn exemplars_go_with_the_bucket_they_were_counted_in() {
+    let exemplar = |value: f64, attributes: Vec<KeyValue>| Exemplar {
+        time_unix_nano: 7_000_000,
+        value: Some(exemplar::Value::AsDouble(value)),
+        trace_id: vec![0xab; 16],
+        span_id: vec![1; 8],
+        filtered_attributes: attributes,
+    };
+    let ids = format!(
+        r#"span_id="{}", trace_id="{}""#,
+        "01".repeat(8),
+        "ab".repeat(16)
+    );
+    let few = vec![attribute("k.x", "v")];
+    // The ids and their names have 63 characters: one too many.
+    let many = vec![attribute("k", &"v".repeat(65))];
+    let point = HistogramDataPoint {
+        time_unix_nano: 8_000_000,
+        count: 2,
+        bucket_counts: vec![1, 1],
+        explicit_bounds: vec![0.5],
+        exemplars: vec![exemplar(9.0, many), exemplar(0.5, few)],
+        ..HistogramDataPoint::default()
+    };
+    let mut counter = number(8, 1.0);
+    counter.exemplars = vec![Exemplar {
+        value: Some(exemplar::Value::AsInt(3)),
+        ..Exemplar::default()
+    }];
     check(
         &[],
-        vec![(
-            "g",
-            "",
-            Data::Gauge(Gauge {
-                data_points: vec![point],
-            }),
-        )],
-        &[r#"{__name__="g"} 1 1"#],
-        "metric \"g\": exemplars are not stored yet",
+        vec![
+            ("h", "", explicit(vec![point])),
+            ("c", "", sum(vec![counter], true)),
+        ],
+        &[
+            r#"{__name__="h_bucket", le="0.5"} 8 1"#,
+            &format!(r#"{{__name__="h_bucket", le="0.5"}} exemplar 7 0.5 {{k.x="v", {ids}}}"#),
+            r#"{__name__="h_bucket", le="+Inf"} 8 2"#,
+            &format!(r#"{{__name__="h_bucket", le="+Inf"}} exemplar 7 9 {{{ids}}}"#),
+            r#"{__name__="h_count"} 8 2"#,
+            r#"{__name__="c_total"} 8 1"#,
+            r#"{__name__="c_total"} exemplar 8 3 {}"#,
+        ],
+        "",
+    );
+}
+
+#[test]
+fn metrics_say_what_they_are() {
+    let mut request = request(
+        &[],
+        vec![
+            ("a.b", "By/s", sum(vec![number(1, 1.0)], true)),
+            ("g", "1", gauge(vec![number(1, 1.0)])),
+            ("e", "", exponential(vec![Default::default()])),
+            ("none", "", gauge(vec![])),
+        ],
+    );
+    request.resource_metrics[0].scope_metrics[0].metrics[0].description = "Why.".into();
+    let (mut lines, _, _) = run(&request, &OtlpMetrics::default());
+    lines.retain(|line| !line.starts_with('{'));
+    assert_eq!(
+        lines,
+        [
+            r#"a_b_bytes_per_second_total is counter "Why." "bytes_per_second""#,
+            r#"g_ratio is gauge "" """#,
+            r#"e is histogram "" """#,
+        ]
+    );
+}
+
+#[test]
+fn settings_say_what_becomes_of_names_and_attributes() {
+    let base = || {
+        let mut point = number(1, 2.0);
+        point.attributes = vec![
+            attribute("http.route", "/"),
+            attribute("job", "mine"),
+            attribute("__name__", "mine"),
+            attribute("zone", "point"),
+        ];
+        let resource = [
+            ("service.name", "shop"),
+            ("cloud.region", "eu"),
+            ("zone", "resource"),
+        ];
+        let mut request = request(&resource, vec![("a.b", "s", sum(vec![point], true))]);
+        let scope = &mut request.resource_metrics[0].scope_metrics[0];
+        scope.scope = Some(InstrumentationScope {
+            name: "lib".into(),
+            version: "1".into(),
+            attributes: vec![attribute("x.y", "z")],
+            ..InstrumentationScope::default()
+        });
+        request
+    };
+    let check = |settings: OtlpMetrics, expect: [&str; 2]| {
+        let (lines, count, told) = run(&base(), &settings);
+        assert_eq!(
+            (&lines[1..], count, told.as_str()),
+            (&expect.map(str::to_owned)[..], 0, "")
+        );
+    };
+    let info = r#"{__name__="target_info", cloud_region="eu", job="shop", zone="resource"} 1 1"#;
+    let plain = OtlpMetrics::default;
+    check(
+        plain(),
+        [
+            r#"{__name__="a_b_seconds_total", http_route="/", job="shop", zone="point"} 1 2"#,
+            info,
+        ],
+    );
+    let promoted = r#"{__name__="a_b_seconds_total", cloud_region="eu", http_route="/", job="shop", zone="point"} 1 2"#;
+    check(
+        OtlpMetrics {
+            promote_resource_attributes: vec!["cloud.region".into(), "absent".into()],
+            ..plain()
+        },
+        [promoted, info],
+    );
+    check(
+        OtlpMetrics {
+            promote_all_resource_attributes: true,
+            ignore_resource_attributes: vec!["service.name".into()],
+            ..plain()
+        },
+        [promoted, info],
+    );
+    check(
+        OtlpMetrics {
+            promote_scope_metadata: true,
+            ..plain()
+        },
+        [
+            r#"{__name__="a_b_seconds_total", http_route="/", job="shop", otel_scope_name="lib", otel_scope_version="1", otel_scope_x_y="z", zone="point"} 1 2"#,
+            info,
+        ],
+    );
+    check(
+        OtlpMetrics {
+            translation_strategy: Strategy::NoUtf8EscapingWithSuffixes,
+            keep_identifying_resource_attributes: true,
+            ..plain()
+        },
+        [
+            r#"{__name__="a.b_seconds_total", http.route="/", job="shop", zone="point"} 1 2"#,
+            r#"{__name__="target_info", cloud.region="eu", job="shop", service.name="shop", zone="resource"} 1 1"#,
+        ],
+    );
+}
+
+#[test]
+fn target_info_is_there_all_the_time() {
+    let run = |first: u64, last: u64, resource: &[(&str, &str)]| {
+        let points = vec![number(first, 1.0), number(last, 1.0)];
+        let (mut lines, _, _) = run(
+            &request(resource, vec![("g", "", gauge(points))]),
+            &OtlpMetrics::default(),
+        );
+        lines.retain(|line| line.contains("target_info"));
+        let times = lines
+            .iter()
+            .map(|line| line.split(' ').rev().nth(1).unwrap());
+        times
+            .map(|time| time.parse::<u64>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let resource = [("service.name", "s"), ("host", "h")];
+    assert_eq!(run(5, 5, &resource), [5]);
+    assert_eq!(run(5, 150_005, &resource), [5, 150_005]);
+    assert_eq!(run(5, 150_006, &resource), [5, 150_005, 150_006]);
+    let long = run(0, 1 << 40, &resource);
+    assert_eq!(long.len(), 1_000);
+    assert_eq!(long.last(), Some(&(1 << 40)));
+    assert!(run(5, 5, &resource[..1]).is_empty(), "it would say nothing");
+    assert!(
+        run(5, 5, &resource[1..]).is_empty(),
+        "nothing identifies it"
     );
 }

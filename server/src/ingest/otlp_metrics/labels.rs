@@ -1,0 +1,232 @@
+//! Labels of the series that data points become: attributes of the point, of the resource where
+//! they are promoted, of the scope, and what identifies the resource. `otlp_metrics` calls it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::metrics::v1::ScopeMetrics;
+
+use crate::config::OtlpMetrics;
+use crate::ingest::metric_labels::Pair;
+use crate::ingest::otlp_names::Strategy;
+use crate::ingest::otlp_value::{text, text_or_borrowed};
+
+/// Resource attributes that `job` and `instance` are made of.
+const SERVICE_NAME: &str = "service.name";
+const SERVICE_NAMESPACE: &str = "service.namespace";
+const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+const IDENTIFYING: [&str; 3] = [SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID];
+
+/// Names of labels by the keys of attributes, each translated once in a request.
+#[derive(Debug)]
+pub(super) struct Names {
+    strategy: Strategy,
+    known: HashMap<String, Rc<str>>,
+}
+
+impl Names {
+    pub(super) fn new(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            known: HashMap::new(),
+        }
+    }
+
+    fn learn(&mut self, attributes: &[KeyValue]) {
+        for pair in attributes {
+            if !self.known.contains_key(&pair.key) {
+                let name = self.strategy.label_name(&pair.key);
+                self.known.insert(pair.key.clone(), name.into());
+            }
+        }
+    }
+
+    fn get(&self, key: &str) -> Rc<str> {
+        self.known.get(key).map_or_else(|| "".into(), Rc::clone)
+    }
+}
+
+/// The labels that all series of a resource have.
+#[derive(Debug)]
+pub(super) struct ResourceLabels {
+    /// `job` and `instance`, which win over everything else.
+    identity: Vec<(Rc<str>, String)>,
+    /// Promoted attributes of resource and scope, which everything else wins over.
+    promoted: Vec<(Rc<str>, String)>,
+    /// How many of them are the resource's.
+    of_resource: usize,
+}
+
+impl ResourceLabels {
+    pub(super) fn of(attributes: &[KeyValue], settings: &OtlpMetrics, names: &mut Names) -> Self {
+        let attribute = |key: &str| {
+            let pair = attributes.iter().find(|pair| pair.key == key)?;
+            Some(text(pair.value.as_ref())).filter(|value| !value.is_empty())
+        };
+        let job = match (attribute(SERVICE_NAMESPACE), attribute(SERVICE_NAME)) {
+            (Some(namespace), Some(name)) => Some(format!("{namespace}/{name}")),
+            (_, name) => name,
+        };
+        let identity = [("job", job), ("instance", attribute(SERVICE_INSTANCE_ID))];
+        let identity = identity.into_iter();
+        let promoted = attributes.iter().filter(|pair| {
+            let among = |keys: &[String]| keys.contains(&pair.key);
+            match settings.promote_all_resource_attributes {
+                true => !among(&settings.ignore_resource_attributes),
+                false => among(&settings.promote_resource_attributes),
+            }
+        });
+        let promoted: Vec<KeyValue> = promoted.cloned().collect();
+        names.learn(&promoted);
+        let promoted: Vec<(Rc<str>, String)> = promoted
+            .iter()
+            .map(|pair| (names.get(&pair.key), text(pair.value.as_ref())))
+            .filter(|(name, _)| !name.is_empty())
+            .collect();
+        Self {
+            identity: identity
+                .filter_map(|(name, value)| Some((name.into(), value?)))
+                .collect(),
+            of_resource: promoted.len(),
+            promoted,
+        }
+    }
+
+    /// Adds what the scope is, in place of what another one was.
+    pub(super) fn set_scope(&mut self, metrics: &ScopeMetrics, names: &mut Names) {
+        self.promoted.truncate(self.of_resource);
+        let Some(scope) = &metrics.scope else {
+            return;
+        };
+        let facts = [
+            ("otel_scope_name", &scope.name),
+            ("otel_scope_version", &scope.version),
+            ("otel_scope_schema_url", &metrics.schema_url),
+        ];
+        let facts = facts.map(|(name, value)| (name.into(), value.clone()));
+        self.promoted.extend(facts);
+        for pair in &scope.attributes {
+            let name = names
+                .strategy
+                .label_name(&format!("otel_scope_{}", pair.key));
+            self.promoted.push((name.into(), text(pair.value.as_ref())));
+        }
+    }
+
+    /// The labels of `target_info`; `None` when it would say nothing or nothing identifies the
+    /// resource.
+    pub(super) fn target_info<'a>(
+        &'a self,
+        attributes: &'a [KeyValue],
+        settings: &OtlpMetrics,
+        names: &mut Names,
+    ) -> Option<Result<PointLabels<'a>, String>> {
+        let others = attributes
+            .iter()
+            .filter(|pair| !IDENTIFYING.contains(&pair.key.as_str()));
+        let tells = others.count() > 0 || settings.keep_identifying_resource_attributes;
+        if self.identity.is_empty() || !tells {
+            return None;
+        }
+        names.learn(attributes);
+        let keeps = |key: &str| {
+            settings.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key)
+        };
+        let kept = attributes.iter().filter(|pair| keeps(&pair.key));
+        Some(PointLabels::sorted(kept, &self.identity, &[], names))
+    }
+}
+
+/// The labels of one data point by name, without those that make its series differ.
+#[derive(Debug)]
+pub(super) struct PointLabels<'a>(Vec<(Rc<str>, Cow<'a, str>)>);
+
+impl<'a> PointLabels<'a> {
+    /// The labels of a point with these attributes.
+    ///
+    /// # Errors
+    /// The text that says which attribute has no name as a label.
+    pub(super) fn of(
+        attributes: &'a [KeyValue],
+        shared: &'a ResourceLabels,
+        names: &mut Names,
+    ) -> Result<Self, String> {
+        names.learn(attributes);
+        let (identity, promoted) = (&shared.identity, &shared.promoted);
+        Self::sorted(attributes.iter(), identity, promoted, names)
+    }
+
+    /// Attributes whose names become the same are joined with `;` in the order of their keys.
+    fn sorted(
+        attributes: impl Iterator<Item = &'a KeyValue>,
+        identity: &'a [(Rc<str>, String)],
+        promoted: &'a [(Rc<str>, String)],
+        names: &Names,
+    ) -> Result<Self, String> {
+        let mut attributes: Vec<&KeyValue> = attributes.collect();
+        attributes.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut labels: Vec<(Rc<str>, Cow<'_, str>)> = Vec::with_capacity(attributes.len() + 4);
+        for pair in attributes {
+            let name = names.get(&pair.key);
+            if name.is_empty() {
+                return Err(format!(
+                    "nothing is left of the name of attribute {:?}",
+                    pair.key
+                ));
+            }
+            if &*name == "__name__" || identity.iter().any(|(own, _)| *own == name) {
+                continue;
+            }
+            let value = text_or_borrowed(pair.value.as_ref());
+            match labels.iter_mut().find(|(earlier, _)| *earlier == name) {
+                Some((_, earlier)) => {
+                    let earlier = earlier.to_mut();
+                    earlier.push(';');
+                    earlier.push_str(&value);
+                }
+                None => labels.push((name, value)),
+            }
+        }
+        for (name, value) in identity {
+            labels.push((Rc::clone(name), Cow::Borrowed(value)));
+        }
+        for (name, value) in promoted {
+            if labels.iter().all(|(held, _)| held != name) {
+                labels.push((Rc::clone(name), Cow::Borrowed(value)));
+            }
+        }
+        labels.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(Self(labels))
+    }
+
+    /// Gives the labels of one series of the point to `each`: with the name of its metric and
+    /// the label that tells it from the others, which win over attributes of the same name.
+    pub(super) fn with<T>(
+        &self,
+        metric: &str,
+        suffix: &str,
+        extra: Option<(&str, &str)>,
+        each: impl FnOnce(&[Pair<'_>]) -> T,
+    ) -> T {
+        let name = match suffix {
+            "" => Cow::Borrowed(metric),
+            suffix => Cow::Owned(format!("{metric}{suffix}")),
+        };
+        let mut own: Vec<(&str, &str)> = vec![("__name__", &name)];
+        own.extend(extra);
+        let mut pairs: Vec<Pair<'_>> = Vec::with_capacity(self.0.len() + own.len());
+        let mut rest = own.iter().peekable();
+        for (name, value) in &self.0 {
+            while let Some((own, value)) = rest.next_if(|(own, _)| **own <= **name) {
+                pairs.push((own.as_bytes(), value.as_bytes()));
+            }
+            if own.iter().all(|(own, _)| **own != **name) {
+                pairs.push((name.as_bytes(), value.as_bytes()));
+            }
+        }
+        pairs.extend(rest.map(|(own, value)| (own.as_bytes(), value.as_bytes())));
+        each(&pairs)
+    }
+}
