@@ -1,6 +1,9 @@
 //! Range vectors that reach beyond their borders (`anchored`, `smoothed`), and `smoothed` instant
 //! selectors. Called by the calls and the selectors.
 
+mod histogram;
+
+use self::histogram::{Found, Reach, Timeline};
 use super::Evaluation;
 use super::selector::{Places, Raw};
 use super::steps::Steps;
@@ -8,7 +11,9 @@ use super::stream::Vector;
 use crate::promql::ast::{Expr, Extended, Selector};
 use crate::promql::error::QueryError;
 use crate::promql::functions::RangeOp;
-use crate::vector::{ABSENT, StepSeries};
+use crate::promql::source::SampleValue;
+use crate::text::Span;
+use crate::vector::{ABSENT, Histograms, StepSeries};
 
 /// The functions that know a modifier, as its error names them.
 fn allowed(extended: Extended) -> &'static [&'static str] {
@@ -60,19 +65,36 @@ impl<'q> Evaluation<'q> {
                 Ok(raw) => raw,
                 Err(error) => return Some(Err(error)),
             };
-            let value = |step: usize| {
+            let reach = |step: usize| {
                 let end = places.at(step);
                 let start = end.saturating_sub(range_ms);
-                let oldest = start.saturating_sub(lookback);
-                let around = Around::between(&raw, oldest, end.saturating_add(after));
-                let change = around.change(extended, op, start, end);
+                Reach {
+                    oldest: start.saturating_sub(lookback),
+                    start,
+                    end,
+                    newest: end.saturating_add(after),
+                }
+            };
+            let value = |step: usize| {
+                let reach = reach(step);
+                let around = Around::between(&raw, reach.oldest, reach.newest);
+                let change = around.change(extended, op, reach.start, reach.end);
                 match op {
                     RangeOp::Rate => change.map(|change| change / (range_ms as f64 / 1000.0)),
                     _ => change,
                 }
             };
-            let values = at_steps(places, value);
-            let series = StepSeries::new(raw.labels, values);
+            let series = if raw.histograms.is_some() {
+                let mut timeline = Timeline::of(&raw);
+                let change =
+                    |timeline: &mut Timeline, step| timeline.change(extended, op, reach(step));
+                let (values, column) = both_at_steps(places, &mut timeline, change, value);
+                self.note_range(argument.span, &raw.labels, timeline.notes());
+                StepSeries::with_histograms(raw.labels, values, column)
+            } else {
+                let values = at_steps(places, value);
+                StepSeries::new(raw.labels, values)
+            };
             if !series.has_values() {
                 return None;
             }
@@ -91,6 +113,7 @@ impl<'q> Evaluation<'q> {
     pub(super) fn smoothed_selector(
         &'q self,
         selector: &'q Selector,
+        span: Span,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         let places = self.places(&selector.modifiers, steps);
@@ -101,16 +124,31 @@ impl<'q> Evaluation<'q> {
                 Ok(raw) => raw,
                 Err(error) => return Some(Err(error)),
             };
-            let value = |step: usize| {
-                let place = places.at(step);
+            let around = |place: i64| {
                 let (oldest, newest) = (
                     place.saturating_sub(lookback),
                     place.saturating_add(lookback),
                 );
+                (oldest, newest)
+            };
+            let value = |step: usize| {
+                let place = places.at(step);
+                let (oldest, newest) = around(place);
                 Around::between(&raw, oldest, newest).at(place)
             };
-            let values = at_steps(places, value);
-            let series = StepSeries::new(raw.labels, values);
+            let series = if raw.histograms.is_some() {
+                let mut timeline = Timeline::of(&raw);
+                let at = |timeline: &mut Timeline, step| {
+                    let place = places.at(step);
+                    timeline.at(place, around(place))
+                };
+                let (values, column) = both_at_steps(places, &mut timeline, at, value);
+                self.note_range(span, &raw.labels, timeline.notes());
+                StepSeries::with_histograms(raw.labels, values, column)
+            } else {
+                let values = at_steps(places, value);
+                StepSeries::new(raw.labels, values)
+            };
             series.has_values().then_some(Ok(series))
         });
         Ok(Vector {
@@ -127,6 +165,26 @@ fn at_steps(places: Places, value: impl Fn(usize) -> Option<f64>) -> Vec<f64> {
     (0..places.count)
         .map(|step| value(step).unwrap_or(ABSENT))
         .collect()
+}
+
+/// The values of a series with histograms; at steps that only floats take part in, `of_floats`.
+fn both_at_steps(
+    places: Places,
+    timeline: &mut Timeline,
+    find: impl Fn(&mut Timeline, usize) -> Found,
+    of_floats: impl Fn(usize) -> Option<f64>,
+) -> (Vec<f64>, Histograms) {
+    let mut entry = |step: usize| match find(timeline, step) {
+        Found::Floats => (of_floats(step).unwrap_or(ABSENT), None),
+        Found::Value(Some(SampleValue::Float(value))) => (value, None),
+        Found::Value(Some(SampleValue::Histogram(histogram))) => (ABSENT, Some(histogram)),
+        Found::Value(None) => (ABSENT, None),
+    };
+    if places.fixed() {
+        let (value, histogram) = entry(0);
+        return (vec![value; places.count], vec![histogram; places.count]);
+    }
+    (0..places.count).map(entry).unzip()
 }
 
 impl<'r> Around<'r> {
