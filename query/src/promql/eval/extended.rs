@@ -1,10 +1,11 @@
 //! Range vectors that reach beyond their borders (`anchored`, `smoothed`), and `smoothed` instant
 //! selectors. Called by the calls and the selectors.
 
-mod histogram;
+use std::sync::Arc;
 
-use self::histogram::{Found, Reach, Timeline};
 use super::Evaluation;
+use super::extended_histograms::Samples;
+use super::histogram_range::RangeNotes;
 use super::selector::{Places, Raw};
 use super::steps::Steps;
 use super::stream::Vector;
@@ -65,35 +66,41 @@ impl<'q> Evaluation<'q> {
                 Ok(raw) => raw,
                 Err(error) => return Some(Err(error)),
             };
-            let reach = |step: usize| {
+            let bounds = |step: usize| {
                 let end = places.at(step);
                 let start = end.saturating_sub(range_ms);
-                Reach {
-                    oldest: start.saturating_sub(lookback),
-                    start,
-                    end,
-                    newest: end.saturating_add(after),
-                }
+                (start.saturating_sub(lookback), start, end)
             };
-            let value = |step: usize| {
-                let reach = reach(step);
-                let around = Around::between(&raw, reach.oldest, reach.newest);
-                let change = around.change(extended, op, reach.start, reach.end);
-                match op {
-                    RangeOp::Rate => change.map(|change| change / (range_ms as f64 / 1000.0)),
+            let seconds = range_ms as f64 / 1000.0;
+            let of_floats = |step: usize| {
+                let (oldest, start, end) = bounds(step);
+                let around = Around::between(&raw, oldest, end.saturating_add(after));
+                let change = around.change(extended, op, start, end)?;
+                Some(match op {
+                    RangeOp::Rate => change / seconds,
                     _ => change,
-                }
+                })
             };
-            let series = if raw.histograms.is_some() {
-                let mut timeline = Timeline::of(&raw);
-                let change =
-                    |timeline: &mut Timeline, step| timeline.change(extended, op, reach(step));
-                let (values, column) = both_at_steps(places, &mut timeline, change, value);
-                self.note_range(argument.span, &raw.labels, timeline.notes());
-                StepSeries::with_histograms(raw.labels, values, column)
+            let series = if raw.histograms.is_none() {
+                StepSeries::new(raw.labels.clone(), at_steps(places, of_floats))
             } else {
-                let values = at_steps(places, value);
-                StepSeries::new(raw.labels, values)
+                let mut notes = RangeNotes::default();
+                let found = both_at_steps(places, |step| {
+                    let (oldest, start, end) = bounds(step);
+                    let samples = Samples::between(&raw, oldest, end.saturating_add(after));
+                    if samples.only_floats() {
+                        return of_floats(step).map(SampleValue::Float);
+                    }
+                    match samples.change(extended, op, (start, end), &mut notes)? {
+                        SampleValue::Histogram(mut change) if op == RangeOp::Rate => {
+                            Arc::make_mut(&mut change).divide(seconds);
+                            Some(SampleValue::Histogram(change))
+                        }
+                        change => Some(change),
+                    }
+                });
+                self.note_range(argument.span, &raw.labels, notes);
+                StepSeries::with_histograms(raw.labels.clone(), found.0, found.1)
             };
             if !series.has_values() {
                 return None;
@@ -124,30 +131,32 @@ impl<'q> Evaluation<'q> {
                 Ok(raw) => raw,
                 Err(error) => return Some(Err(error)),
             };
-            let around = |place: i64| {
+            let bounds = |step: usize| {
+                let place = places.at(step);
                 let (oldest, newest) = (
                     place.saturating_sub(lookback),
                     place.saturating_add(lookback),
                 );
-                (oldest, newest)
+                (place, oldest, newest)
             };
-            let value = |step: usize| {
-                let place = places.at(step);
-                let (oldest, newest) = around(place);
+            let of_floats = |step: usize| {
+                let (place, oldest, newest) = bounds(step);
                 Around::between(&raw, oldest, newest).at(place)
             };
-            let series = if raw.histograms.is_some() {
-                let mut timeline = Timeline::of(&raw);
-                let at = |timeline: &mut Timeline, step| {
-                    let place = places.at(step);
-                    timeline.at(place, around(place))
-                };
-                let (values, column) = both_at_steps(places, &mut timeline, at, value);
-                self.note_range(span, &raw.labels, timeline.notes());
-                StepSeries::with_histograms(raw.labels, values, column)
+            let series = if raw.histograms.is_none() {
+                StepSeries::new(raw.labels.clone(), at_steps(places, of_floats))
             } else {
-                let values = at_steps(places, value);
-                StepSeries::new(raw.labels, values)
+                let mut notes = RangeNotes::default();
+                let found = both_at_steps(places, |step| {
+                    let (place, oldest, newest) = bounds(step);
+                    let samples = Samples::between(&raw, oldest, newest);
+                    if samples.only_floats() {
+                        return of_floats(step).map(SampleValue::Float);
+                    }
+                    samples.at(place, &mut notes)
+                });
+                self.note_range(span, &raw.labels, notes);
+                StepSeries::with_histograms(raw.labels.clone(), found.0, found.1)
             };
             series.has_values().then_some(Ok(series))
         });
@@ -167,18 +176,15 @@ fn at_steps(places: Places, value: impl Fn(usize) -> Option<f64>) -> Vec<f64> {
         .collect()
 }
 
-/// The values of a series with histograms; at steps that only floats take part in, `of_floats`.
+/// The same where histograms may come.
 fn both_at_steps(
     places: Places,
-    timeline: &mut Timeline,
-    find: impl Fn(&mut Timeline, usize) -> Found,
-    of_floats: impl Fn(usize) -> Option<f64>,
+    mut value: impl FnMut(usize) -> Option<SampleValue>,
 ) -> (Vec<f64>, Histograms) {
-    let mut entry = |step: usize| match find(timeline, step) {
-        Found::Floats => (of_floats(step).unwrap_or(ABSENT), None),
-        Found::Value(Some(SampleValue::Float(value))) => (value, None),
-        Found::Value(Some(SampleValue::Histogram(histogram))) => (ABSENT, Some(histogram)),
-        Found::Value(None) => (ABSENT, None),
+    let mut entry = |step: usize| match value(step) {
+        Some(SampleValue::Float(value)) => (value, None),
+        Some(SampleValue::Histogram(histogram)) => (ABSENT, Some(histogram)),
+        None => (ABSENT, None),
     };
     if places.fixed() {
         let (value, histogram) = entry(0);
