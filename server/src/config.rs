@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use trine_query::promql::ParseOptions;
 
 mod file;
 mod ingest;
@@ -60,14 +61,49 @@ pub struct Config {
     pub enable_lifecycle: bool,
     /// Whose build information the metrics API answers with.
     pub metrics_api: MetricsApi,
+    /// What of PromQL is switched on.
+    pub promql: Promql,
     /// Limits of log entries and metric series.
     pub limits: Limits,
+    /// How far ahead of the clock the timestamp of a metric sample may lie.
+    pub creation_grace_period: Duration,
     /// What becomes of metrics that several replicas of one sender send.
     pub ha: HighAvailability,
     /// How OTLP metrics become series.
     pub otlp: OtlpMetrics,
     /// The settings that were told, as they were written.
     pub told: Vec<(&'static str, String)>,
+}
+
+/// What of PromQL is switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promql {
+    /// Functions and aggregations that Prometheus calls experimental.
+    pub experimental_functions: bool,
+    /// Whether a name that an operation takes away stays until the end of the query.
+    pub delayed_name_removal: bool,
+    /// Whether counters begin where their start timestamps say.
+    pub start_timestamps: bool,
+}
+
+impl Default for Promql {
+    fn default() -> Self {
+        Self {
+            experimental_functions: true,
+            delayed_name_removal: false,
+            start_timestamps: false,
+        }
+    }
+}
+
+impl Promql {
+    /// The part of the language that is switched on.
+    pub fn parse_options(&self) -> ParseOptions {
+        ParseOptions {
+            experimental_functions: self.experimental_functions,
+            ..ParseOptions::default()
+        }
+    }
 }
 
 /// What the metrics API says it is. Clients offer more or less for it.
@@ -146,7 +182,9 @@ impl Default for Config {
             enable_admin_api: false,
             enable_lifecycle: false,
             metrics_api: MetricsApi::Prometheus,
+            promql: Promql::default(),
             limits: Limits::default(),
+            creation_grace_period: Duration::from_secs(600),
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
             told: Vec::new(),
@@ -325,6 +363,31 @@ const SETTINGS: &[Setting] = &[
         value: "NAME",
         help: "What the metrics API says it is, prometheus or mimir [default: prometheus]",
         apply: |config, text| value::put(&mut config.metrics_api, value::metrics_api(text)),
+    },
+    Setting {
+        name: "promql.experimental-functions",
+        value: "BOOL",
+        help: "Whether queries may use what Prometheus calls experimental [default: true]",
+        apply: |config, text| {
+            value::put(
+                &mut config.promql.experimental_functions,
+                value::truth(text),
+            )
+        },
+    },
+    Setting {
+        name: "promql.delayed-name-removal",
+        value: "BOOL",
+        help: "Whether metric names stay until the end of a query [default: false]",
+        apply: |config, text| {
+            value::put(&mut config.promql.delayed_name_removal, value::truth(text))
+        },
+    },
+    Setting {
+        name: "promql.start-timestamps",
+        value: "BOOL",
+        help: "Whether counters begin where their start timestamps say [default: false]",
+        apply: |config, text| value::put(&mut config.promql.start_timestamps, value::truth(text)),
     },
     Setting {
         name: "metric-labels-max",

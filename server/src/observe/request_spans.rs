@@ -62,8 +62,7 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     let path = request.extensions().get::<MatchedPath>();
     let route = path.map_or("other", MatchedPath::as_str).to_owned();
     let method = request.method().to_string();
-    let tenant = TenantId::of(request.headers());
-    let tenant = tenant.map_or_else(|_| "invalid".to_owned(), |id| id.to_string());
+    let tenant = tenants(request.headers());
     let parent = Parent::of(request.headers());
     let started_ns = app.clock.now_ns();
     let started = app.clock.monotonic_ns();
@@ -91,6 +90,15 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
         app.observer.spans.push(span);
     }
     response
+}
+
+/// The tenants that a request names, `a|b` for two of them.
+fn tenants(headers: &HeaderMap) -> String {
+    let Ok(ids) = TenantId::all_of(headers) else {
+        return "invalid".to_owned();
+    };
+    let ids: Vec<&str> = ids.iter().map(TenantId::as_str).collect();
+    ids.join("|")
 }
 
 /// The span of something that the server did by itself.

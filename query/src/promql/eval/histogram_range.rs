@@ -190,7 +190,7 @@ impl HistogramRange {
             self.increase(values, &resets, born.is_some())?
         };
         let factor = match born {
-            Some(born) => rate::since(self.op, window, timestamps, born)?,
+            Some(born) => rate::extrapolation_since(self.op, window, timestamps, born)?,
             None => {
                 let start = (self.op != RangeOp::Delta).then_some((first.count, change.count));
                 rate::extrapolation(self.op, window, timestamps, start, &mut self.shape)?

@@ -8,7 +8,7 @@ use crate::vector::ABSENT;
 /// A border is "near" the samples when it is not farther than this many average gaps.
 const NEAR_GAPS: f64 = 1.1;
 
-/// Where the counter of a series begins again: with samples that are less than the one before, or
+/// Where the counter of a series begins again: the samples that are less than the one before, or
 /// that say so by their start. Found once a series, so that a window only visits those that lie
 /// inside. Windows must only move ahead.
 #[derive(Debug, Default)]
@@ -66,19 +66,28 @@ pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
 impl Resets {
     pub(super) fn of(values: &[f64], times: &[i64], starts: Option<&[i64]>) -> Self {
         let mut falls = Vec::new();
-        let mut before = f64::NAN;
-        for (at, value) in values.iter().enumerate() {
-            if *value < before {
-                falls.push((at, before));
+        match starts {
+            None => {
+                let mut before = f64::NAN;
+                for (at, value) in values.iter().enumerate() {
+                    if *value < before {
+                        falls.push((at, before));
+                    }
+                    before = *value;
+                }
             }
-            before = *value;
+            Some(starts) => {
+                let pairs = values.windows(2).zip(lives(times, starts)).zip(1usize..);
+                falls.extend(pairs.filter_map(|((two, (before, now)), at)| {
+                    (two[1] < two[0] || now.begins_after(before)).then_some((at, two[0]))
+                }));
+            }
         }
-        if let Some(starts) = starts {
-            let value = |at: usize| values.get(at).copied().unwrap_or(0.0);
-            let begun = begun(times, starts).map(|at| (at, value(at - 1)));
-            falls.extend(begun);
+        Self {
+            falls,
+            low: 0,
+            high: 0,
         }
-        Self::sorted(falls)
     }
 
     /// The same where it is known of each sample but the first whether it falls.
@@ -92,10 +101,6 @@ impl Resets {
         if let Some(starts) = starts {
             falls.extend(begun(times, starts).map(|at| (at, f64::NAN)));
         }
-        Self::sorted(falls)
-    }
-
-    fn sorted(mut falls: Vec<(usize, f64)>) -> Self {
         falls.sort_unstable_by_key(|(at, _)| *at);
         falls.dedup_by_key(|(at, _)| *at);
         Self {
@@ -163,7 +168,7 @@ impl Extrapolation {
     fn of(shape: Shape) -> Self {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let sampled = seconds(shape.sampled_ms);
-        let gap = sampled / (shape.count - 1) as f64;
+        let gap = sampled / shape.count.saturating_sub(1).max(1) as f64;
         // A far border means that the series begins or ends inside the window: then it is taken to
         // do so half a gap away from the sample.
         let reach = |to_border_ms| match seconds(to_border_ms) {
@@ -204,12 +209,34 @@ pub(super) fn extrapolated(
     }
     if let Some(born) = born {
         // It was zero then.
-        let factor = since(op, window, window.timestamps, born);
+        let factor = extrapolation_since(op, window, window.timestamps, born);
         return factor.map_or(ABSENT, |factor| (change + first) * factor);
     }
     let start = is_counter.then_some((*first, change));
     let factor = extrapolation(op, window, window.timestamps, start, last_shape);
     factor.map_or(ABSENT, |factor| change * factor)
+}
+
+/// The same factor where the counter is known to have begun at `born`, inside the window.
+pub(super) fn extrapolation_since(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    born: i64,
+) -> Option<f64> {
+    let (first_time, last_time) = (times.first()?, times.last()?);
+    let shape = Extrapolation::of(Shape {
+        count: times.len(),
+        sampled_ms: last_time.saturating_sub(*first_time),
+        to_start_ms: 0,
+        to_end_ms: window.end_ms.saturating_sub(*last_time),
+    });
+    let sampled = last_time.saturating_sub(born) as f64 / 1000.0;
+    let factor = (sampled + shape.to_end) / sampled;
+    Some(match op {
+        RangeOp::Rate => factor / (window.range_ms as f64 / 1000.0),
+        _ => factor,
+    })
 }
 
 /// The factor by which the change between the first and the last of `times` is stretched to the
@@ -271,24 +298,6 @@ pub(super) fn born(
     let (start, first_time) = (*starts?.first()?, *times.first()?);
     let start_ms = window.end_ms.saturating_sub(window.range_ms);
     (op != RangeOp::Delta && start_ms < start && start < first_time).then_some(start)
-}
-
-/// The factor by which the change of a counter that began at `born`, inside the window, reaches to
-/// the end of the window, or a second for `rate`.
-pub(super) fn since(op: RangeOp, window: &Window<'_>, times: &[i64], born: i64) -> Option<f64> {
-    let (first_time, last_time) = (times.first()?, times.last()?);
-    let seconds = |ms: i64| ms as f64 / 1000.0;
-    let sampled = seconds(last_time.saturating_sub(born));
-    let gap = seconds(last_time.saturating_sub(*first_time)) / (times.len() - 1).max(1) as f64;
-    let mut to_end = seconds(window.end_ms.saturating_sub(*last_time));
-    if to_end >= gap * NEAR_GAPS {
-        to_end = gap / 2.0;
-    }
-    let factor = (sampled + to_end) / sampled;
-    Some(match op {
-        RangeOp::Rate => factor / seconds(window.range_ms),
-        _ => factor,
-    })
 }
 
 /// `irate` or `idelta`: from the last two samples.

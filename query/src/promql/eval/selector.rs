@@ -276,28 +276,6 @@ impl<'q> Evaluation<'q> {
         })
     }
 
-    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
-    /// without stale markers.
-    pub(super) fn samples_around(
-        &'q self,
-        selector: &'q Selector,
-        places: Places,
-        around: (i64, i64),
-        function: Option<&'static str>,
-    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
-        let hints = Hints {
-            step_ms: places.stride,
-            range_ms: around.0,
-            function,
-        };
-        let raws = self.samples(selector, places, around, hints)?;
-        Ok(raws.map(|raw| {
-            let mut raw = raw?;
-            raw.drop_stale();
-            Ok(raw)
-        }))
-    }
-
     /// The series of a range vector, each computed from its samples by `compute`, in no particular
     /// order; with them, whether all have one name.
     pub(super) fn over_ranges(
@@ -322,6 +300,9 @@ impl<'q> Evaluation<'q> {
                 one_name,
             });
         };
+        if let (Some(extended), Some(function)) = (selector.modifiers.extended, function) {
+            extended::check(extended, function)?;
+        }
         let (places, range_ms) = (self.places(&selector.modifiers, steps), *range_ms);
         let hints = Hints {
             step_ms: steps.step_ms(),
@@ -329,8 +310,8 @@ impl<'q> Evaluation<'q> {
             function,
         };
         let batches = self.batches(selector, places, (range_ms, 0), hints)?;
-        let starts = self.options.start_timestamps;
         let hints_resets = self.reset_hints.wants(selector);
+        let starts = self.options.start_timestamps;
         let compute = move |raw: &mut Raw| {
             raw.find_resets_if(hints_resets);
             raw.forget_starts_unless(starts);
@@ -368,6 +349,28 @@ impl<'q> Evaluation<'q> {
     ) -> Result<Box<dyn Batches>, QueryError> {
         let request = Self::request(selector, places, around, hints);
         Ok(self.source.batches(&request)?)
+    }
+
+    /// The samples less than `before` milliseconds before a place, and up to `after` behind it,
+    /// without stale markers.
+    pub(super) fn samples_around(
+        &'q self,
+        selector: &'q Selector,
+        places: Places,
+        around: (i64, i64),
+        function: Option<&'static str>,
+    ) -> Result<impl Iterator<Item = Result<Raw, QueryError>> + 'q, QueryError> {
+        let hints = Hints {
+            step_ms: places.stride,
+            range_ms: around.0,
+            function,
+        };
+        let raws = self.samples(selector, places, around, hints)?;
+        Ok(raws.map(|raw| {
+            let mut raw = raw?;
+            raw.drop_stale();
+            Ok(raw)
+        }))
     }
 
     /// The samples that a selector needs, series by series in label order.
@@ -613,7 +616,7 @@ impl Raw {
         (bytes / HISTOGRAM_BYTES_PER_SAMPLE) as u64
     }
 
-    /// Leaves it open when counters began, unless that is `wanted`.
+    /// Leaves it open when counters began, unless that is wanted.
     fn forget_starts_unless(&mut self, wanted: bool) {
         if wanted {
             return;

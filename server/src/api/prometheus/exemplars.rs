@@ -24,7 +24,8 @@ pub(super) fn exemplars(asked: &Asked) -> Result<Reply, Failure> {
         return Err(Failure::bad(why));
     }
     let range = request::window(&asked.params)?;
-    let query = promql::parse(asked.params.get("query").unwrap_or(""));
+    let options = asked.app.config.promql.parse_options();
+    let query = promql::parse_with(asked.params.get("query").unwrap_or(""), &options);
     let query = query.map_err(|error| Failure::bad(error.to_string()))?;
     let mut selectors = Vec::new();
     collect(&query.expr, &mut selectors);

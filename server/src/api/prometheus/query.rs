@@ -36,7 +36,7 @@ pub(super) fn range(asked: &Asked) -> Result<Reply, Failure> {
 
 /// `format_query`.
 pub(super) fn format(asked: &Asked) -> Result<Reply, Failure> {
-    let text = parsed(asked)?.to_string();
+    let text = parsed(asked)?.pretty();
     Ok(answer::success(&[], &[], |out| json::string(out, &text)).into())
 }
 
@@ -50,7 +50,8 @@ pub(super) fn parse(asked: &Asked) -> Result<Reply, Failure> {
 /// The query of the request.
 fn parsed(asked: &Asked) -> Result<Query, Failure> {
     let text = asked.params.get("query").unwrap_or("");
-    promql::parse(text).map_err(|error| invalid("query", &error.to_string()))
+    let options = asked.app.config.promql.parse_options();
+    promql::parse_with(text, &options).map_err(|error| invalid("query", &error.to_string()))
 }
 
 fn evaluate(
@@ -90,6 +91,8 @@ fn options(asked: &Asked) -> Result<Options, Failure> {
             .unwrap_or(defaults.lookback_ms),
         timeout,
         cancel: asked.cancel.clone(),
+        delayed_name_removal: asked.app.config.promql.delayed_name_removal,
+        start_timestamps: asked.app.config.promql.start_timestamps,
         ..defaults
     })
 }

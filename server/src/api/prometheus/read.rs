@@ -9,8 +9,9 @@ mod chunk;
 mod crc32c;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
@@ -38,6 +39,10 @@ const PIECES_MAX: usize = 2;
 
 /// Samples of an answer that is one message; Prometheus' limit.
 const SAMPLES_MAX: usize = 50_000_000;
+
+/// How long a client may take for a piece. One that is slower is given up, for it keeps others from
+/// reading.
+const STALL_MAX: Duration = Duration::from_secs(60);
 
 const STREAMED: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
 
@@ -130,30 +135,37 @@ async fn answer(app: Arc<App>, request: Request) -> Result<Response, Refusal> {
         return Ok((headers, Body::from(body)).into_response());
     }
     let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
-    let failures = sender.clone();
+    let failure = Arc::new(OnceLock::new());
+    let (failed, open) = (Arc::clone(&failure), sender.clone());
     let work = move || {
         let stores = opened()?;
-        let mut stream = Stream {
-            piece: Vec::new(),
-            sender,
-        };
+        let mut stream = Stream::new(sender, STALL_MAX);
         for (number, query) in (0..).zip(request.queries) {
             of(query, &stores).chunks(number, &mut stream)?;
         }
         stream.send();
+        if stream.has_stalled {
+            let why = "the client of a remote read was too slow";
+            return Err(Refusal::new(Reason::Timeout, why));
+        }
         Ok(())
     };
     tokio::spawn(async move {
         if let Err(refusal) = reads.run(work).await {
-            // Nobody hears it when the client has gone.
-            failures.send(Err(refusal)).await.ok();
+            failed.set(refusal).ok();
         }
+        // Until here, so that the body does not end before it can know why.
+        drop(open);
     });
     // What goes wrong before the first piece is still an answer of its own.
-    let first = pieces.recv().await.transpose()?;
+    let first = pieces.recv().await;
+    if let (None, Some(refusal)) = (&first, failure.get()) {
+        return Err(refusal.clone());
+    }
     let body = Body::new(Pieces {
         first,
         rest: pieces,
+        failure,
     });
     Ok(([(header::CONTENT_TYPE, STREAMED)], body).into_response())
 }
@@ -260,12 +272,25 @@ fn whole(reads: &[Read]) -> Result<Vec<u8>, Refusal> {
 /// Frames on their way to the client.
 struct Stream {
     piece: Vec<u8>,
-    sender: mpsc::Sender<Result<Bytes, Refusal>>,
+    sender: mpsc::Sender<Bytes>,
+    stall_max: Duration,
+    /// The client was too slow.
+    has_stalled: bool,
 }
 
 impl Stream {
+    /// Frames that go to `sender`, which takes each piece within `stall_max`.
+    fn new(sender: mpsc::Sender<Bytes>, stall_max: Duration) -> Self {
+        Self {
+            piece: Vec::new(),
+            sender,
+            stall_max,
+            has_stalled: false,
+        }
+    }
+
     fn is_wanted(&self) -> bool {
-        !self.sender.is_closed()
+        !self.has_stalled && !self.sender.is_closed()
     }
 
     fn frame(&mut self, message: &[u8]) {
@@ -278,20 +303,26 @@ impl Stream {
         }
     }
 
-    /// Waits until there is room for what is written so far.
+    /// Waits until there is room for what is written so far. To be called where blocking is allowed,
+    /// on a thread of the runtime.
     fn send(&mut self) {
-        if !self.piece.is_empty() {
-            let piece = Bytes::from(std::mem::take(&mut self.piece));
-            // It is not wanted any more when that fails.
-            self.sender.blocking_send(Ok(piece)).ok();
+        if self.piece.is_empty() || !self.is_wanted() {
+            return;
         }
+        let piece = Bytes::from(std::mem::take(&mut self.piece));
+        let sent = tokio::time::timeout(self.stall_max, self.sender.send(piece));
+        // A client that went away is seen by `is_wanted`.
+        self.has_stalled = tokio::runtime::Handle::current().block_on(sent).is_err();
     }
 }
 
-/// The body of a streamed answer. An error breaks it off, which clients see.
+/// The body of a streamed answer. A failure breaks it off, so that nobody takes what there is of it
+/// for the whole.
 struct Pieces {
     first: Option<Bytes>,
-    rest: mpsc::Receiver<Result<Bytes, Refusal>>,
+    rest: mpsc::Receiver<Bytes>,
+    /// Set before `rest` ends, if something went wrong.
+    failure: Arc<OnceLock<Refusal>>,
 }
 
 impl HttpBody for Pieces {
@@ -302,11 +333,15 @@ impl HttpBody for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        let next = self.rest.poll_recv(context);
-        next.map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        let next = match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => self.rest.poll_recv(context),
+        };
+        next.map(|piece| match (piece, self.failure.get()) {
+            (Some(piece), _) => Some(Ok(Frame::data(piece))),
+            (None, Some(refusal)) => Some(Err(refusal.clone())),
+            (None, None) => None,
+        })
     }
 }
 

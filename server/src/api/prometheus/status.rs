@@ -89,15 +89,17 @@ pub(super) fn features(asked: &Asked) -> Result<Reply, Failure> {
         .map(|(name, query)| (*name, has_syntax(query)))
         .collect();
     language.extend([
-        ("delayed_name_removal", false),
+        ("delayed_name_removal", config.promql.delayed_name_removal),
         ("per_query_lookback_delta", true),
         ("per_step_stats", false),
         ("type_and_unit_labels", false),
     ]);
+    let experimental = config.promql.experimental_functions;
+    let is_on = |f: &Function| is_known(f) && (experimental || !f.experimental);
     let all = functions::all().iter();
-    let functions: BTreeMap<&str, bool> = all.map(|f| (f.name, is_known(f))).collect();
-    let operators: BTreeMap<&str, bool> =
-        OPERATORS.iter().map(|op| (*op, has_operator(op))).collect();
+    let functions: BTreeMap<&str, bool> = all.map(|f| (f.name, is_on(f))).collect();
+    let is_on = |op: &str| has_operator(op) && (experimental || !op.starts_with("limit"));
+    let operators: BTreeMap<&str, bool> = OPERATORS.iter().map(|op| (*op, is_on(op))).collect();
     success(&json!({
         "api": {
             "admin": config.enable_admin_api,

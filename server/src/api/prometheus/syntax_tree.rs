@@ -143,7 +143,7 @@ fn matching(out: &mut String, of: &Matching) {
     let mut fill = Object::begin(object.key("fillValues"));
     for (side, value) in [("lhs", of.fill.left), ("rhs", of.fill.right)] {
         match value {
-            Some(value) => fill.raw(side, format_float(value)),
+            Some(value) => json::float(fill.key(side), value),
             None => fill.raw(side, "null"),
         }
     }
@@ -160,7 +160,7 @@ fn function(out: &mut String, of: &Function) {
         Optional::No => 0,
         Optional::Last => 1,
         Optional::Any => -1,
-        Optional::UpTo(more) => i64::try_from(more).unwrap_or(i64::MAX),
+        Optional::UpTo(times) => i64::try_from(times).unwrap_or(i64::MAX),
     };
     object.raw("variadic", variadic);
     object.text("returnType", word(of.returns));
@@ -219,6 +219,32 @@ mod tests {
                     "type": "matrixSelector", "name": "", "range": 300_000, "offset": 60_000,
                     "timestamp": 7000, "startOrEnd": null, "anchored": false, "smoothed": false,
                     "matchers": [{ "name": "a", "value": "b", "type": "=~" }],
+                }),
+            ),
+            (
+                "rate(up[5m] smoothed)",
+                json!({
+                    "type": "call",
+                    "func": {
+                        "name": "rate", "argTypes": ["matrix"], "variadic": 0,
+                        "returnType": "vector",
+                    },
+                    "args": [{
+                        "type": "matrixSelector", "name": "up", "range": 300_000, "offset": 0,
+                        "timestamp": null, "startOrEnd": null, "anchored": false,
+                        "smoothed": true,
+                        "matchers": [{ "name": "__name__", "value": "up", "type": "=" }],
+                    }],
+                }),
+            ),
+            (
+                "up + fill_left(-0.5) up",
+                json!({
+                    "type": "binaryExpr", "op": "+", "lhs": up(), "rhs": up(), "bool": false,
+                    "matching": {
+                        "card": "one-to-one", "labels": [], "on": false, "include": [],
+                        "fillValues": { "lhs": -0.5, "rhs": null },
+                    },
                 }),
             ),
             (

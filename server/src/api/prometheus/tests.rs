@@ -6,6 +6,7 @@ use trine_tsdb::{Durability, Value};
 
 use super::mount;
 use super::run::harness::Harness;
+use crate::config::Config;
 
 mod compat;
 mod facts;
@@ -14,7 +15,11 @@ const EMPTY: &str = r#"{"status":"success","data":[]}"#;
 
 /// `up` of two jobs and a name with a dot, at 0, 10, 20 seconds of 2023-11-14T22:13:20Z.
 fn filled() -> Harness {
-    let harness = Harness::new(mount, |_| {});
+    filled_with(|_| {})
+}
+
+fn filled_with(change: impl FnOnce(&mut Config)) -> Harness {
+    let harness = Harness::new(mount, change);
     let mut appender = harness.tenant().metrics().unwrap().appender();
     for (job, of) in [("api", 1.0), ("db", 0.5)] {
         let pairs = [("__name__", "up"), ("job", job), ("http.status", "200")];
@@ -227,6 +232,41 @@ async fn bad_requests_say_what_is_wrong() {
         let answer = harness.get(&format!("/api/v1/{path}")).await;
         let expect = format!(r#"{{"status":"error","errorType":"bad_data","error":"{text}"}}"#);
         assert_eq!(answer.told(), (400, expect.as_str()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn parts_of_the_language_are_settings() {
+    let harness = Harness::new(mount, |config| config.promql.experimental_functions = false);
+    let answer = harness
+        .get("/api/v1/query?query=mad_over_time(up[1m])")
+        .await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("is not enabled"), "{}", answer.text());
+    let features = harness.get("/api/v1/features").await;
+    for expect in [
+        r#""mad_over_time":false"#,
+        r#""limitk":false"#,
+        r#""rate":true"#,
+    ] {
+        assert!(
+            features.text().contains(expect),
+            "{expect}: {}",
+            features.text()
+        );
+    }
+    let path = "/api/v1/query?query=sum by (__name__) (abs(up))&time=1700000020";
+    for (delayed, expect) in [
+        (false, r#""metric":{}"#),
+        (true, r#""metric":{"__name__":"up"}"#),
+    ] {
+        let harness = filled_with(|config| config.promql.delayed_name_removal = delayed);
+        let answer = harness.get(&path.replace(' ', "+")).await;
+        assert!(
+            answer.text().contains(expect),
+            "{delayed}: {}",
+            answer.text()
+        );
     }
 }
 

@@ -1,17 +1,22 @@
 //! Remote read over a store: both forms, several tenants, limits, refusals.
 
-use axum::body::Body;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::http::Request;
+use http_body_util::BodyExt as _;
 use trine_storage::Labels;
 use trine_tsdb::{Durability, Histogram, Value};
 
 use super::crc32c::crc32c;
-use super::{FRAME_BYTES_MAX, STREAMED};
+use super::{FRAME_BYTES_MAX, PIECE_BYTES, PIECES_MAX, Pieces, STREAMED, Stream};
 use crate::api::prometheus::mount;
 use crate::api::prometheus::run::harness::{Answer, Harness};
 use crate::config::Config;
 use crate::proto::remote_read::put_bytes;
 use crate::proto::wire::{self, Fields};
+use crate::refusal::{Reason, Refusal};
 use crate::tenants::TenantId;
 
 /// Samples of a few series for some tenants.
@@ -186,6 +191,47 @@ async fn a_long_series_is_continued_in_the_next_frame() {
         .collect();
     assert_eq!(chunks.len(), 200_000usize.div_ceil(120));
     assert!(chunks.windows(2).all(|two| two[0].2 + 1 == two[1].1));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let (sender, mut pieces) = tokio::sync::mpsc::channel(PIECES_MAX);
+    let work = tokio::task::spawn_blocking(move || {
+        let mut stream = Stream::new(sender, Duration::from_millis(20));
+        let mut wanted = Vec::new();
+        for _ in 0..PIECES_MAX + 2 {
+            stream.frame(&[0; PIECE_BYTES]);
+            wanted.push(stream.is_wanted());
+        }
+        wanted
+    });
+    // As many as may wait are taken, the next one waits in vain.
+    assert_eq!(work.await.unwrap(), [true, true, false, false]);
+    for _ in 0..PIECES_MAX {
+        assert!(pieces.recv().await.is_some());
+    }
+    assert!(pieces.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_failure_after_the_first_piece_breaks_the_answer_off() {
+    let failure = Arc::new(OnceLock::new());
+    let (sender, rest) = tokio::sync::mpsc::channel(PIECES_MAX);
+    let mut body = Body::new(Pieces {
+        first: Some(Bytes::from_static(b"a")),
+        rest,
+        failure: Arc::clone(&failure),
+    });
+    sender.send(Bytes::from_static(b"b")).await.unwrap();
+    failure
+        .set(Refusal::new(Reason::Unavailable, "why"))
+        .unwrap();
+    drop(sender);
+    for expect in [b"a", b"b"] {
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(&data[..], expect);
+    }
+    assert!(body.frame().await.unwrap().is_err());
 }
 
 #[tokio::test]
