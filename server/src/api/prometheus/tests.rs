@@ -259,13 +259,10 @@ async fn parts_of_the_language_are_settings() {
             features.text()
         );
     }
-    let path = "/api/v1/query?query=sum by (__name__) (abs(up))&time=1700000020";
-    for (delayed, expect) in [
-        (false, r#""metric":{}"#),
-        (true, r#""metric":{"__name__":"up"}"#),
-    ] {
+    let path = r#"/api/v1/query?query=label_replace(abs(up),"was","$1","__name__","(.*)")&time=1700000020"#;
+    for (delayed, expect) in [(false, r#""metric":{}"#), (true, r#""metric":{"was":"up"}"#)] {
         let harness = filled_with(|config| config.promql.delayed_name_removal = delayed);
-        let answer = harness.get(&path.replace(' ', "+")).await;
+        let answer = harness.get(&path.replace('"', "%22")).await;
         assert!(
             answer.text().contains(expect),
             "{delayed}: {}",
