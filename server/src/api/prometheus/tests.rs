@@ -242,7 +242,11 @@ async fn parts_of_the_language_are_settings() {
         .get("/api/v1/query?query=mad_over_time(up[1m])")
         .await;
     assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("is not enabled"), "{}", answer.text());
+    assert!(
+        answer.text().contains("is not enabled"),
+        "{}",
+        answer.text()
+    );
     let features = harness.get("/api/v1/features").await;
     for expect in [
         r#""mad_over_time":false"#,
