@@ -12,7 +12,7 @@ use trine_storage::clock::ManualClock;
 use trine_storage::codec::{Reader, put_varint};
 use trine_storage::fs::Fs;
 use trine_storage::sealed::SealedWriter;
-use trine_storage::shared::Shared;
+use trine_storage::shared::{self, Shared};
 use trine_storage::sim::SimFs;
 use trine_storage::ulid::BlockId;
 use trine_storage::{Kind, Matcher, Result, TimeRange};
@@ -25,6 +25,8 @@ const NOW_NS: i64 = 1_767_225_600_000_000_000;
 /// Rows of a column above which an input is passed over: a file may claim as many as a real one
 /// has, and a constant column of them takes a few bytes.
 const ROWS_MAX: u32 = 1 << 16;
+/// Memory of the store, so that a file cannot make it take much.
+const MEMORY_BYTES_MAX: u64 = 64 << 20;
 /// Bits of an id that are the place in the shard, and the largest place that is not passed over: the
 /// head makes room for those before it.
 const PLACE_MASK: u64 = (1 << 28) - 1;
@@ -150,7 +152,11 @@ fn check(level: u8, rows: u64, write: impl FnOnce(&SimFs, &Path) -> Result<u64>)
     let db = Tsdb::builder(STORE)
         .fs(Arc::new(fs))
         .clock(Arc::new(ManualClock::new(NOW_NS)))
-        .shared(Shared::without_workers())
+        .shared(Shared::new(&shared::Config {
+            workers: 0,
+            memory_bytes_max: MEMORY_BYTES_MAX,
+            ..shared::Config::default()
+        }))
         .open()
         .expect("damage of a file is no reason not to open");
     ask(&db);

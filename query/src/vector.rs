@@ -24,7 +24,7 @@ pub use binary::{ScalarSide, binary, binary_scalar};
 pub use error::{Side, VectorError};
 pub use histogram::Histogram;
 pub use join::{Cardinality, Fill, MatchLabels, Matching};
-pub use operation::{BinaryNotes, ValueKind};
+pub use operation::{BinaryNotes, Operation, ValueKind};
 pub use ranking::quantile;
 pub(crate) use series::Merged;
 pub use series::{Histograms, StepSeries, merge_equal_labels};

@@ -12,7 +12,7 @@ mod shard;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::label_index::LabelIndex;
@@ -54,6 +54,8 @@ pub(crate) struct Head {
     /// Bytes on the heap beside those of the index.
     bytes: AtomicU64,
     series: AtomicU64,
+    /// How many more places may stay empty while series are restored.
+    skippable: AtomicUsize,
     /// The newest timestamp of all.
     newest_ms: AtomicI64,
     /// Samples and their time range by epoch, even and odd.
@@ -184,9 +186,12 @@ impl Target<'_> {
     }
 }
 
-impl Default for Head {
-    fn default() -> Self {
+impl Head {
+    /// An empty head of a process that may hold `memory_bytes_max` bytes.
+    pub(crate) fn new(memory_bytes_max: u64) -> Self {
+        let places = usize::try_from(memory_bytes_max).unwrap_or(usize::MAX) / SERIES_BYTES;
         Self {
+            skippable: AtomicUsize::new(places.max(PLACES_SKIPPED_MIN)),
             shards: Default::default(),
             index: RwLock::default(),
             bytes: AtomicU64::new(0),
@@ -195,9 +200,7 @@ impl Default for Head {
             epochs: Default::default(),
         }
     }
-}
 
-impl Head {
     /// Stores a batch in the buffers of `epoch`. `define` is given the series that begin, before
     /// anybody else can see them. Gives what was stored.
     ///
@@ -342,12 +345,9 @@ impl Head {
             return Err(Error::new(Kind::Corrupt, what));
         }
         let mut shard = self.shards[number as usize].lock();
-        if place > shard.places.len() + PLACES_SKIPPED_MAX {
+        if !self.make_room(&mut shard, place) {
             let what = format!("id {id} lies far beyond the series that are there");
             return Err(Error::new(Kind::Corrupt, what));
-        }
-        if place >= shard.places.len() {
-            shard.places.resize_with(place + 1, || None);
         }
         let mut added = SERIES_BYTES + labels.heap_bytes();
         let mut replaced = None;
@@ -376,6 +376,20 @@ impl Head {
         Ok(Restored::Begun { replaced })
     }
 
+    /// Makes places up to `place`, unless too many stay empty.
+    fn make_room(&self, shard: &mut Shard, place: usize) -> bool {
+        let skipped = place.saturating_sub(shard.places.len());
+        let left = |left: usize| left.checked_sub(skipped);
+        let order = Ordering::Relaxed;
+        if self.skippable.fetch_update(order, order, left).is_err() {
+            return false;
+        }
+        if place >= shard.places.len() {
+            shard.places.resize_with(place + 1, || None);
+        }
+        true
+    }
+
     /// The labels of all series by id.
     pub(crate) fn label_sets(&self) -> Vec<(u32, Labels)> {
         let series = self.series.load(Ordering::Relaxed);
@@ -394,10 +408,7 @@ impl Head {
         *self.index.write() = index;
         for id in lost {
             if let Some(shard) = self.shards.get((id >> PLACE_BITS) as usize) {
-                let (mut shard, end) = (shard.lock(), (id & PLACE_MAX) as usize + 1);
-                if end > shard.places.len() && end <= shard.places.len() + PLACES_SKIPPED_MAX {
-                    shard.places.resize_with(end, || None);
-                }
+                self.make_room(&mut shard.lock(), (id & PLACE_MAX) as usize);
             }
         }
         for (number, shard) in (0u32..).zip(&self.shards) {
@@ -721,9 +732,10 @@ impl Head {
     }
 }
 
-/// Places that may stay empty between two series that are restored: ids are given out in order, but
-/// the series between them may be gone.
-const PLACES_SKIPPED_MAX: usize = 1 << 24;
+/// Places that may stay empty between series that are restored, if the memory budget does not allow
+/// for more: ids are given out in order, but the series between them may be gone. There never were
+/// more than fit into memory.
+const PLACES_SKIPPED_MIN: usize = 1 << 20;
 
 fn shard_of(hash: u64) -> usize {
     // Not the bits that the table chooses its buckets by.

@@ -5,8 +5,8 @@ use trine_storage::Labels;
 use super::join::{Group, group};
 use super::operation::{Operand, Operation};
 use super::{
-    ABSENT, Arithmetic, BinaryNotes, BinaryOp, Cardinality, Comparison, MatchLabels, Matching,
-    Merged, Side, StepSeries, VectorError, drop_name, is_absent,
+    ABSENT, BinaryNotes, BinaryOp, Cardinality, MatchLabels, Matching, Merged, Side, StepSeries,
+    VectorError, drop_name, is_absent,
 };
 
 /// `lhs op rhs` between two vectors. The order of the result is that of the groups of the left
@@ -15,22 +15,18 @@ use super::{
 /// # Errors
 /// A matching that is not unique where it must be, per step.
 pub fn binary(
-    op: BinaryOp,
-    comparison: Comparison,
+    operation: Operation,
     matching: &Matching,
     lhs: Vec<StepSeries>,
     rhs: Vec<StepSeries>,
-    rules: Arithmetic,
     notes: &mut BinaryNotes,
 ) -> Result<Vec<StepSeries>, VectorError> {
-    if op.is_set() {
-        return set_operation(op, &matching.labels, lhs, rhs);
+    if operation.op.is_set() {
+        return set_operation(operation.op, &matching.labels, lhs, rhs);
     }
     let join = Join {
-        op,
-        comparison,
+        operation,
         matching,
-        rules,
         lhs: &lhs,
         rhs: &rhs,
     };
@@ -59,21 +55,15 @@ pub enum ScalarSide {
 /// that filters keeps the vector's value, on whichever side it stands.
 #[must_use]
 pub fn binary_scalar(
-    op: BinaryOp,
-    comparison: Comparison,
+    operation: Operation,
     mut series: StepSeries,
     scalar: &[f64],
     side: ScalarSide,
-    rules: Arithmetic,
     notes: &mut BinaryNotes,
 ) -> StepSeries {
-    let operation = Operation {
-        op,
-        comparison,
-        rules,
-    };
+    let op = operation.op;
     if series.histograms.is_some() || op.is_trim() {
-        return mixed_with_scalar(operation, series, scalar, side, notes);
+        return mixed_with_scalar(operation, &series, scalar, side, notes);
     }
     for (value, scalar) in series.values.iter_mut().zip(scalar) {
         if is_absent(*value) {
@@ -83,13 +73,13 @@ pub fn binary_scalar(
             ScalarSide::Left => (*scalar, *value),
             ScalarSide::Right => (*value, *scalar),
         };
-        if !op.is_comparison() || comparison == Comparison::Bool {
-            *value = op.apply(left, right, rules);
+        if !operation.filters() {
+            *value = op.apply(left, right, operation.rules);
         } else if !op.holds(left, right) {
             *value = ABSENT;
         }
     }
-    if op.drops_name(comparison) && !series.drop_name {
+    if operation.drops_name() && !series.drop_name {
         series.labels = drop_name(&series.labels);
     }
     series
@@ -98,13 +88,13 @@ pub fn binary_scalar(
 /// The same where the series has histograms, or the operator wants some.
 fn mixed_with_scalar(
     operation: Operation,
-    series: StepSeries,
+    series: &StepSeries,
     scalar: &[f64],
     side: ScalarSide,
     notes: &mut BinaryNotes,
 ) -> StepSeries {
     let outcome = |(step, scalar): (usize, &f64)| {
-        let Some(operand) = Operand::of(&series, step) else {
+        let Some(operand) = Operand::of(series, step) else {
             return (ABSENT, None);
         };
         let scalar = Operand::Float(*scalar);
@@ -114,8 +104,7 @@ fn mixed_with_scalar(
         }
     };
     let (values, histograms) = scalar.iter().enumerate().map(outcome).unzip();
-    let drops_name = operation.op.drops_name(operation.comparison);
-    let labels = if drops_name && !series.drop_name {
+    let labels = if operation.drops_name() && !series.drop_name {
         drop_name(&series.labels)
     } else {
         series.labels.clone()
@@ -128,10 +117,8 @@ fn mixed_with_scalar(
 
 /// One arithmetic or comparison operator at work.
 struct Join<'a> {
-    op: BinaryOp,
-    comparison: Comparison,
+    operation: Operation,
     matching: &'a Matching,
-    rules: Arithmetic,
     lhs: &'a [StepSeries],
     rhs: &'a [StepSeries],
 }
@@ -253,15 +240,15 @@ impl Join<'_> {
             Side::Left => (one, many),
             Side::Right => (many, one),
         };
-        if many.histograms.is_some() || one.histograms.is_some() || self.op.is_trim() {
+        if many.histograms.is_some() || one.histograms.is_some() || self.operation.op.is_trim() {
             let pair = self.mixed_pair(left, right, taken, notes)?;
             return Ok(pair.map(|series| StepSeries {
                 labels: self.result_labels(many, one),
-                drop_name: !self.op.drops_name(self.comparison) && many.drop_name,
+                drop_name: !self.operation.drops_name() && many.drop_name,
                 ..series
             }));
         }
-        let filter = self.op.is_comparison() && self.comparison == Comparison::Filter;
+        let operation = self.operation;
         let mut values = Vec::with_capacity(left.values.len());
         let mut any = false;
         for (step, (l, r)) in left.values.iter().zip(&right.values).enumerate() {
@@ -275,9 +262,9 @@ impl Join<'_> {
             {
                 return Err(VectorError::ManyToOneNotExplicit);
             }
-            let value = if !filter {
-                self.op.apply(*l, *r, self.rules)
-            } else if self.op.holds(*l, *r) {
+            let value = if !operation.filters() {
+                operation.op.apply(*l, *r, operation.rules)
+            } else if operation.op.holds(*l, *r) {
                 *l
             } else {
                 ABSENT
@@ -286,7 +273,7 @@ impl Join<'_> {
             values.push(value);
         }
         Ok(any.then(|| StepSeries {
-            drop_name: !self.op.drops_name(self.comparison) && many.drop_name,
+            drop_name: !self.operation.drops_name() && many.drop_name,
             ..StepSeries::new(self.result_labels(many, one), values)
         }))
     }
@@ -299,11 +286,6 @@ impl Join<'_> {
         taken: &mut [bool],
         notes: &mut BinaryNotes,
     ) -> Result<Option<StepSeries>, VectorError> {
-        let operation = Operation {
-            op: self.op,
-            comparison: self.comparison,
-            rules: self.rules,
-        };
         let steps = left.values.len();
         let (mut values, mut histograms) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
         for step in 0..steps {
@@ -314,7 +296,7 @@ impl Join<'_> {
                     {
                         return Err(VectorError::ManyToOneNotExplicit);
                     }
-                    operation.apply(left, right, notes)
+                    self.operation.apply(left, right, notes)
                 }
                 _ => (ABSENT, None),
             };
@@ -326,7 +308,7 @@ impl Join<'_> {
     }
 
     fn result_labels(&self, many: &StepSeries, one: &StepSeries) -> Labels {
-        let labels = if self.op.drops_name(self.comparison) {
+        let labels = if self.operation.drops_name() {
             drop_name(&many.labels)
         } else {
             many.labels.clone()

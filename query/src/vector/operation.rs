@@ -66,11 +66,14 @@ impl<'a> Operand<'a> {
 }
 
 /// An operator with what it is told.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Operation {
-    pub(super) op: BinaryOp,
-    pub(super) comparison: Comparison,
-    pub(super) rules: Arithmetic,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// The operator.
+    pub op: BinaryOp,
+    /// What a comparison yields.
+    pub comparison: Comparison,
+    /// Whose rules hold.
+    pub rules: Arithmetic,
 }
 
 /// An entry of the column of values and one of that of histograms, of which one at most is there.
@@ -79,6 +82,16 @@ pub(super) type Outcome = (f64, Option<Arc<Histogram>>);
 const NOTHING: Outcome = (ABSENT, None);
 
 impl Operation {
+    /// Whether it is a comparison that keeps or drops its left value.
+    pub(super) fn filters(self) -> bool {
+        self.op.is_comparison() && self.comparison == Comparison::Filter
+    }
+
+    /// Whether its result is another metric than its operand.
+    pub fn drops_name(self) -> bool {
+        self.op.drops_name(self.comparison)
+    }
+
     /// `left op right`.
     pub(super) fn apply(
         self,
@@ -86,10 +99,9 @@ impl Operation {
         right: Operand<'_>,
         notes: &mut BinaryNotes,
     ) -> Outcome {
-        let filter = self.op.is_comparison() && self.comparison == Comparison::Filter;
         match (left, right) {
             (Operand::Float(l), Operand::Float(r)) if !self.op.is_trim() => {
-                if !filter {
+                if !self.filters() {
                     (self.op.apply(l, r, self.rules), None)
                 } else if self.op.holds(l, r) {
                     (l, None)

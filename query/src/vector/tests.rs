@@ -168,6 +168,14 @@ fn sums_and_means_do_not_lose_small_values_or_overflow() {
     assert!(run(AggregateOp::Avg, &[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
 }
 
+fn prometheus(op: BinaryOp, comparison: Comparison) -> Operation {
+    Operation {
+        op,
+        comparison,
+        rules: Arithmetic::Prometheus,
+    }
+}
+
 fn join(op: BinaryOp, matching: &Matching) -> Result<Vec<String>, VectorError> {
     let lhs = vec![
         series("__name__=l,a=1,b=x", &[1.0, 2.0, NONE]),
@@ -179,8 +187,7 @@ fn join(op: BinaryOp, matching: &Matching) -> Result<Vec<String>, VectorError> {
     ];
     let comparison = Comparison::Filter;
     let mut notes = BinaryNotes::default();
-    let rules = Arithmetic::Prometheus;
-    binary(op, comparison, matching, lhs, rhs, rules, &mut notes).map(shown)
+    binary(prometheus(op, comparison), matching, lhs, rhs, &mut notes).map(shown)
 }
 
 fn on(names: &[&str], cardinality: Cardinality, include: &[&str]) -> Matching {
@@ -242,12 +249,10 @@ fn many_to_one_takes_labels_over() {
     let rhs = vec![series("a=1,c=new", &[3.0])];
     let run = |matching: &Matching, lhs, rhs| {
         binary(
-            BinaryOp::Div,
-            Comparison::Filter,
+            prometheus(BinaryOp::Div, Comparison::Filter),
             matching,
             lhs,
             rhs,
-            Arithmetic::Prometheus,
             &mut BinaryNotes::default(),
         )
     };
@@ -294,12 +299,10 @@ fn duplicates_are_no_error_where_the_other_side_is_empty() {
     let run = |lhs| {
         let rhs = twice.clone();
         binary(
-            BinaryOp::Add,
-            Comparison::Filter,
+            prometheus(BinaryOp::Add, Comparison::Filter),
             &on_a,
             lhs,
             rhs,
-            Arithmetic::Prometheus,
             &mut BinaryNotes::default(),
         )
     };
@@ -319,13 +322,16 @@ fn scalars_and_the_rules_of_division() {
     use Arithmetic::{Loki, Prometheus};
     let run = |op, comparison, scalar: f64, side, rules| {
         let vector = series("__name__=m,a=1", &[0.0, NONE, 5.0]);
-        shown(vec![binary_scalar(
+        let operation = Operation {
             op,
             comparison,
+            rules,
+        };
+        shown(vec![binary_scalar(
+            operation,
             vector,
             &[scalar; 3],
             side,
-            rules,
             &mut BinaryNotes::default(),
         )])
     };

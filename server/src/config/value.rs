@@ -34,6 +34,22 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// The name of a label.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("the name of the label is empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Words with commas between them; none in an empty text.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim);
+    let words = words.filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
 /// A path of a URL without the slash at its end; none for `/` alone.
 pub(super) fn prefix(text: &str) -> Result<Option<String>, String> {
     let path = text.trim_end_matches('/');
@@ -51,22 +67,6 @@ pub(super) fn metrics_api(text: &str) -> Result<MetricsApi, String> {
         "mimir" => Ok(MetricsApi::Mimir),
         _ => Err(format!("{text:?} is neither prometheus nor mimir")),
     }
-}
-
-/// The name of a label.
-pub(super) fn label(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        Err("the name of the label is empty".to_owned())
-    } else {
-        Ok(text.to_owned())
-    }
-}
-
-/// Words with commas between them; none in an empty text.
-pub(super) fn words(text: &str) -> Vec<String> {
-    let words = text.split(',').map(str::trim);
-    let words = words.filter(|word| !word.is_empty());
-    words.map(str::to_owned).collect()
 }
 
 /// A number of at least one.

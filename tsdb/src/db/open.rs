@@ -56,7 +56,7 @@ impl Tsdb {
             .cloned()
             .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
-        let head = Head::default();
+        let head = Head::new(process.memory().max());
         let mut replaying = Replaying {
             head: &head,
             metadata: MetadataTable::default(),

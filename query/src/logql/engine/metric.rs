@@ -14,8 +14,8 @@ use crate::logql::ast::{
 use crate::logql::error::QueryError;
 use crate::logql::source::Source;
 use crate::vector::{
-    AggregateOp, Aggregator, Arithmetic, BinaryNotes, Grouping, Parameter, ScalarSide, StepSeries,
-    VectorError, binary, binary_scalar, is_absent, merge_equal_labels,
+    AggregateOp, Aggregator, Arithmetic, BinaryNotes, Grouping, Operation, Parameter, ScalarSide,
+    StepSeries, VectorError, binary, binary_scalar, is_absent, merge_equal_labels,
 };
 
 /// The instants at which a query is evaluated.
@@ -153,14 +153,18 @@ impl<'a> Evaluator<'a> {
     fn binary(&mut self, node: &Binary) -> Result<Value, QueryError> {
         let left = self.evaluate(&node.left)?;
         let right = self.evaluate(&node.right)?;
+        let operation = Operation {
+            op: node.op,
+            comparison: node.comparison,
+            rules: Arithmetic::Loki,
+        };
         let (series, scalar, side) = match (left, right) {
             (Value::Scalar(left), Value::Scalar(right)) => {
                 return Ok(Value::Scalar(node.op.apply(left, right, Arithmetic::Loki)));
             }
             (Value::Vector(left), Value::Vector(right)) => {
-                let (rules, mut notes) = (Arithmetic::Loki, BinaryNotes::default());
-                let (op, comparison, matching) = (node.op, node.comparison, &node.matching);
-                let joined = binary(op, comparison, matching, left, right, rules, &mut notes);
+                let mut notes = BinaryNotes::default();
+                let joined = binary(operation, &node.matching, left, right, &mut notes);
                 return joined.map(Value::Vector).map_err(vector_error);
             }
             (Value::Vector(series), Value::Scalar(scalar)) => (series, scalar, ScalarSide::Right),
@@ -168,9 +172,8 @@ impl<'a> Evaluator<'a> {
         };
         let scalars = vec![scalar; self.steps.count];
         let apply = |series| {
-            let (rules, mut notes) = (Arithmetic::Loki, BinaryNotes::default());
-            let (op, comparison) = (node.op, node.comparison);
-            binary_scalar(op, comparison, series, &scalars, side, rules, &mut notes)
+            let mut notes = BinaryNotes::default();
+            binary_scalar(operation, series, &scalars, side, &mut notes)
         };
         Ok(Value::Vector(series.into_iter().map(apply).collect()))
     }

@@ -66,8 +66,8 @@ impl<'q> Evaluation<'q> {
             Action::HistogramQuantiles => self.histogram_quantiles(arguments, steps),
             Action::HistogramFraction => self.histogram_fraction(arguments, steps),
             Action::HistogramValue(of) => self.histogram_value(of, first()?, steps),
-            Action::SortByLabel(order) => self.sort_by_label(order, arguments, steps),
             Action::StartTimestamp => self.start_timestamp(first()?, steps),
+            Action::SortByLabel(order) => self.sort_by_label(order, arguments, steps),
             Action::Info => self.info(arguments, steps),
             Action::Scalar
             | Action::Time
@@ -143,10 +143,15 @@ impl<'q> Evaluation<'q> {
     }
 
     fn warn_of_overlap(&self, argument: &Expr, raw: &Raw) {
-        let Some(starts) = &raw.start_timestamps else {
-            return;
+        let overlap = |times: &[i64], starts: Option<&Vec<i64>>| {
+            starts.is_some_and(|starts| rate::starts_overlap(times, starts))
         };
-        if rate::starts_overlap(&raw.timestamps, starts) {
+        let of_histograms = |all: &super::selector::Histograms| {
+            overlap(&all.timestamps, all.start_timestamps.as_ref())
+        };
+        if overlap(&raw.timestamps, raw.start_timestamps.as_ref())
+            || raw.histograms.as_deref().is_some_and(of_histograms)
+        {
             let name = raw.labels.get(METRIC_NAME).unwrap_or("");
             let message = annotation::overlapping_start(name);
             self.annotations

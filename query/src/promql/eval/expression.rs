@@ -10,8 +10,8 @@ use crate::promql::error::QueryError;
 use crate::promql::functions::{Action, End, QueryTime};
 use crate::text::Span;
 use crate::vector::{
-    Arithmetic, BinaryNotes, BinaryOp, MatchLabels, Matching, ScalarSide, StepSeries, binary,
-    binary_scalar, is_absent,
+    Arithmetic, BinaryNotes, BinaryOp, MatchLabels, Matching, Operation, ScalarSide, StepSeries,
+    binary, binary_scalar, is_absent,
 };
 
 const RULES: Arithmetic = Arithmetic::Prometheus;
@@ -156,21 +156,20 @@ impl<'q> Evaluation<'q> {
         span: Span,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
-        let (op, comparison) = (expr.op, expr.comparison);
+        let (op, operation) = (expr.op, operation(expr));
         let (vector, scalar) = match side {
             ScalarSide::Left => (&*expr.rhs, &*expr.lhs),
             ScalarSide::Right => (&*expr.lhs, &*expr.rhs),
         };
         let scalar = self.scalar(scalar, steps)?;
         let mut vector = self.vector(vector, steps)?;
-        let keeps_name = !op.drops_name(comparison);
-        if !keeps_name {
+        if operation.drops_name() {
             vector = self.without_names(vector)?;
         }
         let mut vector = vector.map(move |series| {
             let has_histograms = series.histograms.is_some() || op.is_trim();
             let mut notes = BinaryNotes::default();
-            let series = binary_scalar(op, comparison, series, &scalar, side, RULES, &mut notes);
+            let series = binary_scalar(operation, series, &scalar, side, &mut notes);
             if has_histograms {
                 self.note_binary(op, span, &notes);
             }
@@ -210,10 +209,18 @@ impl<'q> Evaluation<'q> {
         };
         let ((left, left_held), (right, right_held)) = (lhs.into_parts(), rhs.into_parts());
         self.budget.check()?;
-        let (comparison, mut notes) = (expr.comparison, BinaryNotes::default());
-        let out = binary(op, comparison, matching, left, right, RULES, &mut notes)?;
+        let mut notes = BinaryNotes::default();
+        let out = binary(operation(expr), matching, left, right, &mut notes)?;
         self.note_binary(op, span, &notes);
         Ok(Collected::new(out, one_name, left_held.join(right_held)).into_vector())
+    }
+}
+
+fn operation(expr: &Binary) -> Operation {
+    Operation {
+        op: expr.op,
+        comparison: expr.comparison,
+        rules: RULES,
     }
 }
 

@@ -87,7 +87,7 @@ impl<'q> Evaluation<'q> {
         for quantile in quantiles {
             let qs = self.quantiles(quantile, steps)?;
             for series in self.quantile_of(&found, &qs, vector.span, steps) {
-                split_by_label(series, label, &qs, &mut out);
+                split_by_label(&series, label, &qs, &mut out);
             }
         }
         self.without_names(Collected::new(out, false, found.held).into_vector())
@@ -228,7 +228,7 @@ fn estimates(series: &StepSeries, of: impl Fn(&Histogram, usize) -> Estimate) ->
 }
 
 /// Gives the series a label with the quantile, which may be another one at each step.
-fn split_by_label(series: StepSeries, label: &str, qs: &[f64], out: &mut Vec<StepSeries>) {
+fn split_by_label(series: &StepSeries, label: &str, qs: &[f64], out: &mut Vec<StepSeries>) {
     let mut start = 0;
     while let Some(q) = qs.get(start) {
         let rest = qs.get(start..).unwrap_or_default();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::call::parameters_at;
 use super::range_functions::{self, Context};
-use super::rate::{self, Extrapolation};
-use super::selector::{HistogramWindow, Places, Raw, Window};
+use super::rate::{self, Extrapolation, Resets};
+use super::selector::{HistogramWindow, Place, Places, Raw, Window};
 use super::steps::Steps;
 use crate::promql::annotation::Computing;
 use crate::promql::ast::Expr;
@@ -38,8 +38,9 @@ pub(super) struct RangeNotes {
 pub(super) struct HistogramRange {
     op: RangeOp,
     floats: Context,
-    /// The indices of the histograms before which the counter was reset.
-    resets: Vec<usize>,
+    /// The histograms before which the counter was reset.
+    resets: Resets,
+    shape: Extrapolation,
     notes: RangeNotes,
 }
 
@@ -50,16 +51,21 @@ impl HistogramRange {
         histograms: &super::selector::Histograms,
         floats: Context,
     ) -> Self {
-        let counts = matches!(op, RangeOp::Rate | RangeOp::Increase);
-        let pairs = histograms.values.windows(2).enumerate();
-        let resets = pairs.filter_map(|(at, two)| match two {
-            [before, now] => now.is_reset_since(before).then_some(at + 1),
-            _ => None,
+        let pairs = histograms.values.windows(2);
+        let falls = pairs.map(|two| match two {
+            [before, now] => now.is_reset_since(before),
+            _ => false,
         });
+        let starts = histograms.start_timestamps.as_deref();
         Self {
             op,
             floats,
-            resets: if counts { resets.collect() } else { Vec::new() },
+            resets: if op.counts_resets() {
+                Resets::of_falls(falls, &histograms.timestamps, starts)
+            } else {
+                Resets::default()
+            },
+            shape: Extrapolation::default(),
             notes: RangeNotes::default(),
         }
     }
@@ -114,7 +120,7 @@ impl HistogramRange {
             RangeOp::TsOfFirst => return window.first().map(in_seconds),
             RangeOp::TsOfLast => return window.last_two().1.map(in_seconds),
             RangeOp::Changes => return Some(SampleValue::Float(changes(window))),
-            RangeOp::Resets => return Some(SampleValue::Float(resets(window))),
+            RangeOp::Resets => return Some(SampleValue::Float(self.count_resets(window))),
             RangeOp::Irate | RangeOp::Idelta => match window.last_two() {
                 (Some((_, SampleValue::Float(_))), Some((_, SampleValue::Float(_)))) => {
                     return self.of_floats(window, parameters, now_ms);
@@ -124,7 +130,8 @@ impl HistogramRange {
                     Some((now_ms, SampleValue::Histogram(now))),
                 ) => {
                     let seconds = now_ms.saturating_sub(before_ms) as f64 / 1000.0;
-                    return self.instantaneous(&before, &now, seconds);
+                    let last = window.histograms.offset + window.histograms.values.len() - 1;
+                    return self.instantaneous(&before, &now, seconds, self.resets.has(last));
                 }
                 (Some(_), Some(_)) => None,
                 _ => return None,
@@ -163,65 +170,83 @@ impl HistogramRange {
         let HistogramWindow {
             timestamps,
             values,
+            starts,
             offset,
         } = window.histograms;
-        let [first, .., last] = values else {
+        let (first, last) = (values.first()?, values.last()?);
+        let born = rate::born(self.op, window, timestamps, starts);
+        if values.len() < 2 && born.is_none() {
             return None;
-        };
-        let is_counter = self.op != RangeOp::Delta;
-        let mut change = if is_counter {
-            let inside = self.resets_inside(offset, values.len());
-            self.increase(values, &inside)?
-        } else {
+        }
+        let mut change = if self.op == RangeOp::Delta {
             self.notes.not_a_gauge |= !first.is_gauge() || !last.is_gauge();
             let mut change = Histogram::clone(last);
             let subtracted = change.subtract(first);
             self.taken(subtracted, Computing::Subtraction)?;
             change
+        } else {
+            let among = self.resets.among(offset, values.len());
+            let resets: Vec<usize> = among.iter().map(|(at, _)| at - offset).collect();
+            self.increase(values, &resets, born.is_some())?
         };
-        let start = is_counter.then_some((first.count, change.count));
-        let factor = rate::extrapolation(
-            self.op,
-            window,
-            timestamps,
-            start,
-            &mut Extrapolation::default(),
-        )?;
+        let factor = match born {
+            Some(born) => rate::extrapolation_since(self.op, window, timestamps, born)?,
+            None => {
+                let start = (self.op != RangeOp::Delta).then_some((first.count, change.count));
+                rate::extrapolation(self.op, window, timestamps, start, &mut self.shape)?
+            }
+        };
         change.scale(factor);
         change.reset_hint = ResetHint::Gauge;
         change.compact();
         Some(change)
     }
 
-    /// Which histograms of a window come after a reset, without the first one.
-    fn resets_inside(&self, offset: usize, count: usize) -> Vec<usize> {
-        let from = self.resets.partition_point(|at| *at <= offset);
-        let to = self.resets.partition_point(|at| *at < offset + count);
-        let inside = self.resets.get(from..to).unwrap_or_default();
-        inside.iter().map(|at| at - offset).collect()
+    fn count_resets(&self, window: &Window<'_>) -> f64 {
+        let (mut count, mut before) = (0.0, None);
+        for now in window.places() {
+            let resets = match (before, now) {
+                (None, _) => false,
+                (Some(Place::Float(_)), Place::Float(at)) => self.floats.resets().has(at),
+                (Some(Place::Histogram(_)), Place::Histogram(at)) => self.resets.has(at),
+                _ => true,
+            };
+            count += f64::from(resets);
+            before = Some(now);
+        }
+        count
     }
 
-    /// What a counter grew by in a window; `resets` are indices in it.
-    fn increase(&mut self, values: &[Arc<Histogram>], resets: &[usize]) -> Option<Histogram> {
+    /// What a counter grew by in a window; `resets` are indices in it. A counter that was `born`
+    /// inside was zero before.
+    fn increase(
+        &mut self,
+        values: &[Arc<Histogram>],
+        resets: &[usize],
+        born: bool,
+    ) -> Option<Histogram> {
         let [first, rest @ ..] = values else {
             return None;
         };
-        let (second, last) = (rest.first()?, rest.last()?);
+        let last = rest.last().unwrap_or(first);
         self.notes.not_a_counter |= values.iter().any(|value| value.is_gauge());
         // Of a first histogram before a reset nothing is needed, so it may be what it will.
         let first_counts = resets.first() != Some(&1);
-        let like = if first_counts { first } else { second };
+        let like = match rest.first() {
+            Some(second) if !first_counts => second,
+            _ => first,
+        };
         let fits = |value: &Arc<Histogram>| value.has_custom_bounds() == like.has_custom_bounds();
         if !rest.iter().all(fits) {
             self.notes.mixed_schemas = true;
             return None;
         }
         let mut change = Histogram::clone(last);
-        if first_counts {
+        if first_counts && !born {
             let subtracted = change.subtract(first);
             self.taken(subtracted, Computing::Subtraction)?;
         }
-        for reset in resets.iter().filter(|reset| **reset > 1) {
+        for reset in resets.iter().filter(|reset| born || **reset > 1) {
             let before = values.get(reset - 1)?;
             let added = change.add(before);
             self.taken(added, Computing::Addition)?;
@@ -234,6 +259,7 @@ impl HistogramRange {
         before: &Histogram,
         now: &Histogram,
         seconds: f64,
+        is_reset: bool,
     ) -> Option<SampleValue> {
         let is_rate = self.op == RangeOp::Irate;
         if is_rate {
@@ -242,7 +268,7 @@ impl HistogramRange {
             self.notes.not_a_gauge |= !before.is_gauge() || !now.is_gauge();
         }
         let mut change = now.clone();
-        if !is_rate || !now.is_reset_since(before) {
+        if !is_rate || !is_reset {
             let subtracted = change.subtract(before);
             self.taken(subtracted, Computing::Subtraction)?;
         }
@@ -311,20 +337,20 @@ fn in_seconds((time_ms, _): (i64, SampleValue)) -> SampleValue {
 
 /// How often a window's value becomes another one; one of another kind is another one.
 fn changes(window: &Window<'_>) -> f64 {
-    window.count_steps(|before, now| match (before, now) {
-        (SampleValue::Float(before), SampleValue::Float(now)) => {
-            before != now && !(before.is_nan() && now.is_nan())
-        }
-        (SampleValue::Histogram(before), SampleValue::Histogram(now)) => !before.same_bits(now),
-        _ => true,
-    })
-}
-
-/// How often a counter begins anew; it does where its kind changes.
-fn resets(window: &Window<'_>) -> f64 {
-    window.count_steps(|before, now| match (before, now) {
-        (SampleValue::Float(before), SampleValue::Float(now)) => now < before,
-        (SampleValue::Histogram(before), SampleValue::Histogram(now)) => now.is_reset_since(before),
-        _ => true,
-    })
+    let (mut count, mut before) = (0.0, None);
+    for (_, now) in window.iter() {
+        let differs = match (&before, &now) {
+            (None, _) => false,
+            (Some(SampleValue::Float(before)), SampleValue::Float(now)) => {
+                before != now && !(before.is_nan() && now.is_nan())
+            }
+            (Some(SampleValue::Histogram(before)), SampleValue::Histogram(now)) => {
+                !before.same_bits(now)
+            }
+            _ => true,
+        };
+        count += f64::from(differs);
+        before = Some(now);
+    }
+    count
 }

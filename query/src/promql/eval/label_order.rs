@@ -50,6 +50,7 @@ impl<'q> Evaluation<'q> {
 
 /// Runs of digits compare as numbers, everything else as bytes.
 fn natural(a: &str, b: &str) -> Ordering {
+    let lengths = a.len().cmp(&b.len());
     let (mut a, mut b) = (a, b);
     while !a.is_empty() && !b.is_empty() {
         let (left, right) = (run(a), run(b));
@@ -65,7 +66,7 @@ fn natural(a: &str, b: &str) -> Ordering {
             b.get(right.len()..).unwrap_or(""),
         );
     }
-    a.len().cmp(&b.len())
+    a.len().cmp(&b.len()).then(lengths)
 }
 
 /// The digits, or what is no digits, at the start.

@@ -33,6 +33,10 @@ impl Context {
             scratch: Vec::new(),
         }
     }
+
+    pub(super) fn resets(&self) -> &Resets {
+        &self.resets
+    }
 }
 
 /// The value of `op` for a window, [`ABSENT`] where it has none. `parameters` are the function's

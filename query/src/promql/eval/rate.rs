@@ -52,6 +52,12 @@ fn lives<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = (Life,
     pairs.map(move |(times, starts)| (at(times, starts, 0), at(times, starts, 1)))
 }
 
+/// The indices of the samples that say by their start that the counter began anew.
+fn begun<'r>(times: &'r [i64], starts: &'r [i64]) -> impl Iterator<Item = usize> + 'r {
+    let lives = (1usize..).zip(lives(times, starts));
+    lives.filter_map(|(at, (before, now))| now.begins_after(before).then_some(at))
+}
+
 /// Whether a sample of the series has a start before the sample that precedes it.
 pub(super) fn starts_overlap(times: &[i64], starts: &[i64]) -> bool {
     lives(times, starts).any(|(before, now)| now.overlaps(before))
@@ -84,9 +90,36 @@ impl Resets {
         }
     }
 
+    /// The same where it is known of each sample but the first whether it falls.
+    pub(super) fn of_falls(
+        falls: impl Iterator<Item = bool>,
+        times: &[i64],
+        starts: Option<&[i64]>,
+    ) -> Self {
+        let falls = (1usize..).zip(falls).filter(|(_, falls)| *falls);
+        let mut falls: Vec<(usize, f64)> = falls.map(|(at, _)| (at, f64::NAN)).collect();
+        if let Some(starts) = starts {
+            falls.extend(begun(times, starts).map(|at| (at, f64::NAN)));
+        }
+        falls.sort_unstable_by_key(|(at, _)| *at);
+        falls.dedup_by_key(|(at, _)| *at);
+        Self {
+            falls,
+            low: 0,
+            high: 0,
+        }
+    }
+
     /// Whether the counter begins again with the sample of this index in the series.
-    fn has(&self, at: usize) -> bool {
+    pub(super) fn has(&self, at: usize) -> bool {
         self.falls.binary_search_by_key(&at, |fall| fall.0).is_ok()
+    }
+
+    /// Those among `count` samples from the index `first` on, without the first one.
+    pub(super) fn among(&self, first: usize, count: usize) -> &[(usize, f64)] {
+        let from = self.falls.partition_point(|fall| fall.0 <= first);
+        let to = self.falls.partition_point(|fall| fall.0 < first + count);
+        self.falls.get(from..to).unwrap_or_default()
     }
 
     /// How many lie between two samples of the window.
@@ -153,49 +186,44 @@ impl Extrapolation {
     }
 }
 
-/// `rate`, `increase` or `delta` of a window with two samples at least. `last_shape` is what the
-/// window before left there.
+/// `rate`, `increase` or `delta` of a window with two samples at least, or with one of which it is
+/// known that its counter began inside. `last_shape` is what the window before left there.
 pub(super) fn extrapolated(
     op: RangeOp,
     window: &Window<'_>,
     resets: &mut Resets,
     last_shape: &mut Extrapolation,
 ) -> f64 {
-    let (times, values) = (window.timestamps, window.values);
-    let is_counter = op != RangeOp::Delta;
-    let start_ms = window.end_ms.saturating_sub(window.range_ms);
-    let (Some(first_time), Some(first), Some(last)) =
-        (times.first(), values.first(), values.last())
-    else {
-        return ABSENT;
+    let born = born(op, window, window.timestamps, window.starts);
+    let (first, last) = match window.values {
+        [first, .., last] => (first, last),
+        [only] if born.is_some() => (only, only),
+        _ => return ABSENT,
     };
-    let born = window.starts.and_then(|starts| starts.first()).copied();
-    let born = born.filter(|born| is_counter && start_ms < *born && born < first_time);
-    if values.len() < 2 && born.is_none() {
-        return ABSENT;
-    }
+    let is_counter = op != RangeOp::Delta;
     let mut change = last - first;
     if is_counter {
         for (_, before) in resets.inside(window) {
             change += before;
         }
     }
-    let factor = match born {
-        Some(born) => {
-            // It was zero then.
-            change += first;
-            extrapolation_since(op, window, times, born)
-        }
-        None => {
-            let start = is_counter.then_some((*first, change));
-            extrapolation(op, window, times, start, last_shape)
-        }
-    };
+    if let Some(born) = born {
+        // It was zero then.
+        let factor = extrapolation_since(op, window, window.timestamps, born);
+        return factor.map_or(ABSENT, |factor| (change + first) * factor);
+    }
+    let start = is_counter.then_some((*first, change));
+    let factor = extrapolation(op, window, window.timestamps, start, last_shape);
     factor.map_or(ABSENT, |factor| change * factor)
 }
 
 /// The same factor where the counter is known to have begun at `born`, inside the window.
-fn extrapolation_since(op: RangeOp, window: &Window<'_>, times: &[i64], born: i64) -> Option<f64> {
+pub(super) fn extrapolation_since(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    born: i64,
+) -> Option<f64> {
     let (first_time, last_time) = (times.first()?, times.last()?);
     let shape = Extrapolation::of(Shape {
         count: times.len(),
@@ -257,6 +285,19 @@ pub(super) fn extrapolation(
         factor /= window.range_ms as f64 / 1000.0;
     }
     Some(factor)
+}
+
+/// When the counter of the first of some samples began, if that is inside the window.
+#[inline]
+pub(super) fn born(
+    op: RangeOp,
+    window: &Window<'_>,
+    times: &[i64],
+    starts: Option<&[i64]>,
+) -> Option<i64> {
+    let (start, first_time) = (*starts?.first()?, *times.first()?);
+    let start_ms = window.end_ms.saturating_sub(window.range_ms);
+    (op != RangeOp::Delta && start_ms < start && start < first_time).then_some(start)
 }
 
 /// `irate` or `idelta`: from the last two samples.

@@ -78,6 +78,9 @@ pub(super) struct Ranges<'q> {
     pub(super) one_name: bool,
 }
 
+/// A time and the value then.
+pub(super) type Sample = (i64, SampleValue);
+
 /// The samples of a series in `(end_ms - range_ms, end_ms]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window<'w> {
@@ -98,6 +101,8 @@ pub(super) struct Window<'w> {
 pub(super) struct HistogramWindow<'w> {
     pub(super) timestamps: &'w [i64],
     pub(super) values: &'w [Arc<Histogram>],
+    /// As those of the floats.
+    pub(super) starts: Option<&'w [i64]>,
     /// The index in the series of the first one here.
     pub(super) offset: usize,
 }
@@ -661,7 +666,11 @@ impl Raw {
                     HistogramWindow {
                         offset: inside.start,
                         timestamps: all.timestamps.get(inside.clone()).unwrap_or_default(),
-                        values: all.values.get(inside).unwrap_or_default(),
+                        values: all.values.get(inside.clone()).unwrap_or_default(),
+                        starts: all
+                            .start_timestamps
+                            .as_deref()
+                            .and_then(|starts| starts.get(inside)),
                     }
                 }
             };
@@ -750,7 +759,7 @@ impl Window<'_> {
     }
 
     /// Times and values of both kinds, in order of time.
-    fn iter(&self) -> impl Iterator<Item = (i64, SampleValue)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Sample> {
         let mut floats = self.floats().peekable();
         let mut others = self.others().peekable();
         std::iter::from_fn(move || {
@@ -766,12 +775,12 @@ impl Window<'_> {
         })
     }
 
-    fn floats(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
+    fn floats(&self) -> impl DoubleEndedIterator<Item = Sample> {
         let floats = self.timestamps.iter().zip(self.values);
         floats.map(|(time, value)| (*time, SampleValue::Float(*value)))
     }
 
-    fn others(&self) -> impl DoubleEndedIterator<Item = (i64, SampleValue)> {
+    fn others(&self) -> impl DoubleEndedIterator<Item = Sample> {
         let others = self
             .histograms
             .timestamps
@@ -781,34 +790,51 @@ impl Window<'_> {
     }
 
     /// The first sample of either kind.
-    pub(super) fn first(&self) -> Option<(i64, SampleValue)> {
+    pub(super) fn first(&self) -> Option<Sample> {
         self.iter().next()
     }
 
     /// The last two samples of either kind.
-    pub(super) fn last_two(&self) -> (Option<(i64, SampleValue)>, Option<(i64, SampleValue)>) {
-        let mut last: Vec<(i64, SampleValue)> = self.floats().rev().take(2).collect();
+    pub(super) fn last_two(&self) -> (Option<Sample>, Option<Sample>) {
+        let mut last: Vec<Sample> = self.floats().rev().take(2).collect();
         last.extend(self.others().rev().take(2));
         last.sort_by_key(|(time, _)| *time);
         let newest = last.pop();
         (last.pop(), newest)
     }
 
-    /// At how many samples `counts(before, now)` holds.
-    pub(super) fn count_steps(&self, counts: impl Fn(&SampleValue, &SampleValue) -> bool) -> f64 {
-        let mut samples = self.iter().map(|(_, value)| value);
-        let Some(mut before) = samples.next() else {
-            return 0.0;
-        };
-        let mut count = 0.0;
-        for now in samples {
-            if counts(&before, &now) {
-                count += 1.0;
-            }
-            before = now;
-        }
-        count
+    /// The samples of both kinds in order of time, by their indices in the series.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let (mut float, mut other) = (0, 0);
+        std::iter::from_fn(move || {
+            let of_float = self.timestamps.get(float);
+            let of_other = self.histograms.timestamps.get(other);
+            let float_first = match (of_float, of_other) {
+                (None, None) => return None,
+                (Some(float), Some(other)) => float < other,
+                (float, _) => float.is_some(),
+            };
+            let (next, offset) = if float_first {
+                (&mut float, self.offset)
+            } else {
+                (&mut other, self.histograms.offset)
+            };
+            let place = offset + *next;
+            *next += 1;
+            Some(if float_first {
+                Place::Float(place)
+            } else {
+                Place::Histogram(place)
+            })
+        })
     }
+}
+
+/// A sample by its index among those of its kind in the series.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Float(usize),
+    Histogram(usize),
 }
 
 fn keep_fresh<T>(column: &mut Vec<T>, stale: &[bool]) {

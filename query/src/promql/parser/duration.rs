@@ -1,7 +1,6 @@
 //! Durations in ranges, subquery steps and offsets: constants, or expressions that are computed
 //! when the query runs. Called by the modifiers beside it.
 
-use super::literal::milliseconds;
 use super::{Parsed, Parser, Precedence};
 use crate::promql::ast::{DurationExpr, DurationKind};
 use crate::promql::error::Fault;
@@ -46,7 +45,7 @@ impl Duration {
     fn of(parsed: DurationExpr) -> Self {
         match parsed.kind {
             DurationKind::Number(number) if !parsed.wrapped => Self {
-                ms: milliseconds(number.value),
+                ms: whole_milliseconds(number.value),
                 expr: None,
             },
             _ => Self {
@@ -239,6 +238,15 @@ fn with_sign(mut operand: DurationExpr, negative: bool, sign: Span) -> Parsed<Du
         }),
         _ => Ok(operand),
     }
+}
+
+/// Seconds to nanoseconds, rounded, of which only whole milliseconds count.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the cast saturates, and bounds were checked"
+)]
+fn whole_milliseconds(seconds: f64) -> i64 {
+    (seconds * 1e9).round() as i64 / 1_000_000
 }
 
 fn in_range(seconds: f64, span: Span) -> Parsed<()> {

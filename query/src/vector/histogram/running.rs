@@ -36,7 +36,7 @@ impl RunningSum {
     }
 
     pub(crate) fn add(&mut self, next: &Histogram) -> Result<Combined, Incompatible> {
-        let combined = self.total.combine(next, |cell, count| cell.add(count))?;
+        let combined = self.total.combine(next, Sum::add)?;
         self.claims.note(next.reset_hint);
         Ok(combined)
     }
@@ -93,7 +93,7 @@ impl RunningMean {
         self.count += 1.0;
         if !self.incremental {
             if self.bound.is_finite() {
-                return self.total.combine(next, |cell, count| cell.add(count));
+                return self.total.combine(next, Sum::add);
             }
             self.incremental = true;
             let before = self.count - 1.0;
