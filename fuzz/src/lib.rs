@@ -103,6 +103,10 @@ pub const TARGETS: &[Target] = &[
         run: remote_read_request,
     },
     Target {
+        name: "otlp_metrics",
+        run: remote_write::otlp,
+    },
+    Target {
         name: "loki_push",
         run: loki_push,
     },

@@ -1,12 +1,15 @@
-//! Requests of remote write, of both versions: translated as the server does, into a taker that
+//! Requests of remote write, of both versions, and of OTLP metrics: translated as the server does, into a taker that
 //! knows each series from its second time on.
 
 use std::collections::HashMap;
 
-use trine_server::config::Limits;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message;
+use trine_server::config::{Limits, OtlpMetrics};
 use trine_server::ingest::known_series::{KnownSeries, Print};
 use trine_server::ingest::metric_labels::Rules;
 use trine_server::ingest::metric_rows::{Rows, Sink};
+use trine_server::ingest::otlp_metrics;
 use trine_server::ingest::remote_write::{Version, translate};
 use trine_storage::labels::LabelsBuffer;
 use trine_tsdb::Metadata;
@@ -20,7 +23,7 @@ struct Taker {
 
 impl Sink for Taker {
     fn print(&self, wire: &[u8]) -> Option<Print> {
-        Some(self.prints.read(None).print(wire))
+        Some(self.prints.read(false).print(wire))
     }
 
     fn known(&mut self, print: Print, rows: &mut Rows<'_>) -> bool {
@@ -57,6 +60,24 @@ fn check(rows: &mut Rows<'_>) {
         histogram.fitted(100).ok();
     }
     rows.exemplars.clear();
+}
+
+/// The message is decoded by generated code; what becomes of it is what is looked at.
+pub(super) fn otlp(data: &[u8]) {
+    let limits = Limits::default();
+    if let Ok(request) = ExportMetricsServiceRequest::decode(data) {
+        for convert_histograms_to_nhcb in [false, true] {
+            let settings = OtlpMetrics {
+                convert_histograms_to_nhcb,
+                promote_all_resource_attributes: true,
+                promote_scope_metadata: true,
+                ..OtlpMetrics::default()
+            };
+            let (rules, mut taker) = (Rules::of(&limits), Taker::default());
+            let rejections = otlp_metrics::translate(&request, &settings, &rules, &mut taker);
+            assert!(rejections.count() <= otlp_metrics::points(&request));
+        }
+    }
 }
 
 pub(super) fn version_1(data: &[u8]) {

@@ -65,6 +65,8 @@ pub struct Config {
     pub promql: Promql,
     /// Limits of log entries and metric series.
     pub limits: Limits,
+    /// How far ahead of the clock the timestamp of a metric sample may lie.
+    pub creation_grace_period: Duration,
     /// What becomes of metrics that several replicas of one sender send.
     pub ha: HighAvailability,
     /// How OTLP metrics become series.
@@ -182,6 +184,7 @@ impl Default for Config {
             metrics_api: MetricsApi::Prometheus,
             promql: Promql::default(),
             limits: Limits::default(),
+            creation_grace_period: Duration::from_secs(600),
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
             told: Vec::new(),
@@ -201,8 +204,9 @@ impl Config {
                 _ => told.join(","),
             }
         };
-        let all = settings();
-        all.map(|setting| (setting.name, value(setting))).collect()
+        settings()
+            .map(|setting| (setting.name, value(setting)))
+            .collect()
     }
 }
 

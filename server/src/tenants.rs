@@ -204,6 +204,7 @@ impl Tenants {
         })?;
         let metrics = trine_tsdb::Config {
             retention: config.retention,
+            future_max: Some(config.creation_grace_period),
             ..Default::default()
         };
         let limits = &config.limits;

@@ -11,6 +11,7 @@ pub(super) mod date;
 mod durations;
 mod expression;
 mod extended;
+mod extended_histograms;
 mod histogram;
 mod histogram_range;
 mod info;

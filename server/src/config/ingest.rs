@@ -53,6 +53,12 @@ pub struct OtlpMetrics {
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
+        name: "creation-grace-period",
+        value: "DURATION",
+        help: "How far ahead of the clock the timestamp of a metric sample may lie [default: 10m]",
+        apply: |config, text| value::put(&mut config.creation_grace_period, value::duration(text)),
+    },
+    Setting {
         name: "accept-ha-samples",
         value: "BOOL",
         help: "Whether of several replicas of one Prometheus only one is listened to [default: \

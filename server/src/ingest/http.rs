@@ -90,16 +90,20 @@ async fn write_samples(app: &Arc<App>, request: Request) -> Result<Write, Refusa
     let tenant = TenantId::of(request.headers())?;
     let version = Version::of(request.headers())?;
     let encoding = Encoding::of(request.headers())?;
-    let mut payload = read_body(app, request).await?;
+    version.check_encoding(encoding)?;
+    // Fluent Bit repeats a 413 for ever; to all other senders it is a 400.
+    let too_large = loki_push::too_large_is_bad;
+    let mut payload = read_body(app, request).await.map_err(too_large)?;
     let work = Arc::clone(app);
     app.appends
         .run(move || {
             let max = work.config.decoded_bytes_max;
             let share = &mut payload.share;
             let bytes = match encoding {
-                Some(encoding) => encoding.decode(payload.bytes, max, share)?,
-                None => remote_write::unpack(version, payload.bytes, max, share)?,
+                Some(encoding) => encoding.decode(payload.bytes, max, share),
+                None => remote_write::unpack(version, payload.bytes, max, share),
             };
+            let bytes = bytes.map_err(too_large)?;
             let mut rules = Rules::of(&work.config.limits);
             let tenant = work.tenants.get_or_create(&tenant)?;
             let ha = &work.config.ha;

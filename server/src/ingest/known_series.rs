@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard};
 use trine_tsdb::SeriesRef;
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::xxh3_128_with_secret;
 
 /// Series that are known at most (about 32 bytes each); when there are more, all are forgotten and
 /// the busy ones are soon known again.
@@ -20,8 +20,8 @@ pub const LEARNED_MAX: usize = 256;
 /// The series of one tenant that are known.
 #[derive(Debug)]
 pub struct KnownSeries {
-    /// Secret and different in each process: nobody can make two label sets with one print.
-    seed: u64,
+    /// For series that are stored as they are, and for those that lose a label.
+    secrets: [Secret; 2],
     references: RwLock<References>,
 }
 
@@ -36,7 +36,7 @@ struct References {
     table: HashTable<u32>,
 }
 
-/// Stands for the bytes of a label set: their XXH3 of 128 bits, with a seed. Two sets share one
+/// Stands for the bytes of a label set: their XXH3 of 128 bits, with a secret. Two sets share one
 /// with a chance of 2^-128, far below that of a memory error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Print {
@@ -44,18 +44,62 @@ pub struct Print {
     high: u64,
 }
 
+/// What prints are made with, different in each process: nobody can make two label sets with one
+/// print. A seed instead would be made into one of these for each set of more than 240 bytes.
+#[derive(Debug, Clone)]
+struct Secret([u8; 192]);
+
+impl Secret {
+    fn random() -> Self {
+        let random = RandomState::new();
+        let mut bytes = [0; 192];
+        for (number, eight) in bytes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            *eight = random.hash_one(number).to_le_bytes();
+        }
+        Self(bytes)
+    }
+}
+
+/// What prints of several things are multiplied with: odd, so that nothing is lost, and its powers
+/// far apart.
+const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
 impl Print {
-    /// The print as bytes, for prints of several of them.
+    /// The print of nothing, for [`Print::and`].
+    pub const NOTHING: Self = Self { low: 0, high: 0 };
+
+    /// The print of several things in their order, of which this is the one of those before `next`.
+    /// It is as good as that of their bytes would be, because nobody knows the prints.
+    #[inline]
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        let both = self.number().wrapping_add(next.number());
+        Self::from_number(both.wrapping_mul(FACTOR))
+    }
+
+    /// The print as bytes.
     pub fn to_bytes(self) -> [u8; 16] {
-        let (low, high) = (u128::from(self.low), u128::from(self.high));
-        (high << 64 | low).to_le_bytes()
+        self.number().to_le_bytes()
+    }
+
+    #[inline]
+    fn number(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+
+    #[inline]
+    fn from_number(number: u128) -> Self {
+        Self {
+            low: number as u64,
+            high: (number >> 64) as u64,
+        }
     }
 }
 
 /// What is known while a request is read.
 #[derive(Debug)]
 pub struct Lookup<'a> {
-    seed: u64,
+    secret: &'a Secret,
     references: RwLockReadGuard<'a, References>,
     /// Where the next series is expected.
     next: usize,
@@ -91,20 +135,19 @@ impl References {
 impl Default for KnownSeries {
     fn default() -> Self {
         Self {
-            seed: RandomState::new().hash_one(0u64),
+            secrets: [Secret::random(), Secret::random()],
             references: RwLock::default(),
         }
     }
 }
 
 impl KnownSeries {
-    /// Reads what is known of series as they are stored when the label `dropped` is removed from
-    /// them. What is learned waits for the end of it.
-    pub fn read(&self, dropped: Option<&str>) -> Lookup<'_> {
+    /// Reads what is known of series that are stored as they are sent, or without the label that is
+    /// removed from those of replicas. What is learned waits for the end of it.
+    pub fn read(&self, loses_label: bool) -> Lookup<'_> {
+        let [whole, shortened] = &self.secrets;
         Lookup {
-            seed: dropped.map_or(self.seed, |name| {
-                self.seed ^ xxh3_64_with_seed(name.as_bytes(), self.seed)
-            }),
+            secret: if loses_label { shortened } else { whole },
             references: self.references.read(),
             next: 0,
         }
@@ -128,11 +171,7 @@ impl Lookup<'_> {
     /// The print of a label set as it was sent.
     #[inline]
     pub fn print(&self, wire: &[u8]) -> Print {
-        let hash = xxh3_128_with_seed(wire, self.seed);
-        Print {
-            low: hash as u64,
-            high: (hash >> 64) as u64,
-        }
+        Print::from_number(xxh3_128_with_secret(wire, &self.secret.0))
     }
 
     /// The series that a print stands for.
@@ -186,12 +225,12 @@ mod tests {
         let names = ["a", "b", "c", "d"];
         let references = store(dir.path(), &names);
         let known = KnownSeries::default();
-        let print = |name: &str| known.read(None).print(name.as_bytes());
+        let print = |name: &str| known.read(false).print(name.as_bytes());
         let prints = names.map(print);
         let series: Vec<_> = prints.into_iter().zip(references.iter().copied()).collect();
         known.learn(&series);
         for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 1, 3, 0], [2, 3, 0, 1]] {
-            let mut lookup = known.read(None);
+            let mut lookup = known.read(false);
             for at in order {
                 assert_eq!(lookup.get(lookup.print(b"?")), None);
                 let print = lookup.print(names[at].as_bytes());
@@ -205,19 +244,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reference = store(dir.path(), &["x"])[0];
         let known = KnownSeries::default();
-        let print = known.read(None).print(b"bytes");
-        assert_eq!(known.read(None).get(print), None);
+        let print = known.read(false).print(b"bytes");
+        assert_eq!(known.read(false).get(print), None);
         known.learn(&[(print, reference)]);
-        assert_eq!(known.read(None).get(print), Some(reference));
-        let near = known.read(None).print(b"bytex");
-        assert_eq!(known.read(None).get(near), None);
-        let dropped = known.read(Some("replica")).print(b"bytes");
-        assert_eq!(known.read(Some("replica")).get(dropped), None);
+        assert_eq!(known.read(false).get(print), Some(reference));
+        let [a, b] = [b"a", b"b"].map(|wire| known.read(false).print(wire));
+        let several = [
+            Print::NOTHING.and(a),
+            Print::NOTHING.and(a).and(b),
+            Print::NOTHING.and(b).and(a),
+            Print::NOTHING.and(a).and(a),
+        ];
+        let different: std::collections::HashSet<_> =
+            several.iter().map(|p| p.to_bytes()).collect();
+        assert_eq!(different.len(), several.len(), "the order matters");
+        let near = known.read(false).print(b"bytex");
+        assert_eq!(known.read(false).get(near), None);
+        let dropped = known.read(true).print(b"bytes");
+        assert_eq!(known.read(true).get(dropped), None);
         let other = KnownSeries::default();
         assert_ne!(
-            other.read(None).print(b"bytes"),
+            other.read(false).print(b"bytes"),
             print,
-            "the seed is one's own"
+            "the secret is one's own"
         );
 
         let print_of = |low| Print { low, high: !low };
@@ -225,12 +274,12 @@ mod tests {
             .map(|i| (print_of(i), reference))
             .collect();
         known.learn(&series);
-        assert_eq!(known.read(None).references.learned.len(), KNOWN_MAX);
+        assert_eq!(known.read(false).references.learned.len(), KNOWN_MAX);
         known.learn(&[(print_of(5), reference)]);
-        assert_eq!(known.read(None).references.learned.len(), KNOWN_MAX);
+        assert_eq!(known.read(false).references.learned.len(), KNOWN_MAX);
         known.learn(&[(print_of(u64::MAX), reference)]);
-        assert_eq!(known.read(None).references.learned.len(), 1);
+        assert_eq!(known.read(false).references.learned.len(), 1);
         known.forget();
-        assert_eq!(known.read(None).get(print_of(u64::MAX)), None);
+        assert_eq!(known.read(false).get(print_of(u64::MAX)), None);
     }
 }

@@ -56,7 +56,7 @@ impl Recorder {
 
 impl Sink for Recorder {
     fn print(&self, wire: &[u8]) -> Option<Print> {
-        Some(self.prints.read(None).print(wire))
+        Some(self.prints.read(false).print(wire))
     }
 
     fn known(&mut self, print: Print, rows: &mut Rows<'_>) -> bool {

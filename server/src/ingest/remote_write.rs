@@ -11,7 +11,7 @@ use super::metric_rows::{Extras, Rows, Sink, metric_type};
 use super::rejections::Rejections;
 use super::remote_write_v2;
 use crate::body::{Encoding, Share};
-use crate::proto::remote_write::{self as proto, Part, TimeSeries, WriteRequest};
+use crate::proto::remote_write::{self as proto, Part, ROWS_MAX, TimeSeries, WriteRequest};
 use crate::proto::remote_write_v2::{Request, SYMBOLS_MAX};
 use crate::proto::wire::WireError;
 use crate::refusal::{Reason, Refusal};
@@ -50,13 +50,28 @@ impl Version {
         }
     }
 
+    /// Whether requests of this version may be compressed like this.
+    ///
+    /// # Errors
+    /// [`Reason::UnsupportedMedia`] for anything but snappy with version 2, which demands that.
+    /// Senders of version 1 use others, whatever it says.
+    pub fn check_encoding(self, encoding: Option<Encoding>) -> Result<(), Refusal> {
+        match (self, encoding) {
+            (Self::V1, _) | (Self::V2, None | Some(Encoding::Snappy)) => Ok(()),
+            (Self::V2, Some(_)) => {
+                let text = "remote write 2.0 is sent with Content-Encoding snappy";
+                Err(Refusal::new(Reason::UnsupportedMedia, text))
+            }
+        }
+    }
+
     /// Whether `bytes` are a request of this version with at least one series.
     fn is_request(self, bytes: &[u8]) -> bool {
         let read = || {
             let mut count = 0;
             match self {
                 Self::V1 => {
-                    let mut request = WriteRequest::of(bytes);
+                    let mut request = WriteRequest::of(bytes, ROWS_MAX);
                     let mut series = TimeSeries::default();
                     while request.next_part(&mut series)?.is_some() {
                         series.read_labels(0)?;
@@ -135,7 +150,7 @@ pub fn first_labels<const N: usize>(
         match version {
             Version::V1 => {
                 let mut series = TimeSeries::default();
-                let mut request = WriteRequest::of(body);
+                let mut request = WriteRequest::of(body, ROWS_MAX);
                 while let Some(part) = request.next_part(&mut series)? {
                     if part == Part::Series {
                         series.read_labels(rules.labels_read_max())?;
@@ -179,7 +194,7 @@ impl<'a> Translation<'a> {
     fn run(mut self, body: &[u8]) -> Result<Rejections, WireError> {
         let mut series = TimeSeries::default();
         let mut exemplar = proto::Exemplar::default();
-        let mut request = WriteRequest::of(body);
+        let mut request = WriteRequest::of(body, ROWS_MAX);
         while let Some(part) = request.next_part(&mut series)? {
             match part {
                 Part::Series => self.series(&mut series, &mut exemplar)?,

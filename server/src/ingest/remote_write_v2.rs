@@ -38,7 +38,6 @@ pub fn translate(
         name_ref: place_of(&symbols, b"__name__"),
         sink,
         told: HashSet::new(),
-        wire: Vec::new(),
         pairs: Vec::new(),
         labels: LabelsBuffer::default(),
         extras: Extras::default(),
@@ -92,7 +91,6 @@ struct Translation<'a> {
     sink: &'a mut dyn Sink,
     /// What was said of metrics, by the place of the name.
     told: HashSet<(u32, proto::Metadata)>,
-    wire: Vec<u8>,
     pairs: Vec<Pair<'a>>,
     labels: LabelsBuffer,
     extras: Extras,
@@ -174,16 +172,14 @@ impl Translation<'_> {
     }
 
     /// What stands for the labels of a series: the prints of their symbols.
-    fn print(&mut self, series: &TimeSeries<'_>) -> Option<Print> {
+    fn print(&self, series: &TimeSeries<'_>) -> Option<Print> {
         if self.prints.is_empty() || series.ref_count > series.labels_refs.len() {
             return None;
         }
-        self.wire.clear();
-        for place in &series.labels_refs {
-            let print = self.prints.get(*place as usize)?;
-            self.wire.extend_from_slice(&print.to_bytes());
-        }
-        self.sink.print(&self.wire)
+        let mut refs = series.labels_refs.iter();
+        refs.try_fold(Print::NOTHING, |all, place| {
+            Some(all.and(*self.prints.get(*place as usize)?))
+        })
     }
 
     fn shown(&mut self, series: &TimeSeries<'_>) -> String {

@@ -77,7 +77,7 @@ impl<'a> Metrics<'a> {
         Self {
             known: Some(Known {
                 series,
-                lookup: series.read(rules.dropped),
+                lookup: series.read(rules.dropped.is_some()),
                 learned: Vec::new(),
             }),
             ..Self::new(engine, rules.limits)
@@ -192,11 +192,15 @@ fn stage(mut series: SeriesAppender<'_>, rows: &mut Rows<'_>) {
             series.append_started(timestamp, start, value.into());
         }
     }
-    for (timestamp, start, histogram) in rows.histograms.drain(..) {
-        series.append_started(timestamp, start, histogram.into());
+    if !rows.histograms.is_empty() {
+        for (timestamp, start, histogram) in rows.histograms.drain(..) {
+            series.append_started(timestamp, start, histogram.into());
+        }
     }
-    for exemplar in rows.exemplars.drain(..) {
-        series.exemplar(exemplar);
+    if !rows.exemplars.is_empty() {
+        for exemplar in rows.exemplars.drain(..) {
+            series.exemplar(exemplar);
+        }
     }
 }
 

@@ -6,7 +6,36 @@ use super::wire::{Fields, WireError};
 
 /// The parts of a request, one after the other.
 #[derive(Debug, Clone)]
-pub struct WriteRequest<'a>(Fields<'a>);
+pub struct WriteRequest<'a> {
+    rest: Fields<'a>,
+    rows: RowCount,
+}
+
+/// Series, samples, histograms and exemplars of one request together. An empty one has two bytes in
+/// the message and takes sixteen and more of memory; those of real senders have seventeen.
+pub const ROWS_MAX: usize = 4 << 20;
+
+/// Counts rows against a limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowCount {
+    count: usize,
+    max: usize,
+}
+
+impl RowCount {
+    pub(super) fn new(max: usize) -> Self {
+        Self { count: 0, max }
+    }
+
+    #[inline]
+    pub(super) fn one_more(&mut self) -> Result<(), WireError> {
+        self.count += 1;
+        if self.count > self.max {
+            return Err(WireError::TooManyRows(self.max));
+        }
+        Ok(())
+    }
+}
 
 /// What a request is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,24 +97,28 @@ pub struct TimeSeries<'a> {
 }
 
 impl<'a> WriteRequest<'a> {
-    /// The request in `message`.
-    pub fn of(message: &'a [u8]) -> Self {
-        Self(Fields::of(message))
+    /// The request in `message`, with `rows_max` rows at most.
+    pub fn of(message: &'a [u8], rows_max: usize) -> Self {
+        Self {
+            rest: Fields::of(message),
+            rows: RowCount::new(rows_max),
+        }
     }
 
     /// Reads the next part, a series into `series`, all but its labels; `None` after the last one.
     ///
     /// # Errors
     /// [`WireError`] when the rest is not a write request; [`WireError::OtherVersion`] when it is
-    /// one of version 2.
+    /// one of version 2, [`WireError::TooManyRows`].
     pub fn next_part(
         &mut self,
         series: &mut TimeSeries<'a>,
     ) -> Result<Option<Part<'a>>, WireError> {
-        while let Some((number, value)) = self.0.next_field()? {
+        while let Some((number, value)) = self.rest.next_field()? {
             match number {
                 1 => {
-                    series.read(value.bytes()?)?;
+                    self.rows.one_more()?;
+                    series.read(value.bytes()?, &mut self.rows)?;
                     return Ok(Some(Part::Series));
                 }
                 3 => {
@@ -102,7 +135,7 @@ impl<'a> WriteRequest<'a> {
 }
 
 impl<'a> TimeSeries<'a> {
-    fn read(&mut self, message: &'a [u8]) -> Result<(), WireError> {
+    fn read(&mut self, message: &'a [u8], rows: &mut RowCount) -> Result<(), WireError> {
         self.labels.clear();
         self.samples.clear();
         self.exemplars.clear();
@@ -113,6 +146,9 @@ impl<'a> TimeSeries<'a> {
         self.wire_labels = message.get(..length).unwrap_or_default();
         let mut fields = Fields::of(rest);
         while let Some((number, value)) = fields.next_field()? {
+            if matches!(number, 2..=4) {
+                rows.one_more()?;
+            }
             match number {
                 1 => (self.wire_labels, self.labels_first) = (message, false),
                 2 => self.samples.push(sample(value.bytes()?)?),

@@ -3,7 +3,7 @@
 //! `ingest::remote_write_v2` calls it.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use super::remote_write::six_bytes;
+use super::remote_write::{ROWS_MAX, RowCount, six_bytes};
 use super::wire::{Fields, WireError};
 
 /// Symbols of one request. Each takes 32 bytes of memory while it is read; senders send a few
@@ -16,6 +16,7 @@ pub struct Request<'a> {
     /// The symbols, the empty one first; not checked to be UTF-8.
     pub symbols: Vec<&'a [u8]>,
     rest: Fields<'a>,
+    rows: RowCount,
 }
 
 /// One series of a request; reused from series to series.
@@ -91,6 +92,7 @@ impl<'a> Request<'a> {
         Ok(Self {
             symbols,
             rest: Fields::of(message),
+            rows: RowCount::new(ROWS_MAX),
         })
     }
 
@@ -98,7 +100,7 @@ impl<'a> Request<'a> {
     /// after the last one.
     ///
     /// # Errors
-    /// [`WireError`] when it is none.
+    /// [`WireError`] when it is none; [`WireError::TooManyRows`] past [`ROWS_MAX`].
     pub fn next_series(
         &mut self,
         refs_max: usize,
@@ -106,7 +108,8 @@ impl<'a> Request<'a> {
     ) -> Result<bool, WireError> {
         while let Some((number, value)) = self.rest.next_field()? {
             if number == 5 {
-                series.read(value.bytes()?, refs_max)?;
+                self.rows.one_more()?;
+                series.read(value.bytes()?, refs_max, &mut self.rows)?;
                 return Ok(true);
             }
         }
@@ -115,10 +118,18 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> TimeSeries<'a> {
-    fn read(&mut self, message: &'a [u8], refs_max: usize) -> Result<(), WireError> {
+    fn read(
+        &mut self,
+        message: &'a [u8],
+        refs_max: usize,
+        rows: &mut RowCount,
+    ) -> Result<(), WireError> {
         self.clear();
         let mut fields = Fields::of(message);
         while let Some((number, value)) = fields.next_field()? {
+            if matches!(number, 2..=4) {
+                rows.one_more()?;
+            }
             match number {
                 1 => {
                     let refs = &mut self.labels_refs;

@@ -17,6 +17,8 @@ pub enum WireError {
     NotUtf8,
     /// It is a request of another version of its protocol.
     OtherVersion,
+    /// It holds more series, samples, histograms and exemplars together than a limit allows.
+    TooManyRows(usize),
     /// It names more different strings than a limit allows.
     TooManySymbols(usize),
 }
@@ -24,6 +26,9 @@ pub enum WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::TooManyRows(max) => {
+                return write!(f, "the message holds more than {max} rows");
+            }
             Self::TooManySymbols(max) => {
                 return write!(f, "the message holds more than {max} symbols");
             }

@@ -388,8 +388,8 @@ fn bad_requests_are_refused_with_a_reason_and_leave_nothing() {
         ("/api/v1/write", &[], v3, &good, (415, "not supported")),
         ("/api/v1/write", &[], JSON, &good, (415, "not supported")),
         ("/api/v1/write", &brotli, PROTOBUF, &good, (415, "br")),
-        ("/api/v1/write", &[], PROTOBUF, &large, (413, large_text)),
-        ("/api/v1/write", &zstd, PROTOBUF, &bomb, (413, "too large")),
+        ("/api/v1/write", &[], PROTOBUF, &large, (400, large_text)),
+        ("/api/v1/write", &zstd, PROTOBUF, &bomb, (400, "too large")),
         (
             "/api/v1/write",
             &tenant,

@@ -20,7 +20,7 @@ impl<'q> Evaluation<'q> {
     /// An expression of the type instant vector.
     pub(super) fn vector(&'q self, expr: &'q Expr, steps: Steps) -> Result<Vector<'q>, QueryError> {
         match &expr.kind {
-            ExprKind::Selector(selector) => self.selector(selector, steps),
+            ExprKind::Selector(selector) => self.selector(selector, expr.span, steps),
             ExprKind::Paren(inner)
             | ExprKind::Unary {
                 sign: Sign::Plus,

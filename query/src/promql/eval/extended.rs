@@ -1,14 +1,20 @@
 //! Range vectors that reach beyond their borders (`anchored`, `smoothed`), and `smoothed` instant
 //! selectors. Called by the calls and the selectors.
 
+use std::sync::Arc;
+
 use super::Evaluation;
+use super::extended_histograms::Samples;
+use super::histogram_range::RangeNotes;
 use super::selector::{Places, Raw};
 use super::steps::Steps;
 use super::stream::Vector;
 use crate::promql::ast::{Expr, Extended, Selector};
 use crate::promql::error::QueryError;
 use crate::promql::functions::RangeOp;
-use crate::vector::{ABSENT, StepSeries};
+use crate::promql::source::SampleValue;
+use crate::text::Span;
+use crate::vector::{ABSENT, Histograms, StepSeries};
 
 /// The functions that know a modifier, as its error names them.
 fn allowed(extended: Extended) -> &'static [&'static str] {
@@ -60,19 +66,42 @@ impl<'q> Evaluation<'q> {
                 Ok(raw) => raw,
                 Err(error) => return Some(Err(error)),
             };
-            let value = |step: usize| {
+            let bounds = |step: usize| {
                 let end = places.at(step);
                 let start = end.saturating_sub(range_ms);
-                let oldest = start.saturating_sub(lookback);
-                let around = Around::between(&raw, oldest, end.saturating_add(after));
-                let change = around.change(extended, op, start, end);
-                match op {
-                    RangeOp::Rate => change.map(|change| change / (range_ms as f64 / 1000.0)),
-                    _ => change,
-                }
+                (start.saturating_sub(lookback), start, end)
             };
-            let values = at_steps(places, value);
-            let series = StepSeries::new(raw.labels, values);
+            let seconds = range_ms as f64 / 1000.0;
+            let of_floats = |step: usize| {
+                let (oldest, start, end) = bounds(step);
+                let around = Around::between(&raw, oldest, end.saturating_add(after));
+                let change = around.change(extended, op, start, end)?;
+                Some(match op {
+                    RangeOp::Rate => change / seconds,
+                    _ => change,
+                })
+            };
+            let series = if raw.histograms.is_none() {
+                StepSeries::new(raw.labels.clone(), at_steps(places, of_floats))
+            } else {
+                let mut notes = RangeNotes::default();
+                let found = both_at_steps(places, |step| {
+                    let (oldest, start, end) = bounds(step);
+                    let samples = Samples::between(&raw, oldest, end.saturating_add(after));
+                    if samples.only_floats() {
+                        return of_floats(step).map(SampleValue::Float);
+                    }
+                    match samples.change(extended, op, (start, end), &mut notes)? {
+                        SampleValue::Histogram(mut change) if op == RangeOp::Rate => {
+                            Arc::make_mut(&mut change).divide(seconds);
+                            Some(SampleValue::Histogram(change))
+                        }
+                        change => Some(change),
+                    }
+                });
+                self.note_range(argument.span, &raw.labels, notes);
+                StepSeries::with_histograms(raw.labels.clone(), found.0, found.1)
+            };
             if !series.has_values() {
                 return None;
             }
@@ -91,6 +120,7 @@ impl<'q> Evaluation<'q> {
     pub(super) fn smoothed_selector(
         &'q self,
         selector: &'q Selector,
+        span: Span,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         let places = self.places(&selector.modifiers, steps);
@@ -101,16 +131,33 @@ impl<'q> Evaluation<'q> {
                 Ok(raw) => raw,
                 Err(error) => return Some(Err(error)),
             };
-            let value = |step: usize| {
+            let bounds = |step: usize| {
                 let place = places.at(step);
                 let (oldest, newest) = (
                     place.saturating_sub(lookback),
                     place.saturating_add(lookback),
                 );
+                (place, oldest, newest)
+            };
+            let of_floats = |step: usize| {
+                let (place, oldest, newest) = bounds(step);
                 Around::between(&raw, oldest, newest).at(place)
             };
-            let values = at_steps(places, value);
-            let series = StepSeries::new(raw.labels, values);
+            let series = if raw.histograms.is_none() {
+                StepSeries::new(raw.labels.clone(), at_steps(places, of_floats))
+            } else {
+                let mut notes = RangeNotes::default();
+                let found = both_at_steps(places, |step| {
+                    let (place, oldest, newest) = bounds(step);
+                    let samples = Samples::between(&raw, oldest, newest);
+                    if samples.only_floats() {
+                        return of_floats(step).map(SampleValue::Float);
+                    }
+                    samples.at(place, &mut notes)
+                });
+                self.note_range(span, &raw.labels, notes);
+                StepSeries::with_histograms(raw.labels.clone(), found.0, found.1)
+            };
             series.has_values().then_some(Ok(series))
         });
         Ok(Vector {
@@ -127,6 +174,23 @@ fn at_steps(places: Places, value: impl Fn(usize) -> Option<f64>) -> Vec<f64> {
     (0..places.count)
         .map(|step| value(step).unwrap_or(ABSENT))
         .collect()
+}
+
+/// The same where histograms may come.
+fn both_at_steps(
+    places: Places,
+    mut value: impl FnMut(usize) -> Option<SampleValue>,
+) -> (Vec<f64>, Histograms) {
+    let mut entry = |step: usize| match value(step) {
+        Some(SampleValue::Float(value)) => (value, None),
+        Some(SampleValue::Histogram(histogram)) => (ABSENT, Some(histogram)),
+        None => (ABSENT, None),
+    };
+    if places.fixed() {
+        let (value, histogram) = entry(0);
+        return (vec![value; places.count], vec![histogram; places.count]);
+    }
+    (0..places.count).map(entry).unzip()
 }
 
 impl<'r> Around<'r> {

@@ -336,7 +336,7 @@ fn in_seconds((time_ms, _): (i64, SampleValue)) -> SampleValue {
 }
 
 /// How often a window's value becomes another one; one of another kind is another one.
-fn changes(window: &Window<'_>) -> f64 {
+pub(super) fn changes(window: &Window<'_>) -> f64 {
     let (mut count, mut before) = (0.0, None);
     for (_, now) in window.iter() {
         let differs = match (&before, &now) {

@@ -13,6 +13,7 @@ use super::waves::{Computed, Waves};
 use crate::promql::ast::{At, Expr, ExprKind, Extended, Modifiers, Selector, Subquery};
 use crate::promql::error::QueryError;
 use crate::promql::source::{Batches, Hints, SampleValue, Samples, SelectRequest, Series, Values};
+use crate::text::Span;
 use crate::vector::histogram::ResetHint;
 use crate::vector::{ABSENT, Histogram, METRIC_NAME, StepSeries, drop_name, is_absent};
 use trine_storage::Labels;
@@ -144,10 +145,11 @@ impl<'q> Evaluation<'q> {
     pub(super) fn selector(
         &'q self,
         selector: &'q Selector,
+        span: Span,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
         if selector.modifiers.extended == Some(Extended::Smoothed) {
-            return self.smoothed_selector(selector, steps);
+            return self.smoothed_selector(selector, span, steps);
         }
         self.looked_up(selector, steps, Pick::Value)
     }

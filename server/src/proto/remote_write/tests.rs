@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{EXEMPLAR_LABELS_MAX, Exemplar, Metadata, Part, TimeSeries, WriteRequest};
+use super::{EXEMPLAR_LABELS_MAX, Exemplar, Metadata, Part, ROWS_MAX, TimeSeries, WriteRequest};
 use crate::proto::schema::{self, v1};
 use crate::proto::wire::WireError;
 
@@ -28,7 +28,7 @@ fn the_reader_agrees_with_the_schema() {
         third,
     ]);
     let bytes = request.encode_to_vec();
-    let mut reader = WriteRequest::of(&bytes);
+    let mut reader = WriteRequest::of(&bytes, ROWS_MAX);
     let mut got = TimeSeries::default();
     for expect in &request.timeseries {
         assert!(reader.next_part(&mut got).unwrap() == Some(Part::Series));
@@ -53,7 +53,7 @@ fn the_reader_agrees_with_the_schema() {
     }
     assert_eq!(reader.next_part(&mut got), Ok(None));
     for cut in 1..bytes.len() {
-        let mut reader = WriteRequest::of(&bytes[..cut]);
+        let mut reader = WriteRequest::of(&bytes[..cut], ROWS_MAX);
         while let Ok(Some(_)) = reader.next_part(&mut got) {
             got.read_labels(10).ok();
         }
@@ -68,7 +68,9 @@ fn labels_that_do_not_come_first_are_read_all_the_same() {
         let length = u8::try_from(series.len()).unwrap();
         let message = [&[0x0a, length][..], series].concat();
         let mut got = TimeSeries::default();
-        WriteRequest::of(&message).next_part(&mut got).unwrap();
+        WriteRequest::of(&message, ROWS_MAX)
+            .next_part(&mut got)
+            .unwrap();
         got.read_labels(10).unwrap();
         assert_eq!((got.labels_first, got.labels.len()), (first, labels));
         assert!(got.labels.iter().all(|label| *label == (b"a", b"b")));
@@ -86,7 +88,9 @@ fn a_stale_marker_keeps_its_bits() {
     let request = v1::request(vec![v1::series(&[("a", "b")], &[(1, stale)])]);
     let bytes = request.encode_to_vec();
     let mut got = TimeSeries::default();
-    WriteRequest::of(&bytes).next_part(&mut got).unwrap();
+    WriteRequest::of(&bytes, ROWS_MAX)
+        .next_part(&mut got)
+        .unwrap();
     assert_eq!(got.samples[0].1.to_bits(), stale.to_bits());
 }
 
@@ -129,7 +133,7 @@ fn exemplars_and_metadata_agree_with_the_schema() {
         unit: b"u",
     };
     let bytes = request.encode_to_vec();
-    let got = WriteRequest::of(&bytes).next_part(&mut TimeSeries::default());
+    let got = WriteRequest::of(&bytes, ROWS_MAX).next_part(&mut TimeSeries::default());
     assert_eq!(got, Ok(Some(Part::Metadata(expect))));
 }
 
@@ -138,7 +142,9 @@ fn labels_that_are_too_many_are_counted_and_not_kept() {
     let series = v1::series(&[("a", "b"), ("c", "d"), ("e", "f")], &[]);
     let bytes = v1::request(vec![series]).encode_to_vec();
     let mut got = TimeSeries::default();
-    WriteRequest::of(&bytes).next_part(&mut got).unwrap();
+    WriteRequest::of(&bytes, ROWS_MAX)
+        .next_part(&mut got)
+        .unwrap();
     got.read_labels(2).unwrap();
     assert_eq!((got.labels.len(), got.label_count), (2, 3));
 }
@@ -146,10 +152,10 @@ fn labels_that_are_too_many_are_counted_and_not_kept() {
 #[test]
 fn a_request_of_version_2_is_told_from_an_empty_one() {
     let mut request = v1_other();
-    let got = WriteRequest::of(&request).next_part(&mut TimeSeries::default());
+    let got = WriteRequest::of(&request, ROWS_MAX).next_part(&mut TimeSeries::default());
     assert_eq!(got, Err(WireError::OtherVersion));
     request.clear();
-    let got = WriteRequest::of(&request).next_part(&mut TimeSeries::default());
+    let got = WriteRequest::of(&request, ROWS_MAX).next_part(&mut TimeSeries::default());
     assert_eq!(got, Ok(None));
 }
 
@@ -157,4 +163,25 @@ fn v1_other() -> Vec<u8> {
     let mut request = schema::v2::Request::begin();
     request.series(&[("a", "b")], &[(1, 1.0)]);
     request.encode_to_vec()
+}
+
+#[test]
+fn rows_have_a_limit_over_all_series() {
+    let mut series = v1::series(&[("a", "b")], &[(1, 1.0), (2, 2.0)]);
+    series.exemplars = vec![v1::Exemplar::default()];
+    series.histograms = vec![schema::histogram(1)];
+    let bytes = v1::request(vec![series; 3]).encode_to_vec();
+    // Each series and four rows of it.
+    for (max, count) in [(15, 3), (14, 2), (10, 2), (4, 0)] {
+        let mut reader = WriteRequest::of(&bytes, max);
+        let mut got = TimeSeries::default();
+        for _ in 0..count {
+            assert_eq!(reader.next_part(&mut got), Ok(Some(Part::Series)));
+        }
+        let end = match count {
+            3 => Ok(None),
+            _ => Err(WireError::TooManyRows(max)),
+        };
+        assert_eq!(reader.next_part(&mut got), end, "{max}");
+    }
 }

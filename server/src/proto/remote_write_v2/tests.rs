@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::{EXEMPLAR_REFS_MAX, Exemplar, Metadata, Request, SYMBOLS_MAX, TimeSeries};
+use crate::proto::remote_write::ROWS_MAX;
 use crate::proto::schema::{self, v2};
 use crate::proto::wire::WireError;
 
@@ -164,4 +165,25 @@ fn numbers_at_their_ends_are_read() {
     let mut reader = Request::read(&message, SYMBOLS_MAX).unwrap();
     assert!(reader.next_series(10, &mut got).unwrap());
     assert_eq!(got.labels_refs, [u32::MAX, 1]);
+}
+
+#[test]
+fn rows_have_a_limit() {
+    // One series of empty samples, two bytes each.
+    let series = |samples: usize| {
+        let sample = [0x12, 0].repeat(samples);
+        let mut message = vec![0x2a];
+        prost::encoding::encode_varint(sample.len() as u64, &mut message);
+        message.extend(sample);
+        message
+    };
+    for (samples, expect) in [
+        (ROWS_MAX - 1, Ok(true)),
+        (ROWS_MAX, Err(WireError::TooManyRows(ROWS_MAX))),
+    ] {
+        let message = series(samples);
+        let mut got = TimeSeries::default();
+        let mut reader = Request::read(&message, SYMBOLS_MAX).unwrap();
+        assert_eq!(reader.next_series(3, &mut got), expect);
+    }
 }
