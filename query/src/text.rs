@@ -15,7 +15,7 @@ pub use number::{
     format_exponent, format_fixed, format_float, format_general, format_json, format_timestamp,
     parse_number,
 };
-pub use quote::{QuoteError, quote, quote_char, unquote};
+pub use quote::{QuoteError, quote, quote_bytes, quote_char, unquote, unquote_bytes};
 
 /// A half-open range of bytes in a query's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

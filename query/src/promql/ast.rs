@@ -46,7 +46,7 @@ pub enum ExprKind {
     /// A number.
     Number(Number),
     /// A string.
-    String(String),
+    String(StringLiteral),
     /// An instant vector selector.
     Selector(Selector),
     /// A range vector selector, `selector[range]`.
@@ -80,6 +80,15 @@ pub enum ExprKind {
     },
     /// `(expr)`
     Paren(Box<Expr>),
+}
+
+/// A string literal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StringLiteral {
+    /// What it denotes; U+FFFD stands for what is not UTF-8.
+    pub text: String,
+    /// What it denotes where that is not UTF-8, as escapes such as `\xff` may make it.
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// A number literal.

@@ -315,9 +315,9 @@ impl<'a> Parser<'a> {
             }
             TokenKind::String => {
                 let token = self.advance()?;
-                let text = self.string_of(token)?;
+                let literal = self.literal_of(token)?;
                 Ok(Expr {
-                    kind: ExprKind::String(text),
+                    kind: ExprKind::String(literal),
                     span: token.span,
                 })
             }

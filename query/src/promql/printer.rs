@@ -9,7 +9,7 @@ use super::ast::{
     Aggregate, At, Binary, DurationExpr, DurationKind, Expr, ExprKind, Modifiers, Number,
     NumberForm, Query, Selector, Sign, Subquery,
 };
-use crate::text::{format_float, format_general, format_prometheus_duration, quote};
+use crate::text::{format_float, format_general, format_prometheus_duration, quote, quote_bytes};
 use crate::vector::{Cardinality, Comparison, Fill, Grouping, METRIC_NAME, MatchLabels, Matching};
 
 impl Display for Query {
@@ -22,7 +22,10 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ExprKind::Number(number) => number.fmt(f),
-            ExprKind::String(text) => f.write_str(&quote(text)),
+            ExprKind::String(literal) => match &literal.bytes {
+                Some(bytes) => f.write_str(&quote_bytes(bytes)),
+                None => f.write_str(&quote(&literal.text)),
+            },
             ExprKind::Selector(selector) => {
                 let modifiers = &selector.modifiers;
                 selector.fmt(f)?;

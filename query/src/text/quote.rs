@@ -23,6 +23,14 @@ impl std::error::Error for QuoteError {}
 /// When the quotes do not match, an escape is wrong, or `\x` and octal escapes denote bytes that
 /// are not UTF-8.
 pub fn unquote(text: &str) -> Result<String, QuoteError> {
+    String::from_utf8(unquote_bytes(text)?).map_err(|_| QuoteError)
+}
+
+/// The bytes that `text` denotes, which need not be UTF-8; else as [`unquote`].
+///
+/// # Errors
+/// When the quotes do not match or an escape is wrong.
+pub fn unquote_bytes(text: &str) -> Result<Vec<u8>, QuoteError> {
     let quote = text.chars().next().ok_or(QuoteError)?;
     let body = text
         .strip_prefix(quote)
@@ -33,14 +41,14 @@ pub fn unquote(text: &str) -> Result<String, QuoteError> {
         return if body.contains('`') {
             Err(QuoteError)
         } else {
-            Ok(body.to_owned())
+            Ok(body.as_bytes().to_owned())
         };
     }
     if body.contains('\n') {
         return Err(QuoteError);
     }
     if !body.contains(['\\', quote]) {
-        return Ok(body.to_owned());
+        return Ok(body.as_bytes().to_owned());
     }
     let mut out = Vec::with_capacity(body.len());
     let mut chars = body.chars();
@@ -54,7 +62,7 @@ pub fn unquote(text: &str) -> Result<String, QuoteError> {
             out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
-    String::from_utf8(out).map_err(|_| QuoteError)
+    Ok(out)
 }
 
 /// Reads what follows a backslash.
@@ -125,6 +133,24 @@ pub fn quote(text: &str) -> String {
     out
 }
 
+/// The same for bytes that need not be UTF-8, so that [`unquote_bytes`] gives them back.
+pub fn quote_bytes(bytes: &[u8]) -> String {
+    use fmt::Write;
+    let mut out = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        chunk
+            .valid()
+            .chars()
+            .for_each(|c| push_escaped(&mut out, c, '"'));
+        for byte in chunk.invalid() {
+            let written = write!(out, "\\x{byte:02x}");
+            debug_assert!(written.is_ok(), "writing to a String does not fail");
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// `c` in single quotes, as Go's `%q` prints a character.
 pub fn quote_char(c: char) -> String {
     let mut out = String::from("'");
@@ -168,6 +194,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_come_back() {
+        for text in [r#""a\xc5z""#, r#""\xff""#, r#""é\xf0\x9f""#] {
+            let bytes = unquote_bytes(text).unwrap();
+            assert!(String::from_utf8(bytes.clone()).is_err());
+            assert_eq!(quote_bytes(&bytes), text);
+            assert!(unquote(text).is_err());
+        }
+    }
 
     #[test]
     fn strings_are_read_as_go_reads_them() {

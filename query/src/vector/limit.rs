@@ -1,6 +1,8 @@
 //! Some of the series of a group: the first k, or a share of them by the hash of their labels.
 //! Called by the aggregations.
 
+use std::collections::BinaryHeap;
+
 use trine_storage::Labels;
 
 use super::StepSeries;
@@ -8,33 +10,45 @@ use super::StepSeries;
 /// The series that a group keeps.
 #[derive(Debug)]
 pub(super) struct Limited {
-    /// How many series have a value at each step.
-    counts: Vec<usize>,
+    /// For `limitk` the series that each step keeps, the last one in label order on top.
+    kept: Vec<BinaryHeap<(Labels, usize)>>,
     series: Vec<StepSeries>,
 }
 
 impl Limited {
     pub(super) fn new(steps: usize) -> Self {
         Self {
-            counts: vec![0; steps],
+            kept: vec![BinaryHeap::new(); steps],
             series: Vec::new(),
         }
     }
 
-    /// Keeps the series at the steps that have less than `ranks` say. Returns how many values are
-    /// held now that were not.
+    /// Keeps the series at the steps at which it is one of the first `ranks` in label order, in
+    /// whatever order series come. Returns how many values are held now that were not.
     pub(super) fn first(&mut self, series: &StepSeries, ranks: &[usize]) -> u64 {
-        let mut counts = std::mem::take(&mut self.counts);
+        let number = self.series.len();
+        let (mut kept, mut evicted) = (std::mem::take(&mut self.kept), Vec::new());
         let grown = self.keep(series, |_, step| {
-            match (counts.get_mut(step), ranks.get(step)) {
-                (Some(count), Some(rank)) if *count < *rank => {
-                    *count += 1;
-                    true
-                }
-                _ => false,
+            let (Some(kept), Some(rank)) = (kept.get_mut(step), ranks.get(step)) else {
+                return false;
+            };
+            if kept.len() < *rank {
+                kept.push((series.labels.clone(), number));
+                return true;
             }
+            let Some(mut last) = kept.peek_mut().filter(|last| last.0 > series.labels) else {
+                return false;
+            };
+            evicted.push((last.1, step));
+            *last = (series.labels.clone(), number);
+            true
         });
-        self.counts = counts;
+        self.kept = kept;
+        for (number, step) in evicted {
+            if let Some(series) = self.series.get_mut(number) {
+                series.clear(step);
+            }
+        }
         grown
     }
 
@@ -60,7 +74,8 @@ impl Limited {
         grown
     }
 
-    pub(super) fn into_series(self) -> Vec<StepSeries> {
+    pub(super) fn into_series(mut self) -> Vec<StepSeries> {
+        self.series.retain(StepSeries::has_values);
         self.series
     }
 }
@@ -98,8 +113,32 @@ fn hash(labels: &Labels) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{hash, share_holds};
+    use super::{Limited, hash, share_holds};
+    use crate::vector::{ABSENT, StepSeries};
     use trine_storage::Labels;
+
+    #[test]
+    fn the_first_in_label_order_are_kept_in_whatever_order_they_come() {
+        let series = |name: &str, values: [f64; 2]| {
+            StepSeries::new(Labels::from_pairs([("a", name)]).unwrap(), values.to_vec())
+        };
+        let mut all = [
+            series("1", [ABSENT, 1.0]),
+            series("2", [2.0, 2.0]),
+            series("3", [3.0, 3.0]),
+        ];
+        for _ in 0..2 {
+            let mut limited = Limited::new(2);
+            for one in &all {
+                limited.first(one, &[1, 1]);
+            }
+            let mut kept = limited.into_series();
+            kept.sort_by(|a, b| a.labels.cmp(&b.labels));
+            let kept: Vec<String> = kept.iter().map(|s| s.labels.to_string()).collect();
+            assert_eq!(kept, ["{a=\"1\"}", "{a=\"2\"}"]);
+            all.reverse();
+        }
+    }
 
     #[test]
     fn a_share_and_its_complement_are_all() {

@@ -1,7 +1,7 @@
 //! Aggregations: feeds a stream into an aggregator.
 
 use super::Evaluation;
-use super::expression::string;
+use super::expression::label_name;
 use super::steps::Steps;
 use super::stream::{Collected, Held, Vector};
 use crate::promql::annotation::{self, Severity};
@@ -43,7 +43,9 @@ impl<'q> Evaluation<'q> {
             return Ok(Parameter::None);
         };
         if aggregate.op == AggregateOp::CountValues {
-            return Ok(Parameter::Label(string(parameter).to_owned()));
+            let name = label_name(parameter);
+            let invalid = |name| QueryError::Execution(format!("invalid label name {name}"));
+            return Ok(Parameter::Label(name.map_err(invalid)?.to_owned()));
         }
         let values = self.scalar(parameter, steps)?;
         if aggregate.op == AggregateOp::Quantile {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::Evaluation;
 use super::steps::Steps;
 use super::stream::{Collected, Vector};
-use crate::promql::ast::{Binary, Expr, ExprKind, Sign, ValueType};
+use crate::promql::ast::{Binary, Expr, ExprKind, Sign, StringLiteral, ValueType};
 use crate::promql::error::QueryError;
 use crate::promql::functions::{Action, End, QueryTime};
 use crate::text::Span;
+use crate::text::{quote, quote_bytes};
 use crate::vector::{
     Arithmetic, BinaryNotes, BinaryOp, MatchLabels, Matching, Operation, ScalarSide, StepSeries,
     binary, binary_scalar, is_absent,
@@ -239,8 +240,20 @@ fn negated(mut series: StepSeries) -> StepSeries {
 /// The text of a string expression.
 pub(super) fn string(expr: &Expr) -> &str {
     match &expr.unwrapped().kind {
-        ExprKind::String(text) => text,
+        ExprKind::String(literal) => &literal.text,
         _ => "",
+    }
+}
+
+/// The name of a label that a string expression says; its text as it is written where it can be
+/// none.
+pub(super) fn label_name(expr: &Expr) -> Result<&str, String> {
+    match &expr.unwrapped().kind {
+        ExprKind::String(StringLiteral {
+            bytes: Some(bytes), ..
+        }) => Err(quote_bytes(bytes)),
+        _ if string(expr).is_empty() => Err(quote("")),
+        _ => Ok(string(expr)),
     }
 }
 

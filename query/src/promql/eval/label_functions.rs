@@ -3,7 +3,7 @@
 use trine_storage::Labels;
 use trine_storage::regex::{LineRegex, Template};
 
-use super::expression::string;
+use super::expression::{label_name, string};
 use super::stream::{Collected, Vector};
 use crate::promql::ast::Expr;
 use crate::promql::error::QueryError;
@@ -17,13 +17,14 @@ pub(super) fn replace<'q>(
     let [_, destination, replacement, source, pattern] = arguments else {
         return Ok(vector.into_vector());
     };
+    let named = destination;
     let [destination, replacement, source, pattern] =
         [destination, replacement, source, pattern].map(string);
     let regex = LineRegex::anchored(pattern).map_err(|_| {
         let what = "invalid regular expression in label_replace()";
         QueryError::Execution(format!("{what}: {pattern}"))
     })?;
-    valid("destination", "label_replace", destination)?;
+    valid("destination", "label_replace", named)?;
     let template = Template::new(replacement, &regex);
     let (mut locations, mut expanded) = (regex.locations(), Vec::new());
     relabeled(vector, destination, |labels| {
@@ -45,12 +46,12 @@ pub(super) fn join<'q>(
     let [_, destination, separator, sources @ ..] = arguments else {
         return Ok(vector.into_vector());
     };
-    let (destination, separator) = (string(destination), string(separator));
-    let sources: Vec<&str> = sources.iter().map(string).collect();
-    for source in &sources {
+    for source in sources {
         valid("source", "label_join", source)?;
     }
     valid("destination", "label_join", destination)?;
+    let (destination, separator) = (string(destination), string(separator));
+    let sources: Vec<&str> = sources.iter().map(string).collect();
     relabeled(vector, destination, |labels| {
         let values: Vec<&str> = sources
             .iter()
@@ -60,8 +61,9 @@ pub(super) fn join<'q>(
     })
 }
 
-fn valid(which: &str, function: &str, name: &str) -> Result<(), QueryError> {
-    if name.is_empty() {
+fn valid(which: &str, function: &str, expr: &Expr) -> Result<(), QueryError> {
+    if label_name(expr).is_err() {
+        let name = string(expr);
         let text = format!("invalid {which} label name in {function}(): {name}");
         return Err(QueryError::Execution(text));
     }

@@ -1,10 +1,12 @@
 //! Numbers, durations, strings and lists of labels.
 
 use super::{Parsed, Parser};
-use crate::promql::ast::{Number, NumberForm};
+use crate::promql::ast::{Number, NumberForm, StringLiteral};
 use crate::promql::error::Fault;
 use crate::promql::lexer::{Token, TokenKind};
-use crate::text::{parse_number, parse_prometheus_duration, quote, unquote};
+use crate::text::{
+    QuoteError, parse_number, parse_prometheus_duration, quote, unquote, unquote_bytes,
+};
 use crate::vector::BinaryOp;
 
 impl Parser<'_> {
@@ -33,15 +35,31 @@ impl Parser<'_> {
 
     /// The text of a string token.
     pub(super) fn string_of(&self, token: Token) -> Parsed<String> {
-        unquote(self.slice(token.span)).map_err(|error| {
-            Fault::new(
-                token.span,
-                format!(
-                    "error unquoting string {}: {error}",
-                    quote(self.slice(token.span))
-                ),
-            )
+        unquote(self.slice(token.span)).map_err(|error| self.unquoting(token, error))
+    }
+
+    /// A string token as an expression, where it may be any bytes.
+    pub(super) fn literal_of(&self, token: Token) -> Parsed<StringLiteral> {
+        let bytes = unquote_bytes(self.slice(token.span));
+        let bytes = bytes.map_err(|error| self.unquoting(token, error))?;
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => StringLiteral { text, bytes: None },
+            Err(error) => {
+                let bytes = error.into_bytes();
+                StringLiteral {
+                    text: String::from_utf8_lossy(&bytes).into_owned(),
+                    bytes: Some(bytes),
+                }
+            }
         })
+    }
+
+    fn unquoting(&self, token: Token, error: QuoteError) -> Fault {
+        let text = quote(self.slice(token.span));
+        Fault::new(
+            token.span,
+            format!("error unquoting string {text}: {error}"),
+        )
     }
 
     /// Takes a sign; whether it was a minus.

@@ -488,6 +488,7 @@ fn queries_print_in_the_canonical_form() {
         ("5m", "5m"),
         ("-1h30m", "-1h30m"),
         ("'a\"b'", "\"a\\\"b\""),
+        ("'a\\xc5z'", "\"a\\xc5z\""),
         ("`raw\\n`", "\"raw\\\\n\""),
         ("foo", "foo"),
         ("foo{}", "foo"),

@@ -19,9 +19,9 @@ pub(super) fn write(out: &mut String, expr: &Expr) {
             object.text("type", "numberLiteral");
             object.text("val", &format_float(number.value));
         }
-        ExprKind::String(text) => {
+        ExprKind::String(literal) => {
             object.text("type", "stringLiteral");
-            object.text("val", text);
+            object.text("val", &literal.text);
         }
         ExprKind::Selector(of) => {
             object.text("type", "vectorSelector");
