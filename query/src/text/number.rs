@@ -118,7 +118,10 @@ pub fn format_exponent(value: f64) -> String {
     let dot = if rest.is_empty() { "" } else { "." };
     let exponent = if value == 0.0 { 0 } else { point - 1 };
     let direction = if exponent < 0 { '-' } else { '+' };
-    format!("{sign}{first}{dot}{rest}e{direction}{:0>2}", exponent.unsigned_abs())
+    format!(
+        "{sign}{first}{dot}{rest}e{direction}{:0>2}",
+        exponent.unsigned_abs()
+    )
 }
 
 /// Go's `%g` form: the fewest digits, with an exponent below 1e-4 and from 1e6 on.
