@@ -66,6 +66,9 @@ check() {
     expect "node_exporter series" "$(promql 'count({job="node"})')" 100
     expect "scrapes of up" "$(promql 'count_over_time(up{job="node"}[1h])')" "$((seconds - 5))"
     expect "native histograms" "$(promql 'count_over_time(native_app_seconds[1h])')" "$((seconds - 5))"
+    expect "exemplars" "$(get /api/v1/query_exemplars --data-urlencode query=native_app_orders_total \
+        -d start=0 -d "end=$(date +%s)" | jq '[.data[].exemplars[]] | length')" "$((seconds - 5))"
+    expect "kinds of metrics" "$(get /api/v1/metadata | jq '.data | length')" 100
     expect "rate of CPU seconds, cores" "$(promql 'count(sum by (cpu) (rate(node_cpu_seconds_total[1m])))')" 1
     for protocol in grpc http; do
         expect "orders counted, $protocol" "$(promql "sum(shop_orders_total{job=\"shop-$protocol\"})")" 50

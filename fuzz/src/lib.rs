@@ -99,12 +99,12 @@ pub const TARGETS: &[Target] = &[
         run: remote_write::version_2,
     },
     Target {
-        name: "remote_read",
-        run: remote_read_request,
-    },
-    Target {
         name: "otlp_metrics",
         run: remote_write::otlp,
+    },
+    Target {
+        name: "remote_read",
+        run: remote_read_request,
     },
     Target {
         name: "loki_push",

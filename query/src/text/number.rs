@@ -36,7 +36,66 @@ pub fn parse_number(text: &str) -> Option<f64> {
 
 /// Go's `'f', -1` form: the fewest digits that read back as the same float, never an exponent.
 pub fn format_float(value: f64) -> String {
-    special(value).map_or_else(|| format!("{value}"), ToOwned::to_owned)
+    if let Some(text) = special(value) {
+        return text.to_owned();
+    }
+    let mut buffer = ryu::Buffer::new();
+    let Shortest {
+        sign,
+        digits,
+        point,
+    } = Shortest::of(buffer.format_finite(value));
+    let whole = usize::try_from(point).unwrap_or(0);
+    match (whole, digits.len()) {
+        (0, _) => {
+            let zeros = "0".repeat(usize::try_from(-point).unwrap_or(0));
+            format!("{sign}0.{zeros}{digits}")
+        }
+        (whole, count) if whole >= count => format!("{sign}{digits}{}", "0".repeat(whole - count)),
+        (whole, _) => {
+            let (before, after) = digits.split_at(whole);
+            format!("{sign}{before}.{after}")
+        }
+    }
+}
+
+/// The fewest digits of a finite float, of two equally near ones the even one, as Go has them; the
+/// standard library takes the upper one.
+struct Shortest {
+    sign: &'static str,
+    /// Without zeros at either end, but for zero itself.
+    digits: String,
+    /// How many digits stand before the point; fewer than none where zeros follow it.
+    point: i64,
+}
+
+impl Shortest {
+    /// Reads what `ryu` wrote: a sign, digits, perhaps a point with more, perhaps an exponent.
+    fn of(text: &str) -> Self {
+        let (sign, text) = match text.strip_prefix('-') {
+            Some(rest) => ("-", rest),
+            None => ("", text),
+        };
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+        let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits = format!("{before}{after}");
+        let zeros = digits.len() - digits.trim_start_matches('0').len();
+        digits.drain(..zeros);
+        digits.truncate(digits.trim_end_matches('0').len());
+        if digits.is_empty() {
+            return Self {
+                sign,
+                digits: "0".to_owned(),
+                point: 1,
+            };
+        }
+        let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        Self {
+            sign,
+            digits,
+            point: count(before.len()) - count(zeros) + exponent.parse().unwrap_or(0),
+        }
+    }
 }
 
 /// Go's `'f', digits` form: a fixed number of decimals.
@@ -49,17 +108,20 @@ pub fn format_exponent(value: f64) -> String {
     if let Some(text) = special(value) {
         return text.to_owned();
     }
-    let text = format!("{value:e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) => {
-            let (sign, exponent) = match exponent.strip_prefix('-') {
-                Some(exponent) => ('-', exponent),
-                None => ('+', exponent),
-            };
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
-        None => text,
-    }
+    let mut buffer = ryu::Buffer::new();
+    let Shortest {
+        sign,
+        digits,
+        point,
+    } = Shortest::of(buffer.format_finite(value));
+    let (first, rest) = digits.split_at(1);
+    let dot = if rest.is_empty() { "" } else { "." };
+    let exponent = if value == 0.0 { 0 } else { point - 1 };
+    let direction = if exponent < 0 { '-' } else { '+' };
+    format!(
+        "{sign}{first}{dot}{rest}e{direction}{:0>2}",
+        exponent.unsigned_abs()
+    )
 }
 
 /// Go's `%g` form: the fewest digits, with an exponent below 1e-4 and from 1e6 on.
@@ -175,6 +237,9 @@ mod tests {
         assert_eq!(format_json(f64::INFINITY), "+Inf");
         assert_eq!(format_exponent(1.5e-300), "1.5e-300");
         assert_eq!(format_fixed(1.25, 6), "1.250000");
+        // Two shortest forms are equally near: the even one.
+        assert_eq!(format_float(1_249_525_000_778_657.25), "1249525000778657.2");
+        assert_eq!(format_float(1_249_525_000_778_657.75), "1249525000778657.8");
     }
 
     #[test]

@@ -124,6 +124,16 @@ impl Extras {
         Ok(())
     }
 
+    /// The rows of a series with these samples and what was read.
+    pub fn rows<'a>(&'a mut self, samples: &'a [(i64, f64)], starts: &'a [i64]) -> Rows<'a> {
+        Rows {
+            samples,
+            starts,
+            histograms: &mut self.histograms,
+            exemplars: &mut self.exemplars,
+        }
+    }
+
     /// Lets go of everything: the series was refused.
     pub fn forget(&mut self) {
         self.histograms.clear();

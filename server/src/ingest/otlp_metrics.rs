@@ -11,7 +11,7 @@ use trine_storage::labels::LabelsBuffer;
 use trine_tsdb::{Metadata, MetricType};
 
 use super::metric_labels::Rules;
-use super::metric_rows::{Extras, Rows, Sink};
+use super::metric_rows::{Extras, Sink};
 use super::otlp_names::Shape;
 use super::rejections::Rejections;
 use crate::config::OtlpMetrics;
@@ -432,12 +432,7 @@ impl Translation<'_> {
         })?;
         let starts = [point.start];
         let known = point.start != 0 && !samples.is_empty();
-        let mut rows = Rows {
-            samples,
-            starts: if known { &starts } else { &[] },
-            histograms: &mut self.extras.histograms,
-            exemplars: &mut self.extras.exemplars,
-        };
+        let mut rows = self.extras.rows(samples, if known { &starts } else { &[] });
         self.sink.series(None, &self.labels, &mut rows);
         Ok(())
     }
@@ -478,12 +473,7 @@ impl Translation<'_> {
             return self.rejections.warn(text);
         }
         self.extras.forget();
-        let mut rows = Rows {
-            samples: &samples,
-            starts: &[],
-            histograms: &mut self.extras.histograms,
-            exemplars: &mut self.extras.exemplars,
-        };
+        let mut rows = self.extras.rows(&samples, &[]);
         self.sink.series(None, &self.labels, &mut rows);
     }
 }

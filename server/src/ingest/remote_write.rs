@@ -7,7 +7,7 @@ use trine_storage::labels::LabelsBuffer;
 use trine_tsdb::Metadata;
 
 use super::metric_labels::{Rules, shown};
-use super::metric_rows::{Extras, Rows, Sink, metric_type};
+use super::metric_rows::{Extras, Sink, metric_type};
 use super::rejections::Rejections;
 use super::remote_write_v2;
 use crate::body::{Encoding, Share};
@@ -231,17 +231,11 @@ impl<'a> Translation<'a> {
             extras.histograms.clear();
             extras.exemplars.clear();
         }
-        let mut rows = Rows {
-            samples: &series.samples,
-            starts: &[],
-            histograms: &mut extras.histograms,
-            exemplars: &mut extras.exemplars,
-        };
         let print = match series.labels_first {
             true => sink.print(series.wire_labels),
             false => None,
         };
-        if print.is_none_or(|print| !sink.known(print, &mut rows)) {
+        if print.is_none_or(|print| !sink.known(print, &mut extras.rows(&series.samples, &[]))) {
             series.read_labels(rules.labels_read_max())?;
             if let Err(text) = rules.encode(&series.labels, series.label_count, labels) {
                 let rows = series.samples.len() + series.histograms.len();
@@ -249,13 +243,7 @@ impl<'a> Translation<'a> {
                 extras.forget();
                 return Ok(());
             }
-            let mut rows = Rows {
-                samples: &series.samples,
-                starts: &[],
-                histograms: &mut extras.histograms,
-                exemplars: &mut extras.exemplars,
-            };
-            sink.series(print, labels, &mut rows);
+            sink.series(print, labels, &mut extras.rows(&series.samples, &[]));
         }
         if extras.has_refused() {
             series.read_labels(rules.labels_read_max())?;

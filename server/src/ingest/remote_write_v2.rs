@@ -9,7 +9,7 @@ use trine_tsdb::Metadata;
 
 use super::known_series::Print;
 use super::metric_labels::{Pair, Rules, shown};
-use super::metric_rows::{Extras, Rows, Sink, family, metric_type};
+use super::metric_rows::{Extras, Sink, family, metric_type};
 use super::rejections::Rejections;
 use crate::proto::remote_write_v2::{self as proto, Request, SYMBOLS_MAX, TimeSeries};
 use crate::proto::wire::WireError;
@@ -112,12 +112,7 @@ impl Translation<'_> {
             return Ok(());
         }
         let print = self.print(series);
-        let mut rows = Rows {
-            samples: &series.samples,
-            starts: &series.starts,
-            histograms: &mut self.extras.histograms,
-            exemplars: &mut self.extras.exemplars,
-        };
+        let mut rows = self.extras.rows(&series.samples, &series.starts);
         if print.is_none_or(|print| !self.sink.known(print, &mut rows)) {
             let named =
                 resolve(self.symbols, &series.labels_refs, &mut self.pairs).and_then(|()| {

@@ -19,6 +19,10 @@ const SERVICE_NAMESPACE: &str = "service.namespace";
 const SERVICE_INSTANCE_ID: &str = "service.instance.id";
 const IDENTIFYING: [&str; 3] = [SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID];
 
+/// Attributes of one point, with those that are promoted to it, that are looked at. Each is compared
+/// with all others; limits of labels are far lower.
+pub(super) const ATTRIBUTES_MAX: usize = 1_024;
+
 /// Names of labels by the keys of attributes, each translated once in a request.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -166,6 +170,12 @@ impl<'a> PointLabels<'a> {
         names: &Names,
     ) -> Result<Self, String> {
         let mut attributes: Vec<&KeyValue> = attributes.collect();
+        let count = attributes.len() + promoted.len();
+        if count > ATTRIBUTES_MAX {
+            return Err(format!(
+                "a point has {count} attributes, of which at most {ATTRIBUTES_MAX} are looked at"
+            ));
+        }
         attributes.sort_by(|a, b| a.key.cmp(&b.key));
         let mut labels: Vec<(Rc<str>, Cow<'_, str>)> = Vec::with_capacity(attributes.len() + 4);
         for pair in attributes {

@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
+use super::labels::ATTRIBUTES_MAX;
 use super::{native, points, translate};
 use crate::config::{Limits, OtlpMetrics};
 use crate::ingest::metric_labels::Rules;
@@ -572,4 +573,27 @@ fn target_info_is_there_all_the_time() {
         run(5, 5, &resource[1..]).is_empty(),
         "nothing identifies it"
     );
+}
+
+#[test]
+fn attributes_have_a_limit_before_they_are_compared() {
+    for (count, expect) in [
+        (
+            ATTRIBUTES_MAX,
+            "exceeds the limit (actual: 1026, limit: 64)",
+        ),
+        (
+            ATTRIBUTES_MAX + 1,
+            "a point has 1025 attributes, of which at most 1024",
+        ),
+    ] {
+        let names = (0..count).map(|n| format!("a{n:04}"));
+        let mut point = number(1, 1.0);
+        point.attributes = names.map(|name| attribute(&name, "x")).collect();
+        let resource = [("service.name", "s")];
+        let request = request(&resource, vec![("g", "", gauge(vec![point]))]);
+        let (_, refused, told) = run(&request, &OtlpMetrics::default());
+        assert_eq!(refused, 1);
+        assert!(told.contains(expect), "{told}");
+    }
 }
