@@ -238,8 +238,14 @@ mod tests {
         assert_eq!(format_exponent(1.5e-300), "1.5e-300");
         assert_eq!(format_fixed(1.25, 6), "1.250000");
         // Two shortest forms are equally near: the even one.
-        assert_eq!(format_float(1_249_525_000_778_657.25), "1249525000778657.2");
-        assert_eq!(format_float(1_249_525_000_778_657.75), "1249525000778657.8");
+        assert_eq!(
+            format_float(1_249_525_000_778_657.0 + 0.25),
+            "1249525000778657.2"
+        );
+        assert_eq!(
+            format_float(1_249_525_000_778_657.0 + 0.75),
+            "1249525000778657.8"
+        );
     }
 
     #[test]
