@@ -17,6 +17,7 @@ mod histogram_range;
 mod info;
 mod label_functions;
 mod label_order;
+mod look_up;
 mod notes;
 mod range_functions;
 mod rate;

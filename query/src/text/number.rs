@@ -118,7 +118,10 @@ pub fn format_exponent(value: f64) -> String {
     let dot = if rest.is_empty() { "" } else { "." };
     let exponent = if value == 0.0 { 0 } else { point - 1 };
     let direction = if exponent < 0 { '-' } else { '+' };
-    format!("{sign}{first}{dot}{rest}e{direction}{:0>2}", exponent.unsigned_abs())
+    format!(
+        "{sign}{first}{dot}{rest}e{direction}{:0>2}",
+        exponent.unsigned_abs()
+    )
 }
 
 /// Go's `%g` form: the fewest digits, with an exponent below 1e-4 and from 1e6 on.
@@ -235,8 +238,14 @@ mod tests {
         assert_eq!(format_exponent(1.5e-300), "1.5e-300");
         assert_eq!(format_fixed(1.25, 6), "1.250000");
         // Two shortest forms are equally near: the even one.
-        assert_eq!(format_float(1_249_525_000_778_657.25), "1249525000778657.2");
-        assert_eq!(format_float(1_249_525_000_778_657.75), "1249525000778657.8");
+        assert_eq!(
+            format_float(1_249_525_000_778_657.0 + 0.25),
+            "1249525000778657.2"
+        );
+        assert_eq!(
+            format_float(1_249_525_000_778_657.0 + 0.75),
+            "1249525000778657.8"
+        );
     }
 
     #[test]

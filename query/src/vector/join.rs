@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use trine_storage::Labels;
 
-use super::{METRIC_NAME, StepSeries};
+use super::{StepSeries, is_metadata_label};
 
 /// The labels by which two vectors are matched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MatchLabels {
     /// Only these.
     On(Vec<String>),
-    /// All but these and the metric's name.
+    /// All but these and the metric's name, type and unit.
     Ignoring(Vec<String>),
 }
 
@@ -22,7 +22,7 @@ impl MatchLabels {
         match self {
             Self::On(names) => labels.filter(|name| names.iter().any(|n| n == name)),
             Self::Ignoring(names) => {
-                labels.filter(|name| name != METRIC_NAME && !names.iter().any(|n| n == name))
+                labels.filter(|name| !is_metadata_label(name) && !names.iter().any(|n| n == name))
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Operators and aggregations against tables and against naive models.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use trine_storage::Labels;
 
@@ -422,4 +424,29 @@ proptest! {
         let below = values.iter().filter(|v| **v <= got + 1e-3).count();
         prop_assert!(below as f64 >= (q * (values.len() - 1) as f64).floor() + 1.0);
     }
+}
+
+#[test]
+fn histograms_are_held_once_a_group_and_step() {
+    let histogram = Arc::new(Histogram {
+        count: 1.0,
+        positive: histogram::Buckets::dense(0, vec![1.0; 64]),
+        ..Histogram::default()
+    });
+    let with = |label: &str| {
+        let column = vec![Some(Arc::clone(&histogram)), None];
+        StepSeries::with_histograms(series(label, &[]).labels, vec![NONE, NONE], column)
+    };
+    let grouping = Grouping::By(Vec::new());
+    let mut sum = Aggregator::new(AggregateOp::Sum, grouping, Parameter::None, 2).unwrap();
+    sum.push(&with("a=1"));
+    let held = sum.samples_held();
+    // Two floats, and a count with its error for each of 64 buckets.
+    assert!((2 + 64..2 + 64 + 32).contains(&held), "{held}");
+    sum.push(&with("a=2"));
+    assert_eq!(sum.samples_held(), held);
+    let (sums, notes) = sum.finish_with_notes();
+    assert_eq!(notes, AggregateNotes::default());
+    assert_eq!(sums[0].histogram(0).map(|sum| sum.count), Some(2.0));
+    assert!(!sums[0].has(1));
 }

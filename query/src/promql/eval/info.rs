@@ -7,7 +7,7 @@ use trine_storage::{Labels, MatchOp, Matcher};
 
 use super::Evaluation;
 use super::expression::unchecked;
-use super::selector::{Pick, look_up};
+use super::look_up::{Pick, look_up};
 use super::steps::Steps;
 use super::stream::{Collected, Held, Vector};
 use crate::promql::ast::{Expr, ExprKind, Modifiers, Selector, ValueType};

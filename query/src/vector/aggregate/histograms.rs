@@ -56,6 +56,7 @@ impl Column {
         }
         for (entry, histogram) in self.0.iter_mut().zip(column) {
             let Some(histogram) = histogram else { continue };
+            let is_new = matches!(entry, Entry::Nothing);
             match entry.add(op, histogram) {
                 Ok(combined) => notes.bounds_reconciled |= combined.bounds_reconciled,
                 Err(Incompatible) => {
@@ -64,9 +65,11 @@ impl Column {
                     *entry = Entry::Incompatible;
                 }
             }
-            grown = entry.heap_bytes();
+            if is_new {
+                grown += entry.heap_bytes();
+            }
         }
-        (grown.saturating_mul(column.len()) / BYTES_PER_SAMPLE) as u64
+        (grown / BYTES_PER_SAMPLE) as u64
     }
 
     /// The sums or means. At steps with floats there is nothing, and the float goes too.

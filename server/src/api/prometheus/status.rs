@@ -66,7 +66,7 @@ pub(super) const SYNTAX: &[(&str, &str)] = &[
     ("at_modifier", "a @ 0"),
     ("bool", "a == bool 1"),
     ("by", "sum by (b) (a)"),
-    ("duration_expr", "a[1m + 1m]"),
+    ("duration_expr", "rate(a[1m + 1m])"),
     ("fill", "a + fill(0) b"),
     ("fill_left", "a + fill_left(0) b"),
     ("fill_right", "a + fill_right(0) b"),
@@ -77,7 +77,7 @@ pub(super) const SYNTAX: &[(&str, &str)] = &[
     ("offset", "a offset 1m"),
     ("on", "a + on (b) c"),
     ("smoothed", "rate(a[1m] smoothed)"),
-    ("subqueries", "a[1m:1s]"),
+    ("subqueries", "rate(a[1m:1s])"),
     ("without", "sum without (b) (a)"),
 ];
 
@@ -123,33 +123,38 @@ pub(super) fn features(asked: &Asked) -> Result<Reply, Failure> {
 }
 
 /// Whether a call of the function is accepted.
-pub(super) fn is_known(function: &Function) -> bool {
+fn is_known(function: &Function) -> bool {
+    has_syntax(&call(function))
+}
+
+/// A call of the function.
+pub(super) fn call(function: &Function) -> String {
     let argument = |kind: &ValueType| match kind {
-        ValueType::Scalar => "1",
+        ValueType::Scalar => "0.5",
         ValueType::String => "\"a\"",
         ValueType::InstantVector => "a",
         ValueType::RangeVector => "a[1m]",
     };
     let last_is_needed = !matches!(function.optional, Optional::Last);
     let needed = function.arguments.len() - usize::from(!last_is_needed);
-    let arguments: Vec<&str> = function
-        .arguments
-        .iter()
-        .map(argument)
-        .take(needed)
-        .collect();
-    let call = format!("{}({})", function.name, arguments.join(", "));
-    has_syntax(&call)
+    let arguments = function.arguments.iter().map(argument).take(needed);
+    let arguments: Vec<&str> = arguments.collect();
+    format!("{}({})", function.name, arguments.join(", "))
 }
 
 /// Whether a query is accepted.
-pub(super) fn has_syntax(query: &str) -> bool {
+fn has_syntax(query: &str) -> bool {
     promql::parse(query).is_ok()
 }
 
 /// Whether a query with the operator is accepted.
-pub(super) fn has_operator(operator: &str) -> bool {
-    let query = match operator {
+fn has_operator(operator: &str) -> bool {
+    has_syntax(&operation(operator))
+}
+
+/// A query with the operator.
+pub(super) fn operation(operator: &str) -> String {
+    match operator {
         "=~" | "!~" => format!("a{{b{operator}\"c\"}}"),
         "@" => "a @ 0".to_owned(),
         "avg" | "count" | "group" | "max" | "min" | "stddev" | "stdvar" | "sum" => {
@@ -158,8 +163,7 @@ pub(super) fn has_operator(operator: &str) -> bool {
         "count_values" => "count_values(\"b\", a)".to_owned(),
         "bottomk" | "limit_ratio" | "limitk" | "quantile" | "topk" => format!("{operator}(1, a)"),
         binary => format!("a {binary} b"),
-    };
-    has_syntax(&query)
+    }
 }
 
 /// `status/config`: every setting, as the configuration file has them.

@@ -143,8 +143,9 @@ fn matching(out: &mut String, of: &Matching) {
     let mut fill = Object::begin(object.key("fillValues"));
     for (side, value) in [("lhs", of.fill.left), ("rhs", of.fill.right)] {
         match value {
-            Some(value) => json::float(fill.key(side), value),
-            None => fill.raw(side, "null"),
+            // JSON has no others.
+            Some(value) if value.is_finite() => json::float(fill.key(side), value),
+            _ => fill.raw(side, "null"),
         }
     }
     fill.end();

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::Request;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use trine_query::promql::functions;
 
 use super::super::run::harness::Harness;
-use super::super::status::{OPERATORS, SYNTAX, has_operator, has_syntax, is_known};
+use super::super::status::{OPERATORS, SYNTAX, call, operation};
 use crate::routes;
 
 const PAGE: &str = include_str!("../../../../../COMPAT.md");
@@ -39,34 +40,48 @@ fn is_there(name: &str, state: &str) -> bool {
     state != "no"
 }
 
-/// Expects the table to have these names, each with the state that the code has.
-fn check<'a>(heading: &str, code: impl IntoIterator<Item = (&'a str, bool)>) {
+/// Expects the table to have just the names of `queries`, and those that it says are there to be
+/// evaluated, the others to be refused.
+async fn check(heading: &str, queries: impl IntoIterator<Item = (&str, String)>) {
+    let harness = super::filled();
     let told = rows(heading);
-    let told: BTreeSet<_> = told
-        .iter()
-        .map(|(name, cells)| (*name, is_there(name, cells[0])))
-        .collect();
-    let code: BTreeSet<_> = code.into_iter().collect();
-    let difference: Vec<_> = told.symmetric_difference(&code).collect();
+    let queries: Vec<(&str, String)> = queries.into_iter().collect();
+    let names: BTreeSet<&str> = told.iter().map(|(name, _)| *name).collect();
+    let code: BTreeSet<&str> = queries.iter().map(|(name, _)| *name).collect();
+    let difference: Vec<_> = names.symmetric_difference(&code).collect();
     assert!(
         difference.is_empty(),
-        "{heading}: (name, whether it is there) differ: {difference:?}"
+        "{heading}: in one of table and code only: {difference:?}"
     );
+    for (name, cells) in told {
+        let (_, query) = queries.iter().find(|(n, _)| *n == name).unwrap();
+        // Two steps, so that what asks for their distance has one; over series that exist.
+        let query = query
+            .replace("a[", "up[")
+            .replace("(a)", "(up)")
+            .replace(", a)", ", up)");
+        let query = utf8_percent_encode(&query, NON_ALPHANUMERIC).to_string();
+        let form = format!("query={query}&start=1700000010&end=1700000020&step=10");
+        let answer = harness.post("/api/v1/query_range", &form).await;
+        let expect = if is_there(name, cells[0]) { 200 } else { 400 };
+        assert_eq!(answer.status, expect, "{name}: {}", answer.text());
+    }
 }
 
-#[test]
-fn the_language() {
+#[tokio::test]
+async fn the_language() {
     let all = functions::all().iter();
     check(
         "### Functions",
-        all.map(|function| (function.name, is_known(function))),
-    );
-    let operators = OPERATORS.iter().map(|op| (*op, has_operator(op)));
-    check("### Operators and aggregations", operators);
+        all.map(|function| (function.name, call(function))),
+    )
+    .await;
+    let operators = OPERATORS.iter().map(|op| (*op, operation(op)));
+    check("### Operators and aggregations", operators).await;
     let parts = SYNTAX
         .iter()
-        .map(|(name, query)| (*name, has_syntax(query)));
-    check("### Syntax", parts);
+        .map(|(name, query)| (*name, (*query).to_owned()));
+    check("### Syntax", parts).await;
 }
 
 /// Headings of routes, and under which prefix they are there as well.
