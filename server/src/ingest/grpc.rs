@@ -23,7 +23,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Response, Status};
 
-use super::otlp::{Export, store};
+use super::otlp::{Body, Export, store};
 use super::store::Outcome;
 use crate::app::App;
 use crate::refusal::{Reason, Refusal};
@@ -74,7 +74,7 @@ impl Services {
         let app = Arc::clone(&self.0);
         let work = move || {
             let _share = share;
-            store(&app, &tenant, request)
+            store(&app, &tenant, Body::Decoded(request))
         };
         self.0
             .appends
