@@ -420,6 +420,49 @@ fn otlp_stores_what_a_data_point_has_in_protobuf_and_json() {
 }
 
 #[test]
+fn otlp_series_that_are_known_stay_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), |_| {});
+    let now = now_ms();
+    let resource = |job: &str, at: i64, value: i64| {
+        let ns = format!("\"{}000000\"", now + at);
+        format!(
+            r#"{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{job}"}}}}]}},
+                "scopeMetrics":[{{"metrics":[{{"name":"k","histogram":{{"aggregationTemporality":2,
+                "dataPoints":[{{"timeUnixNano":{ns},"count":"{value}","bucketCounts":["1","{value}"],
+                "explicitBounds":[0.5],"attributes":[{{"key":"a","value":{{"stringValue":"b"}}}}]}}]
+            }}}}]}}]}}"#
+        )
+    };
+    // Resources in one order and in the other, so that a series is not where it is expected.
+    for (at, jobs) in [["x", "y"], ["x", "y"], ["y", "x"]].iter().enumerate() {
+        let at = i64::try_from(at).unwrap();
+        let [one, two] = jobs.map(|job| resource(job, at, if job == "x" { 3 } else { 5 } + at));
+        let json = format!(r#"{{"resourceMetrics":[{one},{two}]}}"#);
+        let request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
+        let sent = running
+            .post("/otlp/v1/metrics")
+            .body(V1, request.encode_to_vec());
+        assert_eq!(sent.send().status, 200);
+    }
+    let mut expect = Vec::new();
+    for (job, first) in [("x", 3), ("y", 5)] {
+        expect.extend((0..3).map(|at| {
+            format!(
+                r#"{{__name__="k_count", a="b", job="{job}"}} {at} {}"#,
+                first + at
+            )
+        }));
+    }
+    assert_eq!(stored(&running, "k_count", now), expect);
+    let buckets = stored(&running, "k_bucket", now);
+    let low = buckets.iter().filter(|line| line.contains(r#"le="0.5""#));
+    assert!(low.clone().all(|line| line.ends_with(" 1")), "{buckets:?}");
+    assert_eq!((low.count(), buckets.len()), (6, 12));
+    running.stop();
+}
+
+#[test]
 fn timestamps_at_the_ends_of_their_range_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path(), |_| {});
