@@ -1,5 +1,5 @@
-//! Requests of remote write, of both versions, and of OTLP metrics: translated as the server does, into a taker that
-//! knows each series from its second time on.
+//! Requests of remote write, of both versions, and of OTLP metrics: translated as the server does,
+//! into a taker that knows each series from its second time on.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,9 @@ use trine_server::config::{Limits, OtlpMetrics};
 use trine_server::ingest::known_series::{KnownSeries, Print};
 use trine_server::ingest::metric_labels::Rules;
 use trine_server::ingest::metric_rows::{Rows, Sink};
-use trine_server::ingest::otlp_metrics;
+use trine_server::ingest::otlp_metrics::{Translated, translate as translate_otlp};
 use trine_server::ingest::remote_write::{Version, translate};
+use trine_server::proto::wire::WireError;
 use trine_storage::labels::LabelsBuffer;
 use trine_tsdb::Metadata;
 
@@ -19,6 +20,8 @@ use trine_tsdb::Metadata;
 struct Taker {
     prints: KnownSeries,
     known: HashMap<[u8; 16], Vec<u8>>,
+    /// What was given of series that are named by their labels.
+    lines: Vec<String>,
 }
 
 impl Sink for Taker {
@@ -35,6 +38,7 @@ impl Sink for Taker {
     }
 
     fn series(&mut self, print: Option<Print>, labels: &LabelsBuffer, rows: &mut Rows<'_>) {
+        self.lines.push(format!("{:?} {rows:?}", labels.encoded()));
         check(rows);
         // What is not UTF-8 is left to the engine.
         if let Ok(set) = labels.to_labels() {
@@ -48,8 +52,9 @@ impl Sink for Taker {
         }
     }
 
-    fn metadata(&mut self, metric: &str, _: Metadata) {
+    fn metadata(&mut self, metric: &str, metadata: Metadata) {
         assert!(!metric.is_empty());
+        self.lines.push(format!("{metric} {metadata:?}"));
     }
 }
 
@@ -62,22 +67,40 @@ fn check(rows: &mut Rows<'_>) {
     rows.exemplars.clear();
 }
 
-/// The message is decoded by generated code; what becomes of it is what is looked at.
+/// What becomes of a message is what becomes of it when generated code has read and written it.
 pub(super) fn otlp(data: &[u8]) {
-    let limits = Limits::default();
-    if let Ok(request) = ExportMetricsServiceRequest::decode(data) {
-        for convert_histograms_to_nhcb in [false, true] {
-            let settings = OtlpMetrics {
-                convert_histograms_to_nhcb,
-                promote_all_resource_attributes: true,
-                promote_scope_metadata: true,
-                ..OtlpMetrics::default()
-            };
-            let (rules, mut taker) = (Rules::of(&limits), Taker::default());
-            let rejections = otlp_metrics::translate(&request, &settings, &rules, &mut taker);
-            assert!(rejections.count() <= otlp_metrics::points(&request));
+    let generated = ExportMetricsServiceRequest::decode(data).ok();
+    for convert_histograms_to_nhcb in [false, true] {
+        let settings = OtlpMetrics {
+            convert_histograms_to_nhcb,
+            promote_all_resource_attributes: true,
+            promote_scope_metadata: true,
+            ..OtlpMetrics::default()
+        };
+        let (translated, lines) = otlp_rows(data, &settings);
+        if let Ok(translated) = &translated {
+            assert!(translated.rejections.count() <= translated.points);
+        }
+        let Some(generated) = &generated else {
+            continue;
+        };
+        let (expect, expect_lines) = otlp_rows(&generated.encode_to_vec(), &settings);
+        assert!(expect.is_ok(), "{expect:?}");
+        match translated {
+            // Allowed by the format, and never sent: fields twice, and groups.
+            Err(WireError::Repeated | WireError::BadType) => {}
+            translated => {
+                assert_eq!((translated, lines), (expect, expect_lines));
+            }
         }
     }
+}
+
+fn otlp_rows(data: &[u8], settings: &OtlpMetrics) -> (Result<Translated, WireError>, Vec<String>) {
+    let limits = Limits::default();
+    let mut taker = Taker::default();
+    let translated = translate_otlp(data, settings, &Rules::of(&limits), &mut taker);
+    (translated, taker.lines)
 }
 
 pub(super) fn version_1(data: &[u8]) {

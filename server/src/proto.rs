@@ -3,6 +3,7 @@
 
 pub mod histogram;
 pub mod loki;
+pub mod otlp_metrics;
 pub mod remote_read;
 pub mod remote_write;
 pub mod remote_write_v2;

@@ -21,7 +21,7 @@ use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
 use crate::api::{loki, ops, prometheus, tempo};
 use crate::app::App;
-use crate::ingest::grpc::Services;
+use crate::ingest::grpc::{self, Services};
 use crate::ingest::http;
 use crate::ingest::otlp_http::export;
 use crate::observe::request_spans;
@@ -179,9 +179,9 @@ fn write_routes(mut routes: Routes) -> Routes {
 fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
     let services = Services::new(Arc::clone(app));
     routes
-        .route_service(
+        .route(
             "/opentelemetry.proto.collector.metrics.v1.MetricsService/{method}",
-            services.metrics(),
+            any(grpc::metrics),
         )
         .route_service(
             "/opentelemetry.proto.collector.logs.v1.LogsService/{method}",

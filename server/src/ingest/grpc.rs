@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
+use axum::extract::{Path, Request as HttpRequest, State};
+use axum::response::IntoResponse;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
     LogsService, LogsServiceServer,
 };
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -20,16 +20,21 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
-use tonic::codec::CompressionEncoding;
+use tonic::codec::{CompressionEncoding, EnabledCompressionEncodings};
+use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
 
-use super::otlp::{Export, store};
+use super::otlp::{Body, Export, store};
 use super::store::Outcome;
 use crate::app::App;
 use crate::refusal::{Reason, Refusal};
 use crate::tenants::TenantId;
 
-/// The three services over one server's state.
+mod codec;
+
+use codec::BytesCodec;
+
+/// The services of logs and traces over one server's state.
 #[derive(Debug, Clone)]
 pub struct Services(Arc<App>);
 
@@ -37,14 +42,6 @@ impl Services {
     /// The services of `app`.
     pub fn new(app: Arc<App>) -> Self {
         Self(app)
-    }
-
-    /// The metrics service, ready to be mounted.
-    pub fn metrics(&self) -> MetricsServiceServer<Self> {
-        MetricsServiceServer::new(self.clone())
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd)
-            .max_decoding_message_size(self.0.config.decoded_bytes_max)
     }
 
     /// The logs service, ready to be mounted.
@@ -64,24 +61,78 @@ impl Services {
     }
 
     async fn take<R: Export>(&self, request: Request<R>) -> Result<Outcome, Status> {
-        let headers = request.metadata().clone().into_headers();
-        let tenant = TenantId::of(&headers).map_err(|refusal| status(&refusal))?;
-        let request = request.into_inner();
-        let mut share = self.0.bodies.share();
-        share
-            .grow_to(request.encoded_len())
-            .map_err(|refusal| status(&refusal))?;
-        let app = Arc::clone(&self.0);
-        let work = move || {
-            let _share = share;
-            store(&app, &tenant, request)
-        };
-        self.0
-            .appends
-            .run(work)
-            .await
-            .map_err(|refusal| status(&refusal))
+        let size = request.get_ref().encoded_len();
+        take(&self.0, request, size, |app, tenant, request| {
+            store(app, tenant, Body::Decoded(request))
+        })
+        .await
     }
+}
+
+/// Does `work` with a request that takes `size` bytes.
+async fn take<M: Send + 'static>(
+    app: &Arc<App>,
+    request: Request<M>,
+    size: usize,
+    work: impl FnOnce(&App, &TenantId, M) -> Result<Outcome, Refusal> + Send + 'static,
+) -> Result<Outcome, Status> {
+    let headers = request.metadata().clone().into_headers();
+    let tenant = TenantId::of(&headers).map_err(|refusal| status(&refusal))?;
+    let request = request.into_inner();
+    let mut share = app.bodies.share();
+    share.grow_to(size).map_err(|refusal| status(&refusal))?;
+    let own = Arc::clone(app);
+    let work = move || {
+        let _share = share;
+        work(&own, &tenant, request)
+    };
+    app.appends
+        .run(work)
+        .await
+        .map_err(|refusal| status(&refusal))
+}
+
+/// Serves `method` of the metrics service. Generated code would decode requests that are read by
+/// hand.
+pub async fn metrics(
+    State(app): State<Arc<App>>,
+    Path(method): Path<String>,
+    request: HttpRequest,
+) -> axum::response::Response {
+    if method != "Export" {
+        return Status::unimplemented("")
+            .into_http::<axum::body::Body>()
+            .into_response();
+    }
+    let mut compressions = EnabledCompressionEncodings::default();
+    compressions.enable(CompressionEncoding::Gzip);
+    compressions.enable(CompressionEncoding::Zstd);
+    let mut service = Grpc::new(BytesCodec::default())
+        .apply_compression_config(compressions, EnabledCompressionEncodings::default())
+        .max_decoding_message_size(app.config.decoded_bytes_max);
+    let export = tower::service_fn(|request| export_metrics(Arc::clone(&app), request));
+    service.unary(export, request).await.into_response()
+}
+
+async fn export_metrics(
+    app: Arc<App>,
+    request: Request<Bytes>,
+) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+    let size = request.get_ref().len();
+    let outcome = take(&app, request, size, |app, tenant, bytes| {
+        store::<ExportMetricsServiceRequest>(app, tenant, Body::Protobuf(&bytes))
+    })
+    .await?;
+    let partial_success =
+        told(&outcome).map(
+            |(rejected_data_points, error_message)| ExportMetricsPartialSuccess {
+                rejected_data_points,
+                error_message,
+            },
+        );
+    Ok(Response::new(ExportMetricsServiceResponse {
+        partial_success,
+    }))
 }
 
 /// The gRPC code that makes a sender repeat what is worth repeating, and nothing else.
@@ -106,25 +157,6 @@ fn told(outcome: &Outcome) -> Option<(i64, String)> {
     let rejections = &outcome.rejections;
     let count = i64::try_from(rejections.count()).unwrap_or(i64::MAX);
     (!rejections.is_empty()).then(|| (count, rejections.text("; ")))
-}
-
-#[tonic::async_trait]
-impl MetricsService for Services {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let partial_success =
-            told(&self.take(request).await?).map(|(rejected_data_points, error_message)| {
-                ExportMetricsPartialSuccess {
-                    rejected_data_points,
-                    error_message,
-                }
-            });
-        Ok(Response::new(ExportMetricsServiceResponse {
-            partial_success,
-        }))
-    }
 }
 
 #[tonic::async_trait]

@@ -1,15 +1,17 @@
-//! OTLP requests of all three signals: from the decoded request to what became of it.
+//! OTLP requests of all three signals: from the request's bytes to what became of it.
 //! `ingest::otlp_http` and `ingest::grpc` call it on a thread that may block.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
 
 use super::metric_labels::Rules;
 use super::store::{Logs, Metrics, Outcome};
 use super::{otlp_logs, otlp_metrics, otlp_traces};
 use crate::app::App;
 use crate::observe::registry::Signal;
+use crate::proto::otlp_metrics::resources;
 use crate::refusal::Refusal;
 use crate::tenants::TenantId;
 
@@ -26,6 +28,19 @@ pub trait Export: prost::Message + Default + serde::de::DeserializeOwned + 'stat
     /// # Errors
     /// The engine's; nothing is acknowledged then.
     fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal>;
+
+    /// Stores the request that is written as protobuf.
+    ///
+    /// # Errors
+    /// As [`Export::store`]; a refusal when the bytes are no such request.
+    fn store_bytes(bytes: &[u8], app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+        let request = Self::decode(bytes).map_err(unreadable)?;
+        request.store(app, tenant)
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Refusal {
+    Refusal::bad(format!("cannot read the protobuf body: {error}"))
 }
 
 impl Export for ExportMetricsServiceRequest {
@@ -33,16 +48,22 @@ impl Export for ExportMetricsServiceRequest {
     const REJECTED: &'static str = "rejectedDataPoints";
 
     fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
-        if self.resource_metrics.is_empty() {
+        Self::store_bytes(&self.encode_to_vec(), app, tenant)
+    }
+
+    fn store_bytes(bytes: &[u8], app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+        let first = resources(bytes).next_message().map_err(unreadable)?;
+        if first.is_none() {
             return Ok(Outcome::default());
         }
         let engine = app.tenants.get_or_create(tenant)?.metrics()?;
         let rules = Rules::of(&app.config.limits);
         let mut metrics = Metrics::new(&engine, rules.limits);
-        let rejections = otlp_metrics::translate(&self, &app.config.otlp, &rules, &mut metrics);
-        let mut outcome = metrics.commit(rejections)?;
+        let translated = otlp_metrics::translate(bytes, &app.config.otlp, &rules, &mut metrics);
+        let translated = translated.map_err(unreadable)?;
+        let mut outcome = metrics.commit(translated.rejections)?;
         // The engine counts samples, of which a point may have many.
-        outcome.rejections.limit(otlp_metrics::points(&self));
+        outcome.rejections.limit(translated.points);
         Ok(outcome)
     }
 }
@@ -76,12 +97,28 @@ impl Export for ExportTraceServiceRequest {
     }
 }
 
+/// How a request came.
+#[derive(Debug)]
+pub enum Body<'a, R> {
+    /// As the bytes of the message.
+    Protobuf(&'a [u8]),
+    /// Decoded.
+    Decoded(R),
+}
+
 /// Stores a request and counts it.
 ///
 /// # Errors
-/// As [`Export::store`].
-pub fn store<R: Export>(app: &App, tenant: &TenantId, request: R) -> Result<Outcome, Refusal> {
-    let outcome = request.store(app, tenant)?;
+/// As [`Export::store`] and [`Export::store_bytes`].
+pub fn store<R: Export>(
+    app: &App,
+    tenant: &TenantId,
+    request: Body<'_, R>,
+) -> Result<Outcome, Refusal> {
+    let outcome = match request {
+        Body::Protobuf(bytes) => R::store_bytes(bytes, app, tenant),
+        Body::Decoded(request) => request.store(app, tenant),
+    }?;
     app.observer
         .registry
         .written(R::SIGNAL, outcome.stored, outcome.rejections.count());

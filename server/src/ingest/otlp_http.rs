@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use prost::Message;
 
 use super::http::read_body;
-use super::otlp::{Export, store};
+use super::otlp::{Body as Sent, Export, store};
 use super::store::Outcome;
 use crate::app::App;
 use crate::body::Encoding;
@@ -83,19 +83,18 @@ async fn take<R: Export>(
         .run(move || {
             let max = work.config.decoded_bytes_max;
             let bytes = encoding.decode(payload.bytes, max, &mut payload.share)?;
-            let request: R = decode(format, &bytes)?;
+            let request = match format {
+                Format::Protobuf => Sent::Protobuf(&bytes),
+                Format::Json => Sent::Decoded(from_json::<R>(&bytes)?),
+            };
             store(&work, &tenant, request)
         })
         .await
 }
 
-fn decode<R: Export>(format: Format, bytes: &[u8]) -> Result<R, Refusal> {
-    match format {
-        Format::Protobuf => R::decode(bytes)
-            .map_err(|error| Refusal::bad(format!("cannot read the protobuf body: {error}"))),
-        Format::Json => serde_json::from_slice(bytes)
-            .map_err(|error| Refusal::bad(format!("cannot read the JSON body: {error}"))),
-    }
+fn from_json<R: Export>(bytes: &[u8]) -> Result<R, Refusal> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Refusal::bad(format!("cannot read the JSON body: {error}")))
 }
 
 /// 200; with the number of refused parts and the reasons when something was refused.
@@ -180,7 +179,7 @@ mod tests {
     };
     use prost::Message;
 
-    use super::{Format, Outcome, decode, partial_success};
+    use super::{Outcome, from_json, partial_success};
 
     #[test]
     fn the_answer_is_the_services_own_message() {
@@ -208,7 +207,7 @@ mod tests {
             "spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174",
             "name":"x","kind":2,"startTimeUnixNano":"5","endTimeUnixNano":6,"status":{"code":2},
             "unknown":true}]}]}]}"#;
-        let request: ExportTraceServiceRequest = decode(Format::Json, body.as_bytes()).unwrap();
+        let request: ExportTraceServiceRequest = from_json(body.as_bytes()).unwrap();
         let span = &request.resource_spans[0].scope_spans[0].spans[0];
         assert_eq!(span.trace_id[0], 0x5b);
         assert_eq!(span.span_id.len(), 8);
@@ -220,19 +219,9 @@ mod tests {
             ),
             (5, 6, 2)
         );
-        let wrong = decode::<ExportTraceServiceRequest>(Format::Json, b"{").unwrap_err();
+        let wrong = from_json::<ExportTraceServiceRequest>(b"{").unwrap_err();
         assert!(
             wrong.text.starts_with("cannot read the JSON body"),
-            "{wrong}"
-        );
-        let wrong = decode::<ExportTraceServiceRequest>(
-            Format::Protobuf,
-            b"
-",
-        )
-        .unwrap_err();
-        assert!(
-            wrong.text.starts_with("cannot read the protobuf body"),
             "{wrong}"
         );
     }

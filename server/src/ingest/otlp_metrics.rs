@@ -2,11 +2,6 @@
 //! `instance` and `target_info`, exponential histograms as native ones. The HTTP and gRPC handlers
 //! of `ingest` call [`translate`] through `ingest::otlp`.
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint, Metric,
-    NumberDataPoint, ResourceMetrics, SummaryDataPoint, exemplar, metric::Data, number_data_point,
-};
 use trine_storage::labels::LabelsBuffer;
 use trine_tsdb::{Metadata, MetricType};
 
@@ -15,11 +10,19 @@ use super::metric_rows::{Extras, Sink};
 use super::otlp_names::Shape;
 use super::rejections::Rejections;
 use crate::config::OtlpMetrics;
+use crate::proto::otlp_metrics::{
+    Exemplar, ExponentialPoint, HistogramPoint, Kind, Metric, NumberPoint, Point as Sent,
+    ResourceMetrics, ScopeMetrics, SummaryPoint, quantile, resources,
+};
+use crate::proto::wire::{Messages, WireError};
 
 mod labels;
 mod native;
 
 use labels::{Names, PointLabels, ResourceLabels};
+
+/// The number of the only temporality that is stored.
+const CUMULATIVE: u32 = 2;
 
 /// The flag of a point that says "nothing was measured": it becomes a stale marker.
 const NO_RECORDED_VALUE: u32 = 1;
@@ -35,60 +38,86 @@ const TARGET_INFO_STEP_MS: i64 = 150_000;
 /// ones are left out.
 const TARGET_INFO_SAMPLES_MAX: i64 = 1_000;
 
-/// Gives every sample of `request` to `sink` and says what was refused, counted in data points.
+/// What became of a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Translated {
+    /// What was refused, counted in data points.
+    pub rejections: Rejections,
+    /// How many data points the request has.
+    pub points: u64,
+}
+
+/// Gives every sample of `request`, an `ExportMetricsServiceRequest`, to `sink`.
+///
+/// # Errors
+/// [`WireError`] when it is none; what was given to `sink` before is to be forgotten.
 pub fn translate(
-    request: &ExportMetricsServiceRequest,
+    request: &[u8],
     settings: &OtlpMetrics,
     rules: &Rules<'_>,
     sink: &mut dyn Sink,
-) -> Rejections {
-    let mut rejections = Rejections::default();
-    let mut names = Names::new(settings.translation_strategy);
-    for resource in &request.resource_metrics {
-        let mut translation = Translation {
-            settings,
-            rules,
-            sink: &mut *sink,
-            names: &mut names,
-            labels: LabelsBuffer::default(),
-            extras: Extras::default(),
-            rejections: &mut rejections,
-            span: None,
-        };
-        translation.resource(resource);
+) -> Result<Translated, WireError> {
+    let mut translation = Translation {
+        settings,
+        rules,
+        sink,
+        names: Names::new(settings.translation_strategy),
+        labels: LabelsBuffer::default(),
+        extras: Extras::default(),
+        done: Translated::default(),
+        span: None,
+    };
+    let mut read = Read::default();
+    let mut resource = ResourceMetrics::default();
+    let mut resources = resources(request);
+    while let Some(message) = resources.next_message()? {
+        resource.read(message)?;
+        translation.resource(&resource, &mut read)?;
     }
-    rejections
+    Ok(translation.done)
 }
 
-/// How many data points a request has.
-pub fn points(request: &ExportMetricsServiceRequest) -> u64 {
-    let scopes = request
-        .resource_metrics
-        .iter()
-        .flat_map(|r| &r.scope_metrics);
-    let metrics = scopes.flat_map(|scope| &scope.metrics);
-    let count = metrics.map(|metric| match &metric.data {
-        None => 1,
-        Some(Data::Gauge(gauge)) => gauge.data_points.len(),
-        Some(Data::Sum(sum)) => sum.data_points.len(),
-        Some(Data::Histogram(histogram)) => histogram.data_points.len(),
-        Some(Data::ExponentialHistogram(histogram)) => histogram.data_points.len(),
-        Some(Data::Summary(summary)) => summary.data_points.len(),
-    });
-    count.sum::<usize>() as u64
+/// What points are read into.
+#[derive(Debug, Default)]
+struct Read<'m> {
+    number: NumberPoint<'m>,
+    histogram: HistogramPoint<'m>,
+    exponential: ExponentialPoint<'m>,
+    summary: SummaryPoint<'m>,
 }
 
-/// The translation of one resource's metrics.
-struct Translation<'a> {
+/// The translation of a request, `'m`.
+struct Translation<'a, 'm> {
     settings: &'a OtlpMetrics,
     rules: &'a Rules<'a>,
     sink: &'a mut dyn Sink,
-    names: &'a mut Names,
+    names: Names<'m>,
     labels: LabelsBuffer,
     extras: Extras,
-    rejections: &'a mut Rejections,
-    /// First and last timestamp (milliseconds), for `target_info`.
+    done: Translated,
+    /// First and last timestamp (milliseconds) of a resource, for `target_info`.
     span: Option<(i64, i64)>,
+}
+
+/// Why a point is not stored.
+#[derive(Debug)]
+enum Fault {
+    /// Because of what it says; the text says what.
+    Refused(String),
+    /// The request is none.
+    Wire(WireError),
+}
+
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Self::Refused(text)
+    }
+}
+
+impl From<WireError> for Fault {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
 }
 
 /// What the samples of one data point share.
@@ -116,139 +145,121 @@ struct Of<'a> {
     extra: Option<(&'a str, &'a str)>,
 }
 
-impl Translation<'_> {
-    fn resource(&mut self, resource: &ResourceMetrics) {
-        let attributes = resource.resource.as_ref().map(|r| r.attributes.as_slice());
-        let attributes = attributes.unwrap_or_default();
-        let mut shared = ResourceLabels::of(attributes, self.settings, self.names);
-        for scope in &resource.scope_metrics {
+impl<'m> Translation<'_, 'm> {
+    fn resource(
+        &mut self,
+        resource: &ResourceMetrics<'m>,
+        read: &mut Read<'m>,
+    ) -> Result<(), WireError> {
+        self.span = None;
+        let attributes = &resource.attributes;
+        let mut shared = ResourceLabels::of(attributes, self.settings, &mut self.names);
+        let mut scopes = resource.scopes();
+        while let Some(message) = scopes.next_message()? {
+            let scope = ScopeMetrics::read(message)?;
             if self.settings.promote_scope_metadata {
-                shared.set_scope(scope, self.names);
+                shared.set_scope(&scope, &self.names)?;
             }
-            for metric in &scope.metrics {
-                self.metric(metric, &shared);
+            let mut metrics = scope.metrics();
+            while let Some(message) = metrics.next_message()? {
+                self.metric(&Metric::read(message)?, &shared, read)?;
             }
         }
-        self.target_info(attributes, &shared);
+        self.target_info(resource, &shared);
+        Ok(())
     }
 
-    fn metric(&mut self, metric: &Metric, shared: &ResourceLabels) {
-        let Some(data) = &metric.data else {
+    fn metric(
+        &mut self,
+        metric: &Metric<'m>,
+        shared: &ResourceLabels,
+        read: &mut Read<'m>,
+    ) -> Result<(), WireError> {
+        let Some(kind) = metric.kind else {
+            self.done.points += 1;
             let text = format!("metric {:?} holds no data", metric.name);
-            return self.rejections.add(1, text);
+            self.done.rejections.add(1, text);
+            return Ok(());
         };
-        let (kind, shape, temporality, count) = match data {
-            Data::Gauge(gauge) => (
-                MetricType::Gauge,
-                Shape::Gauge,
-                None,
-                gauge.data_points.len(),
-            ),
-            Data::Sum(sum) => {
-                let temporality = Some(sum.aggregation_temporality);
-                let (kind, shape) = match sum.is_monotonic {
-                    true => (MetricType::Counter, Shape::Counter),
-                    false => (MetricType::Gauge, Shape::Gauge),
-                };
-                (kind, shape, temporality, sum.data_points.len())
-            }
-            Data::Histogram(histogram) => {
-                let temporality = Some(histogram.aggregation_temporality);
-                let count = histogram.data_points.len();
-                (MetricType::Histogram, Shape::Other, temporality, count)
-            }
-            Data::ExponentialHistogram(histogram) => {
-                let temporality = Some(histogram.aggregation_temporality);
-                let count = histogram.data_points.len();
-                (MetricType::Histogram, Shape::Other, temporality, count)
-            }
-            Data::Summary(summary) => {
-                let count = summary.data_points.len();
-                (MetricType::Summary, Shape::Other, None, count)
-            }
+        let count = metric.points_count as u64;
+        self.done.points += count;
+        let (type_, shape) = match kind {
+            Kind::Sum if metric.is_monotonic => (MetricType::Counter, Shape::Counter),
+            Kind::Gauge | Kind::Sum => (MetricType::Gauge, Shape::Gauge),
+            Kind::Histogram | Kind::ExponentialHistogram => (MetricType::Histogram, Shape::Other),
+            Kind::Summary => (MetricType::Summary, Shape::Other),
         };
-        if temporality.is_some_and(|found| found != AggregationTemporality::Cumulative as i32) {
+        if !matches!(kind, Kind::Gauge | Kind::Summary) && metric.temporality != CUMULATIVE {
             let text = format!(
                 "invalid temporality and type combination for metric {:?}: only cumulative values \
                  are stored; set the exporter's temporality preference to cumulative",
                 metric.name
             );
-            return self.rejections.add(count as u64, text);
+            self.done.rejections.add(count, text);
+            return Ok(());
         }
         let strategy = self.settings.translation_strategy;
-        let name = strategy.metric_name(&metric.name, &metric.unit, shape);
+        let name = strategy.metric_name(metric.name, metric.unit, shape);
         if name.is_empty() {
             let text = format!("nothing is left of the name of metric {:?}", metric.name);
-            return self.rejections.add(count as u64, text);
+            self.done.rejections.add(count, text);
+            return Ok(());
         }
         if count == 0 {
-            return;
+            return Ok(());
         }
         self.sink.metadata(
             &name,
             Metadata {
-                kind,
-                help: metric.description.clone(),
-                unit: strategy.unit_name(&metric.unit),
+                kind: type_,
+                help: metric.description.to_owned(),
+                unit: strategy.unit_name(metric.unit),
             },
         );
-        self.points(&name, data, shared);
-    }
-
-    fn points(&mut self, name: &str, data: &Data, shared: &ResourceLabels) {
-        match data {
-            Data::Gauge(gauge) => {
-                for point in &gauge.data_points {
-                    self.number(name, point, shared, Counts::No);
+        let mut points = metric.points();
+        while let Some(message) = points.next_message()? {
+            match kind {
+                Kind::Gauge | Kind::Sum => {
+                    let sent = &mut read.number;
+                    sent.read(message)?;
+                    if type_ == MetricType::Gauge {
+                        // It does not count since a time.
+                        sent.point.start_ns = 0;
+                    }
+                    self.point(&name, &sent.point, shared, |own, point| {
+                        own.number(point, sent)
+                    })?;
                 }
-            }
-            Data::Sum(sum) => {
-                let counts = if sum.is_monotonic {
-                    Counts::Yes
-                } else {
-                    Counts::No
-                };
-                for point in &sum.data_points {
-                    self.number(name, point, shared, counts);
-                }
-            }
-            Data::Histogram(histogram) => {
-                for point in &histogram.data_points {
-                    let times = (
-                        point.start_time_unix_nano,
-                        point.time_unix_nano,
-                        point.flags,
-                    );
-                    let labels = PointLabels::of(&point.attributes, shared, self.names);
-                    self.point(name, labels, times, |own, shared| {
+                Kind::Histogram => {
+                    let sent = &mut read.histogram;
+                    sent.read(message)?;
+                    self.point(&name, &sent.point, shared, |own, point| {
                         if own.settings.convert_histograms_to_nhcb {
-                            let histogram = native::custom(point, shared.is_stale)?;
-                            own.native(shared, histogram, &point.exemplars)
+                            let histogram = native::custom(sent, point.is_stale)?;
+                            own.native(point, histogram, &sent.point.exemplars)
                         } else {
-                            own.histogram(shared, point)
+                            own.histogram(point, sent)
                         }
-                    });
+                    })?;
                 }
-            }
-            Data::ExponentialHistogram(histogram) => {
-                for point in &histogram.data_points {
-                    self.exponential(name, point, shared);
+                Kind::ExponentialHistogram => {
+                    let sent = &mut read.exponential;
+                    sent.read(message)?;
+                    self.point(&name, &sent.point, shared, |own, point| {
+                        let histogram = native::exponential(sent, point.is_stale)?;
+                        own.native(point, histogram, &sent.point.exemplars)
+                    })?;
                 }
-            }
-            Data::Summary(summary) => {
-                for point in &summary.data_points {
-                    let times = (
-                        point.start_time_unix_nano,
-                        point.time_unix_nano,
-                        point.flags,
-                    );
-                    let labels = PointLabels::of(&point.attributes, shared, self.names);
-                    self.point(name, labels, times, |own, shared| {
-                        own.summary(shared, point)
-                    });
+                Kind::Summary => {
+                    let sent = &mut read.summary;
+                    sent.read(message)?;
+                    self.point(&name, &sent.point, shared, |own, point| {
+                        own.summary(point, sent)
+                    })?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Translates one data point with `each`; it counts once, however many of its samples are
@@ -256,66 +267,56 @@ impl Translation<'_> {
     fn point(
         &mut self,
         metric: &str,
-        labels: Result<PointLabels<'_>, String>,
-        (start_ns, timestamp_ns, flags): (u64, u64, u32),
-        each: impl FnOnce(&mut Self, &Point<'_>) -> Result<(), String>,
-    ) {
-        let timestamp = milliseconds(timestamp_ns);
-        let start = milliseconds(start_ns);
+        sent: &Sent<'m>,
+        shared: &ResourceLabels,
+        each: impl FnOnce(&mut Self, &Point<'_>) -> Result<(), Fault>,
+    ) -> Result<(), WireError> {
+        let timestamp = milliseconds(sent.time_ns);
+        let start = milliseconds(sent.start_ns);
         let (first, last) = self.span.unwrap_or((timestamp, timestamp));
         self.span = Some((first.min(timestamp), last.max(timestamp)));
-        let done = labels.and_then(|labels| {
+        let labels = PointLabels::of(&sent.attributes, shared, &mut self.names);
+        let done = labels.map_err(Fault::Refused).and_then(|labels| {
             let point = Point {
                 metric,
                 labels: &labels,
                 timestamp,
                 // A counter that begins after it was read tells nothing.
                 start: if start < timestamp { start } else { 0 },
-                is_stale: flags & NO_RECORDED_VALUE != 0,
+                is_stale: sent.flags & NO_RECORDED_VALUE != 0,
             };
             each(self, &point)
         });
-        if let Err(text) = done {
-            self.extras.forget();
-            self.rejections.add(1, text);
+        match done {
+            Ok(()) => Ok(()),
+            Err(Fault::Wire(error)) => Err(error),
+            Err(Fault::Refused(text)) => {
+                self.extras.forget();
+                self.done.rejections.add(1, text);
+                Ok(())
+            }
         }
     }
 
-    fn number(
-        &mut self,
-        name: &str,
-        point: &NumberDataPoint,
-        shared: &ResourceLabels,
-        counts: Counts,
-    ) {
-        let start = match counts {
-            Counts::Yes => point.start_time_unix_nano,
-            Counts::No => 0,
+    fn number(&mut self, point: &Point<'_>, sent: &NumberPoint<'_>) -> Result<(), Fault> {
+        let value = match sent.value {
+            _ if point.is_stale => STALE,
+            Some(value) => value,
+            None => return Err(format!("a point of {:?} holds no value", point.metric).into()),
         };
-        let times = (start, point.time_unix_nano, point.flags);
-        let labels = PointLabels::of(&point.attributes, shared, self.names);
-        self.point(name, labels, times, |own, shared| {
-            let value = match point.value {
-                _ if shared.is_stale => STALE,
-                Some(number_data_point::Value::AsDouble(value)) => value,
-                Some(number_data_point::Value::AsInt(value)) => value as f64,
-                None => return Err(format!("a point of {name:?} holds no value")),
-            };
-            let exemplars: Vec<&Exemplar> = point.exemplars.iter().collect();
-            own.sample(shared, Of::default(), value, &exemplars)
-        });
+        let exemplars = read_exemplars(&sent.point.exemplars)?;
+        self.sample(point, Of::default(), value, &exemplars)
     }
 
     /// The series of a classic histogram. An exemplar is with the bucket that it was counted in.
-    fn histogram(&mut self, point: &Point<'_>, sent: &HistogramDataPoint) -> Result<(), String> {
+    fn histogram(&mut self, point: &Point<'_>, sent: &HistogramPoint<'_>) -> Result<(), Fault> {
         if sent.bucket_counts.len() > sent.explicit_bounds.len() + 1 {
             let name = point.metric;
-            return Err(format!(
-                "a histogram of {name:?} has more buckets than bounds"
-            ));
+            let text = format!("a histogram of {name:?} has more buckets than bounds");
+            return Err(text.into());
         }
         let mut refused = Ok(());
-        let mut exemplars: Vec<&Exemplar> = sent.exemplars.iter().collect();
+        let mut exemplars = read_exemplars(&sent.point.exemplars)?;
         exemplars.sort_by(|a, b| measured(a).total_cmp(&measured(b)));
         let mut exemplars = exemplars.as_slice();
         let mut bucket = |own: &mut Self, bound: &str, up_to: f64, count: f64| {
@@ -348,50 +349,34 @@ impl Translation<'_> {
         }
     }
 
-    fn summary(&mut self, point: &Point<'_>, sent: &SummaryDataPoint) -> Result<(), String> {
-        for quantile in &sent.quantile_values {
+    fn summary(&mut self, point: &Point<'_>, sent: &SummaryPoint<'_>) -> Result<(), Fault> {
+        let mut quantiles = sent.quantiles.clone();
+        while let Some(message) = quantiles.next_message()? {
+            let (at, value) = quantile(message)?;
             let of = Of {
                 suffix: "",
-                extra: Some(("quantile", &float_text(quantile.quantile))),
+                extra: Some(("quantile", &float_text(at))),
             };
-            self.sample(point, of, point.value(quantile.value), &[])?;
+            self.sample(point, of, point.value(value), &[])?;
         }
         self.total(point, "_sum", sent.sum)?;
         self.total(point, "_count", sent.count as f64)
-    }
-
-    fn exponential(
-        &mut self,
-        name: &str,
-        point: &ExponentialHistogramDataPoint,
-        shared: &ResourceLabels,
-    ) {
-        let times = (
-            point.start_time_unix_nano,
-            point.time_unix_nano,
-            point.flags,
-        );
-        let labels = PointLabels::of(&point.attributes, shared, self.names);
-        self.point(name, labels, times, |own, shared| {
-            let histogram = native::exponential(point, shared.is_stale)?;
-            own.native(shared, histogram, &point.exemplars)
-        });
     }
 
     fn native(
         &mut self,
         point: &Point<'_>,
         histogram: trine_tsdb::Histogram,
-        exemplars: &[Exemplar],
-    ) -> Result<(), String> {
+        exemplars: &Messages<'_>,
+    ) -> Result<(), Fault> {
         self.extras.forget();
         let row = (point.timestamp, point.start, histogram.into());
         self.extras.histograms.push(row);
-        let exemplars: Vec<&Exemplar> = exemplars.iter().collect();
+        let exemplars = read_exemplars(exemplars)?;
         self.give(point, Of::default(), &[], &exemplars)
     }
 
-    fn total(&mut self, point: &Point<'_>, suffix: &str, value: f64) -> Result<(), String> {
+    fn total(&mut self, point: &Point<'_>, suffix: &str, value: f64) -> Result<(), Fault> {
         let of = Of {
             suffix,
             extra: None,
@@ -404,8 +389,8 @@ impl Translation<'_> {
         point: &Point<'_>,
         of: Of<'_>,
         value: f64,
-        exemplars: &[&Exemplar],
-    ) -> Result<(), String> {
+        exemplars: &[Exemplar<'_>],
+    ) -> Result<(), Fault> {
         self.extras.forget();
         self.give(point, of, &[(point.timestamp, value)], exemplars)
     }
@@ -416,12 +401,12 @@ impl Translation<'_> {
         point: &Point<'_>,
         of: Of<'_>,
         samples: &[(i64, f64)],
-        exemplars: &[&Exemplar],
-    ) -> Result<(), String> {
+        exemplars: &[Exemplar<'_>],
+    ) -> Result<(), Fault> {
         for exemplar in exemplars {
             if let Err(text) = native::read_exemplar(exemplar, samples, &mut self.extras) {
                 let text = format!("an exemplar was not stored: {text}");
-                self.rejections.warn(text);
+                self.done.rejections.warn(text);
             }
         }
         let (metric, labels) = (point.metric, point.labels);
@@ -439,15 +424,13 @@ impl Translation<'_> {
 
     /// The series `target_info` with the other attributes of the resource, from the first to the
     /// last time of its points.
-    fn target_info(
-        &mut self,
-        attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue],
-        shared: &ResourceLabels,
-    ) {
+    fn target_info(&mut self, resource: &ResourceMetrics<'m>, shared: &ResourceLabels) {
         let Some((first, last)) = self.span else {
             return;
         };
-        let Some(labels) = shared.target_info(attributes, self.settings, self.names) else {
+        let attributes = &resource.attributes;
+        let labels = shared.target_info(attributes, self.settings, &mut self.names);
+        let Some(labels) = labels else {
             return;
         };
         let steps = last.saturating_sub(first) / TARGET_INFO_STEP_MS;
@@ -470,7 +453,7 @@ impl Translation<'_> {
         });
         if let Err(text) = named {
             let text = format!("target_info was not stored: {text}");
-            return self.rejections.warn(text);
+            return self.done.rejections.warn(text);
         }
         self.extras.forget();
         let mut rows = self.extras.rows(&samples, &[]);
@@ -478,23 +461,21 @@ impl Translation<'_> {
     }
 }
 
-/// Whether the points of a metric count since a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Counts {
-    Yes,
-    No,
-}
-
 fn milliseconds(nanoseconds: u64) -> i64 {
     (nanoseconds / 1_000_000).cast_signed()
 }
 
-fn measured(exemplar: &Exemplar) -> f64 {
-    match exemplar.value {
-        Some(exemplar::Value::AsDouble(value)) => value,
-        Some(exemplar::Value::AsInt(value)) => value as f64,
-        None => 0.0,
+fn read_exemplars<'m>(messages: &Messages<'m>) -> Result<Vec<Exemplar<'m>>, WireError> {
+    let mut messages = messages.clone();
+    let mut exemplars = Vec::new();
+    while let Some(message) = messages.next_message()? {
+        exemplars.push(Exemplar::read(message)?);
     }
+    Ok(exemplars)
+}
+
+fn measured(exemplar: &Exemplar<'_>) -> f64 {
+    exemplar.value.unwrap_or(0.0)
 }
 
 /// A bound as the value of `le` or `quantile`. Rust writes no exponents here, and neither does

@@ -21,6 +21,10 @@ pub enum WireError {
     TooManyRows(usize),
     /// It names more different strings than a limit allows.
     TooManySymbols(usize),
+    /// It has a field twice that can be there once.
+    Repeated,
+    /// An attribute's value is none.
+    BadAttribute,
 }
 
 impl fmt::Display for WireError {
@@ -36,6 +40,8 @@ impl fmt::Display for WireError {
             Self::BadNumber => "the message holds a malformed number",
             Self::BadType => "the message holds a field of a wrong type",
             Self::NotUtf8 => "the message holds a string that is not UTF-8",
+            Self::Repeated => "the message holds a field twice that can be there once",
+            Self::BadAttribute => "the message holds a malformed value of an attribute",
             Self::OtherVersion => {
                 "the message is of another version of the protocol than the content type says"
             }
@@ -132,15 +138,23 @@ impl<'a> Value<'a> {
     /// # Errors
     /// [`WireError`] when they are none.
     pub fn doubles(self, mut each: impl FnMut(f64)) -> Result<(), WireError> {
+        self.fixed64s(|bits| each(f64::from_bits(bits)))
+    }
+
+    /// Gives each fixed64 of a repeated field to `each`; packed, as senders write them, or alone.
+    ///
+    /// # Errors
+    /// [`WireError`] when they are none.
+    pub fn fixed64s(self, mut each: impl FnMut(u64)) -> Result<(), WireError> {
         match self {
-            Self::Fixed64(bits) => each(f64::from_bits(bits)),
+            Self::Fixed64(bits) => each(bits),
             Self::Bytes(packed) => {
                 let (eights, rest) = packed.as_chunks::<8>();
                 if !rest.is_empty() {
                     return Err(WireError::Cut);
                 }
                 for eight in eights {
-                    each(f64::from_le_bytes(*eight));
+                    each(u64::from_le_bytes(*eight));
                 }
             }
             _ => return Err(WireError::BadType),
@@ -153,8 +167,16 @@ impl<'a> Value<'a> {
     /// # Errors
     /// [`WireError::BadType`] when the field does not have eight bytes.
     pub fn double(self) -> Result<f64, WireError> {
+        self.fixed64().map(f64::from_bits)
+    }
+
+    /// A fixed64.
+    ///
+    /// # Errors
+    /// [`WireError::BadType`] when the field does not have eight bytes.
+    pub fn fixed64(self) -> Result<u64, WireError> {
         match self {
-            Self::Fixed64(bits) => Ok(f64::from_bits(bits)),
+            Self::Fixed64(bits) => Ok(bits),
             _ => Err(WireError::BadType),
         }
     }
@@ -165,6 +187,43 @@ pub fn zigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
+/// The messages that a repeated field of a message holds, in the order in which they were written.
+#[derive(Debug, Clone)]
+pub struct Messages<'a> {
+    fields: Fields<'a>,
+    number: u32,
+}
+
+impl<'a> Messages<'a> {
+    /// The messages in the fields of `message` that have this number.
+    pub fn of(message: &'a [u8], number: u32) -> Self {
+        Self {
+            fields: Fields::of(message),
+            number,
+        }
+    }
+
+    /// The next one; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`WireError`] when the rest is not protobuf or the field is of another type.
+    #[inline]
+    pub fn next_message(&mut self) -> Result<Option<&'a [u8]>, WireError> {
+        while let Some((number, value)) = self.fields.next_field()? {
+            if number == self.number {
+                return value.bytes().map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Default for Messages<'_> {
+    fn default() -> Self {
+        Self::of(&[], 0)
+    }
+}
+
 /// The fields of one message in the order in which they were written.
 #[derive(Debug, Clone)]
 pub struct Fields<'a>(&'a [u8]);
@@ -173,6 +232,11 @@ impl<'a> Fields<'a> {
     /// The fields of `message`.
     pub fn of(message: &'a [u8]) -> Self {
         Self(message)
+    }
+
+    /// Whether there are no more.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The next field's number and value.

@@ -266,6 +266,19 @@ fn otlp_over_grpc_on_the_same_port() {
         let answer = metrics.export(request).await.unwrap().into_inner();
         assert_eq!(answer.partial_success.unwrap().rejected_data_points, 2);
 
+        // A resource whose length goes past the end, and a method that there is not.
+        for (method, message, code) in [("Export", [0x0a, 9], "3"), ("Import", [0x0a, 0], "12")] {
+            let service = "opentelemetry.proto.collector.metrics.v1.MetricsService";
+            let answer = running
+                .post(&format!("/{service}/{method}"))
+                .body(
+                    "application/grpc",
+                    [&[0, 0, 0, 0, 2], &message[..]].concat(),
+                )
+                .send();
+            assert_eq!(answer.header("grpc-status"), Some(code));
+        }
+
         let mut logs = LogsServiceClient::new(channel.clone());
         let answer = logs
             .export(tonic::Request::new(Default::default()))

@@ -5,13 +5,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::metrics::v1::ScopeMetrics;
-
 use crate::config::OtlpMetrics;
 use crate::ingest::metric_labels::Pair;
 use crate::ingest::otlp_names::Strategy;
-use crate::ingest::otlp_value::{text, text_or_borrowed};
+use crate::ingest::otlp_value::text_or_borrowed;
+use crate::proto::otlp_metrics::{Attribute, AttributeValue, Attributes, Scope, ScopeMetrics};
+use crate::proto::wire::WireError;
 
 /// Resource attributes that `job` and `instance` are made of.
 const SERVICE_NAME: &str = "service.name";
@@ -23,32 +22,49 @@ const IDENTIFYING: [&str; 3] = [SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANC
 /// with all others; limits of labels are far lower.
 pub(super) const ATTRIBUTES_MAX: usize = 1_024;
 
-/// Names of labels by the keys of attributes, each translated once in a request.
-#[derive(Debug)]
-pub(super) struct Names {
-    strategy: Strategy,
-    known: HashMap<String, Rc<str>>,
+/// The value of an attribute as the value of a label.
+pub(super) fn text<'a>(attribute: &'a Attribute<'_>) -> Cow<'a, str> {
+    match &attribute.value {
+        AttributeValue::Text(text) => Cow::Borrowed(text),
+        AttributeValue::Other(value) => text_or_borrowed(Some(value)),
+    }
 }
 
-impl Names {
+/// Names of labels by the keys of attributes, each translated once in a request.
+#[derive(Debug)]
+pub(super) struct Names<'m> {
+    strategy: Strategy,
+    known: HashMap<&'m str, Rc<str>>,
+    /// What was asked for at each place the last time: the points of a metric have the same keys.
+    recent: Vec<(&'m str, Rc<str>)>,
+}
+
+impl<'m> Names<'m> {
     pub(super) fn new(strategy: Strategy) -> Self {
         Self {
             strategy,
             known: HashMap::new(),
+            recent: Vec::new(),
         }
     }
 
-    fn learn(&mut self, attributes: &[KeyValue]) {
-        for pair in attributes {
-            if !self.known.contains_key(&pair.key) {
-                let name = self.strategy.label_name(&pair.key);
-                self.known.insert(pair.key.clone(), name.into());
-            }
+    /// The name for the key of the attribute at `place` of those that are sorted by their keys.
+    fn get(&mut self, place: usize, key: &'m str) -> Rc<str> {
+        if let Some((recent, name)) = self.recent.get(place)
+            && *recent == key
+        {
+            return Rc::clone(name);
         }
-    }
-
-    fn get(&self, key: &str) -> Rc<str> {
-        self.known.get(key).map_or_else(|| "".into(), Rc::clone)
+        let strategy = self.strategy;
+        let name = self.known.entry(key);
+        let name = name.or_insert_with(|| strategy.label_name(key).into());
+        let name = Rc::clone(name);
+        match self.recent.get_mut(place) {
+            Some(recent) => *recent = (key, Rc::clone(&name)),
+            // The places before it were asked for first.
+            None => self.recent.push((key, Rc::clone(&name))),
+        }
+        name
     }
 }
 
@@ -64,10 +80,15 @@ pub(super) struct ResourceLabels {
 }
 
 impl ResourceLabels {
-    pub(super) fn of(attributes: &[KeyValue], settings: &OtlpMetrics, names: &mut Names) -> Self {
+    pub(super) fn of<'m>(
+        attributes: &Attributes<'m>,
+        settings: &OtlpMetrics,
+        names: &mut Names<'m>,
+    ) -> Self {
+        let attributes = &attributes.list;
         let attribute = |key: &str| {
             let pair = attributes.iter().find(|pair| pair.key == key)?;
-            Some(text(pair.value.as_ref())).filter(|value| !value.is_empty())
+            Some(text(pair).into_owned()).filter(|value| !value.is_empty())
         };
         let job = match (attribute(SERVICE_NAMESPACE), attribute(SERVICE_NAME)) {
             (Some(namespace), Some(name)) => Some(format!("{namespace}/{name}")),
@@ -76,17 +97,15 @@ impl ResourceLabels {
         let identity = [("job", job), ("instance", attribute(SERVICE_INSTANCE_ID))];
         let identity = identity.into_iter();
         let promoted = attributes.iter().filter(|pair| {
-            let among = |keys: &[String]| keys.contains(&pair.key);
+            let among = |keys: &[String]| keys.iter().any(|key| *key == pair.key);
             match settings.promote_all_resource_attributes {
                 true => !among(&settings.ignore_resource_attributes),
                 false => among(&settings.promote_resource_attributes),
             }
         });
-        let promoted: Vec<KeyValue> = promoted.cloned().collect();
-        names.learn(&promoted);
         let promoted: Vec<(Rc<str>, String)> = promoted
-            .iter()
-            .map(|pair| (names.get(&pair.key), text(pair.value.as_ref())))
+            .enumerate()
+            .map(|(place, pair)| (names.get(place, pair.key), text(pair).into_owned()))
             .filter(|(name, _)| !name.is_empty())
             .collect();
         Self {
@@ -99,47 +118,56 @@ impl ResourceLabels {
     }
 
     /// Adds what the scope is, in place of what another one was.
-    pub(super) fn set_scope(&mut self, metrics: &ScopeMetrics, names: &mut Names) {
+    ///
+    /// # Errors
+    /// [`WireError`] when it is no scope.
+    pub(super) fn set_scope(
+        &mut self,
+        metrics: &ScopeMetrics<'_>,
+        names: &Names<'_>,
+    ) -> Result<(), WireError> {
         self.promoted.truncate(self.of_resource);
-        let Some(scope) = &metrics.scope else {
-            return;
+        let Some(message) = metrics.scope else {
+            return Ok(());
         };
+        let scope = Scope::read(message)?;
         let facts = [
-            ("otel_scope_name", &scope.name),
-            ("otel_scope_version", &scope.version),
-            ("otel_scope_schema_url", &metrics.schema_url),
+            ("otel_scope_name", scope.name),
+            ("otel_scope_version", scope.version),
+            ("otel_scope_schema_url", metrics.schema_url),
         ];
-        let facts = facts.map(|(name, value)| (name.into(), value.clone()));
+        let facts = facts.map(|(name, value)| (name.into(), value.to_owned()));
         self.promoted.extend(facts);
-        for pair in &scope.attributes {
+        for pair in &scope.attributes.list {
             let name = names
                 .strategy
                 .label_name(&format!("otel_scope_{}", pair.key));
-            self.promoted.push((name.into(), text(pair.value.as_ref())));
+            self.promoted.push((name.into(), text(pair).into_owned()));
         }
+        Ok(())
     }
 
     /// The labels of `target_info`; `None` when it would say nothing or nothing identifies the
     /// resource.
-    pub(super) fn target_info<'a>(
+    pub(super) fn target_info<'a, 'm>(
         &'a self,
-        attributes: &'a [KeyValue],
+        attributes: &'a Attributes<'m>,
         settings: &OtlpMetrics,
-        names: &mut Names,
+        names: &mut Names<'m>,
     ) -> Option<Result<PointLabels<'a>, String>> {
-        let others = attributes
-            .iter()
-            .filter(|pair| !IDENTIFYING.contains(&pair.key.as_str()));
+        let list = &attributes.list;
+        let others = list.iter().filter(|pair| !IDENTIFYING.contains(&pair.key));
         let tells = others.count() > 0 || settings.keep_identifying_resource_attributes;
         if self.identity.is_empty() || !tells {
             return None;
         }
-        names.learn(attributes);
         let keeps = |key: &str| {
             settings.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key)
         };
-        let kept = attributes.iter().filter(|pair| keeps(&pair.key));
-        Some(PointLabels::sorted(kept, &self.identity, &[], names))
+        let kept = list.iter().filter(|pair| keeps(pair.key));
+        let (kept, count) = (kept.collect(), attributes.count);
+        let identity = &self.identity;
+        Some(PointLabels::sorted(kept, count, identity, &[], names))
     }
 }
 
@@ -152,34 +180,35 @@ impl<'a> PointLabels<'a> {
     ///
     /// # Errors
     /// The text that says which attribute has no name as a label.
-    pub(super) fn of(
-        attributes: &'a [KeyValue],
+    pub(super) fn of<'m>(
+        attributes: &'a Attributes<'m>,
         shared: &'a ResourceLabels,
-        names: &mut Names,
+        names: &mut Names<'m>,
     ) -> Result<Self, String> {
-        names.learn(attributes);
         let (identity, promoted) = (&shared.identity, &shared.promoted);
-        Self::sorted(attributes.iter(), identity, promoted, names)
+        let (list, count) = (attributes.list.iter().collect(), attributes.count);
+        Self::sorted(list, count, identity, promoted, names)
     }
 
-    /// Attributes whose names become the same are joined with `;` in the order of their keys.
-    fn sorted(
-        attributes: impl Iterator<Item = &'a KeyValue>,
+    /// Attributes whose names become the same are joined with `;` in the order of their keys. There
+    /// are `count` of them, of which the first are given.
+    fn sorted<'m>(
+        mut attributes: Vec<&'a Attribute<'m>>,
+        count: usize,
         identity: &'a [(Rc<str>, String)],
         promoted: &'a [(Rc<str>, String)],
-        names: &Names,
+        names: &mut Names<'m>,
     ) -> Result<Self, String> {
-        let mut attributes: Vec<&KeyValue> = attributes.collect();
-        let count = attributes.len() + promoted.len();
+        let count = count + promoted.len();
         if count > ATTRIBUTES_MAX {
             return Err(format!(
                 "a point has {count} attributes, of which at most {ATTRIBUTES_MAX} are looked at"
             ));
         }
-        attributes.sort_by(|a, b| a.key.cmp(&b.key));
+        attributes.sort_by(|a, b| a.key.cmp(b.key));
         let mut labels: Vec<(Rc<str>, Cow<'_, str>)> = Vec::with_capacity(attributes.len() + 4);
-        for pair in attributes {
-            let name = names.get(&pair.key);
+        for (place, pair) in attributes.into_iter().enumerate() {
+            let name = names.get(place, pair.key);
             if name.is_empty() {
                 return Err(format!(
                     "nothing is left of the name of attribute {:?}",
@@ -189,7 +218,7 @@ impl<'a> PointLabels<'a> {
             if &*name == "__name__" || identity.iter().any(|(own, _)| *own == name) {
                 continue;
             }
-            let value = text_or_borrowed(pair.value.as_ref());
+            let value = text(pair);
             match labels.iter_mut().find(|(earlier, _)| *earlier == name) {
                 Some((_, earlier)) => {
                     let earlier = earlier.to_mut();
@@ -224,8 +253,9 @@ impl<'a> PointLabels<'a> {
             "" => Cow::Borrowed(metric),
             suffix => Cow::Owned(format!("{metric}{suffix}")),
         };
-        let mut own: Vec<(&str, &str)> = vec![("__name__", &name)];
-        own.extend(extra);
+        let own = [("__name__", &*name), extra.unwrap_or_default()];
+        let own = own.get(..1 + usize::from(extra.is_some()));
+        let own = own.unwrap_or_default();
         let mut pairs: Vec<Pair<'_>> = Vec::with_capacity(self.0.len() + own.len());
         let mut rest = own.iter().peekable();
         for (name, value) in &self.0 {

@@ -1,18 +1,18 @@
 //! Histograms and exemplars of OTLP as those of the engine. `otlp_metrics` calls it.
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets as Sent;
-use opentelemetry_proto::tonic::metrics::v1::{
-    Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint,
-};
+use std::borrow::Cow;
+
 use trine_tsdb::{
     Buckets, CUSTOM_SCHEMA, EXEMPLAR_LABELS_CHARS_MAX, Histogram, HistogramError, SCHEMA_MIN, Span,
 };
 
-use super::measured;
+use super::labels::text;
 use crate::ingest::metric_labels::Pair;
 use crate::ingest::metric_rows::Extras;
-use crate::ingest::otlp_value::{hex, text};
+use crate::ingest::otlp_value::hex;
+use crate::proto::otlp_metrics::{
+    Exemplar, ExponentialPoint, HistogramPoint, SIDE_BUCKETS_MAX, Side,
+};
 
 /// The width of the zero bucket when the sender does not say it; Prometheus' own.
 const ZERO_THRESHOLD: f64 = 1e-128;
@@ -26,7 +26,7 @@ const EMPTY_BUCKETS_MAX: usize = 2;
 /// # Errors
 /// Why there is no such native histogram.
 pub(super) fn exponential(
-    point: &ExponentialHistogramDataPoint,
+    point: &ExponentialPoint<'_>,
     is_stale: bool,
 ) -> Result<Histogram, String> {
     if is_stale {
@@ -40,8 +40,8 @@ pub(super) fn exponential(
     }
     let schema = i8::try_from(point.scale)
         .map_err(|_| HistogramError::UnknownSchema(point.scale).to_string())?;
-    let (positive_spans, positive) = layout_of(point.positive.as_ref())?;
-    let (negative_spans, negative) = layout_of(point.negative.as_ref())?;
+    let (positive_spans, positive) = layout_of(&point.positive)?;
+    let (negative_spans, negative) = layout_of(&point.negative)?;
     Ok(Histogram {
         schema,
         zero_threshold: if point.zero_threshold == 0.0 {
@@ -66,7 +66,7 @@ pub(super) fn exponential(
 ///
 /// # Errors
 /// Why there is no such native histogram.
-pub(super) fn custom(point: &HistogramDataPoint, is_stale: bool) -> Result<Histogram, String> {
+pub(super) fn custom(point: &HistogramPoint<'_>, is_stale: bool) -> Result<Histogram, String> {
     if is_stale {
         return Ok(Histogram::stale());
     }
@@ -86,12 +86,15 @@ pub(super) fn custom(point: &HistogramDataPoint, is_stale: bool) -> Result<Histo
     })
 }
 
-fn layout_of(side: Option<&Sent>) -> Result<(Vec<Span>, Vec<i64>), String> {
-    let Some(side) = side else {
-        return Ok((Vec::new(), Vec::new()));
-    };
+fn layout_of(side: &Side) -> Result<(Vec<Span>, Vec<i64>), String> {
+    if side.count > SIDE_BUCKETS_MAX {
+        return Err(format!(
+            "a histogram has {} buckets, of which at most {SIDE_BUCKETS_MAX} are looked at",
+            side.count
+        ));
+    }
     // Bucket 0 ends at the base there and at one here.
-    layout(i64::from(side.offset) + 1, &side.bucket_counts)
+    layout(i64::from(side.offset) + 1, &side.counts)
 }
 
 /// Spans and counts of buckets, of which the first has this index.
@@ -130,20 +133,19 @@ fn layout(first: i64, counts: &[u64]) -> Result<(Vec<Span>, Vec<i64>), String> {
 /// # Errors
 /// What is wrong with its labels.
 pub(super) fn read_exemplar(
-    exemplar: &Exemplar,
+    exemplar: &Exemplar<'_>,
     samples: &[(i64, f64)],
     extras: &mut Extras,
 ) -> Result<(), String> {
-    let (trace, span) = (hex(&exemplar.trace_id), hex(&exemplar.span_id));
+    let (trace, span) = (hex(exemplar.trace_id), hex(exemplar.span_id));
     let ids = [("trace_id", &trace), ("span_id", &span)];
     let ids = ids.into_iter().filter(|(_, id)| !id.is_empty());
     let mut labels: Vec<(&str, &str)> = ids.map(|(name, id)| (name, id.as_str())).collect();
-    let of = |pair: &KeyValue| text(pair.value.as_ref());
-    let values: Vec<String> = exemplar.filtered_attributes.iter().map(of).collect();
-    let attributes = exemplar.filtered_attributes.iter().zip(&values);
-    let attributes = attributes.map(|(pair, value)| (pair.key.as_str(), value.as_str()));
+    let attributes = &exemplar.attributes;
+    let values: Vec<Cow<'_, str>> = attributes.list.iter().map(text).collect();
+    let pairs = attributes.list.iter().zip(&values);
     let ids = labels.len();
-    labels.extend(attributes);
+    labels.extend(pairs.map(|(pair, value)| (pair.key, &**value)));
     let chars = labels
         .iter()
         .map(|(name, value)| name.chars().count() + value.chars().count());
@@ -154,6 +156,6 @@ pub(super) fn read_exemplar(
         .iter()
         .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
         .collect();
-    let timestamp = super::milliseconds(exemplar.time_unix_nano);
-    extras.exemplar(&pairs, timestamp, measured(exemplar), samples)
+    let timestamp = super::milliseconds(exemplar.time_ns);
+    extras.exemplar(&pairs, timestamp, exemplar.value.unwrap_or(0.0), samples)
 }

@@ -10,13 +10,16 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point, summary_data_point::ValueAtQuantile,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message;
 
 use super::labels::ATTRIBUTES_MAX;
-use super::{native, points, translate};
+use super::{Translated, native, translate};
 use crate::config::{Limits, OtlpMetrics};
 use crate::ingest::metric_labels::Rules;
 use crate::ingest::otlp_names::Strategy;
 use crate::ingest::recorder::Recorder;
+use crate::proto::otlp_metrics::{ExponentialPoint, HistogramPoint};
+use crate::proto::wire::WireError;
 
 fn attribute(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue {
@@ -70,19 +73,37 @@ fn request(
     }
 }
 
-/// The rows and the refusals of a request.
-fn run(
-    request: &ExportMetricsServiceRequest,
+/// The rows and what was refused of a request's bytes.
+fn run_bytes(
+    request: &[u8],
     settings: &OtlpMetrics,
-) -> (Vec<String>, u64, String) {
+) -> Result<(Vec<String>, Translated), WireError> {
     let limits = Limits {
         metric_label_value_bytes_max: 200,
         ..Limits::default()
     };
     let mut recorder = Recorder::default();
-    let rejections = translate(request, settings, &Rules::of(&limits), &mut recorder);
-    assert!(rejections.count() <= points(request));
-    (recorder.lines, rejections.count(), rejections.text("; "))
+    let translated = translate(request, settings, &Rules::of(&limits), &mut recorder)?;
+    assert!(translated.rejections.count() <= translated.points);
+    Ok((recorder.lines, translated))
+}
+
+/// The rows and the refusals of a request.
+fn run(
+    request: &ExportMetricsServiceRequest,
+    settings: &OtlpMetrics,
+) -> (Vec<String>, u64, String) {
+    let (lines, translated) = run_bytes(&request.encode_to_vec(), settings).unwrap();
+    let rejections = translated.rejections;
+    (lines, rejections.count(), rejections.text("; "))
+}
+
+/// A point as a native histogram.
+fn native_of(point: &ExponentialHistogramDataPoint) -> Result<trine_tsdb::Histogram, String> {
+    let bytes = point.encode_to_vec();
+    let mut read = ExponentialPoint::default();
+    read.read(&bytes).unwrap();
+    native::exponential(&read, false)
 }
 
 /// The rows, without metadata, and the refusals of metrics under one resource.
@@ -269,7 +290,9 @@ fn what_cannot_be_stored_is_refused_by_name_and_the_rest_is_kept() {
     );
     let (lines, count, told) = run(&request, &OtlpMetrics::default());
     assert_eq!(lines.last().unwrap(), r#"{__name__="g"} 3 3"#);
-    assert_eq!((count, points(&request)), (2 + 1 + 1 + 1 + 3, 9));
+    assert_eq!(count, 2 + 1 + 1 + 1 + 3);
+    let (_, translated) = run_bytes(&request.encode_to_vec(), &OtlpMetrics::default()).unwrap();
+    assert_eq!(translated.points, 9);
     for expect in [
         "invalid temporality and type combination for metric \"d\": only cumulative",
         "cannot convert exponential to native histogram. Scale must be >= -4, was -5",
@@ -302,7 +325,7 @@ fn exponential_histograms_become_native_ones() {
         }),
         ..ExponentialHistogramDataPoint::default()
     };
-    let histogram = native::exponential(&point, false).unwrap();
+    let histogram = native_of(&point).unwrap();
     assert_eq!((histogram.schema, histogram.zero_threshold), (20, 1e-128));
     let buckets: Vec<_> = histogram.positive_buckets().collect();
     assert_eq!(buckets, [(-1, 1.0), (0, 0.0), (1, 0.0), (2, 2.0), (6, 3.0)]);
@@ -333,13 +356,13 @@ fn exponential_histograms_become_native_ones() {
             }),
             ..point.clone()
         };
-        assert!(native::exponential(&point, false).is_err());
+        assert!(native_of(&point).is_err());
     }
     let point = ExponentialHistogramDataPoint {
         scale: 1000,
         ..point
     };
-    assert!(native::exponential(&point, false).is_err());
+    assert!(native_of(&point).is_err());
 }
 
 #[test]
@@ -352,7 +375,10 @@ fn explicit_histograms_become_native_ones_when_asked() {
         explicit_bounds: vec![0.5, 10.0],
         ..HistogramDataPoint::default()
     };
-    let histogram = native::custom(&point, false).unwrap();
+    let bytes = point.encode_to_vec();
+    let mut read = HistogramPoint::default();
+    read.read(&bytes).unwrap();
+    let histogram = native::custom(&read, false).unwrap();
     assert_eq!(histogram.validate(), Ok(()));
     let buckets: Vec<_> = histogram.positive_buckets().collect();
     assert_eq!(buckets, [(1, 3.0), (2, 3.0)]);
