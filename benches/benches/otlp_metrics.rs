@@ -1,5 +1,5 @@
-//! OTLP metrics from their bytes to a staged batch. What generated code takes to decode them stands
-//! beside.
+//! OTLP metrics from their bytes to a staged batch: series that are seen for the first time, and
+//! known ones. What generated code takes to decode them stands beside.
 
 use std::hint::black_box;
 
@@ -15,9 +15,10 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use trine_server::config::{Limits, OtlpMetrics};
+use trine_server::ingest::known_series::KnownSeries;
 use trine_server::ingest::metric_labels::Rules;
 use trine_server::ingest::otlp_metrics::translate;
-use trine_server::ingest::store::Metrics;
+use trine_server::ingest::store::{Metrics, with_known};
 use trine_tsdb::{Config, Tsdb};
 
 const METRICS: usize = 50;
@@ -162,10 +163,25 @@ fn translations(c: &mut Criterion) {
         let body = request(kind);
         let engine = Tsdb::builder(dir.path().join(name)).config(config.clone());
         let engine = engine.open().expect("the directory is new");
+        let known = KnownSeries::default();
+        // Each request teaches a few hundred series, of which a point has up to eighteen.
+        for _ in 0..METRICS * POINTS * 18 / 250 {
+            let done = with_known(&engine, &rules, &known, |metrics| {
+                let translated = translate(&body, &settings, &rules, metrics);
+                Ok(translated.expect("a good request").rejections)
+            });
+            done.expect("it is stored");
+        }
         group.bench_function("generated", |bench| {
             bench.iter(|| ExportMetricsServiceRequest::decode(black_box(&body[..])).is_ok());
         });
-        group.bench_function("translated", |bench| {
+        group.bench_function("known", |bench| {
+            bench.iter(|| {
+                let mut metrics = Metrics::with_known(&engine, &rules, &known);
+                translate(black_box(&body), &settings, &rules, &mut metrics)
+            });
+        });
+        group.bench_function("fresh", |bench| {
             bench.iter(|| {
                 let mut metrics = Metrics::new(&engine, &limits);
                 translate(black_box(&body), &settings, &rules, &mut metrics)

@@ -20,7 +20,7 @@ use trine_tsdb::Metadata;
 struct Taker {
     prints: KnownSeries,
     known: HashMap<[u8; 16], Vec<u8>>,
-    /// What was given of series that are named by their labels.
+    /// What was given.
     lines: Vec<String>,
 }
 
@@ -30,11 +30,12 @@ impl Sink for Taker {
     }
 
     fn known(&mut self, print: Print, rows: &mut Rows<'_>) -> bool {
-        let known = self.known.contains_key(&print.to_bytes());
-        if known {
-            check(rows);
-        }
-        known
+        let Some(labels) = self.known.get(&print.to_bytes()) else {
+            return false;
+        };
+        self.lines.push(format!("{labels:?} {rows:?}"));
+        check(rows);
+        true
     }
 
     fn series(&mut self, print: Option<Print>, labels: &LabelsBuffer, rows: &mut Rows<'_>) {

@@ -7,15 +7,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use trine_tsdb::Tsdb;
 
 use super::elections::Verdict;
-use super::known_series::KnownSeries;
 use super::loki_push::{self, Format};
 use super::metric_labels::Rules;
 use super::rejections::Rejections;
 use super::remote_write::{self, Version};
-use super::store::{Committed, Logs, Metrics, Outcome};
+use super::store::{self, Logs, Outcome};
 use crate::app::App;
 use crate::body::{self, Encoding, Payload};
 use crate::observe::registry::Signal;
@@ -121,7 +119,10 @@ async fn write_samples(app: &Arc<App>, request: Request) -> Result<Write, Refusa
                 }
             }
             let engine = tenant.metrics()?;
-            let outcome = store_samples(version, &bytes, &rules, &engine, tenant.known_series())?;
+            let known = tenant.known_series();
+            let outcome = store::with_known(&engine, &rules, known, |metrics| {
+                Ok(remote_write::translate(version, &bytes, &rules, metrics)?)
+            })?;
             let rejected = outcome.rejections.count();
             work.observer
                 .registry
@@ -129,27 +130,6 @@ async fn write_samples(app: &Arc<App>, request: Request) -> Result<Write, Refusa
             Ok(Write::Done(outcome))
         })
         .await
-}
-
-/// Stores what is in an unpacked body.
-///
-/// # Errors
-/// As [`remote_write::translate`] and [`Metrics::commit`].
-fn store_samples(
-    version: Version,
-    body: &[u8],
-    rules: &Rules<'_>,
-    engine: &Tsdb,
-    known: &KnownSeries,
-) -> Result<Outcome, Refusal> {
-    let mut metrics = Metrics::with_known(engine, rules, known);
-    let rejections = remote_write::translate(version, body, rules, &mut metrics)?;
-    if let Committed::Done(outcome) = metrics.commit_known(rejections)? {
-        return Ok(outcome);
-    }
-    let mut metrics = Metrics::new(engine, rules.limits);
-    let rejections = remote_write::translate(version, body, rules, &mut metrics)?;
-    metrics.commit(rejections)
 }
 
 /// `POST` of a Loki push.

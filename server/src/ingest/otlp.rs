@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 
 use super::metric_labels::Rules;
-use super::store::{Logs, Metrics, Outcome};
+use super::store::{Logs, Outcome, with_known};
 use super::{otlp_logs, otlp_metrics, otlp_traces};
 use crate::app::App;
 use crate::observe::registry::Signal;
@@ -56,14 +56,18 @@ impl Export for ExportMetricsServiceRequest {
         if first.is_none() {
             return Ok(Outcome::default());
         }
-        let engine = app.tenants.get_or_create(tenant)?.metrics()?;
+        let tenant = app.tenants.get_or_create(tenant)?;
+        let engine = tenant.metrics()?;
         let rules = Rules::of(&app.config.limits);
-        let mut metrics = Metrics::new(&engine, rules.limits);
-        let translated = otlp_metrics::translate(bytes, &app.config.otlp, &rules, &mut metrics);
-        let translated = translated.map_err(unreadable)?;
-        let mut outcome = metrics.commit(translated.rejections)?;
+        let mut points = 0;
+        let mut outcome = with_known(&engine, &rules, tenant.known_series(), |metrics| {
+            let translated = otlp_metrics::translate(bytes, &app.config.otlp, &rules, metrics);
+            let translated = translated.map_err(unreadable)?;
+            points = translated.points;
+            Ok(translated.rejections)
+        })?;
         // The engine counts samples, of which a point may have many.
-        outcome.rejections.limit(translated.points);
+        outcome.rejections.limit(points);
         Ok(outcome)
     }
 }

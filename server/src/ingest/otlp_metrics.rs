@@ -5,14 +5,15 @@
 use trine_storage::labels::LabelsBuffer;
 use trine_tsdb::{Metadata, MetricType};
 
+use super::known_series::Print;
 use super::metric_labels::Rules;
 use super::metric_rows::{Extras, Sink};
 use super::otlp_names::Shape;
 use super::rejections::Rejections;
 use crate::config::OtlpMetrics;
 use crate::proto::otlp_metrics::{
-    Exemplar, ExponentialPoint, HistogramPoint, Kind, Metric, NumberPoint, Point as Sent,
-    ResourceMetrics, ScopeMetrics, SummaryPoint, quantile, resources,
+    Attributes, Exemplar, ExponentialPoint, HistogramPoint, Kind, Metric, NumberPoint,
+    Point as Sent, ResourceMetrics, ScopeMetrics, SummaryPoint, quantile, resources,
 };
 use crate::proto::wire::{Messages, WireError};
 
@@ -62,6 +63,7 @@ pub fn translate(
         rules,
         sink,
         names: Names::new(settings.translation_strategy),
+        attributes: Attributes::default(),
         labels: LabelsBuffer::default(),
         extras: Extras::default(),
         done: Translated::default(),
@@ -92,6 +94,8 @@ struct Translation<'a, 'm> {
     rules: &'a Rules<'a>,
     sink: &'a mut dyn Sink,
     names: Names<'m>,
+    /// Those of a point.
+    attributes: Attributes<'m>,
     labels: LabelsBuffer,
     extras: Extras,
     done: Translated,
@@ -120,19 +124,32 @@ impl From<WireError> for Fault {
     }
 }
 
-/// What the samples of one data point share.
+/// A metric with what its series share.
 #[derive(Debug, Clone, Copy)]
-struct Point<'a> {
-    /// The name of its metric.
-    metric: &'a str,
-    labels: &'a PointLabels<'a>,
+struct Series<'a> {
+    /// The name of the metric.
+    name: &'a str,
+    shared: &'a ResourceLabels,
+    /// What stands for both; `None` when series are not remembered.
+    print: Option<Print>,
+}
+
+/// What the samples of one data point share.
+#[derive(Debug)]
+struct Point<'a, 'm> {
+    series: Series<'a>,
+    sent: &'a Sent<'m>,
+    /// What stands for the point among those of all metrics.
+    print: Option<Print>,
+    /// Read when a series of the point is not known.
+    labels: Option<PointLabels<'a>>,
     timestamp: i64,
     /// When its counter began, 0 when that is not known.
     start: i64,
     is_stale: bool,
 }
 
-impl Point<'_> {
+impl Point<'_, '_> {
     fn value(&self, value: f64) -> f64 {
         if self.is_stale { STALE } else { value }
     }
@@ -142,7 +159,8 @@ impl Point<'_> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Of<'a> {
     suffix: &'a str,
-    extra: Option<(&'a str, &'a str)>,
+    /// The label that tells it from the others, and its value.
+    extra: Option<(&'a str, f64)>,
 }
 
 impl<'m> Translation<'_, 'm> {
@@ -154,25 +172,35 @@ impl<'m> Translation<'_, 'm> {
         self.span = None;
         let attributes = &resource.attributes;
         let mut shared = ResourceLabels::of(attributes, self.settings, &mut self.names);
+        let of_resource = self.sink.print(resource.resource);
         let mut scopes = resource.scopes();
         while let Some(message) = scopes.next_message()? {
             let scope = ScopeMetrics::read(message)?;
+            let mut print = of_resource;
             if self.settings.promote_scope_metadata {
                 shared.set_scope(&scope, &self.names)?;
+                print = self.print_after(print, scope.scope.unwrap_or_default());
+                print = self.print_after(print, scope.schema_url.as_bytes());
             }
             let mut metrics = scope.metrics();
             while let Some(message) = metrics.next_message()? {
-                self.metric(&Metric::read(message)?, &shared, read)?;
+                self.metric(&Metric::read(message)?, &shared, print, read)?;
             }
         }
         self.target_info(resource, &shared);
         Ok(())
     }
 
+    /// What stands for things in their order, of which `print` is that of those before `next`.
+    fn print_after(&self, print: Option<Print>, next: &[u8]) -> Option<Print> {
+        Some(print?.and(self.sink.print(next)?))
+    }
+
     fn metric(
         &mut self,
         metric: &Metric<'m>,
         shared: &ResourceLabels,
+        print: Option<Print>,
         read: &mut Read<'m>,
     ) -> Result<(), WireError> {
         let Some(kind) = metric.kind else {
@@ -216,6 +244,11 @@ impl<'m> Translation<'_, 'm> {
                 unit: strategy.unit_name(metric.unit),
             },
         );
+        let series = Series {
+            name: &name,
+            shared,
+            print: self.print_after(print, name.as_bytes()),
+        };
         let mut points = metric.points();
         while let Some(message) = points.next_message()? {
             match kind {
@@ -226,14 +259,12 @@ impl<'m> Translation<'_, 'm> {
                         // It does not count since a time.
                         sent.point.start_ns = 0;
                     }
-                    self.point(&name, &sent.point, shared, |own, point| {
-                        own.number(point, sent)
-                    })?;
+                    self.point(series, &sent.point, |own, point| own.number(point, sent))?;
                 }
                 Kind::Histogram => {
                     let sent = &mut read.histogram;
                     sent.read(message)?;
-                    self.point(&name, &sent.point, shared, |own, point| {
+                    self.point(series, &sent.point, |own, point| {
                         if own.settings.convert_histograms_to_nhcb {
                             let histogram = native::custom(sent, point.is_stale)?;
                             own.native(point, histogram, &sent.point.exemplars)
@@ -245,7 +276,7 @@ impl<'m> Translation<'_, 'm> {
                 Kind::ExponentialHistogram => {
                     let sent = &mut read.exponential;
                     sent.read(message)?;
-                    self.point(&name, &sent.point, shared, |own, point| {
+                    self.point(series, &sent.point, |own, point| {
                         let histogram = native::exponential(sent, point.is_stale)?;
                         own.native(point, histogram, &sent.point.exemplars)
                     })?;
@@ -253,9 +284,7 @@ impl<'m> Translation<'_, 'm> {
                 Kind::Summary => {
                     let sent = &mut read.summary;
                     sent.read(message)?;
-                    self.point(&name, &sent.point, shared, |own, point| {
-                        own.summary(point, sent)
-                    })?;
+                    self.point(series, &sent.point, |own, point| own.summary(point, sent))?;
                 }
             }
         }
@@ -266,27 +295,33 @@ impl<'m> Translation<'_, 'm> {
     /// refused.
     fn point(
         &mut self,
-        metric: &str,
+        series: Series<'_>,
         sent: &Sent<'m>,
-        shared: &ResourceLabels,
-        each: impl FnOnce(&mut Self, &Point<'_>) -> Result<(), Fault>,
+        each: impl FnOnce(&mut Self, &mut Point<'_, 'm>) -> Result<(), Fault>,
     ) -> Result<(), WireError> {
         let timestamp = milliseconds(sent.time_ns);
         let start = milliseconds(sent.start_ns);
         let (first, last) = self.span.unwrap_or((timestamp, timestamp));
         self.span = Some((first.min(timestamp), last.max(timestamp)));
-        let labels = PointLabels::of(&sent.attributes, shared, &mut self.names);
-        let done = labels.map_err(Fault::Refused).and_then(|labels| {
-            let point = Point {
-                metric,
-                labels: &labels,
-                timestamp,
-                // A counter that begins after it was read tells nothing.
-                start: if start < timestamp { start } else { 0 },
-                is_stale: sent.flags & NO_RECORDED_VALUE != 0,
-            };
-            each(self, &point)
-        });
+        let attributes = &sent.attributes;
+        let mut print = series.print;
+        if attributes.count > attributes.list.len() {
+            print = None;
+        }
+        for attribute in &attributes.list {
+            print = self.print_after(print, attribute);
+        }
+        let mut point = Point {
+            series,
+            sent,
+            print,
+            labels: None,
+            timestamp,
+            // A counter that begins after it was read tells nothing.
+            start: if start < timestamp { start } else { 0 },
+            is_stale: sent.flags & NO_RECORDED_VALUE != 0,
+        };
+        let done = each(self, &mut point);
         match done {
             Ok(()) => Ok(()),
             Err(Fault::Wire(error)) => Err(error),
@@ -298,20 +333,24 @@ impl<'m> Translation<'_, 'm> {
         }
     }
 
-    fn number(&mut self, point: &Point<'_>, sent: &NumberPoint<'_>) -> Result<(), Fault> {
+    fn number(&mut self, point: &mut Point<'_, 'm>, sent: &NumberPoint<'_>) -> Result<(), Fault> {
         let value = match sent.value {
             _ if point.is_stale => STALE,
             Some(value) => value,
-            None => return Err(format!("a point of {:?} holds no value", point.metric).into()),
+            None => return Err(format!("a point of {:?} holds no value", point.series.name).into()),
         };
         let exemplars = read_exemplars(&sent.point.exemplars)?;
         self.sample(point, Of::default(), value, &exemplars)
     }
 
     /// The series of a classic histogram. An exemplar is with the bucket that it was counted in.
-    fn histogram(&mut self, point: &Point<'_>, sent: &HistogramPoint<'_>) -> Result<(), Fault> {
+    fn histogram(
+        &mut self,
+        point: &mut Point<'_, 'm>,
+        sent: &HistogramPoint<'_>,
+    ) -> Result<(), Fault> {
         if sent.bucket_counts.len() > sent.explicit_bounds.len() + 1 {
-            let name = point.metric;
+            let name = point.series.name;
             let text = format!("a histogram of {name:?} has more buckets than bounds");
             return Err(text.into());
         }
@@ -319,28 +358,28 @@ impl<'m> Translation<'_, 'm> {
         let mut exemplars = read_exemplars(&sent.point.exemplars)?;
         exemplars.sort_by(|a, b| measured(a).total_cmp(&measured(b)));
         let mut exemplars = exemplars.as_slice();
-        let mut bucket = |own: &mut Self, bound: &str, up_to: f64, count: f64| {
-            let inside = exemplars.partition_point(|exemplar| measured(exemplar) <= up_to);
+        let mut bucket = |own: &mut Self, bound: f64, count: f64| {
+            if refused.is_err() {
+                return;
+            }
+            let inside = exemplars.partition_point(|exemplar| measured(exemplar) <= bound);
             let (inside, above) = exemplars.split_at(inside);
             exemplars = above;
             let of = Of {
                 suffix: "_bucket",
                 extra: Some(("le", bound)),
             };
-            let stored = own.sample(point, of, point.value(count), inside);
-            if refused.is_ok() {
-                refused = stored;
-            }
+            refused = own.sample(point, of, point.value(count), inside);
         };
         let mut total = 0u64;
         for (bound, count) in sent.explicit_bounds.iter().zip(&sent.bucket_counts) {
             total = total.saturating_add(*count);
             // Not finite is only the last bucket, which follows.
             if bound.is_finite() {
-                bucket(self, &float_text(*bound), *bound, total as f64);
+                bucket(self, *bound, total as f64);
             }
         }
-        bucket(self, "+Inf", f64::INFINITY, sent.count as f64);
+        bucket(self, f64::INFINITY, sent.count as f64);
         refused?;
         self.total(point, "_count", sent.count as f64)?;
         match sent.sum {
@@ -349,13 +388,13 @@ impl<'m> Translation<'_, 'm> {
         }
     }
 
-    fn summary(&mut self, point: &Point<'_>, sent: &SummaryPoint<'_>) -> Result<(), Fault> {
+    fn summary(&mut self, point: &mut Point<'_, 'm>, sent: &SummaryPoint<'_>) -> Result<(), Fault> {
         let mut quantiles = sent.quantiles.clone();
         while let Some(message) = quantiles.next_message()? {
             let (at, value) = quantile(message)?;
             let of = Of {
                 suffix: "",
-                extra: Some(("quantile", &float_text(at))),
+                extra: Some(("quantile", at)),
             };
             self.sample(point, of, point.value(value), &[])?;
         }
@@ -365,7 +404,7 @@ impl<'m> Translation<'_, 'm> {
 
     fn native(
         &mut self,
-        point: &Point<'_>,
+        point: &mut Point<'_, 'm>,
         histogram: trine_tsdb::Histogram,
         exemplars: &Messages<'_>,
     ) -> Result<(), Fault> {
@@ -376,7 +415,7 @@ impl<'m> Translation<'_, 'm> {
         self.give(point, Of::default(), &[], &exemplars)
     }
 
-    fn total(&mut self, point: &Point<'_>, suffix: &str, value: f64) -> Result<(), Fault> {
+    fn total(&mut self, point: &mut Point<'_, 'm>, suffix: &str, value: f64) -> Result<(), Fault> {
         let of = Of {
             suffix,
             extra: None,
@@ -386,7 +425,7 @@ impl<'m> Translation<'_, 'm> {
 
     fn sample(
         &mut self,
-        point: &Point<'_>,
+        point: &mut Point<'_, 'm>,
         of: Of<'_>,
         value: f64,
         exemplars: &[Exemplar<'_>],
@@ -398,7 +437,7 @@ impl<'m> Translation<'_, 'm> {
     /// Gives samples, or the histogram that waits in `extras`, to the sink.
     fn give(
         &mut self,
-        point: &Point<'_>,
+        point: &mut Point<'_, 'm>,
         of: Of<'_>,
         samples: &[(i64, f64)],
         exemplars: &[Exemplar<'_>],
@@ -409,17 +448,43 @@ impl<'m> Translation<'_, 'm> {
                 self.done.rejections.warn(text);
             }
         }
-        let (metric, labels) = (point.metric, point.labels);
-        let rules = self.rules;
-        let out = &mut self.labels;
-        labels.with(metric, of.suffix, of.extra, |pairs| {
+        let starts = [point.start];
+        let has_starts = point.start != 0 && !samples.is_empty();
+        let starts: &[i64] = if has_starts { &starts } else { &[] };
+        let print = self.print_of(point, of);
+        let mut rows = self.extras.rows(samples, starts);
+        if print.is_some_and(|print| self.sink.known(print, &mut rows)) {
+            return Ok(());
+        }
+        let labels = match &point.labels {
+            Some(labels) => labels,
+            None => {
+                let attributes = &mut self.attributes;
+                point.sent.attributes.read(attributes)?;
+                let shared = point.series.shared;
+                let labels = PointLabels::of(attributes, shared, &mut self.names)?;
+                point.labels.insert(labels)
+            }
+        };
+        let (rules, out) = (self.rules, &mut self.labels);
+        let value = of.extra.map(|(_, value)| float_text(value));
+        let extra = of.extra.map(|(name, _)| name).zip(value.as_deref());
+        labels.with(point.series.name, of.suffix, extra, |pairs| {
             rules.encode(pairs, pairs.len(), out)
         })?;
-        let starts = [point.start];
-        let known = point.start != 0 && !samples.is_empty();
-        let mut rows = self.extras.rows(samples, if known { &starts } else { &[] });
-        self.sink.series(None, &self.labels, &mut rows);
+        let mut rows = self.extras.rows(samples, starts);
+        self.sink.series(print, &self.labels, &mut rows);
         Ok(())
+    }
+
+    /// What stands for a series of a point. It ends with nothing, which no print of another
+    /// protocol does.
+    fn print_of(&self, point: &Point<'_, 'm>, of: Of<'_>) -> Option<Print> {
+        let mut print = self.print_after(point.print, of.suffix.as_bytes())?;
+        if let Some((_, value)) = of.extra {
+            print = print.and(self.sink.print(&value.to_bits().to_le_bytes())?);
+        }
+        Some(print.and(Print::NOTHING))
     }
 
     /// The series `target_info` with the other attributes of the resource, from the first to the

@@ -129,6 +129,26 @@ impl<'a> Metrics<'a> {
     }
 }
 
+/// Stores what `translate` gives. It is asked twice when a series that was known has left memory.
+///
+/// # Errors
+/// Those of `translate` and of [`Metrics::commit`].
+pub fn with_known(
+    engine: &Tsdb,
+    rules: &Rules<'_>,
+    known: &KnownSeries,
+    mut translate: impl FnMut(&mut Metrics<'_>) -> Result<Rejections, Refusal>,
+) -> Result<Outcome, Refusal> {
+    let mut metrics = Metrics::with_known(engine, rules, known);
+    let rejections = translate(&mut metrics)?;
+    if let Committed::Done(outcome) = metrics.commit_known(rejections)? {
+        return Ok(outcome);
+    }
+    let mut metrics = Metrics::new(engine, rules.limits);
+    let rejections = translate(&mut metrics)?;
+    metrics.commit(rejections)
+}
+
 fn outcome(accepted: trine_tsdb::Accepted, rejections: Rejections) -> Outcome {
     let mut outcome = Outcome {
         stored: accepted.stored,

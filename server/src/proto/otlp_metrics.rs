@@ -50,11 +50,23 @@ pub struct Attributes<'a> {
     pub count: usize,
 }
 
+/// The attributes of a point, not read yet: of a point that is known by their bytes, they need not
+/// be.
+#[derive(Debug, Default, Clone)]
+pub struct AttributeMessages<'a> {
+    /// The first [`ATTRIBUTES_READ_MAX`] of them.
+    pub list: Vec<&'a [u8]>,
+    /// How many there are.
+    pub count: usize,
+}
+
 /// The metrics of one resource.
 #[derive(Debug, Default, Clone)]
 pub struct ResourceMetrics<'a> {
     /// What is known of it.
     pub attributes: Attributes<'a>,
+    /// The same as it was sent.
+    pub resource: &'a [u8],
     message: &'a [u8],
 }
 
@@ -118,7 +130,7 @@ pub struct Metric<'a> {
 #[derive(Debug, Default, Clone)]
 pub struct Point<'a> {
     /// What tells it from the others of its metric.
-    pub attributes: Attributes<'a>,
+    pub attributes: AttributeMessages<'a>,
     /// When its counter began, nanoseconds since 1970, 0 when that is not known.
     pub start_ns: u64,
     /// When it was measured, nanoseconds since 1970.
@@ -229,6 +241,35 @@ impl<'a> Attributes<'a> {
     }
 }
 
+impl<'a> AttributeMessages<'a> {
+    fn clear(&mut self) {
+        self.list.clear();
+        self.count = 0;
+    }
+
+    fn push(&mut self, value: Value<'a>) -> Result<(), WireError> {
+        let message = value.bytes()?;
+        self.count += 1;
+        if self.count <= ATTRIBUTES_READ_MAX {
+            self.list.push(message);
+        }
+        Ok(())
+    }
+
+    /// Reads them into `attributes`.
+    ///
+    /// # Errors
+    /// [`WireError`] when one is none.
+    pub fn read(&self, attributes: &mut Attributes<'a>) -> Result<(), WireError> {
+        attributes.list.clear();
+        attributes.count = self.count;
+        for message in &self.list {
+            attributes.list.push(Attribute::read(message)?);
+        }
+        Ok(())
+    }
+}
+
 impl<'a> Attribute<'a> {
     fn read(message: &'a [u8]) -> Result<Self, WireError> {
         let mut fields = Fields::of(message);
@@ -281,7 +322,8 @@ impl<'a> ResourceMetrics<'a> {
                 once(&mut resource, value)?;
             }
         }
-        let mut attributes = Messages::of(resource.unwrap_or_default(), 1);
+        self.resource = resource.unwrap_or_default();
+        let mut attributes = Messages::of(self.resource, 1);
         while let Some(attribute) = attributes.next_message()? {
             self.attributes.push(Value::Bytes(attribute))?;
         }

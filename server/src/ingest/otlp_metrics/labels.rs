@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::config::OtlpMetrics;
 use crate::ingest::metric_labels::Pair;
 use crate::ingest::otlp_names::Strategy;
-use crate::ingest::otlp_value::text_or_borrowed;
+use crate::ingest::otlp_value;
 use crate::proto::otlp_metrics::{Attribute, AttributeValue, Attributes, Scope, ScopeMetrics};
 use crate::proto::wire::WireError;
 
@@ -23,10 +23,10 @@ const IDENTIFYING: [&str; 3] = [SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANC
 pub(super) const ATTRIBUTES_MAX: usize = 1_024;
 
 /// The value of an attribute as the value of a label.
-pub(super) fn text<'a>(attribute: &'a Attribute<'_>) -> Cow<'a, str> {
+pub(super) fn text<'m>(attribute: &Attribute<'m>) -> Cow<'m, str> {
     match &attribute.value {
         AttributeValue::Text(text) => Cow::Borrowed(text),
-        AttributeValue::Other(value) => text_or_borrowed(Some(value)),
+        AttributeValue::Other(value) => Cow::Owned(otlp_value::text(Some(value))),
     }
 }
 
@@ -149,9 +149,9 @@ impl ResourceLabels {
 
     /// The labels of `target_info`; `None` when it would say nothing or nothing identifies the
     /// resource.
-    pub(super) fn target_info<'a, 'm>(
+    pub(super) fn target_info<'a, 'm: 'a>(
         &'a self,
-        attributes: &'a Attributes<'m>,
+        attributes: &Attributes<'m>,
         settings: &OtlpMetrics,
         names: &mut Names<'m>,
     ) -> Option<Result<PointLabels<'a>, String>> {
@@ -165,9 +165,12 @@ impl ResourceLabels {
             settings.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key)
         };
         let kept = list.iter().filter(|pair| keeps(pair.key));
-        let (kept, count) = (kept.collect(), attributes.count);
+        let mut kept = Attributes {
+            list: kept.cloned().collect(),
+            count: attributes.count,
+        };
         let identity = &self.identity;
-        Some(PointLabels::sorted(kept, count, identity, &[], names))
+        Some(PointLabels::sorted(&mut kept, identity, &[], names))
     }
 }
 
@@ -176,38 +179,35 @@ impl ResourceLabels {
 pub(super) struct PointLabels<'a>(Vec<(Rc<str>, Cow<'a, str>)>);
 
 impl<'a> PointLabels<'a> {
-    /// The labels of a point with these attributes.
+    /// The labels of a point with these attributes, which are brought into order.
     ///
     /// # Errors
     /// The text that says which attribute has no name as a label.
-    pub(super) fn of<'m>(
-        attributes: &'a Attributes<'m>,
+    pub(super) fn of<'m: 'a>(
+        attributes: &mut Attributes<'m>,
         shared: &'a ResourceLabels,
         names: &mut Names<'m>,
     ) -> Result<Self, String> {
-        let (identity, promoted) = (&shared.identity, &shared.promoted);
-        let (list, count) = (attributes.list.iter().collect(), attributes.count);
-        Self::sorted(list, count, identity, promoted, names)
+        Self::sorted(attributes, &shared.identity, &shared.promoted, names)
     }
 
-    /// Attributes whose names become the same are joined with `;` in the order of their keys. There
-    /// are `count` of them, of which the first are given.
-    fn sorted<'m>(
-        mut attributes: Vec<&'a Attribute<'m>>,
-        count: usize,
+    /// Attributes whose names become the same are joined with `;` in the order of their keys.
+    fn sorted<'m: 'a>(
+        attributes: &mut Attributes<'m>,
         identity: &'a [(Rc<str>, String)],
         promoted: &'a [(Rc<str>, String)],
         names: &mut Names<'m>,
     ) -> Result<Self, String> {
-        let count = count + promoted.len();
+        let count = attributes.count + promoted.len();
         if count > ATTRIBUTES_MAX {
             return Err(format!(
                 "a point has {count} attributes, of which at most {ATTRIBUTES_MAX} are looked at"
             ));
         }
+        let attributes = &mut attributes.list;
         attributes.sort_by(|a, b| a.key.cmp(b.key));
         let mut labels: Vec<(Rc<str>, Cow<'_, str>)> = Vec::with_capacity(attributes.len() + 4);
-        for (place, pair) in attributes.into_iter().enumerate() {
+        for (place, pair) in attributes.iter().enumerate() {
             let name = names.get(place, pair.key);
             if name.is_empty() {
                 return Err(format!(

@@ -83,9 +83,29 @@ fn run_bytes(
         ..Limits::default()
     };
     let mut recorder = Recorder::default();
-    let translated = translate(request, settings, &Rules::of(&limits), &mut recorder)?;
+    let mut round = || {
+        let translated = translate(request, settings, &Rules::of(&limits), &mut recorder)?;
+        let lines = std::mem::take(&mut recorder.lines);
+        let known = lines
+            .iter()
+            .filter(|line| line.starts_with("known "))
+            .count();
+        let lines = lines.iter().map(|line| line.trim_start_matches("known "));
+        Ok((
+            lines.map(str::to_owned).collect::<Vec<_>>(),
+            translated,
+            known,
+        ))
+    };
+    let (lines, translated, known) = round()?;
     assert!(translated.rejections.count() <= translated.points);
-    Ok((recorder.lines, translated))
+    // The same once more, with all series known but those that need not be.
+    let (again, translated_again, known_again) = round()?;
+    assert_eq!((&again, &translated_again), (&lines, &translated));
+    let new = |line: &&String| line.starts_with('{') && !line.contains("target_info");
+    assert_eq!(known_again, lines.iter().filter(new).count());
+    assert!(known <= known_again);
+    Ok((lines, translated))
 }
 
 /// The rows and the refusals of a request.

@@ -112,7 +112,9 @@ fn attributes(attributes: &Attributes<'_>) -> String {
 }
 
 fn point(point: &Point<'_>) -> Result<String, WireError> {
-    let own = attributes(&point.attributes);
+    let mut own = Attributes::default();
+    point.attributes.read(&mut own)?;
+    let own = attributes(&own);
     let mut line = format!("{own} {} {} {}", point.start_ns, point.time_ns, point.flags);
     let mut exemplars = point.exemplars.clone();
     while let Some(message) = exemplars.next_message()? {
