@@ -121,7 +121,7 @@ async fn write_samples(app: &Arc<App>, request: Request) -> Result<Write, Refusa
             let engine = tenant.metrics()?;
             let known = tenant.known_series();
             let outcome = store::with_known(&engine, &rules, known, |metrics| {
-                Ok(remote_write::translate(version, &bytes, &rules, metrics)?)
+                remote_write::translate(version, &bytes, &rules, metrics)
             })?;
             let rejected = outcome.rejections.count();
             work.observer
