@@ -23,6 +23,7 @@ mod range_functions;
 mod rate;
 mod reset_hints;
 mod selector;
+mod sliding;
 mod steps;
 mod stream;
 mod waves;

@@ -8,6 +8,7 @@ use super::histogram_range::HistogramRange;
 use super::range_functions::{self, Context};
 use super::rate;
 use super::selector::{Places, Raw};
+use super::sliding;
 use super::steps::Steps;
 use super::stream::Vector;
 use super::{date, label_functions};
@@ -350,6 +351,9 @@ fn slide(
     parameters: &[(&Expr, Vec<f64>)],
     steps: Steps,
 ) -> Vec<f64> {
+    if let Some(values) = sliding::slide(op, raw, places, range_ms) {
+        return values;
+    }
     let mut context = Context::new(op, raw);
     let windows = raw.windows(places, range_ms).zip(steps.times()).enumerate();
     // All windows are the same one where the place is fixed.

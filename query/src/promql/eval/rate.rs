@@ -127,14 +127,19 @@ impl Resets {
         self.inside(window).len()
     }
 
-    #[inline]
     fn inside(&mut self, window: &Window<'_>) -> &[(usize, f64)] {
-        let (first, end) = (window.offset, window.offset + window.values.len());
+        let count = window.values.len();
+        self.between(window.offset, (window.offset + count).saturating_sub(1))
+    }
+
+    /// Those after the sample `first` and up to `last`.
+    #[inline]
+    pub(super) fn between(&mut self, first: usize, last: usize) -> &[(usize, f64)] {
         while self.falls.get(self.low).is_some_and(|fall| fall.0 <= first) {
             self.low += 1;
         }
         self.high = self.high.max(self.low);
-        while self.falls.get(self.high).is_some_and(|fall| fall.0 < end) {
+        while self.falls.get(self.high).is_some_and(|fall| fall.0 <= last) {
             self.high += 1;
         }
         self.falls.get(self.low..self.high).unwrap_or_default()
@@ -182,6 +187,44 @@ impl Extrapolation {
             to_start,
             to_end,
             factor: (sampled + to_start + to_end) / sampled,
+        }
+    }
+
+    /// The factor for a window that ends at `end_ms` with `count` samples, of which the first and
+    /// the last are at `ends`. `start` is the first value of a counter and its change.
+    #[inline]
+    pub(super) fn factor(
+        &mut self,
+        op: RangeOp,
+        (end_ms, range_ms): (i64, i64),
+        (ends, count): ((i64, i64), usize),
+        start: Option<(f64, f64)>,
+    ) -> f64 {
+        let shape = Shape {
+            count,
+            sampled_ms: ends.1.saturating_sub(ends.0),
+            to_start_ms: ends.0.saturating_sub(end_ms.saturating_sub(range_ms)),
+            to_end_ms: end_ms.saturating_sub(ends.1),
+        };
+        if shape != self.shape {
+            *self = Self::of(shape);
+        }
+        let mut factor = self.factor;
+        // A counter cannot have been below zero. If its first value is not less than its change, it
+        // would have been so at the earliest one whole `sampled` before.
+        if let Some((first, change)) = start
+            && change > 0.0
+            && first >= 0.0
+            && (first < change || self.to_start > self.sampled)
+        {
+            let zero = self.sampled * (first / change);
+            if zero < self.to_start {
+                factor = (self.sampled + zero + self.to_end) / self.sampled;
+            }
+        }
+        match op {
+            RangeOp::Rate => factor / (range_ms as f64 / 1000.0),
+            _ => factor,
         }
     }
 }
@@ -252,39 +295,8 @@ pub(super) fn extrapolation(
     let [first_time, .., last_time] = times else {
         return None;
     };
-    let start_ms = window.end_ms.saturating_sub(window.range_ms);
-    let shape = Shape {
-        count: times.len(),
-        sampled_ms: last_time.saturating_sub(*first_time),
-        to_start_ms: first_time.saturating_sub(start_ms),
-        to_end_ms: window.end_ms.saturating_sub(*last_time),
-    };
-    if shape != last_shape.shape {
-        *last_shape = Extrapolation::of(shape);
-    }
-    let Extrapolation {
-        sampled,
-        to_start,
-        to_end,
-        mut factor,
-        ..
-    } = *last_shape;
-    // A counter cannot have been below zero. If its first value is not less than its change, it
-    // would have been so at the earliest one whole `sampled` before.
-    if let Some((first, change)) = start
-        && change > 0.0
-        && first >= 0.0
-        && (first < change || to_start > sampled)
-    {
-        let zero = sampled * (first / change);
-        if zero < to_start {
-            factor = (sampled + zero + to_end) / sampled;
-        }
-    }
-    if op == RangeOp::Rate {
-        factor /= window.range_ms as f64 / 1000.0;
-    }
-    Some(factor)
+    let (borders, ends) = ((window.end_ms, window.range_ms), (*first_time, *last_time));
+    Some(last_shape.factor(op, borders, (ends, times.len()), start))
 }
 
 /// When the counter of the first of some samples began, if that is inside the window.

@@ -38,6 +38,20 @@ impl Places {
         self.first.saturating_add(ahead)
     }
 
+    /// `count` places from `first` on, `stride` milliseconds from each other.
+    #[cfg(test)]
+    pub(super) fn new(first: i64, stride: i64, count: usize) -> Self {
+        Self {
+            first,
+            stride,
+            count,
+        }
+    }
+
+    pub(super) fn stride(&self) -> i64 {
+        self.stride
+    }
+
     fn last(&self) -> i64 {
         self.at(self.count.saturating_sub(1))
     }
@@ -427,7 +441,7 @@ pub(super) fn has_one_name(selector: &Selector) -> bool {
 }
 
 impl Raw {
-    fn new(series: Series) -> Self {
+    pub(super) fn new(series: Series) -> Self {
         let Series { labels, samples } = series;
         let mut raw = Self {
             labels,
@@ -624,22 +638,45 @@ impl Histograms {
 
 /// The ends of a window that slides over rising times.
 #[derive(Debug, Default)]
-struct Edges {
-    low: usize,
-    high: usize,
+pub(super) struct Edges {
+    low: Edge,
+    high: Edge,
+}
+
+/// The number of times up to a bound that only rises.
+#[derive(Debug, Default)]
+struct Edge {
+    at: usize,
+    /// By how many it moved last, which where samples are regular is by how many it moves next.
+    moved: usize,
 }
 
 impl Edges {
     /// The places of the times in `(open, end]`.
     #[inline]
-    fn move_to(&mut self, times: &[i64], open: i64, end: i64) -> Range<usize> {
-        while times.get(self.high).is_some_and(|time| *time <= end) {
-            self.high += 1;
+    pub(super) fn move_to(&mut self, times: &[i64], open: i64, end: i64) -> Range<usize> {
+        self.high.move_to(times, end);
+        self.low.move_to(times, open);
+        self.low.at..self.high.at.max(self.low.at)
+    }
+}
+
+impl Edge {
+    #[inline]
+    fn move_to(&mut self, times: &[i64], bound: i64) {
+        let guess = self.at + self.moved;
+        if let (Some(before), Some(after)) = (times.get(guess.wrapping_sub(1)), times.get(guess))
+            && *before <= bound
+            && bound < *after
+        {
+            self.at = guess;
+            return;
         }
-        while self.low < self.high && times.get(self.low).is_some_and(|time| *time <= open) {
-            self.low += 1;
+        let from = self.at;
+        while times.get(self.at).is_some_and(|time| *time <= bound) {
+            self.at += 1;
         }
-        self.low..self.high
+        self.moved = self.at - from;
     }
 }
 

@@ -22,10 +22,10 @@ const BATCH_SERIES_MAX: usize = 1024;
 const BATCH_VALUES_MAX: usize = 1 << 19;
 /// .. and at most one in this many of those that the whole query may hold.
 const BATCH_SHARE: u64 = 64;
-/// A batch with fewer series than this does not occupy a thread..
-const THREAD_SERIES_MIN: usize = 256;
-/// .. unless it has that many steps to compute.
+/// A batch whose results hold fewer values than this does not occupy a thread..
 const THREAD_VALUES_MIN: usize = 1 << 14;
+/// .. unless so many series were computed before it that there may be many more.
+const THREAD_SERIES_MIN: usize = 1 << 14;
 
 /// An iterator over `compute` of each series that a selector finds, where that is something; the
 /// series come in no particular order.
@@ -39,6 +39,8 @@ pub(super) struct Waves<'q, F> {
     size_max: usize,
     /// Series in each batch of the next wave.
     size: usize,
+    /// Series that there were so far.
+    computed: usize,
     ready: VecDeque<Ready<'q>>,
     done: bool,
 }
@@ -69,6 +71,7 @@ where
             steps,
             size_max,
             size: FIRST_BATCH.min(size_max),
+            computed: 0,
             ready: VecDeque::new(),
             done: false,
         }
@@ -78,7 +81,7 @@ where
     fn wave(&mut self) -> Result<(), QueryError> {
         while self.ready.is_empty() && !self.done {
             let values = self.size.saturating_mul(self.steps);
-            let threaded = self.size >= THREAD_SERIES_MIN || values >= THREAD_VALUES_MIN;
+            let threaded = self.computed >= THREAD_SERIES_MIN || values >= THREAD_VALUES_MIN;
             let permits = threads::Permits::take(if threaded { usize::MAX } else { 0 });
             let mut batches = Vec::new();
             while batches.len() <= permits.count() && !self.done {
@@ -91,7 +94,9 @@ where
             let job = |batch| move || computed(budget, compute, batch);
             let jobs = batches.into_iter().map(job);
             for computed in threads::all(jobs.collect(), &permits) {
-                self.ready.extend(computed?);
+                let computed = computed?;
+                self.computed = self.computed.saturating_add(computed.len());
+                self.ready.extend(computed);
             }
             self.size = self.size.saturating_mul(GROWTH).min(self.size_max);
         }
