@@ -1,7 +1,6 @@
 //! OTLP attribute values as text, for labels and structured metadata. `ingest::otlp_metrics` and
 //! `ingest::otlp_logs` call it.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -9,15 +8,10 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 
 /// A value as text: strings as they are, everything else as JSON.
 pub fn text(value: Option<&AnyValue>) -> String {
-    text_or_borrowed(value).into_owned()
-}
-
-/// As [`text`], without a copy of a string.
-pub fn text_or_borrowed(value: Option<&AnyValue>) -> Cow<'_, str> {
     match value.and_then(|value| value.value.as_ref()) {
-        None => Cow::Borrowed(""),
-        Some(Value::StringValue(text)) => Cow::Borrowed(text),
-        Some(other) => Cow::Owned(json(Some(other)).to_string()),
+        None => String::new(),
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(other) => json(Some(other)).to_string(),
     }
 }
 
