@@ -437,10 +437,10 @@ impl Buffer {
             }
             let more = self.more.get_or_insert_default();
             let (count, last) = (self.count, self.last);
+            let before = more.starts.as_ref().map_or(0, StartsEncoder::heap_bytes);
             let starts = more
                 .starts
                 .get_or_insert_with(|| StartsEncoder::after_unknown(count, last));
-            let before = starts.heap_bytes();
             starts.append(timestamp, start);
             grown += difference(before, starts.heap_bytes());
         }
