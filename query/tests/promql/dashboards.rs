@@ -133,15 +133,7 @@ fn run(query: &Query) -> Outcome {
 
 /// Queries that find nothing in generated data: `file:number reason`.
 fn known_empty() -> BTreeSet<String> {
-    include_str!("../../testdata/promql_dashboards_empty.txt")
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| {
-            let (place, reason) = line.split_once(' ').unwrap_or((line, ""));
-            assert!(!reason.trim().is_empty(), "{place} has no reason");
-            place.to_owned()
-        })
-        .collect()
+    super::listed(include_str!("../../testdata/promql_dashboards_empty.txt"))
 }
 
 #[test]

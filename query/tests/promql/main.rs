@@ -105,8 +105,12 @@ fn own_scripts() {
 
 /// The cases that are known to fail: `file:line reason`.
 fn known_failures() -> BTreeSet<String> {
-    include_str!("../../testdata/promql_known_failures.txt")
-        .lines()
+    listed(include_str!("../../testdata/promql_known_failures.txt"))
+}
+
+/// The places of a list of exceptions, each of which must have its reason.
+fn listed(text: &str) -> BTreeSet<String> {
+    text.lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| {
             let (place, reason) = line.split_once(' ').unwrap_or((line, ""));

@@ -549,3 +549,43 @@ pub(crate) fn encode(samples: impl IntoIterator<Item = Sample>) -> Vec<Chunk<Box
     }
     buffer.more.map_or_else(Vec::new, |more| more.closed)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_byte_is_counted_once(
+            rows in prop::collection::vec(
+                (0i64..2000, 0i64..3, any::<bool>(), 0i64..50, any::<bool>()),
+                0..400,
+            ),
+        ) {
+            let mut series = MemSeries::new(Labels::empty(), 0, 0);
+            let mut counted = 0;
+            for (number, (time, start, is_histogram, value, with_exemplar)) in (0i64..).zip(rows) {
+                // Mostly rising, so that there are open chunks, closed ones and late samples.
+                let time = 10 * number + time / 100 * (time % 7 / 5) * 10 - time % 3 * 15;
+                let histogram = Arc::new(Histogram {
+                    sum: value as f64,
+                    ..Histogram::default()
+                });
+                let value = match is_histogram {
+                    true => ValueRef::Histogram(&histogram),
+                    false => ValueRef::Float(value as f64),
+                };
+                counted += series.insert(0, time, start, value).1;
+                if with_exemplar {
+                    let labels = Labels::from_pairs([("trace_id", number.to_string())]).unwrap();
+                    let exemplar = Exemplar { labels, timestamp: time, value: 1.0 };
+                    counted += series.insert_exemplar(0, &exemplar).1;
+                }
+                prop_assert_eq!(counted.cast_unsigned(), series.buffers[0].heap_bytes());
+            }
+            prop_assert_eq!(counted.cast_unsigned(), series.release(0));
+        }
+    }
+}

@@ -10,7 +10,7 @@ use super::rate;
 use super::selector::{Places, Raw};
 use super::sliding;
 use super::steps::Steps;
-use super::stream::Vector;
+use super::stream::{Collected, Vector};
 use super::{date, label_functions};
 use crate::promql::annotation::{self, Severity};
 use crate::promql::ast::{Expr, ExprKind, ValueType};
@@ -317,6 +317,30 @@ impl<'q> Evaluation<'q> {
         argument: &'q Expr,
         steps: Steps,
     ) -> Result<Vector<'q>, QueryError> {
+        let key = |series: &StepSeries| series.values.first().copied().unwrap_or(f64::NAN);
+        self.sorted(argument, steps, |series| {
+            // Histograms have no order.
+            series.retain(|series| series.histogram(0).is_none());
+            series.sort_by(|a, b| {
+                let (a, b) = (key(a), key(b));
+                let by_value = match order {
+                    SortOrder::Ascending => a.partial_cmp(&b),
+                    SortOrder::Descending => b.partial_cmp(&a),
+                };
+                // NaN is last in both orders.
+                by_value.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            });
+        })
+    }
+
+    /// The series of an instant query as `sort` leaves them; in a range query, whose result has an
+    /// order of its own, as they are, with a warning.
+    pub(super) fn sorted(
+        &'q self,
+        argument: &'q Expr,
+        steps: Steps,
+        sort: impl FnOnce(&mut Vec<StepSeries>),
+    ) -> Result<Vector<'q>, QueryError> {
         let vector = self.vector(argument, steps)?;
         if steps.count() > 1 {
             let message = annotation::SORT_IN_RANGE;
@@ -327,19 +351,8 @@ impl<'q> Evaluation<'q> {
         let collected = vector.collect(self.budget)?;
         let one_name = collected.one_name();
         let (mut series, held) = collected.into_parts();
-        // Histograms have no order.
-        series.retain(|series| series.histogram(0).is_none());
-        let key = |series: &StepSeries| series.values.first().copied().unwrap_or(f64::NAN);
-        series.sort_by(|a, b| {
-            let (a, b) = (key(a), key(b));
-            let by_value = match order {
-                SortOrder::Ascending => a.partial_cmp(&b),
-                SortOrder::Descending => b.partial_cmp(&a),
-            };
-            // NaN is last in both orders.
-            by_value.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-        });
-        Ok(super::stream::Collected::new(series, one_name, held).into_vector())
+        sort(&mut series);
+        Ok(Collected::new(series, one_name, held).into_vector())
     }
 }
 

@@ -5,8 +5,7 @@ use std::cmp::Ordering;
 use super::Evaluation;
 use super::expression::string;
 use super::steps::Steps;
-use super::stream::{Collected, Vector};
-use crate::promql::annotation::{self, Severity};
+use super::stream::Vector;
 use crate::promql::ast::Expr;
 use crate::promql::error::QueryError;
 use crate::promql::functions::SortOrder;
@@ -21,30 +20,21 @@ impl<'q> Evaluation<'q> {
         let [argument, names @ ..] = arguments else {
             return Ok(Vector::empty());
         };
-        let vector = self.vector(argument, steps)?;
-        if steps.count() > 1 {
-            let message = annotation::SORT_IN_RANGE;
-            self.annotations
-                .add(Severity::Warning, argument.span, message);
-            return Ok(vector);
-        }
-        let collected = vector.collect(self.budget)?;
-        let one_name = collected.one_name();
-        let (mut series, held) = collected.into_parts();
-        series.sort_by(|a, b| {
-            let by_name = names.iter().map(string).map(|name| {
-                let (a, b) = (a.labels.get(name), b.labels.get(name));
-                natural(a.unwrap_or(""), b.unwrap_or(""))
+        self.sorted(argument, steps, |series| {
+            series.sort_by(|a, b| {
+                let by_name = names.iter().map(string).map(|name| {
+                    let (a, b) = (a.labels.get(name), b.labels.get(name));
+                    natural(a.unwrap_or(""), b.unwrap_or(""))
+                });
+                let ascending = by_name
+                    .fold(Ordering::Equal, Ordering::then)
+                    .then_with(|| a.labels.cmp(&b.labels));
+                match order {
+                    SortOrder::Ascending => ascending,
+                    SortOrder::Descending => ascending.reverse(),
+                }
             });
-            let ascending = by_name
-                .fold(Ordering::Equal, Ordering::then)
-                .then_with(|| a.labels.cmp(&b.labels));
-            match order {
-                SortOrder::Ascending => ascending,
-                SortOrder::Descending => ascending.reverse(),
-            }
-        });
-        Ok(Collected::new(series, one_name, held).into_vector())
+        })
     }
 }
 
