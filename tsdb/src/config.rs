@@ -36,7 +36,8 @@ pub struct Config {
     pub histogram_buckets_max: usize,
     /// The most metrics whose metadata is kept. Default 100,000.
     pub metadata_max: usize,
-    /// Memory is sealed when the head takes this many bytes. Default 256 MiB.
+    /// Memory is sealed when its samples take this many bytes; series, which stay, do not count.
+    /// Default 256 MiB.
     pub head_bytes_max: u64,
     /// The most bytes that the log holds, so that replay never reads more (but for the batches that
     /// come at one moment): memory is sealed when it is half full. Default 64 MiB.

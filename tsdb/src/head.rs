@@ -51,8 +51,10 @@ const WALK_STEP: usize = 512;
 pub(crate) struct Head {
     shards: [Mutex<Shard>; SHARDS],
     index: RwLock<LabelIndex>,
-    /// Bytes on the heap beside those of the index.
+    /// Bytes on the heap that samples and exemplars take.
     bytes: AtomicU64,
+    /// Bytes that the series themselves take, beside the index.
+    series_bytes: AtomicU64,
     series: AtomicU64,
     /// How many more places may stay empty while series are restored.
     skippable: AtomicUsize,
@@ -195,6 +197,7 @@ impl Head {
             shards: Default::default(),
             index: RwLock::default(),
             bytes: AtomicU64::new(0),
+            series_bytes: AtomicU64::new(0),
             series: AtomicU64::new(0),
             newest_ms: AtomicI64::new(i64::MIN),
             epochs: Default::default(),
@@ -224,7 +227,8 @@ impl Head {
                 continue;
             }
             let mut shard = self.shards[number as usize].lock();
-            let (places, mut grown) = self.places(&mut shard, number, batch, chosen, define)?;
+            let places = self.places(&mut shard, number, batch, chosen, define)?;
+            let mut grown = 0;
             shard.touch(places.iter().copied().flatten(), epoch);
             let mut tally = Tally::default();
             for (&at, place) in chosen.iter().zip(places) {
@@ -270,8 +274,7 @@ impl Head {
         Ok(stored)
     }
 
-    /// The places of the series of `chosen`; those that are not there begin. Gives also the bytes
-    /// that these take.
+    /// The places of the series of `chosen`; those that are not there begin.
     fn places(
         &self,
         shard: &mut Shard,
@@ -279,7 +282,7 @@ impl Head {
         batch: &Batch,
         chosen: &[u32],
         define: &mut dyn FnMut(&Series<'_>) -> Result<()>,
-    ) -> Result<(Vec<Option<u32>>, isize)> {
+    ) -> Result<Vec<Option<u32>>> {
         let mut places = Vec::with_capacity(chosen.len());
         let mut full = None;
         let mut begun: Vec<(u32, Labels)> = Vec::new();
@@ -309,6 +312,7 @@ impl Head {
             begun.push((number << PLACE_BITS | place, labels));
         }
         if !begun.is_empty() {
+            self.series_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             for series in begun.chunks(DEFINED_AT_ONCE) {
                 define(&Series { series })?;
             }
@@ -320,7 +324,7 @@ impl Head {
         }
         match full {
             Some(error) => Err(error),
-            None => Ok((places, bytes.cast_signed())),
+            None => Ok(places),
         }
     }
 
@@ -364,7 +368,7 @@ impl Head {
         } else {
             self.series.fetch_add(1, Ordering::Relaxed);
         }
-        self.bytes.fetch_add(added as u64, Ordering::Relaxed);
+        self.series_bytes.fetch_add(added as u64, Ordering::Relaxed);
         let generation = shard.next_generation();
         let mut series = MemSeries::new(labels, hash, generation);
         series.defined = defined;
@@ -659,7 +663,7 @@ impl Head {
                 }
             }
         }
-        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.series_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// The labels of a series.
@@ -711,7 +715,13 @@ impl Head {
 
     /// Bytes that the head takes, about.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed) + self.index.read().heap_bytes() as u64
+        let series = self.series_bytes.load(Ordering::Relaxed);
+        self.sample_bytes() + series + self.index.read().heap_bytes() as u64
+    }
+
+    /// Bytes of them that a seal gives back.
+    pub(crate) fn sample_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// The oldest and the newest timestamp in memory.

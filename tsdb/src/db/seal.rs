@@ -11,6 +11,9 @@ use crate::block::PART_LEVEL;
 use crate::head::series;
 use crate::part::writer::PartWriter;
 
+/// While memory is crowded it is sealed if its samples are at least one part in this many of it.
+const SAMPLES_PART_MIN: u64 = 8;
+
 impl Inner {
     pub(super) fn flush(&self) -> Result<()> {
         let mut sealing = self.sealing.lock();
@@ -138,7 +141,10 @@ impl Inner {
         let since_ms = self.since_ms.load(Ordering::Relaxed);
         let age_ms = self.clock.now_ms().saturating_sub(since_ms);
         let old = u128::try_from(age_ms).is_ok_and(|age| age >= self.config.seal_age.as_millis());
-        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
-        old || crowded || self.head.bytes() >= self.config.head_bytes_max || self.log_is(2)
+        // Series stay in memory, so a seal helps only if samples are a good part of it.
+        let samples = self.head.sample_bytes();
+        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2
+            && samples >= self.head.bytes() / SAMPLES_PART_MIN;
+        old || crowded || samples >= self.config.head_bytes_max || self.log_is(2)
     }
 }
