@@ -43,6 +43,11 @@ mod config;
 mod db;
 mod entry;
 mod filter;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the block writer and reads are not on it yet")
+)]
+mod index;
 mod request;
 mod retention;
 mod scan;
