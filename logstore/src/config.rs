@@ -1,5 +1,6 @@
 //! Settings (plain data) and components (clock, file system, shared workers) of a store.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +110,27 @@ pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// How far the opening of a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Bytes of the log that were replayed.
+    Log {
+        /// How many were read.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { done, total } => write!(f, "{done} of {total} bytes of the log replayed"),
+        }
+    }
+}
+
 /// Opens a store with other settings or components than the defaults.
 #[derive(Debug)]
 pub struct Builder {
@@ -167,8 +189,17 @@ impl Builder {
     /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
     /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
     pub fn open(self) -> Result<LogStore> {
+        self.open_with_progress(|_| {})
+    }
+
+    /// As [`Builder::open`], and tells `progress` how far it is.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<LogStore> {
         self.config.check()?;
         let shared = self.shared.unwrap_or_default();
-        LogStore::assemble(&self.path, self.config, self.fs, self.clock, &shared)
+        let (fs, clock) = (self.fs, self.clock);
+        LogStore::assemble(&self.path, self.config, fs, clock, &shared, &mut progress)
     }
 }

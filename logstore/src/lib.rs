@@ -52,7 +52,7 @@ mod stats;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
-pub use config::{Builder, Config};
+pub use config::{Builder, Config, Progress};
 pub use db::LogStore;
 pub use entry::{Accepted, Reason, Rejected};
 pub use request::{

@@ -85,11 +85,9 @@ impl Snapshot {
 
     /// What holds entries in `range`, in the order of appending.
     fn places(&self, range: TimeRange) -> Vec<Place> {
-        let blocks = self
-            .version
-            .blocks
-            .iter()
-            .map(|block| Place::Block(Arc::clone(block)));
+        let mut blocks: Vec<_> = self.version.blocks.clone();
+        blocks.sort_by_key(|block| block.meta.sequence);
+        let blocks = blocks.into_iter().map(Place::Block);
         let memory = self.views.iter().map(|view| Place::Memory(view.clone()));
         let held = |place: &Place| place.range().is_some_and(|held| held.overlaps(&range));
         blocks.chain(memory).filter(held).collect()
