@@ -11,6 +11,7 @@ use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
 
 use crate::db::LogStore;
+use crate::retention::RetentionRule;
 
 /// More than any sensible line; above it a chunk could not be held in memory comfortably.
 const LINE_BYTES_LIMIT: usize = 16 << 20;
@@ -22,6 +23,15 @@ const METADATA_BYTES_LIMIT: usize = 1 << 20;
 pub struct Config {
     /// How long entries are kept; `None` (the default) keeps them for ever.
     pub retention: Option<Duration>,
+    /// Streams whose entries are kept longer or shorter. Default none.
+    pub retention_rules: Vec<RetentionRule>,
+    /// How many bytes of blocks are kept; the oldest go first. `None` (the default) for any number.
+    pub retention_bytes: Option<u64>,
+    /// How long a delete can be cancelled: only then are files written without what it deletes.
+    /// Default ten minutes.
+    pub delete_delay: Duration,
+    /// The most deletes whose entries may still be in files. Default 1,000.
+    pub deletes_max: usize,
     /// How far ahead of the clock a timestamp may lie; `None` for any. Default ten minutes.
     pub future_max: Option<Duration>,
     /// The width of the time range of a block. Default two hours.
@@ -51,6 +61,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             retention: None,
+            retention_rules: Vec::new(),
+            retention_bytes: None,
+            delete_delay: Duration::from_secs(600),
+            deletes_max: 1_000,
             future_max: Some(Duration::from_secs(600)),
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,

@@ -8,12 +8,13 @@
 
 mod append;
 mod compact;
+mod delete;
 mod open;
 mod seal;
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -22,14 +23,18 @@ use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
+pub use self::delete::Deletion;
 use crate::appender::Appender;
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
 use crate::config::{Builder, Config};
+use crate::request::LineFilter;
+use crate::retention::Retention;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
+use crate::tombstone::Tombstones;
 
 /// A store of log streams. A cheap handle: clones are the same store.
 ///
@@ -77,6 +82,12 @@ pub(crate) struct Inner {
     sealing: Mutex<()>,
     /// Held by the one who merges or removes blocks.
     compacting: Mutex<()>,
+    /// Held by the one who changes the deletes.
+    deleting: Mutex<()>,
+    tombstones: RwLock<Arc<Tombstones>>,
+    /// The highest number of a delete that was cancelled: it is not given again.
+    last_cancelled: AtomicU64,
+    retention: Arc<Retention>,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
     replay: Replay,
@@ -134,7 +145,7 @@ impl LogStore {
             let memory = self.inner.memory.read();
             let sealing = memory.sealing.iter().map(|sealing| sealing.buffer.view());
             let views = sealing.chain([memory.buffer.view()]).collect();
-            Snapshot::new(Arc::clone(version), views)
+            Snapshot::new(Arc::clone(version), views, self.inner.hidden())
         })
     }
 
@@ -146,6 +157,52 @@ impl LogStore {
     pub fn flush(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.flush()
+    }
+
+    /// Deletes the entries in `range` (nanoseconds) of the streams that satisfy all `matchers` whose
+    /// lines satisfy all of `lines`; no snapshot that is taken when this has returned sees them, and
+    /// compaction removes them from the files after `Config::delete_delay`. Entries that are
+    /// appended later are not concerned. Gives the number of the delete.
+    ///
+    /// # Errors
+    /// As [`LogStore::flush`]; [`Kind::Limit`] when `Config::deletes_max` deletes are not done with,
+    /// or one is longer than 64 KiB. Nothing is deleted then.
+    ///
+    /// # Durability
+    /// The delete survives a loss of power when this returns.
+    pub fn delete(
+        &self,
+        matchers: &[Matcher],
+        lines: &[LineFilter],
+        range: TimeRange,
+    ) -> Result<u64> {
+        self.inner.delete(matchers, lines, range)
+    }
+
+    /// The deletes whose entries may still be in files, by number.
+    pub fn deletes(&self) -> Vec<Deletion> {
+        self.inner.deletes()
+    }
+
+    /// Takes back the delete `number`, so that its entries are seen again.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when there is none or it was asked for longer than `Config::delete_delay`
+    /// ago; [`Kind::Io`], [`Kind::Poisoned`], [`Kind::Closed`].
+    pub fn cancel_delete(&self, number: u64) -> Result<()> {
+        self.inner.cancel_delete(number)
+    }
+
+    /// Makes the directory `target` a store of its own that holds everything that was committed
+    /// before: hard links where the file system can, copies otherwise.
+    ///
+    /// # Errors
+    /// As [`LogStore::flush`]; [`Kind::Invalid`] when `target` is a store already.
+    ///
+    /// # Durability
+    /// The copy survives a loss of power when this returns.
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
+        self.inner.backup(target.as_ref())
     }
 
     /// Does what is due now: seals memory that is large or old enough, merges blocks, drops blocks
@@ -183,6 +240,7 @@ impl LogStore {
         let background = inner.background_error.lock();
         let mut stats = Stats {
             wal: inner.wal.stats(),
+            deletes: inner.tombstones().len() as u64,
             replayed_bytes: inner.replay.bytes,
             damaged: inner.replay.damaged.clone(),
             background_error: background

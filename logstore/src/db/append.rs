@@ -6,7 +6,6 @@ use super::Inner;
 use crate::appender::Bounds;
 use crate::buffer::batch_bytes;
 use crate::config::nanos;
-use crate::retention;
 use crate::wal_record::Batch;
 
 impl Inner {
@@ -32,7 +31,7 @@ impl Inner {
         let last = i64::MAX - 1;
         let ahead = |max| now_ns.saturating_add(nanos(max)).min(last);
         Bounds {
-            oldest_ns: retention::oldest_ns(self.config.retention, now_ns),
+            oldest_ns: self.retention.oldest_of_all_ns(now_ns),
             newest_ns: self.config.future_max.map_or(last, ahead),
         }
     }

@@ -16,7 +16,11 @@ impl Inner {
     fn retain(&self) -> Result<()> {
         let version = self.blocks.version();
         let metas = version.blocks.iter().map(|block| &block.meta);
-        let remove = retention::plan(metas, self.config.retention, self.clock.now_ns());
+        let limits = retention::Limits {
+            oldest_ns: self.retention.oldest_of_all_ns(self.clock.now_ns()),
+            bytes: self.config.retention_bytes,
+        };
+        let remove = retention::plan(metas, &limits);
         if remove.is_empty() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Puts a store together: its blocks, then what the log holds after them.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -15,6 +15,8 @@ use trine_storage::{Error, Kind, Result};
 use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
 use crate::buffer::Buffer;
 use crate::config::{Config, Progress};
+use crate::retention::Retention;
+use crate::tombstone::{Tombstone, Tombstones};
 use crate::wal_record;
 
 impl LogStore {
@@ -38,6 +40,15 @@ impl LogStore {
             }
         })?;
         let blocks = BlockSet::open(Arc::clone(&fs), path)?;
+        // A delete that cannot be read is not passed over: deleted entries would come back.
+        let version = blocks.version();
+        let tombstones = version
+            .deletes
+            .iter()
+            .cloned()
+            .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
+            .collect::<Result<Tombstones>>()?;
+        let retention = Retention::new(config.retention, &config.retention_rules);
         let buffer = Buffer::new(shared.memory().account());
         let mut replaying = Replaying {
             buffer: &buffer,
@@ -45,7 +56,7 @@ impl LogStore {
             damaged: Vec::new(),
             progress,
         };
-        let from = blocks.version().wal_position;
+        let from = version.wal_position;
         let (wal, mut replay) = Wal::open(
             Arc::clone(&fs),
             &path.join("wal"),
@@ -69,6 +80,10 @@ impl LogStore {
             order: Mutex::new(()),
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
+            deleting: Mutex::new(()),
+            tombstones: RwLock::new(Arc::new(tombstones)),
+            last_cancelled: AtomicU64::new(0),
+            retention: Arc::new(retention),
             shared: shared.clone(),
             replay,
             background_error: Mutex::new(BackgroundErrors::default()),
