@@ -37,10 +37,11 @@ struct Row {
 }
 
 impl Sealer<'_> {
-    /// Writes the entries into blocks under temporary names.
-    pub(crate) fn write(&self, view: &View) -> Result<Vec<BlockMeta>> {
+    /// Writes the entries, which are complete up to a position of the log, into blocks under
+    /// temporary names.
+    pub(crate) fn write(&self, view: &View, position: u64) -> Result<Vec<BlockMeta>> {
         let mut written = Vec::new();
-        let result = self.write_blocks(view, &mut written);
+        let result = self.write_blocks(view, position, &mut written);
         if let Err(error) = result {
             for path in written {
                 // What cannot be removed now is swept at the next open.
@@ -51,7 +52,12 @@ impl Sealer<'_> {
         result
     }
 
-    fn write_blocks(&self, view: &View, written: &mut Vec<PathBuf>) -> Result<Vec<BlockMeta>> {
+    fn write_blocks(
+        &self,
+        view: &View,
+        position: u64,
+        written: &mut Vec<PathBuf>,
+    ) -> Result<Vec<BlockMeta>> {
         let labels = view.streams();
         let mut order: Vec<usize> = (0..labels.len()).collect();
         order.sort_unstable_by(|&a, &b| labels[a].cmp(&labels[b]));
@@ -86,7 +92,7 @@ impl Sealer<'_> {
                 rows: done.rows,
                 bytes: done.bytes,
                 level: 0,
-                sequence: 0,
+                sequence: position,
                 created_ms: self.clock.now_ms(),
                 deletes_applied: 0,
             });
