@@ -6,8 +6,8 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use trine_storage::codec::{Reader, put_varint};
 use trine_storage::Result;
+use trine_storage::codec::{Reader, put_varint};
 
 use super::pack::{self, compress};
 
@@ -150,12 +150,7 @@ fn halves(value: u128) -> [u64; 2] {
 }
 
 /// Reads what [`pack`] wrote and appends it to `values`.
-fn unpack(
-    reader: &mut Reader<'_>,
-    count: usize,
-    width: u8,
-    values: &mut Vec<u64>,
-) -> Result<()> {
+fn unpack(reader: &mut Reader<'_>, count: usize, width: u8, values: &mut Vec<u64>) -> Result<()> {
     if width > 64 {
         return Err(reader.corrupt("a number is wider than 64 bits"));
     }
@@ -260,11 +255,11 @@ pub(crate) fn blocks(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>> 
 /// Whether every other number or more was among the last few, so that a search for repeats may pay.
 fn repeats(values: &[u64]) -> bool {
     const SAMPLE: usize = 512;
-    const RECENT: usize = 64;
+    const RECENT: usize = 256;
     let mut recent = [u64::MAX; RECENT];
     let (mut seen, mut known) = (0usize, 0usize);
     for &value in values.iter().take(SAMPLE) {
-        let slot = usize::try_from(value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58).unwrap_or(0);
+        let slot = usize::try_from(value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56).unwrap_or(0);
         if let Some(slot) = recent.get_mut(slot) {
             known += usize::from(*slot == value);
             *slot = value;

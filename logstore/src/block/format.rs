@@ -313,7 +313,10 @@ pub(crate) fn decode_timestamps(name: &str, raw: &[u8], chunk: &ChunkHeader) -> 
     for run in &chunk.runs {
         let mut timestamp = run.first;
         timestamps.push(timestamp);
-        for far in distances.by_ref().take(usize::try_from(run.rows).unwrap_or(0).saturating_sub(1)) {
+        for far in distances
+            .by_ref()
+            .take(usize::try_from(run.rows).unwrap_or(0).saturating_sub(1))
+        {
             timestamp = far
                 .checked_mul(unit)
                 .and_then(|far| timestamp.checked_add_unsigned(far))

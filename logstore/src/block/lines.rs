@@ -8,23 +8,27 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
-use memchr::memmem::Finder;
 use memchr::{memchr_iter, memchr2, memchr2_iter};
-use trine_storage::codec::{Reader, put_bytes, put_varint};
+use trine_storage::codec::Reader;
 use trine_storage::{Error, Result};
 
 use super::column;
-use crate::index::token::{Class, ID_DIGITS_MIN, ID_HEX_MIN, is_token_byte, tokens};
+use crate::index::token::{ID_HEX_MIN, is_token_byte};
 
-/// Runs of fewer digits stay in the text.
-const DIGITS_MIN: usize = 3;
+mod ids;
+mod split;
+
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "called with the token index")
+)]
+pub(crate) use ids::Part;
+use split::KINDS_MAX;
+pub(crate) use split::LineBuilder;
+
 /// The most digits of a number: all of that length fit 64 bits.
 const DIGITS_MAX: usize = 19;
-/// Kinds of variables are numbered by one byte.
-const KINDS_MAX: usize = 256;
 /// More than the lines of any chunk; a claim above it is damage.
 const LINES_BYTES_MAX: usize = 64 << 20;
 
@@ -71,341 +75,6 @@ impl VariableClass {
             Self::Text => 3,
             Self::Time => 4,
         }
-    }
-}
-
-/// The lines of a chunk that is being put together, each followed by a line feed.
-#[derive(Debug, Default)]
-pub(crate) struct LineBuilder {
-    text: Vec<u8>,
-    /// Where the line feed after each line is.
-    ends: Vec<u32>,
-}
-
-/// The pages of a chunk's lines, not packed yet.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct EncodedLines {
-    /// How long each line is.
-    pub(crate) lengths: Vec<u8>,
-    /// The skeleton, or the lines as they are.
-    pub(crate) text: Vec<u8>,
-    /// How to read it, and the variables.
-    pub(crate) variables: Vec<u8>,
-}
-
-impl LineBuilder {
-    /// Adds a line. The caller bounds a chunk far below 4 GiB.
-    pub(crate) fn push(&mut self, line: &[u8]) {
-        self.text.extend_from_slice(line);
-        self.ends
-            .push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
-        self.text.push(b'\n');
-    }
-
-    /// Bytes of the lines.
-    pub(crate) fn line_bytes(&self) -> usize {
-        self.text.len() - self.ends.len()
-    }
-
-    /// How many lines there are.
-    pub(crate) fn rows(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Where a line lies in the text.
-    pub(crate) fn line_end(&self, row: usize) -> usize {
-        self.ends.get(row).map_or(0, |&end| end as usize)
-    }
-
-    /// Forgets the lines and keeps the room.
-    pub(crate) fn clear(&mut self) {
-        self.text.clear();
-        self.ends.clear();
-    }
-
-    /// Splits the lines, whose entries have these timestamps. Every token is handed to `index`.
-    pub(crate) fn encode(
-        &mut self,
-        timestamps: &[i64],
-        mut index: impl FnMut(&[u8], Class),
-    ) -> EncodedLines {
-        let Some([terminator, placeholder]) = self.unused_bytes() else {
-            return self.encode_whole(index);
-        };
-        if terminator != b'\n' {
-            for &end in &self.ends {
-                if let Some(byte) = self.text.get_mut(end as usize) {
-                    *byte = terminator;
-                }
-            }
-        }
-        let mut split = Split {
-            text: &self.text,
-            ends: &self.ends,
-            timestamps,
-            row: 0,
-            copied: 0,
-            skeleton: Vec::with_capacity(self.text.len()),
-            placeholder,
-            variables: Variables::default(),
-        };
-        tokens(&self.text, |token| {
-            if let Some(bytes) = self.text.get(token.start..token.end) {
-                index(bytes, token.class);
-                split.token(token.start, bytes, token.class);
-            }
-        });
-        split.copy_until(self.text.len());
-        let Split {
-            skeleton, variables, ..
-        } = split;
-        if variables.columns.len() > KINDS_MAX {
-            // The tokens were handed over already.
-            return self.encode_whole(|_, _| {});
-        }
-        let mut out = vec![SPLIT, terminator, placeholder];
-        variables.put(&mut out);
-        EncodedLines {
-            lengths: self.lengths(),
-            text: skeleton,
-            variables: out,
-        }
-    }
-
-    fn encode_whole(&self, mut index: impl FnMut(&[u8], Class)) -> EncodedLines {
-        let mut blob = Vec::with_capacity(self.line_bytes());
-        let mut start = 0;
-        for &end in &self.ends {
-            let line = self.text.get(start..end as usize).unwrap_or_default();
-            tokens(line, |token| {
-                index(line.get(token.start..token.end).unwrap_or_default(), token.class);
-            });
-            blob.extend_from_slice(line);
-            start = end as usize + 1;
-        }
-        EncodedLines {
-            lengths: self.lengths(),
-            text: blob,
-            variables: vec![WHOLE],
-        }
-    }
-
-    fn lengths(&self) -> Vec<u8> {
-        let mut start = 0;
-        let mut length = |&end: &u32| {
-            let length = u64::from(end - start);
-            start = end + 1;
-            length
-        };
-        let lengths: Vec<u64> = self.ends.iter().map(&mut length).collect();
-        let mut out = Vec::new();
-        column::put_numbers(&mut out, &lengths);
-        out
-    }
-
-    /// A byte to end lines and one to stand in for variables: no token bytes, and in no line.
-    fn unused_bytes(&self) -> Option<[u8; 2]> {
-        let mut is_used = [false; 256];
-        for &byte in &self.text {
-            if let Some(flag) = is_used.get_mut(usize::from(byte)) {
-                *flag = true;
-            }
-        }
-        // Every line ends in one, so it is free when it occurs no more often than that.
-        let line_feeds = memchr_iter(b'\n', &self.text).count();
-        is_used[usize::from(b'\n')] = line_feeds > self.rows();
-        let unused = |byte: &u8| {
-            !is_token_byte(*byte) && is_used.get(usize::from(*byte)).is_some_and(|used| !used)
-        };
-        let mut free = std::iter::once(b'\n').chain(0..b'\n').chain(11..0x80).filter(unused);
-        Some([free.next()?, free.next()?])
-    }
-}
-
-/// Lines while they are split.
-struct Split<'a> {
-    text: &'a [u8],
-    ends: &'a [u32],
-    timestamps: &'a [i64],
-    /// The line of the last token.
-    row: usize,
-    /// How much of the text is in the skeleton or among the variables.
-    copied: usize,
-    skeleton: Vec<u8>,
-    placeholder: u8,
-    variables: Variables,
-}
-
-impl Split<'_> {
-    fn token(&mut self, start: usize, bytes: &[u8], class: Class) {
-        match class {
-            Class::Digits => self.digits(start, bytes, true),
-            Class::Hex => {
-                let has = |of: fn(&u8) -> bool| bytes.iter().any(of);
-                let class = match (
-                    has(u8::is_ascii_lowercase),
-                    has(u8::is_ascii_uppercase),
-                ) {
-                    (true, true) => VariableClass::Text,
-                    (_, true) => VariableClass::HexUpper,
-                    _ => VariableClass::HexLower,
-                };
-                self.take(start, bytes.len());
-                self.variables.bytes(class, bytes);
-            }
-            Class::Word | Class::Long => {
-                if bytes.len() < DIGITS_MIN {
-                    return;
-                }
-                let mut at = 0;
-                while let Some(rest) = bytes.get(at..) {
-                    let Some(skip) = rest.iter().position(u8::is_ascii_digit) else {
-                        return;
-                    };
-                    let rest = rest.get(skip..).unwrap_or_default();
-                    let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                    if (DIGITS_MIN..=DIGITS_MAX).contains(&len) {
-                        self.digits(start + at + skip, rest.get(..len).unwrap_or_default(), false);
-                    }
-                    at += skip + len;
-                }
-            }
-        }
-    }
-
-    fn digits(&mut self, start: usize, bytes: &[u8], is_token: bool) {
-        self.take(start, bytes.len());
-        if bytes.len() > DIGITS_MAX {
-            self.variables.bytes(VariableClass::Text, bytes);
-            return;
-        }
-        let number = bytes
-            .iter()
-            .fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0'));
-        if is_token && matches!(bytes.len(), 10 | 13 | 16 | 19) {
-            while self.ends.get(self.row).is_some_and(|&end| (end as usize) < start) {
-                self.row += 1;
-            }
-            let timestamp = self.timestamps.get(self.row).copied();
-            if timestamp.and_then(|t| time_as_number(t, bytes.len())) == Some(number) {
-                self.variables.time(bytes.len());
-                return;
-            }
-        }
-        self.variables.number(bytes.len(), number);
-    }
-
-    /// Copies the text before a variable and puts the stand-in.
-    fn take(&mut self, start: usize, len: usize) {
-        self.copy_until(start);
-        self.skeleton.push(self.placeholder);
-        self.copied = start + len;
-    }
-
-    fn copy_until(&mut self, end: usize) {
-        let text = self.text.get(self.copied..end).unwrap_or_default();
-        self.skeleton.extend_from_slice(text);
-        self.copied = end;
-    }
-}
-
-/// A timestamp as `len` digits tell it, when it has as many.
-fn time_as_number(timestamp: i64, len: usize) -> Option<u64> {
-    let drop = u32::try_from(DIGITS_MAX.checked_sub(len)?).ok()?;
-    let number = u64::try_from(timestamp).ok()? / 10u64.pow(drop);
-    let least = 10u64.pow(u32::try_from(len).ok()?.saturating_sub(1));
-    (number >= least).then_some(number)
-}
-
-/// The variables of a chunk while it is written.
-#[derive(Debug, Default)]
-struct Variables {
-    codes: HashMap<Kind, usize>,
-    /// Code of the numbers of each length, plus one.
-    number_codes: [usize; DIGITS_MAX + 1],
-    columns: Vec<(Kind, Values)>,
-    /// The code of each variable, in order.
-    order: Vec<u8>,
-}
-
-#[derive(Debug, Default)]
-struct Values {
-    count: usize,
-    numbers: Vec<u64>,
-    bytes: Vec<u8>,
-}
-
-impl Variables {
-    fn number(&mut self, len: usize, number: u64) {
-        let known = self.number_codes.get(len).copied().unwrap_or(0);
-        let code = known.checked_sub(1).unwrap_or_else(|| {
-            let code = self.code(VariableClass::Number, len);
-            if let Some(slot) = self.number_codes.get_mut(len) {
-                *slot = code + 1;
-            }
-            code
-        });
-        if let Some(values) = self.values(code) {
-            values.numbers.push(number);
-        }
-    }
-
-    fn bytes(&mut self, class: VariableClass, bytes: &[u8]) {
-        let code = self.code(class, bytes.len());
-        let Some(values) = self.values(code) else {
-            return;
-        };
-        if class == VariableClass::Text {
-            values.bytes.extend_from_slice(bytes);
-            return;
-        }
-        for pair in bytes.chunks(2) {
-            let nibble = |at: usize| pair.get(at).copied().and_then(nibble_of).unwrap_or(0);
-            values.bytes.push(nibble(0) << 4 | nibble(1));
-        }
-    }
-
-    fn time(&mut self, len: usize) {
-        let code = self.code(VariableClass::Time, len);
-        self.values(code);
-    }
-
-    fn code(&mut self, class: VariableClass, len: usize) -> usize {
-        let kind = Kind { class, len };
-        let next = self.columns.len();
-        let code = *self.codes.entry(kind).or_insert(next);
-        if code == next {
-            self.columns.push((kind, Values::default()));
-        }
-        code
-    }
-
-    /// The column of the next variable, which is counted.
-    fn values(&mut self, code: usize) -> Option<&mut Values> {
-        self.order.push(u8::try_from(code).unwrap_or(u8::MAX));
-        let (_, values) = self.columns.get_mut(code)?;
-        values.count += 1;
-        Some(values)
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.columns.len() as u64);
-        let mut column = Vec::new();
-        for (kind, values) in &self.columns {
-            out.push(kind.class.number());
-            put_varint(out, kind.len as u64);
-            put_varint(out, values.count as u64);
-            column.clear();
-            match kind.class {
-                VariableClass::Number => column::put_numbers(&mut column, &values.numbers),
-                VariableClass::Time => {}
-                _ => column::put_blob(&mut column, &values.bytes),
-            }
-            put_bytes(out, &column);
-        }
-        column.clear();
-        column::put_blob(&mut column, &self.order);
-        put_bytes(out, &column);
     }
 }
 
@@ -458,18 +127,6 @@ pub(crate) enum Place {
     Lines,
 }
 
-/// A part of a token that is looked for among ids.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Part<'a> {
-    pub(crate) bytes: &'a [u8],
-    /// The token may have more bytes before it.
-    pub(crate) open_left: bool,
-    /// The token may have more bytes after it.
-    pub(crate) open_right: bool,
-    /// Case does not matter.
-    pub(crate) fold: bool,
-}
-
 /// What every variables page begins with.
 struct Head {
     layout: u8,
@@ -504,8 +161,12 @@ pub(crate) fn read_ends(name: &str, page: &[u8], rows: usize) -> Result<Vec<u32>
     let mut ends = Vec::with_capacity(rows);
     for length in column::numbers(name, page, rows)? {
         end = end.saturating_add(length);
-        let fits = u32::try_from(end).ok().filter(|_| end <= LINES_BYTES_MAX as u64);
-        ends.push(fits.ok_or_else(|| Error::corrupt(name, 0, "lines are larger than any chunk's"))?);
+        let fits = u32::try_from(end)
+            .ok()
+            .filter(|_| end <= LINES_BYTES_MAX as u64);
+        ends.push(
+            fits.ok_or_else(|| Error::corrupt(name, 0, "lines are larger than any chunk's"))?,
+        );
     }
     Ok(ends)
 }
@@ -559,57 +220,6 @@ impl VariableColumns {
         columns.order = page.slice_ref(reader.bytes()?);
         Ok(columns)
     }
-
-    /// Whether an id of the chunk may contain `part`. Exact for ids, save for parts that are too
-    /// short to be looked for. `timestamps` gives those of the chunk.
-    pub(crate) fn may_contain(
-        &self,
-        name: &str,
-        part: Part<'_>,
-        timestamps: impl Fn() -> Result<Vec<i64>>,
-    ) -> Result<bool> {
-        const SHORT: usize = 4;
-        if !self.is_split || part.bytes.len() < SHORT {
-            return Ok(true);
-        }
-        let all = |of: fn(&u8) -> bool| part.bytes.iter().all(of);
-        let is_number = all(u8::is_ascii_digit);
-        if !all(u8::is_ascii_hexdigit) {
-            return Ok(false);
-        }
-        let small = all(|byte| !byte.is_ascii_uppercase()) || part.fold;
-        let capital = all(|byte| !byte.is_ascii_lowercase()) || part.fold;
-        for column in &self.columns {
-            let Kind { class, len } = column.kind;
-            let open = part.open_left || part.open_right;
-            let fits = part.bytes.len() == len || open && part.bytes.len() < len;
-            if !fits {
-                continue;
-            }
-            let found = match class {
-                VariableClass::Number if is_number && len >= ID_DIGITS_MIN => {
-                    let numbers = column::numbers(name, &column.bytes, column.count)?;
-                    has_part(&render(numbers.into_iter(), len), len, part)
-                }
-                VariableClass::Time if is_number => {
-                    let times = timestamps()?;
-                    let numbers = times.into_iter().filter_map(|t| time_as_number(t, len));
-                    has_part(&render(numbers, len), len, part)
-                }
-                VariableClass::HexLower if small => hex_has_part(&column.hex(name)?, len, part),
-                VariableClass::HexUpper if capital => hex_has_part(&column.hex(name)?, len, part),
-                VariableClass::Text => {
-                    let text = column::blob(name, &column.bytes, column.count * len)?;
-                    has_part(&text, len, part)
-                }
-                _ => false,
-            };
-            if found {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
 impl StoredColumn {
@@ -618,79 +228,12 @@ impl StoredColumn {
     }
 }
 
-impl Part<'_> {
-    /// Whether a hit from `start` on in a token of `len` bytes is allowed.
-    fn fits(&self, start: usize, len: usize) -> bool {
-        let end = start + self.bytes.len();
-        end <= len && (start == 0 || self.open_left) && (end == len || self.open_right)
-    }
-}
-
-/// Numbers as text, each of `len` digits.
-fn render(numbers: impl Iterator<Item = u64>, len: usize) -> Vec<u8> {
-    let mut text = Vec::new();
-    for number in numbers {
-        put_digits(&mut text, number, len);
-    }
-    text
-}
-
-/// Whether one of the tokens of `len` bytes, which follow each other in `text`, has `part`.
-fn has_part(text: &[u8], len: usize, part: Part<'_>) -> bool {
-    if part.fold {
-        return text.chunks_exact(len).any(|token| {
-            let mut windows = token.windows(part.bytes.len()).enumerate();
-            windows.any(|(at, window)| {
-                window.eq_ignore_ascii_case(part.bytes) && part.fits(at, len)
-            })
-        });
-    }
-    let finder = Finder::new(part.bytes);
-    let mut from = 0;
-    while let Some(found) = text.get(from..).and_then(|rest| finder.find(rest)) {
-        let at = from + found;
-        if part.fits(at % len, len) {
-            return true;
-        }
-        from = at + 1;
-    }
-    false
-}
-
-/// As [`has_part`], over tokens of `len` hexadecimal digits, two a byte.
-fn hex_has_part(packed: &[u8], len: usize, part: Part<'_>) -> bool {
-    let digits: Vec<u8> = part.bytes.iter().copied().filter_map(nibble_of).collect();
-    let width = len.div_ceil(2);
-    // The part may begin at the high or at the low half of a byte.
-    for skipped in [0usize, 1] {
-        let whole = digits.get(skipped..).unwrap_or_default();
-        let (pairs, last) = whole.as_chunks::<2>();
-        let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
-        let before = digits.first().filter(|_| skipped == 1);
-        let finder = Finder::new(&bytes);
-        let mut from = 0;
-        while let Some(found) = packed.get(from..).and_then(|rest| finder.find(rest)) {
-            let at = from + found;
-            from = at + 1;
-            let in_token = at % width;
-            // A token that begins in the token before this one is none.
-            let Some(start) = (2 * in_token).checked_sub(skipped) else {
-                continue;
-            };
-            let byte = |at: usize| packed.get(at).copied();
-            let first_fits = before.is_none_or(|&nibble| {
-                let held = at.checked_sub(1).and_then(byte);
-                held.is_some_and(|held| held & 15 == nibble)
-            });
-            let last_fits = last.first().is_none_or(|&nibble| {
-                byte(at + bytes.len()).is_some_and(|held| held >> 4 == nibble)
-            });
-            if first_fits && last_fits && part.fits(start, len) {
-                return true;
-            }
-        }
-    }
-    false
+/// A timestamp as `len` digits tell it, when it has as many.
+fn time_as_number(timestamp: i64, len: usize) -> Option<u64> {
+    let drop = u32::try_from(DIGITS_MAX.checked_sub(len)?).ok()?;
+    let number = u64::try_from(timestamp).ok()? / 10u64.pow(drop);
+    let least = 10u64.pow(u32::try_from(len).ok()?.saturating_sub(1));
+    (number >= least).then_some(number)
 }
 
 pub(crate) fn nibble_of(digit: u8) -> Option<u8> {
@@ -784,7 +327,13 @@ impl PackedLines {
                 variables,
             } => (*terminator, *placeholder, variables),
         };
-        let bad = || Error::corrupt(&*self.name, 0, "the variables of lines do not fit their text");
+        let bad = || {
+            Error::corrupt(
+                &*self.name,
+                0,
+                "the variables of lines do not fit their text",
+            )
+        };
         let order = column::blob(&self.name, &variables.order, variables.count)?;
         let mut columns = Vec::with_capacity(variables.columns.len());
         for column in &variables.columns {
@@ -874,7 +423,10 @@ type Pairs = [[u8; 2]; 256];
 static HEX_LOWER: Pairs = pairs(b"0123456789abcdef");
 static HEX_UPPER: Pairs = pairs(b"0123456789ABCDEF");
 
-#[expect(clippy::indexing_slicing, reason = "computed when the program is built")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "computed when the program is built"
+)]
 const fn pairs(digits: &[u8; 16]) -> Pairs {
     let mut pairs = [[0; 2]; 256];
     let mut byte = 0;
@@ -897,7 +449,10 @@ fn put_hex(out: &mut Vec<u8>, bytes: &[u8], len: usize, pairs: &Pairs) {
     while let Some((eight, after)) = rest.split_first_chunk::<8>() {
         let mut text = [0; 16];
         let (slots, _) = text.as_chunks_mut::<2>();
-        slots.iter_mut().zip(eight).for_each(|(slot, byte)| *slot = pair(byte));
+        slots
+            .iter_mut()
+            .zip(eight)
+            .for_each(|(slot, byte)| *slot = pair(byte));
         out.extend_from_slice(&text);
         rest = after;
     }

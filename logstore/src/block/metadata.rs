@@ -82,7 +82,9 @@ impl<'a> Columns<'a> {
             let end = ends.get(set).copied().unwrap_or(0);
             let start = set.checked_sub(1).and_then(|set| ends.get(set).copied());
             for &(column, code) in pairs.get(start.unwrap_or(0)..end).unwrap_or_default() {
-                let slot = columns.get_mut(column).and_then(|(_, v)| v.rows.get_mut(row));
+                let slot = columns
+                    .get_mut(column)
+                    .and_then(|(_, v)| v.rows.get_mut(row));
                 if let Some(slot) = slot {
                     *slot = code;
                 }
@@ -102,7 +104,11 @@ impl<'a> Columns<'a> {
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let of = |(name, values): &'_ (&'a str, Values<'a>)| {
             let name = *name;
-            values.dictionary.clone().into_iter().map(move |value| (name, value))
+            values
+                .dictionary
+                .clone()
+                .into_iter()
+                .map(move |value| (name, value))
         };
         self.names.iter().flat_map(of)
     }
@@ -148,7 +154,11 @@ impl Values<'_> {
         };
         let shape = if hex_len > 0 && self.dictionary.iter().all(|value| is_hex(value)) {
             HEX
-        } else if self.dictionary.iter().all(|value| number_of(value).is_some()) {
+        } else if self
+            .dictionary
+            .iter()
+            .all(|value| number_of(value).is_some())
+        {
             NUMBER
         } else {
             TEXT
@@ -226,7 +236,10 @@ impl MetadataColumn {
 
     /// The value of a code; empty for code 0.
     pub(crate) fn value(&self, code: u32) -> &str {
-        let Some(at) = usize::try_from(code).ok().and_then(|code| code.checked_sub(1)) else {
+        let Some(at) = usize::try_from(code)
+            .ok()
+            .and_then(|code| code.checked_sub(1))
+        else {
             return "";
         };
         let start = at.checked_sub(1).and_then(|at| self.ends.get(at).copied());
@@ -289,7 +302,11 @@ impl Metadata {
         for &row in rows {
             let row = usize::try_from(row).unwrap_or(usize::MAX);
             key.clear();
-            key.extend(columns.iter().map(|(_, c)| c.codes.get(row).copied().unwrap_or(0)));
+            key.extend(
+                columns
+                    .iter()
+                    .map(|(_, c)| c.codes.get(row).copied().unwrap_or(0)),
+            );
             let code = match known.get(&key) {
                 Some(&code) => code,
                 None => {
@@ -311,7 +328,9 @@ impl Metadata {
 
     /// Decodes every column.
     pub(crate) fn verify(&self) -> Result<()> {
-        self.columns.iter().try_for_each(|(_, bytes)| self.decode(bytes).map(drop))
+        self.columns
+            .iter()
+            .try_for_each(|(_, bytes)| self.decode(bytes).map(drop))
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<MetadataColumn> {
@@ -330,7 +349,8 @@ impl Metadata {
             DICTIONARY => {
                 let count = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
                 let (text, ends) = read_text(&mut reader, count)?;
-                let codes = column::numbers(&self.name, reader.take(reader.remaining())?, self.rows)?;
+                let codes =
+                    column::numbers(&self.name, reader.take(reader.remaining())?, self.rows)?;
                 let code = |code: u64| u32::try_from(code).ok().filter(|_| code <= count as u64);
                 let codes: Option<Vec<u32>> = codes.into_iter().map(code).collect();
                 let codes = codes.ok_or_else(|| reader.corrupt("a code names nothing"))?;
@@ -388,7 +408,10 @@ fn read_text(reader: &mut Reader<'_>, count: usize) -> Result<(String, Vec<usize
     let mut ends = Vec::with_capacity(count);
     let mut end = 0usize;
     for length in lengths {
-        end = usize::try_from(length).ok().and_then(|len| end.checked_add(len)).unwrap_or(usize::MAX);
+        end = usize::try_from(length)
+            .ok()
+            .and_then(|len| end.checked_add(len))
+            .unwrap_or(usize::MAX);
         ends.push(end);
     }
     if end > VALUES_BYTES_MAX {
@@ -407,6 +430,7 @@ fn utf8(reader: &Reader<'_>, bytes: Vec<u8>) -> Result<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small tables")]
 mod tests {
     use proptest::prelude::*;
 
@@ -424,7 +448,11 @@ mod tests {
     /// The bytes written down in FORMAT.md, "Metadata".
     #[test]
     fn golden_bytes() {
-        let sets = [Labels::empty(), labels(&[("a", "x"), ("b", "y")]), labels(&[("b", "y")])];
+        let sets = [
+            Labels::empty(),
+            labels(&[("a", "x"), ("b", "y")]),
+            labels(&[("b", "y")]),
+        ];
         #[rustfmt::skip]
         let expected = [
             2, // names
@@ -440,7 +468,10 @@ mod tests {
     fn every_shape_comes_back() {
         let (mut sets, mut codes) = (vec![Labels::empty()], vec![0]);
         for n in 0..200u64 {
-            let id = format!("{:032x}", u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c));
+            let id = format!(
+                "{:032x}",
+                u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c)
+            );
             let (number, text) = ((n * n * 7).to_string(), format!("Text {n}"));
             let level = ["info", "warn"][n as usize % 2];
             let mut pairs = vec![("detected_level", level), ("n", &number), ("trace_id", &id)];
@@ -462,7 +493,11 @@ mod tests {
         }
         assert_eq!(metadata.column("none").unwrap(), None);
         let page = Columns::new(&sets, &codes).encode();
-        assert!(page.len() < 200 * (16 + 4 + 4), "ids are binary: {}", page.len());
+        assert!(
+            page.len() < 200 * (16 + 4 + 4),
+            "ids are binary: {}",
+            page.len()
+        );
     }
 
     fn any_set() -> impl Strategy<Value = Labels> {

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
+use super::split::EncodedLines;
 use super::*;
+use crate::index::token::{Class, tokens};
 
 fn encoded(lines: &[&[u8]], timestamps: &[i64]) -> EncodedLines {
     let mut builder = LineBuilder::default();
@@ -40,10 +42,7 @@ fn golden_bytes() {
         ],
         &[time, time],
     );
-    assert_eq!(
-        found.text,
-        b"ts=\0 user=u\0 id=\0 status=\0\nstatus=\0\n"
-    );
+    assert_eq!(found.text, b"ts=\0 user=u\0 id=\0 status=\0\nstatus=\0\n");
     #[rustfmt::skip]
     let expected = [
         1, b'\n', 0, // split, what ends lines, what stands in
