@@ -39,16 +39,19 @@ mod appender;
 mod block;
 mod buffer;
 mod columns;
+mod compact;
 mod config;
 mod db;
 mod entry;
 mod filter;
+mod merge;
 mod request;
 mod retention;
 mod scan;
 mod seal;
 mod snapshot;
 mod stats;
+mod tail;
 mod tombstone;
 mod wal_record;
 
@@ -63,6 +66,7 @@ pub use request::{
 pub use retention::RetentionRule;
 pub use snapshot::Snapshot;
 pub use stats::{Report, Stats};
+pub use tail::{Tail, Tailed};
 pub use trine_storage::wal::Durability;
 
 /// Decoders of untrusted bytes, for fuzzing.

@@ -13,6 +13,8 @@ pub struct Stats {
     pub buffer_bytes: u64,
     /// Blocks that are served.
     pub blocks: u64,
+    /// Those of them that were not merged yet.
+    pub sealed_blocks: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
     /// Entries in those blocks.

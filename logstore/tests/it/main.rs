@@ -5,4 +5,6 @@ mod crash;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod questions;
+#[cfg(test)]
 mod store;
