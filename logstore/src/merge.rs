@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::block::format::ChunkHeader;
 use crate::block::reader::{BlockFile, Tables};
-use crate::block::writer::BlockWriter;
+use crate::block::writer::{BlockWriter, SetCodes};
 use crate::columns::Columns;
 use crate::tombstone::{Hidden, Veils};
 
@@ -27,6 +27,8 @@ struct Source<'a> {
     next_chunk: usize,
     /// The chunk that is unpacked; only what is to be seen.
     columns: Columns,
+    /// What its sets of metadata are called in the block that is written.
+    set_codes: SetCodes,
     /// The streams in it and where their entries lie.
     runs: Vec<(u32, Range<usize>)>,
     /// Of `runs`, and of its entries.
@@ -57,6 +59,7 @@ impl<'a> Source<'a> {
             veils,
             next_chunk: 0,
             columns: Columns::default(),
+            set_codes: SetCodes::default(),
             runs: Vec::new(),
             run: 0,
             row: 0,
@@ -97,7 +100,7 @@ impl<'a> Source<'a> {
             timestamps: self.file.timestamps(header)?,
             ..Columns::default()
         };
-        (columns.blob, columns.ends) = self.file.lines(header)?;
+        (columns.blob, columns.ends) = self.file.lines(header, &columns.timestamps)?;
         let mut start = 0;
         for run in &header.runs {
             let end = start + run.rows as usize;
@@ -107,8 +110,7 @@ impl<'a> Source<'a> {
         }
         let all: Vec<u32> = (0..header.rows).collect();
         if let Some(metadata) = self.file.metadata(header)? {
-            columns.sets = metadata.sets_of(&all)?;
-            columns.metadata = metadata.codes;
+            (columns.sets, columns.metadata) = metadata.sets_of(&all)?;
         }
         let mut seen = all;
         self.veils.retain(&columns, &mut seen);
@@ -116,6 +118,7 @@ impl<'a> Source<'a> {
             (columns, self.runs) = only(&columns, &seen);
         }
         self.columns = columns;
+        self.set_codes = SetCodes::default();
         Ok(())
     }
 
@@ -141,6 +144,12 @@ impl<'a> Source<'a> {
             .get(row)
             .copied()
             .unwrap_or(i64::MAX)
+    }
+
+    /// Gives the next `rows` entries of the run.
+    fn give(&mut self, rows: usize, writer: &mut BlockWriter) -> Result<()> {
+        let start = self.rest().start;
+        writer.push_rows(&self.columns, start..start + rows, &mut self.set_codes)
     }
 
     /// Goes on after `rows` entries of the run. False when the stream ends there.
@@ -211,33 +220,31 @@ impl<'a> Merger<'a> {
         })
     }
 
-    /// Gives all entries to `writer`; `check` is asked before each stream and each chunk.
+    /// Gives all entries to `writer`; `check` is asked again and again.
     pub(crate) fn run(
         &mut self,
-        writer: &mut BlockWriter<'_>,
-        streams: &[Labels],
+        writer: &mut BlockWriter,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
-        for (code, labels) in (0u32..).zip(streams) {
-            let with = |source: &Source<'_>| source.labels.as_ref() == Some(labels);
+        loop {
+            let labels = self.sources.iter().filter_map(|s| s.labels.as_ref()).min();
+            let Some(labels) = labels.cloned() else {
+                return Ok(());
+            };
+            let with = |source: &Source<'_>| source.labels.as_ref() == Some(&labels);
             let mut active: Vec<usize> = (0..self.sources.len())
                 .filter(|&number| with(&self.sources[number]))
                 .collect();
+            writer.stream(&labels);
             while !active.is_empty() {
                 check()?;
-                self.step(code, &mut active, writer)?;
+                self.step(&mut active, writer)?;
             }
         }
-        Ok(())
     }
 
     /// Gives the entries of one stream that come before those of all blocks but one.
-    fn step(
-        &mut self,
-        code: u32,
-        active: &mut Vec<usize>,
-        writer: &mut BlockWriter<'_>,
-    ) -> Result<()> {
+    fn step(&mut self, active: &mut Vec<usize>, writer: &mut BlockWriter) -> Result<()> {
         let mut heads: Vec<(i64, usize)> = active
             .iter()
             .map(|&number| (self.sources[number].timestamp(), number))
@@ -248,13 +255,13 @@ impl<'a> Merger<'a> {
         };
         let next = heads.get(1).map(|(timestamp, _)| *timestamp);
         if next == Some(first) {
-            return self.instant(code, first, active, writer);
+            return self.instant(first, active, writer);
         }
         let source = &mut self.sources[number];
         let rest = source.rest();
-        let times = &source.columns.timestamps[rest.clone()];
+        let times = &source.columns.timestamps[rest];
         let rows = next.map_or(times.len(), |next| times.partition_point(|&t| t < next));
-        give(writer, code, &source.columns, rest.start..rest.start + rows)?;
+        source.give(rows, writer)?;
         if !source.advance(rows)? {
             active.retain(|&other| other != number);
         }
@@ -266,10 +273,9 @@ impl<'a> Merger<'a> {
     /// entries takes little memory.
     fn instant(
         &mut self,
-        code: u32,
         timestamp: i64,
         active: &mut Vec<usize>,
-        writer: &mut BlockWriter<'_>,
+        writer: &mut BlockWriter,
     ) -> Result<()> {
         let mut given = HashSet::new();
         for number in active.clone() {
@@ -277,7 +283,7 @@ impl<'a> Merger<'a> {
             while source.timestamp() == timestamp {
                 let row = source.rest().start;
                 if given.insert(hash(&source.columns, row, self.seed)) {
-                    give(writer, code, &source.columns, row..row + 1)?;
+                    source.give(1, writer)?;
                 }
                 if !source.advance(1)? {
                     active.retain(|&other| other != number);
@@ -296,34 +302,6 @@ fn hash(columns: &Columns, row: usize, seed: u64) -> u128 {
     // The metadata's hash seeds the line's, so that the border between the two counts.
     let seed = seed ^ (set as u64) ^ ((set >> 64) as u64).rotate_left(32);
     xxh3_128_with_seed(columns.line(row), seed)
-}
-
-fn give(
-    writer: &mut BlockWriter<'_>,
-    stream: u32,
-    columns: &Columns,
-    rows: Range<usize>,
-) -> Result<()> {
-    for row in rows {
-        let timestamp = columns.timestamps[row];
-        writer.push(stream, timestamp, columns.line(row), columns.set(row))?;
-    }
-    Ok(())
-}
-
-/// The streams of all of `blocks` that may have something to be seen, in label order.
-pub(crate) fn streams_of(blocks: &[&Block<BlockFile>]) -> Result<Vec<Labels>> {
-    let mut all = Vec::new();
-    for block in blocks {
-        let tables = block.reader.tables()?;
-        let mut sets = tables.index.label_sets();
-        for stream in 0..u32::try_from(tables.index.len()).unwrap_or(u32::MAX) {
-            all.push(sets.labels(stream)?);
-        }
-    }
-    all.sort();
-    all.dedup();
-    Ok(all)
 }
 
 /// Whether a block has entries that are `hidden`: lines are looked at where that must be known.
@@ -370,7 +348,7 @@ fn chunk_holds_hidden(file: &BlockFile, header: &ChunkHeader, veils: &Veils) -> 
     }
     let mut rows: Vec<u32> = (0..header.rows).collect();
     if veils.needs_lines(&columns, &rows) {
-        (columns.blob, columns.ends) = file.lines(header)?;
+        (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
     }
     veils.retain(&columns, &mut rows);
     Ok(rows.len() < columns.rows())

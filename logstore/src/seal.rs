@@ -69,20 +69,15 @@ impl Sealer<'_> {
         let rows = sorted(&pages, &places, self.config);
         let mut metas = Vec::new();
         for rows in rows.chunk_by(|a, b| a.range == b.range) {
-            let used = rows
-                .chunk_by(|a, b| a.stream == b.stream)
-                .map(|of_stream| &of_stream[0]);
-            let streams: Vec<_> = used
-                .map(|row| labels[order[row.stream as usize]].clone())
-                .collect();
             let id = self.blocks.next_id(self.clock);
             let path = self.blocks.temporary(id);
             written.push(path.clone());
-            let mut writer = BlockWriter::create(&**self.fs, &path, &streams)?;
-            for (code, of_stream) in (0u32..).zip(rows.chunk_by(|a, b| a.stream == b.stream)) {
+            let mut writer = BlockWriter::create(&**self.fs, &path)?;
+            for of_stream in rows.chunk_by(|a, b| a.stream == b.stream) {
+                writer.stream(&labels[order[of_stream[0].stream as usize]]);
                 for row in of_stream {
                     let (columns, at) = (&pages[row.page as usize].columns, row.row as usize);
-                    writer.push(code, row.timestamp, columns.line(at), columns.set(at))?;
+                    writer.push(row.timestamp, columns.line(at), columns.set(at))?;
                 }
             }
             let done = writer.finish()?;

@@ -228,9 +228,8 @@ impl Inner {
         let file = self.blocks.begin(&*self.clock);
         let seed = xxh3_64(file.id().to_string().as_bytes());
         let mut merger = Merger::open(inputs, hidden, seed)?;
-        let streams = merge::streams_of(inputs)?;
-        let mut writer = BlockWriter::create(&*self.fs, file.path(), &streams)?;
-        merger.run(&mut writer, &streams, &|| self.check_open())?;
+        let mut writer = BlockWriter::create(&*self.fs, file.path())?;
+        merger.run(&mut writer, &|| self.check_open())?;
         let written = writer.finish()?;
         let metas = || inputs.iter().map(|block| &block.meta);
         let applied = hidden.tombstones.last().map_or(0, |t| t.delete.number);

@@ -177,7 +177,7 @@ impl CountScan {
             let mut rows: Vec<u32> = rows.map(|row| row as u32).collect();
             if let Some(veil) = veil {
                 if columns.blob.is_empty() && veil.needs_lines(run.range()) {
-                    (columns.blob, columns.ends) = file.lines(header)?;
+                    (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
                 }
                 veil.retain(columns, &mut rows, 0);
             }

@@ -274,7 +274,7 @@ impl RowScan {
         };
         let veils = &source.veils;
         if self.projection.lines || !self.filters.is_empty() || veils.needs_lines(&columns, &rows) {
-            (columns.blob, columns.ends) = file.lines(header)?;
+            (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
             self.filters.retain(&columns, &mut rows);
         }
         veils.retain(&columns, &mut rows);
@@ -284,8 +284,7 @@ impl RowScan {
         if self.projection.metadata
             && let Some(metadata) = file.metadata(header)?
         {
-            columns.sets = metadata.sets_of(&rows)?;
-            columns.metadata = metadata.codes;
+            (columns.sets, columns.metadata) = metadata.sets_of(&rows)?;
         }
         Ok(Some((Arc::new(columns), rows)))
     }
