@@ -11,9 +11,10 @@ mod compact;
 mod delete;
 mod open;
 mod seal;
+mod verify;
 
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -75,6 +76,7 @@ impl Drop for Handle {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) wal: Wal,
+    path: PathBuf,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
@@ -246,22 +248,9 @@ impl LogStore {
         self.inner.compact_if_due()
     }
 
-    /// Reads every block from the first to the last byte and checks it.
+    /// Reads blocks, catalog and log from the first to the last byte and checks them.
     pub fn verify(&self) -> Report {
-        let mut report = Report {
-            errors: self.inner.blocks.quarantined(),
-            ..Report::default()
-        };
-        for block in &self.inner.blocks.version().blocks {
-            match block.reader.verify() {
-                Ok(rows) => {
-                    report.blocks += 1;
-                    report.rows += rows;
-                }
-                Err(error) => report.errors.push(error),
-            }
-        }
-        report
+        self.inner.verify()
     }
 
     /// Figures of the store.

@@ -39,6 +39,8 @@ pub struct Report {
     pub blocks: u64,
     /// Entries in them.
     pub rows: u64,
-    /// What is damaged.
+    /// Records of the log that were read.
+    pub records: u64,
+    /// What is damaged, in blocks, catalog and log.
     pub errors: Vec<Error>,
 }

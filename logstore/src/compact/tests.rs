@@ -89,9 +89,19 @@ fn sealed_blocks_are_merged_when_they_are_several_or_their_window_is_closed() {
 #[test]
 fn a_block_that_lies_in_no_window_is_merged_with_others_like_it() {
     let mut wide = sealed(3, 10, 10, 10);
-    wide[0].range.end = 14 * HOUR;
-    wide[2].range.end = 15 * HOUR;
+    wide[0].range.end = 30 * HOUR;
+    wide[2].range.end = 40 * HOUR;
     assert_eq!(planned(&wide, &rules(11), &[], &[]), Some((1, vec![1, 3])));
+    let mut of_a_day = sealed(3, 10, 10, 10);
+    of_a_day[0].range.end = 14 * HOUR;
+    of_a_day[2].range.end = 15 * HOUR;
+    assert_eq!(planned(&of_a_day, &rules(24), &[], &[]), Some((1, vec![2])));
+    of_a_day.remove(1);
+    assert_eq!(planned(&of_a_day, &rules(24), &[], &[]), None, "open");
+    assert_eq!(
+        planned(&of_a_day, &rules(25), &[], &[]),
+        Some((1, vec![1, 3]))
+    );
 }
 
 #[test]
@@ -151,7 +161,7 @@ fn a_pending_delete_keeps_older_and_later_blocks_apart() {
     check(1, &[1]);
     check(0, &[1, 2, 3, 4, 5, 6, 7, 8]);
     let merged: Vec<BlockMeta> = (1..=8).map(|n| block(n, 1, 10, 100, 10)).collect();
-    let at = |sequence| planned(&merged, &rules(20), &[], &[delete(1, sequence)]);
+    let at = |sequence| planned(&merged, &rules(26), &[], &[delete(1, sequence)]);
     assert_eq!(at(8), Some((2, (1..=8).collect())));
     assert_eq!(at(0), Some((2, (1..=8).collect())));
     assert_eq!(at(4), Some((2, vec![5, 6, 7, 8])), "as a day's small ones");

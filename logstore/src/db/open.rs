@@ -71,6 +71,7 @@ impl LogStore {
         let inner = Arc::new(Inner {
             config,
             wal,
+            path: path.to_owned(),
             fs,
             clock,
             blocks,
