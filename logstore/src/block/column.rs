@@ -253,7 +253,7 @@ pub(crate) fn blocks(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>> 
 }
 
 /// Whether every other number or more was among the last few, so that a search for repeats may pay.
-fn repeats(values: &[u64]) -> bool {
+pub(crate) fn repeats(values: &[u64]) -> bool {
     const SAMPLE: usize = 512;
     const RECENT: usize = 256;
     let mut recent = [u64::MAX; RECENT];

@@ -10,6 +10,10 @@ use crate::index::token::{Class, is_token_byte, tokens};
 
 /// Runs of fewer digits stay in the text.
 const DIGITS_MIN: usize = 3;
+/// Numbers of this many digits and fewer stay in the text when they repeat.
+const REPEATING_DIGITS_MAX: usize = 4;
+/// How much of a chunk tells whether they do, in bytes.
+const SAMPLE_BYTES: usize = 32 << 10;
 /// Kinds of variables are numbered by one byte.
 pub(super) const KINDS_MAX: usize = 256;
 
@@ -81,6 +85,7 @@ impl LineBuilder {
             copied: 0,
             skeleton: Vec::with_capacity(self.text.len()),
             placeholder,
+            stay: self.repeating_numbers(),
             variables: Variables::default(),
         };
         tokens(&self.text, |token| {
@@ -142,6 +147,21 @@ impl LineBuilder {
         out
     }
 
+    /// By number of digits: whether short numbers repeat, as parts of dates do. They compress better
+    /// among the words that they repeat with.
+    fn repeating_numbers(&self) -> [bool; REPEATING_DIGITS_MAX + 1] {
+        let sample = self.text.get(..SAMPLE_BYTES).unwrap_or(&self.text);
+        let mut seen: [Vec<u64>; REPEATING_DIGITS_MAX + 1] = Default::default();
+        for run in sample.split(|byte| !byte.is_ascii_digit()) {
+            if (DIGITS_MIN..=REPEATING_DIGITS_MAX).contains(&run.len())
+                && let Some(values) = seen.get_mut(run.len())
+            {
+                values.push(number_of(run));
+            }
+        }
+        seen.map(|values| column::repeats(&values))
+    }
+
     /// A byte to end lines and one to stand in for variables: no token bytes, and in no line.
     fn unused_bytes(&self) -> Option<[u8; 2]> {
         let mut is_used = [false; 256];
@@ -177,6 +197,8 @@ struct Split<'a> {
     copied: usize,
     skeleton: Vec<u8>,
     placeholder: u8,
+    /// By number of digits: whether such numbers are better left in the text.
+    stay: [bool; REPEATING_DIGITS_MAX + 1],
     variables: Variables,
 }
 
@@ -205,7 +227,8 @@ impl Split<'_> {
                     };
                     let rest = rest.get(skip..).unwrap_or_default();
                     let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                    if (DIGITS_MIN..=DIGITS_MAX).contains(&len) {
+                    let stays = self.stay.get(len).is_some_and(|&stays| stays);
+                    if (DIGITS_MIN..=DIGITS_MAX).contains(&len) && !stays {
                         self.digits(
                             start + at + skip,
                             rest.get(..len).unwrap_or_default(),
@@ -224,9 +247,7 @@ impl Split<'_> {
             self.variables.bytes(VariableClass::Text, bytes);
             return;
         }
-        let number = bytes
-            .iter()
-            .fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0'));
+        let number = number_of(bytes);
         if is_token && matches!(bytes.len(), 10 | 13 | 16 | 19) {
             while self
                 .ends
@@ -348,4 +369,10 @@ impl Variables {
         column::put_blob(&mut column, &self.order);
         put_bytes(out, &column);
     }
+}
+
+/// The number that up to [`DIGITS_MAX`] digits tell.
+fn number_of(digits: &[u8]) -> u64 {
+    let add = |number: u64, digit: &u8| number * 10 + u64::from(digit - b'0');
+    digits.iter().fold(0, add)
 }
