@@ -93,8 +93,10 @@ fn a_slow_reader_hears_what_was_dropped() {
 
 #[test]
 fn few_large_entries_are_too_many_too() {
-    let mut config = Config::default();
-    config.line_bytes_max = 16 << 20;
+    let config = Config {
+        line_bytes_max: 16 << 20,
+        ..Config::default()
+    };
     let store = store::open(&SimFs::new(), config).unwrap();
     let tail = store.tail(&[], &[], 1_000);
     let line = "x".repeat(8 << 20);
