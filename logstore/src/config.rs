@@ -39,6 +39,8 @@ pub struct Config {
     /// The most blocks that one seal makes; when entries spread over more ranges the ranges are
     /// made wider. Default 64.
     pub block_ranges_max: usize,
+    /// The most bytes of blocks that are merged into one. Default 1 GiB.
+    pub compacted_bytes_max: u64,
     /// The longest line, in bytes; at most 16 MiB. Default 256 KiB.
     pub line_bytes_max: usize,
     /// The most bytes that names and values of an entry's metadata take together; at most 1 MiB.
@@ -68,6 +70,7 @@ impl Default for Config {
             future_max: Some(Duration::from_secs(600)),
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,
+            compacted_bytes_max: 1 << 30,
             line_bytes_max: 256 << 10,
             metadata_bytes_max: 64 << 10,
             metadata_max: 128,

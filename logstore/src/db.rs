@@ -11,20 +11,23 @@ mod compact;
 mod delete;
 mod open;
 mod seal;
+mod verify;
 
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
+use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
 use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
+use self::compact::Compaction;
 pub use self::delete::Deletion;
 use crate::appender::Appender;
 use crate::block::reader::BlockFile;
@@ -34,6 +37,7 @@ use crate::request::LineFilter;
 use crate::retention::Retention;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
+use crate::tail::{Tail, Tails};
 use crate::tombstone::Tombstones;
 
 /// A store of log streams. A cheap handle: clones are the same store.
@@ -72,6 +76,7 @@ impl Drop for Handle {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) wal: Wal,
+    path: PathBuf,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
@@ -87,7 +92,12 @@ pub(crate) struct Inner {
     tombstones: RwLock<Arc<Tombstones>>,
     /// The highest number of a delete that was cancelled: it is not given again.
     last_cancelled: AtomicU64,
+    /// The highest number of a delete that a file may have been written without.
+    carried_out: AtomicU64,
     retention: Arc<Retention>,
+    tails: Arc<Tails>,
+    /// What compaction found out.
+    compaction: Mutex<Compaction>,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
     replay: Replay,
@@ -149,6 +159,18 @@ impl LogStore {
         })
     }
 
+    /// Follows the streams that satisfy all `matchers`: gives the entries whose lines satisfy all of
+    /// `lines` as they are committed, from now on. At most `rows_max` entries, or 16 MiB of them,
+    /// wait for the reader; how many more there were is told. An entry that is sent twice may be
+    /// given twice.
+    pub fn tail(&self, matchers: &[Matcher], lines: &[LineFilter], rows_max: usize) -> Tail {
+        let tail = self.inner.tails.subscribe(matchers, lines, rows_max);
+        if self.inner.check_open().is_err() {
+            self.inner.tails.close();
+        }
+        tail
+    }
+
     /// Seals all of memory into blocks and commits them to the catalog.
     ///
     /// # Errors
@@ -157,6 +179,16 @@ impl LogStore {
     pub fn flush(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.flush()
+    }
+
+    /// Seals, merges what was sealed, carries out all deletes, and merges blocks until nothing is
+    /// left to merge.
+    ///
+    /// # Errors
+    /// As [`LogStore::flush`].
+    pub fn compact(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.compact_all()
     }
 
     /// Deletes the entries in `range` (nanoseconds) of the streams that satisfy all `matchers` whose
@@ -216,22 +248,9 @@ impl LogStore {
         self.inner.compact_if_due()
     }
 
-    /// Reads every block from the first to the last byte and checks it.
+    /// Reads blocks, catalog and log from the first to the last byte and checks them.
     pub fn verify(&self) -> Report {
-        let mut report = Report {
-            errors: self.inner.blocks.quarantined(),
-            ..Report::default()
-        };
-        for block in &self.inner.blocks.version().blocks {
-            match block.reader.verify() {
-                Ok(rows) => {
-                    report.blocks += 1;
-                    report.rows += rows;
-                }
-                Err(error) => report.errors.push(error),
-            }
-        }
-        report
+        self.inner.verify()
     }
 
     /// Figures of the store.
@@ -252,6 +271,7 @@ impl LogStore {
         stats
             .damaged
             .extend(inner.blocks.quarantined().iter().map(ToString::to_string));
+        stats.damaged.extend(inner.compaction.lock().damaged());
         let (version, figures) = inner.blocks.read(|version| {
             let memory = inner.memory.read();
             let sealing = memory
@@ -268,10 +288,20 @@ impl LogStore {
         }
         for block in &version.blocks {
             stats.blocks += 1;
+            stats.sealed_blocks += u64::from(block.meta.level == 0);
             stats.block_bytes += block.meta.bytes;
             stats.block_rows += block.meta.rows;
         }
         stats
+    }
+
+    /// The blocks that are served, by name.
+    pub fn blocks(&self) -> Vec<BlockMeta> {
+        let version = self.inner.blocks.version();
+        let metas = version.blocks.iter().map(|block| block.meta.clone());
+        let mut metas: Vec<BlockMeta> = metas.collect();
+        metas.sort_by_key(|meta| meta.id.to_string());
+        metas
     }
 
     /// Syncs the log and refuses every later change with [`Kind::Closed`]. May be called more than
@@ -301,6 +331,7 @@ impl Inner {
     /// Stops what goes on in the background and gives the directory back.
     fn let_go(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.tails.close();
         // They see that the store is closed and stop at the next chunk.
         let _compacting = self.compacting.lock();
         let _sealing = self.sealing.lock();

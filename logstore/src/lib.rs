@@ -43,6 +43,7 @@ mod appender;
 mod block;
 mod buffer;
 mod columns;
+mod compact;
 mod config;
 mod db;
 mod entry;
@@ -52,12 +53,14 @@ mod filter;
     expect(dead_code, reason = "the block writer and reads are not on it yet")
 )]
 mod index;
+mod merge;
 mod request;
 mod retention;
 mod scan;
 mod seal;
 mod snapshot;
 mod stats;
+mod tail;
 mod tombstone;
 mod wal_record;
 
@@ -72,6 +75,7 @@ pub use request::{
 pub use retention::RetentionRule;
 pub use snapshot::Snapshot;
 pub use stats::{Report, Stats};
+pub use tail::{Tail, Tailed};
 pub use trine_storage::wal::Durability;
 
 /// Decoders of untrusted bytes, for fuzzing.

@@ -44,6 +44,16 @@ impl Retention {
         Self { keep, rules }
     }
 
+    /// Whether streams are kept for different times.
+    pub(crate) fn differs(&self) -> bool {
+        self.keeps().any(|keep| keep != self.keep)
+    }
+
+    /// The shortest time that anything is kept for; `None` when everything is kept for ever.
+    pub(crate) fn shortest(&self) -> Option<Duration> {
+        self.keeps().flatten().min()
+    }
+
     fn keeps(&self) -> impl Iterator<Item = Option<Duration>> {
         let of_rules = self.rules.iter().map(|rule| rule.keep);
         of_rules.chain([self.keep])

@@ -13,6 +13,8 @@ pub struct Stats {
     pub buffer_bytes: u64,
     /// Blocks that are served.
     pub blocks: u64,
+    /// Those of them that were not merged yet.
+    pub sealed_blocks: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
     /// Entries in those blocks.
@@ -37,6 +39,8 @@ pub struct Report {
     pub blocks: u64,
     /// Entries in them.
     pub rows: u64,
-    /// What is damaged.
+    /// Records of the log that were read.
+    pub records: u64,
+    /// What is damaged, in blocks, catalog and log.
     pub errors: Vec<Error>,
 }

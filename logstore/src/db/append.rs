@@ -6,6 +6,7 @@ use super::Inner;
 use crate::appender::Bounds;
 use crate::buffer::batch_bytes;
 use crate::config::nanos;
+use crate::tail;
 use crate::wal_record::Batch;
 
 impl Inner {
@@ -18,10 +19,15 @@ impl Inner {
         }
         self.admit(batch_bytes(batch))?;
         let record = batch.encode();
-        let _order = self.order.lock();
+        let order = self.order.lock();
         self.check_open()?;
         let position = self.wal.append(&record)?;
         self.memory.read().buffer.apply(batch, self.clock.now_ns());
+        let queues = self.tails.lock();
+        drop(order);
+        if let Some(queues) = queues {
+            tail::publish(&queues, batch);
+        }
         Ok(Some(position))
     }
 

@@ -111,7 +111,25 @@ impl Inner {
     /// Whether files are written without what this deletes: it cannot be cancelled any more.
     pub(super) fn is_due(&self, delete: &Delete) -> bool {
         let delay_ms = nanos(self.config.delete_delay) / 1_000_000;
-        delete.created_ms.saturating_add(delay_ms) <= self.clock.now_ms()
+        delete.number <= self.carried_out.load(Ordering::Relaxed)
+            || delete.created_ms.saturating_add(delay_ms) <= self.clock.now_ms()
+    }
+
+    /// What a file that is written now is to leave out: deletes that are due, all of them when
+    /// `at_once`, and what is expired. None of these deletes can be cancelled from now on.
+    pub(super) fn carry_out(&self, at_once: bool) -> Hidden {
+        let _deleting = self.deleting.lock();
+        let mut hidden = self.hidden();
+        let all = hidden.tombstones.iter();
+        // By number, so that one number says which a file has left behind.
+        let due = all.take_while(|held| at_once || self.is_due(&held.delete));
+        let due: Tombstones = due.cloned().collect();
+        if let Some(last) = due.last() {
+            self.carried_out
+                .fetch_max(last.delete.number, Ordering::Relaxed);
+        }
+        hidden.tombstones = Arc::new(due);
+        hidden
     }
 
     /// The deletes that are in force.

@@ -48,6 +48,7 @@ impl LogStore {
             .cloned()
             .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
             .collect::<Result<Tombstones>>()?;
+        let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
         let retention = Retention::new(config.retention, &config.retention_rules);
         let buffer = Buffer::new(shared.memory().account());
         let mut replaying = Replaying {
@@ -70,6 +71,7 @@ impl LogStore {
         let inner = Arc::new(Inner {
             config,
             wal,
+            path: path.to_owned(),
             fs,
             clock,
             blocks,
@@ -83,6 +85,9 @@ impl LogStore {
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
             last_cancelled: AtomicU64::new(0),
+            carried_out: AtomicU64::new(applied.max().unwrap_or(0)),
+            tails: Arc::default(),
+            compaction: Mutex::default(),
             retention: Arc::new(retention),
             shared: shared.clone(),
             replay,

@@ -1,8 +1,8 @@
 //! Crashes at every operation: what was acknowledged is there, once.
 
-use trine_logstore::{Config, Durability, LogStore};
+use trine_logstore::{Config, Durability, LineFilter, LogStore};
 use trine_storage::sim::{Crash, SimFs, Subject, check_every_cut, script};
-use trine_storage::{Labels, Result};
+use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::store::{self, Entry};
 
@@ -61,6 +61,42 @@ impl Subject for Logs {
             })
             .collect())
     }
+}
+
+/// As [`Logs`], but everything that was sealed is merged, and something is deleted each time.
+#[derive(Debug)]
+struct Compacted;
+
+impl Subject for Compacted {
+    type Store = LogStore;
+
+    fn open(&self, fs: &SimFs) -> Result<LogStore> {
+        Logs.open(fs)
+    }
+
+    fn append(&self, store: &LogStore, rows: &[u64], durability: Durability) -> Result<()> {
+        Logs.append(store, rows, durability)
+    }
+
+    fn flush(&self, store: &LogStore) -> Result<()> {
+        // Nothing that is appended, so that every row is still to be there.
+        let nothing = [LineFilter::Contains("no such line".into())];
+        store.delete(&[Matcher::equal("app", "a")], &nothing, TimeRange::ALL)?;
+        store.compact()
+    }
+
+    fn rows(&self, store: &LogStore) -> Result<Vec<u64>> {
+        Logs.rows(store)
+    }
+}
+
+#[test]
+fn every_cut_of_a_compaction_and_of_a_delete_keeps_every_promise() {
+    let mut cuts = 0;
+    for seed in 1..=3 {
+        cuts += check_every_cut(&Compacted, &script(seed, 12), seed);
+    }
+    assert!(cuts > 200, "only {cuts} cuts");
 }
 
 #[test]

@@ -3,6 +3,14 @@
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod delete;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
+mod questions;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
+mod tail;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use trine_logstore::{
-    Batch, Config, CountBatch, Counts, Durability, LogStore, Request, RowBatch, Rows,
+    Batch, Config, CountBatch, Counts, Durability, LogStore, Request, RowBatch, Rows, Snapshot,
 };
 use trine_storage::clock::ManualClock;
 use trine_storage::shared::Shared;
@@ -45,8 +45,18 @@ pub(crate) fn append(store: &LogStore, entries: &[Entry], durability: Durability
     Ok(accepted.stored)
 }
 
+/// What a snapshot holds.
+pub(crate) fn rows_of(snapshot: &Snapshot, request: Rows) -> Result<Vec<Entry>> {
+    let batches = batches_of(snapshot, request)?;
+    Ok(batches.iter().flat_map(entries).collect())
+}
+
 pub(crate) fn batches(store: &LogStore, request: Rows) -> Result<Vec<RowBatch>> {
-    let batches = store.snapshot().scan(&Request::Rows(request))?;
+    batches_of(&store.snapshot(), request)
+}
+
+fn batches_of(snapshot: &Snapshot, request: Rows) -> Result<Vec<RowBatch>> {
+    let batches = snapshot.scan(&Request::Rows(request))?;
     batches
         .map(|batch| match batch? {
             Batch::Rows(rows) => Ok(rows),

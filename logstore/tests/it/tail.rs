@@ -1,0 +1,139 @@
+//! Following a store: what is committed is told in order, what is too much is counted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use trine_logstore::{Config, Durability, LineFilter, LogStore, Tail};
+use trine_storage::sim::SimFs;
+use trine_storage::{Kind, Labels, Matcher};
+
+use crate::store::{self, Entry};
+
+fn open() -> LogStore {
+    store::open(&SimFs::new(), Config::default()).unwrap()
+}
+
+fn entry(app: &str, timestamp: i64, line: &str) -> Entry {
+    Entry {
+        stream: store::labels(&[("app", app)]),
+        timestamp,
+        line: line.as_bytes().to_vec(),
+        metadata: match timestamp % 2 {
+            0 => Labels::empty(),
+            _ => store::labels(&[("k", line)]),
+        },
+    }
+}
+
+fn put(store: &LogStore, entries: &[Entry]) {
+    store::append(store, entries, Durability::Buffered).unwrap();
+}
+
+fn received(tail: &Tail) -> (Vec<Entry>, u64) {
+    let tailed = tail.try_recv().unwrap().unwrap_or_default();
+    (store::entries(&tailed.rows), tailed.dropped)
+}
+
+#[test]
+fn entries_are_given_in_the_order_in_which_they_are_committed() {
+    let store = open();
+    put(&store, &[entry("a", 1, "before")]);
+    let all = store.tail(&[], &[], 100);
+    let filter = [LineFilter::NotContains(Bytes::from("skip"))];
+    let some = store.tail(&[Matcher::equal("app", "a")], &filter, 100);
+    assert!(all.try_recv().unwrap().is_none());
+    let first = [
+        entry("b", 9, "one"),
+        entry("a", 5, "two"),
+        entry("a", 4, "skip me"),
+    ];
+    let second = [entry("a", 3, "three"), entry("b", 2, "four")];
+    put(&store, &first);
+    put(&store, &second);
+    assert_eq!(received(&all), ([&first[..], &second].concat(), 0));
+    assert_eq!(
+        received(&some),
+        (vec![first[1].clone(), second[0].clone()], 0)
+    );
+    assert!(all.try_recv().unwrap().is_none(), "each entry once");
+    store.flush().unwrap();
+    put(&store, &[entry("a", 7, "after a seal")]);
+    assert_eq!(received(&all).0, [entry("a", 7, "after a seal")]);
+}
+
+#[test]
+fn a_slow_reader_hears_what_was_dropped() {
+    let store = open();
+    let tail = store.tail(&[], &[], 3);
+    put(
+        &store,
+        &[entry("a", 1, "1"), entry("a", 2, "2"), entry("a", 3, "3")],
+    );
+    assert_eq!(received(&tail).1, 0, "at the limit");
+    put(&store, &[entry("a", 4, "4"), entry("a", 5, "5")]);
+    put(
+        &store,
+        &[entry("b", 6, "6"), entry("b", 7, "7"), entry("a", 8, "8")],
+    );
+    put(&store, &[entry("a", 9, "9")]);
+    let tailed = tail.try_recv().unwrap().unwrap();
+    let kept: Vec<i64> = tailed.rows.timestamps.clone();
+    assert_eq!((kept, tailed.dropped), (vec![4, 5, 6], 3));
+    assert_eq!(
+        tailed.first_dropped,
+        Some((store::labels(&[("app", "b")]), 7))
+    );
+    put(&store, &[entry("a", 10, "10")]);
+    assert_eq!(
+        received(&tail),
+        (vec![entry("a", 10, "10")], 0),
+        "it goes on"
+    );
+}
+
+#[test]
+fn few_large_entries_are_too_many_too() {
+    let config = Config {
+        line_bytes_max: 16 << 20,
+        ..Config::default()
+    };
+    let store = store::open(&SimFs::new(), config).unwrap();
+    let tail = store.tail(&[], &[], 1_000);
+    let line = "x".repeat(8 << 20);
+    for timestamp in 0..3 {
+        put(&store, &[entry("a", 2 * timestamp, &line)]);
+    }
+    let tailed = tail.try_recv().unwrap().unwrap();
+    assert_eq!((tailed.rows.timestamps.len(), tailed.dropped), (2, 1));
+}
+
+#[test]
+fn who_waits_is_woken_by_an_entry_and_by_the_end() {
+    let store = open();
+    let tail = store.tail(&[], &[], 10);
+    assert!(tail.recv_timeout(Duration::ZERO).unwrap().is_none());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| tail.recv_timeout(Duration::from_secs(600)).unwrap());
+        put(&store, &[entry("a", 1, "x")]);
+        assert_eq!(waiting.join().unwrap().unwrap().rows.timestamps, [1]);
+        let waiting = scope.spawn(|| tail.recv_timeout(Duration::from_secs(600)));
+        put(&store, &[entry("a", 2, "y")]);
+        assert!(waiting.join().unwrap().unwrap().is_some());
+        let waiting = scope.spawn(|| tail.recv_timeout(Duration::from_secs(600)));
+        store.close().unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Closed);
+    });
+    assert_eq!(tail.try_recv().unwrap_err().kind(), Kind::Closed);
+    let late = store.tail(&[], &[], 10);
+    assert_eq!(late.try_recv().unwrap_err().kind(), Kind::Closed);
+}
+
+#[test]
+fn what_was_committed_before_the_end_is_given_first() {
+    let store = open();
+    let tail = store.tail(&[], &[], 10);
+    put(&store, &[entry("a", 1, "x")]);
+    store.close().unwrap();
+    assert_eq!(received(&tail).0.len(), 1);
+    assert_eq!(tail.try_recv().unwrap_err().kind(), Kind::Closed);
+}
