@@ -6,14 +6,14 @@ use std::sync::Arc;
 use trine_storage::wal::Durability;
 use trine_storage::{Error, Kind, Labels, Result};
 
-use crate::db::Inner;
+use crate::db::Handle;
 use crate::entry::{Accepted, Reason};
 use crate::wal_record::Batch;
 
 /// A batch of entries that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
 pub struct Appender {
-    inner: Arc<Inner>,
+    inner: Arc<Handle>,
     batch: Batch,
     streams: Codes,
     sets: Codes,
@@ -53,7 +53,7 @@ impl Codes {
 }
 
 impl Appender {
-    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+    pub(crate) fn new(inner: Arc<Handle>) -> Self {
         let bounds = inner.bounds();
         Self {
             inner,
@@ -165,7 +165,7 @@ impl Appender {
 #[derive(Debug)]
 #[must_use = "nothing is acknowledged before `wait`"]
 pub struct Commit {
-    inner: Arc<Inner>,
+    inner: Arc<Handle>,
     /// `None` when the batch had nothing to store.
     position: Option<u64>,
     durability: Durability,

@@ -1,5 +1,6 @@
 //! Settings (plain data) and components (clock, file system, shared workers) of a store.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
 
 use crate::db::LogStore;
+use crate::retention::RetentionRule;
 
 /// More than any sensible line; above it a chunk could not be held in memory comfortably.
 const LINE_BYTES_LIMIT: usize = 16 << 20;
@@ -21,6 +23,15 @@ const METADATA_BYTES_LIMIT: usize = 1 << 20;
 pub struct Config {
     /// How long entries are kept; `None` (the default) keeps them for ever.
     pub retention: Option<Duration>,
+    /// Streams whose entries are kept longer or shorter. Default none.
+    pub retention_rules: Vec<RetentionRule>,
+    /// How many bytes of blocks are kept; the oldest go first. `None` (the default) for any number.
+    pub retention_bytes: Option<u64>,
+    /// How long a delete can be cancelled: only then are files written without what it deletes.
+    /// Default ten minutes.
+    pub delete_delay: Duration,
+    /// The most deletes whose entries may still be in files. Default 1,000.
+    pub deletes_max: usize,
     /// How far ahead of the clock a timestamp may lie; `None` for any. Default ten minutes.
     pub future_max: Option<Duration>,
     /// The width of the time range of a block. Default two hours.
@@ -50,6 +61,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             retention: None,
+            retention_rules: Vec::new(),
+            retention_bytes: None,
+            delete_delay: Duration::from_secs(600),
+            deletes_max: 1_000,
             future_max: Some(Duration::from_secs(600)),
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,
@@ -107,6 +122,27 @@ impl Config {
 /// A duration in nanoseconds, the largest number when it is longer.
 pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// How far the opening of a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Bytes of the log that were replayed.
+    Log {
+        /// How many were read.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { done, total } => write!(f, "{done} of {total} bytes of the log replayed"),
+        }
+    }
 }
 
 /// Opens a store with other settings or components than the defaults.
@@ -167,8 +203,17 @@ impl Builder {
     /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
     /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
     pub fn open(self) -> Result<LogStore> {
+        self.open_with_progress(|_| {})
+    }
+
+    /// As [`Builder::open`], and tells `progress` how far it is.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<LogStore> {
         self.config.check()?;
         let shared = self.shared.unwrap_or_default();
-        LogStore::assemble(&self.path, self.config, self.fs, self.clock, &shared)
+        let (fs, clock) = (self.fs, self.clock);
+        LogStore::assemble(&self.path, self.config, fs, clock, &shared, &mut progress)
     }
 }

@@ -1,39 +1,71 @@
 //! The store: wires log, memory and blocks in the order that makes acknowledgements true.
 //!
-//! append -> log -> memory -> acknowledge; seal -> block -> catalog -> truncate the log. Log and
-//! memory change together under one lock, so that replay applies batches in the order in which they
-//! were applied, and a seal takes all of memory up to one position of the log.
+//! append -> log -> memory -> acknowledge; seal -> block -> catalog -> truncate the log; blocks are
+//! merged into larger ones. `db/append` has the first line, `db/seal` the second, `db/compact` the
+//! third, `db/open` puts a store together. Log and memory change together under one lock, so that
+//! replay applies batches in the order in which they were applied, and a seal takes all of memory
+//! up to one position of the log.
 
+mod append;
+mod compact;
+mod delete;
+mod open;
+mod seal;
+
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use trine_storage::block_set::{BlockSet, Edit};
+use trine_storage::block_set::BlockSet;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
-use crate::appender::{Appender, Bounds};
+pub use self::delete::Deletion;
+use crate::appender::Appender;
 use crate::block::reader::BlockFile;
-use crate::buffer::{Buffer, batch_bytes};
-use crate::config::{Builder, Config, nanos};
-use crate::retention;
-use crate::seal::Sealer;
+use crate::buffer::Buffer;
+use crate::config::{Builder, Config};
+use crate::request::LineFilter;
+use crate::retention::Retention;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
-use crate::wal_record::{self, Batch};
+use crate::tombstone::Tombstones;
 
 /// A store of log streams. A cheap handle: clones are the same store.
 ///
 /// # Close semantics
-/// [`LogStore::close`] syncs the log and is the only way to hear of a final error. Dropping the
-/// last handle loses nothing that was acknowledged either: the log is replayed at the next open.
+/// [`LogStore::close`] syncs the log and is the only way to hear of a final error. Dropping the last
+/// handle (and the last [`Appender`]) loses nothing that was acknowledged either: the log is replayed
+/// at the next open. After either the directory can be opened again.
 #[derive(Debug, Clone)]
 pub struct LogStore {
+    inner: Arc<Handle>,
+}
+
+/// What all clones and appenders share. The workers know the store by other ways, which do not keep
+/// it open.
+#[derive(Debug)]
+pub(crate) struct Handle {
     inner: Arc<Inner>,
+}
+
+impl Deref for Handle {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.let_go();
+    }
 }
 
 #[derive(Debug)]
@@ -46,14 +78,32 @@ pub(crate) struct Inner {
     memory: RwLock<Memory>,
     /// Held while a batch goes to log and memory, and while memory is swapped for a seal.
     order: Mutex<()>,
-    /// Held by the one who changes the set of blocks.
-    seal: Mutex<()>,
+    /// Held by the one who seals.
+    sealing: Mutex<()>,
+    /// Held by the one who merges or removes blocks.
+    compacting: Mutex<()>,
+    /// Held by the one who changes the deletes.
+    deleting: Mutex<()>,
+    tombstones: RwLock<Arc<Tombstones>>,
+    /// The highest number of a delete that was cancelled: it is not given again.
+    last_cancelled: AtomicU64,
+    retention: Arc<Retention>,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
     replay: Replay,
-    background_error: Mutex<Option<String>>,
+    background_error: Mutex<BackgroundErrors>,
     closed: AtomicBool,
-    _lock: Box<dyn Lock>,
+    /// Kept for the workers, who only know it weakly.
+    compactor: Mutex<Option<Arc<Compactor>>>,
+    /// Held until the store is closed.
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+/// Why the last background work of each kind failed.
+#[derive(Debug, Default)]
+struct BackgroundErrors {
+    seal: Option<String>,
+    compact: Option<String>,
 }
 
 #[derive(Debug)]
@@ -83,74 +133,6 @@ impl LogStore {
         Builder::new(path.as_ref())
     }
 
-    pub(crate) fn assemble(
-        path: &Path,
-        config: Config,
-        fs: Arc<dyn Fs>,
-        clock: Arc<dyn Clock>,
-        shared: &Shared,
-    ) -> Result<Self> {
-        let shown = path.display();
-        fs.create_dir_all(path)
-            .map_err(|e| Error::io(format!("create {shown}"), e))?;
-        let lock = fs.lock(&path.join("lock")).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::WouldBlock {
-                let what = format!("{shown} is in use by another process; stop it first");
-                Error::new(Kind::Locked, what)
-            } else {
-                Error::io(format!("lock {shown}"), error)
-            }
-        })?;
-        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
-        let buffer = Buffer::new(shared.memory().account());
-        let now_ns = clock.now_ns();
-        let mut damaged = Vec::new();
-        let mut each = |position: u64, record: &[u8]| match wal_record::decode(record) {
-            Ok(batch) => {
-                buffer.apply(&batch, now_ns);
-                Ok(())
-            }
-            // One bad record must not keep the store from opening for ever.
-            Err(error) if error.kind() == Kind::Corrupt => {
-                damaged.push(format!("record {position} of the log is lost: {error}"));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        let from = blocks.version().wal_position;
-        let (wal, mut replay) = Wal::open(
-            Arc::clone(&fs),
-            &path.join("wal"),
-            config.wal.clone(),
-            from,
-            &mut each,
-        )?;
-        replay.damaged.extend(damaged);
-        // A crash may have come between the catalog's commit and this.
-        wal.truncate(from)?;
-        let inner = Arc::new(Inner {
-            config,
-            wal,
-            fs,
-            clock,
-            blocks,
-            memory: RwLock::new(Memory {
-                buffer: Arc::new(buffer),
-                sealing: None,
-            }),
-            order: Mutex::new(()),
-            seal: Mutex::new(()),
-            shared: shared.clone(),
-            replay,
-            background_error: Mutex::new(None),
-            closed: AtomicBool::new(false),
-            _lock: lock,
-        });
-        let maintained: Arc<dyn Maintain> = Arc::<Inner>::clone(&inner);
-        shared.register(Arc::downgrade(&maintained));
-        Ok(Self { inner })
-    }
-
     /// An empty batch. Batches of several appenders may be committed at the same time. Which
     /// timestamps are too old or too new is judged by the clock at this moment.
     pub fn appender(&self) -> Appender {
@@ -163,7 +145,7 @@ impl LogStore {
             let memory = self.inner.memory.read();
             let sealing = memory.sealing.iter().map(|sealing| sealing.buffer.view());
             let views = sealing.chain([memory.buffer.view()]).collect();
-            Snapshot::new(Arc::clone(version), views)
+            Snapshot::new(Arc::clone(version), views, self.inner.hidden())
         })
     }
 
@@ -177,14 +159,61 @@ impl LogStore {
         self.inner.flush()
     }
 
-    /// Does what is due now: seals memory that is large or old enough, drops blocks that the
-    /// retention is done with. Workers do this by themselves; a store without workers is told to.
+    /// Deletes the entries in `range` (nanoseconds) of the streams that satisfy all `matchers` whose
+    /// lines satisfy all of `lines`; no snapshot that is taken when this has returned sees them, and
+    /// compaction removes them from the files after `Config::delete_delay`. Entries that are
+    /// appended later are not concerned. Gives the number of the delete.
+    ///
+    /// # Errors
+    /// As [`LogStore::flush`]; [`Kind::Limit`] when `Config::deletes_max` deletes are not done with,
+    /// or one is longer than 64 KiB. Nothing is deleted then.
+    ///
+    /// # Durability
+    /// The delete survives a loss of power when this returns.
+    pub fn delete(
+        &self,
+        matchers: &[Matcher],
+        lines: &[LineFilter],
+        range: TimeRange,
+    ) -> Result<u64> {
+        self.inner.delete(matchers, lines, range)
+    }
+
+    /// The deletes whose entries may still be in files, by number.
+    pub fn deletes(&self) -> Vec<Deletion> {
+        self.inner.deletes()
+    }
+
+    /// Takes back the delete `number`, so that its entries are seen again.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when there is none or it was asked for longer than `Config::delete_delay`
+    /// ago; [`Kind::Io`], [`Kind::Poisoned`], [`Kind::Closed`].
+    pub fn cancel_delete(&self, number: u64) -> Result<()> {
+        self.inner.cancel_delete(number)
+    }
+
+    /// Makes the directory `target` a store of its own that holds everything that was committed
+    /// before: hard links where the file system can, copies otherwise.
+    ///
+    /// # Errors
+    /// As [`LogStore::flush`]; [`Kind::Invalid`] when `target` is a store already.
+    ///
+    /// # Durability
+    /// The copy survives a loss of power when this returns.
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
+        self.inner.backup(target.as_ref())
+    }
+
+    /// Does what is due now: seals memory that is large or old enough, merges blocks, drops blocks
+    /// that the retention is done with. Workers do this by themselves; a store without workers is told to.
     ///
     /// # Errors
     /// As [`LogStore::flush`].
     pub fn maintain(&self) -> Result<()> {
         self.inner.check_open()?;
-        self.inner.do_maintenance()
+        self.inner.seal_if_due()?;
+        self.inner.compact_if_due()
     }
 
     /// Reads every block from the first to the last byte and checks it.
@@ -208,11 +237,16 @@ impl LogStore {
     /// Figures of the store.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
+        let background = inner.background_error.lock();
         let mut stats = Stats {
             wal: inner.wal.stats(),
+            deletes: inner.tombstones().len() as u64,
             replayed_bytes: inner.replay.bytes,
             damaged: inner.replay.damaged.clone(),
-            background_error: inner.background_error.lock().clone(),
+            background_error: background
+                .seal
+                .clone()
+                .or_else(|| background.compact.clone()),
             ..Stats::default()
         };
         stats
@@ -241,46 +275,36 @@ impl LogStore {
     }
 
     /// Syncs the log and refuses every later change with [`Kind::Closed`]. May be called more than
-    /// once. Snapshots stay usable.
+    /// once. Snapshots stay usable. The directory can be opened again.
     ///
     /// # Errors
     /// [`Kind::Io`] and [`Kind::Poisoned`] when the log cannot be synced.
     pub fn close(&self) -> Result<()> {
-        self.inner.closed.store(true, Ordering::SeqCst);
-        let _order = self.inner.order.lock();
-        match self.inner.wal.next_position().checked_sub(1) {
-            Some(last) => self.inner.wal.commit(last, Durability::Synced),
-            None => Ok(()),
-        }
+        self.inner.close()
     }
 }
 
 impl Inner {
-    /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is
-    /// empty.
-    pub(crate) fn append(&self, batch: &Batch) -> Result<Option<u64>> {
-        self.check_open()?;
-        if batch.columns.rows() == 0 {
-            return Ok(None);
-        }
-        self.admit(batch_bytes(batch))?;
-        let record = batch.encode();
-        let _order = self.order.lock();
-        self.check_open()?;
-        let position = self.wal.append(&record)?;
-        self.memory.read().buffer.apply(batch, self.clock.now_ns());
-        Ok(Some(position))
+    fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        // Who is appending goes first.
+        let order = self.order.lock();
+        let synced = match self.wal.next_position().checked_sub(1) {
+            Some(last) => self.wal.commit(last, Durability::Synced),
+            None => Ok(()),
+        };
+        drop(order);
+        self.let_go();
+        synced
     }
 
-    pub(crate) fn bounds(&self) -> Bounds {
-        let now_ns = self.clock.now_ns();
-        // A half-open range cannot hold the very last instant.
-        let last = i64::MAX - 1;
-        let ahead = |max| now_ns.saturating_add(nanos(max)).min(last);
-        Bounds {
-            oldest_ns: retention::oldest_ns(self.config.retention, now_ns),
-            newest_ns: self.config.future_max.map_or(last, ahead),
-        }
+    /// Stops what goes on in the background and gives the directory back.
+    fn let_go(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // They see that the store is closed and stop at the next chunk.
+        let _compacting = self.compacting.lock();
+        let _sealing = self.sealing.lock();
+        *self.lock.lock() = None;
     }
 
     fn check_open(&self) -> Result<()> {
@@ -293,128 +317,61 @@ impl Inner {
         Ok(())
     }
 
-    /// Refuses a batch that memory has no room for.
-    fn admit(&self, bytes: u64) -> Result<()> {
-        if self.shared.memory().would_exceed(bytes) {
-            return Err(Error::new(
-                Kind::Limit,
-                format!(
-                    "the memory budget of {} bytes is used up; send again later or raise it",
-                    self.shared.memory().max()
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    fn flush(&self) -> Result<()> {
-        let _seal = self.seal.lock();
-        // What an earlier seal could not write goes first: blocks are in the order of appending.
-        let again = self.memory.read().sealing.is_some();
-        self.seal_once()?;
-        if again { self.seal_once() } else { Ok(()) }
-    }
-
-    fn seal_once(&self) -> Result<()> {
-        if let Some(error) = self.wal.failure() {
-            return Err(Error::caused_by(
+    fn check_healthy(&self) -> Result<()> {
+        match self.wal.failure() {
+            None => Ok(()),
+            Some(error) => Err(Error::caused_by(
                 Kind::Poisoned,
-                format!("nothing is sealed after a failed write of the log: {error}"),
+                format!("an earlier write failed, nothing is written until a restart: {error}"),
                 error,
-            ));
+            )),
         }
-        let Some(sealing) = self.begin_seal() else {
-            return Ok(());
-        };
-        let sealer = Sealer {
-            fs: &self.fs,
-            clock: &*self.clock,
-            blocks: &self.blocks,
-            config: &self.config,
-        };
-        let add = sealer.write(&sealing.buffer.view())?;
-        let edit = Edit {
-            add,
-            wal_position: Some(sealing.position),
-            ..Edit::default()
-        };
-        self.blocks
-            .commit(&edit, || self.memory.write().sealing = None)?;
-        self.wal.truncate(sealing.position)
-    }
-
-    /// Swaps memory for an empty buffer, unless an earlier seal failed and is to be tried again.
-    fn begin_seal(&self) -> Option<Sealing> {
-        let _order = self.order.lock();
-        let mut memory = self.memory.write();
-        if memory.sealing.is_none() {
-            if memory.buffer.is_empty() {
-                return None;
-            }
-            let empty = Arc::new(Buffer::new(self.shared.memory().account()));
-            let buffer = std::mem::replace(&mut memory.buffer, empty);
-            memory.sealing = Some(Sealing {
-                buffer,
-                position: self.wal.next_position(),
-            });
-        }
-        memory.sealing.clone()
-    }
-
-    /// Whether memory is large or old enough to be sealed.
-    fn seal_is_due(&self) -> bool {
-        let memory = self.memory.read();
-        let figures = memory.buffer.figures();
-        let age_ns = figures
-            .since_ns
-            .map(|since| self.clock.now_ns().saturating_sub(since));
-        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
-        memory.sealing.is_some()
-            || (figures.rows > 0
-                && (crowded
-                    || age_ns.is_some_and(|age| age >= nanos(self.config.seal_age))
-                    || figures.bytes >= self.config.buffer_bytes_max
-                    || self.wal.stats().bytes >= self.config.wal_bytes_max))
-    }
-
-    fn do_maintenance(&self) -> Result<()> {
-        if self.seal_is_due() {
-            self.flush()?;
-        }
-        self.retain()
-    }
-
-    /// Removes the blocks that the retention is done with.
-    fn retain(&self) -> Result<()> {
-        let _seal = self.seal.lock();
-        let version = self.blocks.version();
-        let metas = version.blocks.iter().map(|block| &block.meta);
-        let remove = retention::plan(metas, self.config.retention, self.clock.now_ns());
-        if remove.is_empty() {
-            return Ok(());
-        }
-        self.blocks.commit(
-            &Edit {
-                remove,
-                ..Edit::default()
-            },
-            || {},
-        )
     }
 }
 
+/// Seals when it is due.
 impl Maintain for Inner {
     fn maintain(&self) {
         if self.check_open().is_err() {
             return;
         }
-        let result = self.do_maintenance();
-        *self.background_error.lock() = result.err().map(|error| error.to_string());
+        let result = self.seal_if_due();
+        self.background_error.lock().seal = result.err().map(|error| error.to_string());
     }
 
     fn panicked(&self, message: &str) {
-        let what = format!("a defect stopped the background work until a restart: {message}");
-        *self.background_error.lock() = Some(what);
+        let what = format!("a defect stopped the sealing until a restart: {message}");
+        self.background_error.lock().seal = Some(what);
+    }
+}
+
+/// Merges and retains when it is due, beside the one who seals: merging takes long, and the log must
+/// not grow meanwhile.
+#[derive(Debug)]
+struct Compactor {
+    inner: Weak<Inner>,
+}
+
+impl Maintain for Compactor {
+    fn maintain(&self) {
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
+        if inner.check_open().is_err() {
+            return;
+        }
+        let result = inner.compact_if_due();
+        // A store that is closed meanwhile has no error to tell.
+        let error = result.err().filter(|_| inner.check_open().is_ok());
+        inner.background_error.lock().compact = error.map(|error| error.to_string());
+    }
+
+    fn panicked(&self, message: &str) {
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
+        let what = format!("a defect stopped the compaction until a restart: {message}");
+        inner.background_error.lock().compact = Some(what);
     }
 }
 

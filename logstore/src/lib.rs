@@ -36,6 +36,10 @@
 //! this crate.
 
 mod appender;
+#[expect(
+    dead_code,
+    reason = "reads of parts of chunks come with the token index"
+)]
 mod block;
 mod buffer;
 mod columns;
@@ -58,16 +62,18 @@ mod scan;
 mod seal;
 mod snapshot;
 mod stats;
+mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
-pub use config::{Builder, Config};
-pub use db::LogStore;
+pub use config::{Builder, Config, Progress};
+pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};
 pub use request::{
     Batch, Batches, CountBatch, Counts, Direction, LineFilter, Lines, Measure, Projection, Request,
     RowBatch, Rows,
 };
+pub use retention::RetentionRule;
 pub use snapshot::Snapshot;
 pub use stats::{Report, Stats};
 pub use trine_storage::wal::Durability;

@@ -19,6 +19,7 @@ pub(crate) use merge::RowScan;
 use crate::block::format::ChunkHeader;
 use crate::block::reader::{BlockFile, Tables};
 use crate::buffer::{Page, View};
+use crate::tombstone::{Hidden, Veil};
 
 /// Something that holds entries.
 #[derive(Debug, Clone)]
@@ -33,6 +34,14 @@ impl Place {
         match self {
             Self::Block(block) => Some(block.meta.range),
             Self::Memory(view) => view.range(),
+        }
+    }
+
+    /// What of it is not to be seen in `range`.
+    pub(crate) fn veil(&self, hidden: &Hidden, range: TimeRange) -> Veil {
+        match self {
+            Self::Block(block) => hidden.veil(Some(&block.meta), range),
+            Self::Memory(_) => hidden.veil(None, range),
         }
     }
 

@@ -37,10 +37,11 @@ struct Row {
 }
 
 impl Sealer<'_> {
-    /// Writes the entries into blocks under temporary names.
-    pub(crate) fn write(&self, view: &View) -> Result<Vec<BlockMeta>> {
+    /// Writes the entries, which are complete up to a position of the log, into blocks under
+    /// temporary names.
+    pub(crate) fn write(&self, view: &View, position: u64) -> Result<Vec<BlockMeta>> {
         let mut written = Vec::new();
-        let result = self.write_blocks(view, &mut written);
+        let result = self.write_blocks(view, position, &mut written);
         if let Err(error) = result {
             for path in written {
                 // What cannot be removed now is swept at the next open.
@@ -51,7 +52,12 @@ impl Sealer<'_> {
         result
     }
 
-    fn write_blocks(&self, view: &View, written: &mut Vec<PathBuf>) -> Result<Vec<BlockMeta>> {
+    fn write_blocks(
+        &self,
+        view: &View,
+        position: u64,
+        written: &mut Vec<PathBuf>,
+    ) -> Result<Vec<BlockMeta>> {
         let labels = view.streams();
         let mut order: Vec<usize> = (0..labels.len()).collect();
         order.sort_unstable_by(|&a, &b| labels[a].cmp(&labels[b]));
@@ -63,20 +69,15 @@ impl Sealer<'_> {
         let rows = sorted(&pages, &places, self.config);
         let mut metas = Vec::new();
         for rows in rows.chunk_by(|a, b| a.range == b.range) {
-            let used = rows
-                .chunk_by(|a, b| a.stream == b.stream)
-                .map(|of_stream| &of_stream[0]);
-            let streams: Vec<_> = used
-                .map(|row| labels[order[row.stream as usize]].clone())
-                .collect();
             let id = self.blocks.next_id(self.clock);
             let path = self.blocks.temporary(id);
             written.push(path.clone());
-            let mut writer = BlockWriter::create(&**self.fs, &path, &streams)?;
-            for (code, of_stream) in (0u32..).zip(rows.chunk_by(|a, b| a.stream == b.stream)) {
+            let mut writer = BlockWriter::create(&**self.fs, &path)?;
+            for of_stream in rows.chunk_by(|a, b| a.stream == b.stream) {
+                writer.stream(&labels[order[of_stream[0].stream as usize]]);
                 for row in of_stream {
                     let (columns, at) = (&pages[row.page as usize].columns, row.row as usize);
-                    writer.push(code, row.timestamp, columns.line(at), columns.set(at))?;
+                    writer.push(row.timestamp, columns.line(at), columns.set(at))?;
                 }
             }
             let done = writer.finish()?;
@@ -86,7 +87,7 @@ impl Sealer<'_> {
                 rows: done.rows,
                 bytes: done.bytes,
                 level: 0,
-                sequence: 0,
+                sequence: position,
                 created_ms: self.clock.now_ms(),
                 deletes_applied: 0,
             });

@@ -1,7 +1,7 @@
 //! A view of the store: the blocks of one version of the catalog and the memory that belongs to
 //! them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use trine_storage::block_set::Version;
@@ -11,6 +11,7 @@ use crate::block::reader::BlockFile;
 use crate::buffer::View;
 use crate::request::{Batches, Request};
 use crate::scan::{CountScan, Place, RowScan};
+use crate::tombstone::Hidden;
 
 /// A view of the store at one moment; it never changes.
 #[derive(Debug, Clone)]
@@ -18,11 +19,17 @@ pub struct Snapshot {
     version: Arc<Version<BlockFile>>,
     /// Memory, older first.
     views: Vec<View>,
+    /// What of them is not to be seen.
+    hidden: Hidden,
 }
 
 impl Snapshot {
-    pub(crate) fn new(version: Arc<Version<BlockFile>>, views: Vec<View>) -> Self {
-        Self { version, views }
+    pub(crate) fn new(version: Arc<Version<BlockFile>>, views: Vec<View>, hidden: Hidden) -> Self {
+        Self {
+            version,
+            views,
+            hidden,
+        }
     }
 
     /// What `request` asks for, found as the iterator is driven.
@@ -34,15 +41,24 @@ impl Snapshot {
     /// what can be read.
     pub fn scan(&self, request: &Request) -> Result<Batches> {
         match request {
-            Request::Rows(rows) => Ok(Box::new(RowScan::new(self.places(rows.range), rows))),
+            Request::Rows(rows) => {
+                let places = self.places(rows.range);
+                Ok(Box::new(RowScan::new(places, self.hidden.clone(), rows)))
+            }
             Request::Counts(counts) => {
-                Ok(Box::new(CountScan::new(self.places(counts.range), counts)?))
+                let places = self.places(counts.range);
+                Ok(Box::new(CountScan::new(
+                    places,
+                    self.hidden.clone(),
+                    counts,
+                )?))
             }
         }
     }
 
     /// The streams that satisfy all `matchers` and may have entries in `range` (nanoseconds), in
-    /// label order. Time is told by a stream's first and last entry in a chunk.
+    /// label order. Time is told by a stream's first and last entry in a chunk, and a stream of which
+    /// only some entries are deleted is told until they are gone from the files.
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and [`Kind::Io`](trine_storage::Kind::Io)
@@ -50,7 +66,7 @@ impl Snapshot {
     pub fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>> {
         let mut found = BTreeSet::new();
         for place in self.places(range) {
-            streams_of(&place, matchers, range, &mut found)?;
+            streams_of(&place, matchers, range, &self.hidden, &mut found)?;
         }
         Ok(found.into_iter().collect())
     }
@@ -85,11 +101,9 @@ impl Snapshot {
 
     /// What holds entries in `range`, in the order of appending.
     fn places(&self, range: TimeRange) -> Vec<Place> {
-        let blocks = self
-            .version
-            .blocks
-            .iter()
-            .map(|block| Place::Block(Arc::clone(block)));
+        let mut blocks: Vec<_> = self.version.blocks.clone();
+        blocks.sort_by_key(|block| block.meta.sequence);
+        let blocks = blocks.into_iter().map(Place::Block);
         let memory = self.views.iter().map(|view| Place::Memory(view.clone()));
         let held = |place: &Place| place.range().is_some_and(|held| held.overlaps(&range));
         blocks.chain(memory).filter(held).collect()
@@ -101,15 +115,21 @@ fn streams_of(
     place: &Place,
     matchers: &[Matcher],
     range: TimeRange,
+    hidden: &Hidden,
     found: &mut BTreeSet<Labels>,
 ) -> Result<()> {
+    let veil = place.veil(hidden, range);
     match place {
         Place::Memory(view) => {
             let (streams, ranges) = (view.streams(), view.stream_ranges());
             for stream in view.select(matchers) {
-                let held = ranges.get(stream as usize);
-                if held.is_some_and(|held| held.overlaps(&range)) {
-                    found.extend(streams.get(stream as usize).cloned());
+                let (Some(held), Some(labels)) =
+                    (ranges.get(stream as usize), streams.get(stream as usize))
+                else {
+                    continue;
+                };
+                if held.overlaps(&range) && !veil.of_stream(labels).covers(*held) {
+                    found.insert(labels.clone());
                 }
             }
         }
@@ -117,12 +137,22 @@ fn streams_of(
             let tables = block.reader.tables()?;
             let selected = tables.select(matchers)?;
             let runs = tables.chunks.iter().flat_map(|chunk| &chunk.runs);
-            let held = runs
-                .filter(|run| run.range().overlaps(&range) && selected.contains(run.stream))
-                .map(|run| run.stream)
-                .collect();
-            let labels = tables.labels_of(&held)?;
-            found.extend(labels.into_iter().map(|(_, labels)| labels));
+            let mut held: BTreeMap<u32, TimeRange> = BTreeMap::new();
+            let of_range =
+                runs.filter(|run| run.range().overlaps(&range) && selected.contains(run.stream));
+            for run in of_range {
+                let held = held.entry(run.stream).or_insert(run.range());
+                *held = held.union(&run.range());
+            }
+            let codes = held.keys().copied().collect();
+            let labels = tables
+                .labels_of(&codes)?
+                .into_iter()
+                .map(|(_, labels)| labels);
+            let seen = labels
+                .zip(held.into_values())
+                .filter(|(labels, held)| veil.is_empty() || !veil.of_stream(labels).covers(*held));
+            found.extend(seen.map(|(labels, _)| labels));
         }
     }
     Ok(())

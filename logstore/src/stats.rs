@@ -17,6 +17,8 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Entries in those blocks.
     pub block_rows: u64,
+    /// Deletes whose entries may still be in files.
+    pub deletes: u64,
     /// The write-ahead log.
     pub wal: wal::Stats,
     /// Bytes of the log that were replayed at open.

@@ -2,18 +2,17 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::ops::Range;
-
 use trine_storage::codec::{Reader, put_bytes, put_signed, put_u32, put_u64, put_varint};
 use trine_storage::sealed::PageRef;
-use trine_storage::{Error, Kind, Labels, Result, TimeRange};
+use trine_storage::{Error, Kind, Result, TimeRange};
 
-use crate::wal_record::{put_code_runs, read_code_runs};
+use super::column;
+use super::pack::PAGE_RAW_BYTES_MAX;
 
 /// What the header of a sealed file says of ours.
 pub(crate) const KIND: [u8; 4] = *b"LOGS";
 /// The version that is written, and the only one that is read.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Section: version and totals.
 pub(crate) const SUMMARY: u32 = 1;
@@ -26,12 +25,10 @@ pub(crate) const CHUNKS: u32 = 3;
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 /// ... or when it has this many entries.
 pub(crate) const CHUNK_ROWS_MAX: usize = 16 << 10;
-/// More than any page unpacks to; a claim above it is damage.
-const PAGE_RAW_BYTES_MAX: u32 = 64 << 20;
-
-const STORED: u8 = 0;
-const ZSTD: u8 = 1;
-const ZSTD_LEVEL: i32 = 1;
+/// The name in the metadata whose values are counted in headers.
+pub(crate) const LEVEL: &str = "detected_level";
+/// Chunks with more different levels do not count them in their headers.
+pub(crate) const LEVELS_MAX: usize = 16;
 
 /// What section [`SUMMARY`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +75,19 @@ pub(crate) struct ChunkHeader {
     pub(crate) line_bytes: u64,
     pub(crate) timestamps: PageRef,
     pub(crate) lengths: PageRef,
-    pub(crate) lines: PageRef,
-    /// Of length 0 when no entry has metadata.
+    /// The lines without their variables.
+    pub(crate) text: PageRef,
+    /// The variables of the lines; not packed as a whole.
+    pub(crate) variables: PageRef,
+    /// Of length 0 when no entry has metadata; not packed as a whole.
     pub(crate) metadata: PageRef,
     /// The streams in it, in order of their codes.
     pub(crate) runs: Vec<Run>,
+    /// The values of [`LEVEL`] that occur, empty for entries without; none at all when they are
+    /// more than [`LEVELS_MAX`] and are not counted.
+    pub(crate) levels: Vec<Box<str>>,
+    /// When there are several levels: for each run how many entries have which.
+    pub(crate) level_counts: Vec<u32>,
 }
 
 /// The entries of one stream in a chunk, in order of time.
@@ -104,7 +109,7 @@ impl Run {
 impl ChunkHeader {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_signed(out, self.range.start);
-        for page in [&self.timestamps, &self.lengths, &self.lines, &self.metadata] {
+        for page in self.pages() {
             page.put(out);
         }
         put_varint(out, self.runs.len() as u64);
@@ -117,13 +122,45 @@ impl ChunkHeader {
             put_varint(out, distance(self.range.start, run.first));
             put_varint(out, distance(run.first, run.last));
         }
+        put_varint(out, self.levels.len() as u64);
+        for level in &self.levels {
+            put_bytes(out, level.as_bytes());
+        }
+        for &count in &self.level_counts {
+            put_varint(out, u64::from(count));
+        }
+    }
+
+    fn pages(&self) -> [&PageRef; 5] {
+        [
+            &self.timestamps,
+            &self.lengths,
+            &self.text,
+            &self.variables,
+            &self.metadata,
+        ]
+    }
+
+    /// For each level how many entries of a run have it, as places in `levels`; `None` when they
+    /// are not counted.
+    pub(crate) fn levels_of(&self, run: usize) -> Option<Vec<(usize, u32)>> {
+        match self.levels.len() {
+            0 => None,
+            1 => Some(vec![(0, self.runs.get(run)?.rows)]),
+            levels => {
+                let counts = self.level_counts.get(run * levels..(run + 1) * levels)?;
+                let counted = counts.iter().copied().enumerate();
+                Some(counted.filter(|(_, count)| *count > 0).collect())
+            }
+        }
     }
 
     fn read(reader: &mut Reader<'_>, streams: u32) -> Result<Self> {
         let start = reader.signed()?;
         let timestamps = PageRef::read(reader)?;
         let lengths = PageRef::read(reader)?;
-        let lines = PageRef::read(reader)?;
+        let text = PageRef::read(reader)?;
+        let variables = PageRef::read(reader)?;
         let metadata = PageRef::read(reader)?;
         let (mut rows, mut line_bytes, mut end) = (0u32, 0u64, start);
         let mut runs = Vec::new();
@@ -163,6 +200,29 @@ impl ChunkHeader {
                 last,
             });
         }
+        let mut levels = Vec::new();
+        for _ in 0..reader.count(1)? {
+            levels.push(reader.text()?.into());
+        }
+        let mut level_counts = Vec::new();
+        if levels.len() > 1 {
+            if levels.len() > LEVELS_MAX {
+                return Err(reader.corrupt("a chunk has more levels than are counted"));
+            }
+            for run in &runs {
+                let mut left = run.rows;
+                for _ in &levels {
+                    let count = u32::try_from(reader.varint()?).ok();
+                    let count = count.filter(|&count| count <= left);
+                    let count = count.ok_or_else(|| reader.corrupt("levels are miscounted"))?;
+                    left -= count;
+                    level_counts.push(count);
+                }
+                if left > 0 {
+                    return Err(reader.corrupt("levels are miscounted"));
+                }
+            }
+        }
         let range = TimeRange::inclusive(start, end);
         Ok(Self {
             range,
@@ -170,9 +230,12 @@ impl ChunkHeader {
             line_bytes,
             timestamps,
             lengths,
-            lines,
+            text,
+            variables,
             metadata,
             runs,
+            levels,
+            level_counts,
         })
     }
 }
@@ -204,7 +267,8 @@ fn distance(from: i64, to: i64) -> u64 {
 
 /// Page: timestamps, run by run, without the first of each.
 pub(crate) fn encode_timestamps(timestamps: &[i64], runs: &[Run]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(3 * timestamps.len());
+    let mut distances = Vec::with_capacity(timestamps.len());
+    let mut unit = 0;
     let mut rest = timestamps;
     for run in runs {
         let rows = usize::try_from(run.rows)
@@ -212,132 +276,56 @@ pub(crate) fn encode_timestamps(timestamps: &[i64], runs: &[Run]) -> Vec<u8> {
             .min(rest.len());
         let (of_run, after) = rest.split_at(rows);
         for (before, timestamp) in of_run.iter().zip(of_run.iter().skip(1)) {
-            put_varint(&mut out, distance(*before, *timestamp));
+            let far = distance(*before, *timestamp);
+            unit = common_divisor(far, unit);
+            distances.push(far);
         }
         rest = after;
     }
+    // Clocks of milliseconds leave zeros that need not be stored.
+    let unit = unit.max(1);
+    for far in &mut distances {
+        *far /= unit;
+    }
+    let mut out = Vec::new();
+    put_varint(&mut out, unit);
+    column::put_blocks(&mut out, &distances);
     out
+}
+
+/// Euclid's.
+fn common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// Reads what [`encode_timestamps`] wrote.
 pub(crate) fn decode_timestamps(name: &str, raw: &[u8], chunk: &ChunkHeader) -> Result<Vec<i64>> {
     let mut reader = Reader::new(name, raw);
-    let mut timestamps = Vec::with_capacity(CHUNK_ROWS_MAX.min(raw.len() + chunk.runs.len()));
+    let unit = reader.varint()?;
+    let rows = usize::try_from(chunk.rows).unwrap_or(0).min(CHUNK_ROWS_MAX);
+    let distances = column::blocks(&mut reader, rows.saturating_sub(chunk.runs.len()))?;
+    let bad = |what: &str| Error::corrupt(name, 0, what);
+    let mut distances = distances.into_iter();
+    let mut timestamps = Vec::with_capacity(rows);
     for run in &chunk.runs {
         let mut timestamp = run.first;
         timestamps.push(timestamp);
-        for _ in 1..run.rows {
-            timestamp = timestamp
-                .checked_add_unsigned(reader.varint()?)
-                .ok_or_else(|| reader.corrupt("a timestamp is out of range"))?;
+        for far in distances
+            .by_ref()
+            .take(usize::try_from(run.rows).unwrap_or(0).saturating_sub(1))
+        {
+            timestamp = far
+                .checked_mul(unit)
+                .and_then(|far| timestamp.checked_add_unsigned(far))
+                .ok_or_else(|| bad("a timestamp is out of range"))?;
             timestamps.push(timestamp);
         }
         if timestamp != run.last {
-            return Err(reader.corrupt("timestamps do not end where their header says"));
+            return Err(bad("timestamps do not end where their header says"));
         }
     }
     Ok(timestamps)
-}
-
-/// Page: sets of metadata and which entry has which.
-pub(crate) fn encode_metadata(sets: &[Labels], codes: &[u32]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_varint(&mut out, sets.len() as u64 - 1);
-    for set in sets.iter().skip(1) {
-        put_bytes(&mut out, set.encoded());
-    }
-    put_code_runs(&mut out, codes);
-    out
-}
-
-/// Metadata of a chunk; sets are only parsed when they are asked for.
-#[derive(Debug)]
-pub(crate) struct Metadata {
-    raw: Vec<u8>,
-    sets: Vec<Range<usize>>,
-    pub(crate) codes: Vec<u32>,
-}
-
-impl Metadata {
-    pub(crate) fn decode(name: &str, raw: Vec<u8>, rows: u32) -> Result<Self> {
-        let mut reader = Reader::new(name, &raw);
-        // The empty set is not stored.
-        let mut sets = vec![Range::default()];
-        for _ in 0..reader.count(1)? {
-            let len = reader.bytes()?.len();
-            sets.push(reader.offset() - len..reader.offset());
-        }
-        let rows = usize::try_from(rows)
-            .unwrap_or(usize::MAX)
-            .min(CHUNK_ROWS_MAX);
-        let codes = read_code_runs(&mut reader, rows, sets.len())?;
-        Ok(Self { raw, sets, codes })
-    }
-
-    /// The sets that `rows` use, each in its place; the others are left empty.
-    pub(crate) fn sets_of(&self, rows: &[u32]) -> Result<Vec<Labels>> {
-        let empty = Labels::empty();
-        let mut sets = vec![empty; self.sets.len()];
-        for &row in rows {
-            let code = usize::try_from(row)
-                .ok()
-                .and_then(|row| self.codes.get(row));
-            let code = code
-                .and_then(|&code| usize::try_from(code).ok())
-                .unwrap_or(0);
-            if let Some(set) = sets.get_mut(code).filter(|set| set.is_empty())
-                && let Some(bytes) = self.sets.get(code).and_then(|at| self.raw.get(at.clone()))
-            {
-                *set = Labels::from_encoded(bytes)?;
-            }
-        }
-        Ok(sets)
-    }
-}
-
-/// Packs a page: codec, length of what is packed, packed bytes.
-pub(crate) fn pack(raw: &[u8]) -> Result<Vec<u8>> {
-    let raw_len = u32::try_from(raw.len())
-        .ok()
-        .filter(|&len| len <= PAGE_RAW_BYTES_MAX);
-    let raw_len = raw_len.ok_or_else(|| {
-        Error::new(
-            Kind::Limit,
-            format!("a page of {} bytes is too large", raw.len()),
-        )
-    })?;
-    let packed =
-        zstd::bulk::compress(raw, ZSTD_LEVEL).map_err(|e| Error::io("compress a page", e))?;
-    let (codec, body) = if packed.len() < raw.len() {
-        (ZSTD, packed.as_slice())
-    } else {
-        (STORED, raw)
-    };
-    let mut out = Vec::with_capacity(5 + body.len());
-    out.push(codec);
-    put_u32(&mut out, raw_len);
-    out.extend_from_slice(body);
-    Ok(out)
-}
-
-/// Unpacks what [`pack`] made.
-pub(crate) fn unpack(name: &str, page: &[u8]) -> Result<Vec<u8>> {
-    let mut reader = Reader::new(name, page);
-    let codec = reader.u8()?;
-    let raw_len = reader.u32()?;
-    if raw_len > PAGE_RAW_BYTES_MAX {
-        return Err(reader.corrupt("a page says that it is larger than any page"));
-    }
-    let raw_len = usize::try_from(raw_len).unwrap_or(usize::MAX);
-    let body = reader.take(reader.remaining())?;
-    let raw = match codec {
-        STORED => body.to_vec(),
-        ZSTD => zstd::bulk::decompress(body, raw_len)
-            .map_err(|_| reader.corrupt("a page cannot be decompressed"))?,
-        _ => return Err(reader.corrupt("a page has an unknown codec")),
-    };
-    if raw.len() != raw_len {
-        return Err(reader.corrupt("a page is not as long as it says"));
-    }
-    Ok(raw)
 }

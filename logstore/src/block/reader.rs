@@ -4,16 +4,18 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use roaring::RoaringBitmap;
 use trine_storage::block_set::BlockReader;
 use trine_storage::catalog::BlockMeta;
-use trine_storage::codec::Reader;
 use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Labels, Matcher, Result};
 
-use super::format::{self, ChunkHeader, Metadata, Summary};
-use crate::wal_record::read_lengths;
+use super::format::{self, ChunkHeader, Summary};
+use super::lines::{PackedLines, VariableColumns, read_ends};
+use super::metadata::Metadata;
+use super::pack;
 
 /// One block as the engine keeps it open.
 #[derive(Debug)]
@@ -92,25 +94,41 @@ impl BlockFile {
     /// # Errors
     /// As [`BlockFile::tables`]; so for all methods below.
     pub(crate) fn timestamps(&self, chunk: &ChunkHeader) -> Result<Vec<i64>> {
-        let raw = self.unpack(&[chunk.timestamps])?.pop().unwrap_or_default();
-        format::decode_timestamps(self.file.name(), &raw, chunk)
+        let page = self.page(&chunk.timestamps)?;
+        format::decode_timestamps(self.file.name(), &page, chunk)
     }
 
-    /// Where the lines of a chunk end.
+    /// Where the lines of a chunk end when they follow each other.
     pub(crate) fn ends(&self, chunk: &ChunkHeader) -> Result<Vec<u32>> {
-        let raw = self.unpack(&[chunk.lengths])?.pop().unwrap_or_default();
-        self.decode_ends(&raw, chunk)
+        let page = self.page(&chunk.lengths)?;
+        self.decode_ends(&page, chunk)
     }
 
-    /// The lines of a chunk in one piece, and where they end.
-    pub(crate) fn lines(&self, chunk: &ChunkHeader) -> Result<(Vec<u8>, Vec<u32>)> {
-        let mut raw = self.unpack(&[chunk.lengths, chunk.lines])?;
-        let blob = raw.pop().unwrap_or_default();
-        let ends = self.decode_ends(&raw.pop().unwrap_or_default(), chunk)?;
-        if blob.len() as u64 != chunk.line_bytes {
-            return Err(self.corrupt(&chunk.lines, "lines are not as long as their header says"));
-        }
-        Ok((blob, ends))
+    /// The lines of a chunk, ready to be searched or expanded.
+    pub(crate) fn packed_lines(&self, chunk: &ChunkHeader) -> Result<PackedLines> {
+        let pages = self
+            .file
+            .read(&[chunk.lengths, chunk.text, chunk.variables])?;
+        let [lengths, text, variables] = pages.as_slice() else {
+            return Err(self.corrupt(&chunk.text, "lines cannot be read"));
+        };
+        let ends = self.decode_ends(lengths, chunk)?;
+        let text = pack::unpack(self.file.name(), text)?;
+        PackedLines::read(self.file.name(), text, variables, ends)
+    }
+
+    /// The lines of a chunk in one piece, and where they end. `timestamps` are those of the chunk.
+    pub(crate) fn lines(
+        &self,
+        chunk: &ChunkHeader,
+        timestamps: &[i64],
+    ) -> Result<(Vec<u8>, Vec<u32>)> {
+        self.packed_lines(chunk)?.expand(timestamps)
+    }
+
+    /// The variables of a chunk's lines, to look for ids in them.
+    pub(crate) fn variables(&self, chunk: &ChunkHeader) -> Result<VariableColumns> {
+        VariableColumns::read(self.file.name(), &self.page(&chunk.variables)?)
     }
 
     /// The metadata of a chunk; `None` when no entry has any.
@@ -118,8 +136,8 @@ impl BlockFile {
         if chunk.metadata.len == 0 {
             return Ok(None);
         }
-        let raw = self.unpack(&[chunk.metadata])?.pop().unwrap_or_default();
-        Metadata::decode(self.file.name(), raw, chunk.rows).map(Some)
+        let page = self.page(&chunk.metadata)?;
+        Metadata::read(self.file.name(), &page, chunk.rows).map(Some)
     }
 
     /// Reads and decodes everything; gives the number of entries.
@@ -128,31 +146,27 @@ impl BlockFile {
         let tables = self.tables()?;
         tables.index.verify()?;
         for chunk in &tables.chunks {
-            self.timestamps(chunk)?;
-            self.lines(chunk)?;
+            let timestamps = self.timestamps(chunk)?;
+            self.lines(chunk, &timestamps)?;
             if let Some(metadata) = self.metadata(chunk)? {
-                let all: Vec<u32> = (0..chunk.rows).collect();
-                metadata.sets_of(&all)?;
+                metadata.verify()?;
             }
         }
         Ok(self.summary.rows)
     }
 
-    fn decode_ends(&self, raw: &[u8], chunk: &ChunkHeader) -> Result<Vec<u32>> {
+    fn decode_ends(&self, page: &[u8], chunk: &ChunkHeader) -> Result<Vec<u32>> {
         let rows = usize::try_from(chunk.rows).unwrap_or(0);
-        let ends = read_lengths(&mut Reader::new(self.file.name(), raw), rows)?;
+        let ends = read_ends(self.file.name(), page, rows)?;
         if ends.last().map_or(0, |&end| u64::from(end)) != chunk.line_bytes {
             return Err(self.corrupt(&chunk.lengths, "lengths do not add up to their header's"));
         }
         Ok(ends)
     }
 
-    fn unpack(&self, pages: &[PageRef]) -> Result<Vec<Vec<u8>>> {
-        let packed = self.file.read(pages)?;
-        packed
-            .iter()
-            .map(|page| format::unpack(self.file.name(), page))
-            .collect()
+    fn page(&self, page: &PageRef) -> Result<Bytes> {
+        let read = self.file.read(&[*page])?.pop();
+        read.ok_or_else(|| self.corrupt(page, "a page cannot be read"))
     }
 
     fn corrupt(&self, page: &PageRef, what: &str) -> Error {

@@ -5,7 +5,6 @@ use std::path::Path;
 use proptest::prelude::*;
 use trine_storage::block_set::BlockReader;
 use trine_storage::catalog::BlockMeta;
-use trine_storage::codec::Reader;
 use trine_storage::fs::Fs;
 use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::sim::SimFs;
@@ -13,8 +12,9 @@ use trine_storage::ulid::BlockId;
 use trine_storage::{Kind, Labels, TimeRange};
 
 use super::format::*;
+use super::pack::{pack, unpack};
 use super::reader::BlockFile;
-use super::writer::BlockWriter;
+use super::writer::{BlockWriter, Written};
 
 fn labels(value: &str) -> Labels {
     Labels::from_pairs([("a", value)]).unwrap()
@@ -35,7 +35,8 @@ fn chunk() -> ChunkHeader {
         line_bytes: 7,
         timestamps: page(16),
         lengths: page(18),
-        lines: page(20),
+        text: page(20),
+        variables: page(22),
         metadata: PageRef {
             offset: 0,
             len: 0,
@@ -57,6 +58,8 @@ fn chunk() -> ChunkHeader {
                 last: 4,
             },
         ],
+        levels: vec!["".into(), "info".into()],
+        level_counts: vec![1, 1, 0, 1],
     }
 }
 
@@ -71,26 +74,27 @@ const SUMMARY_OF_ONE: Summary = Summary {
 fn golden_sections() {
     assert_eq!(
         SUMMARY_OF_ONE.encode(),
-        [2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]
+        [3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]
     );
     let mut header = Vec::new();
     chunk().put(&mut header);
     let mut expected = vec![1];
-    for (offset, len, crc) in [(16, 2, 3), (18, 2, 3), (20, 2, 3), (0, 0, 0)] {
+    let pages = [(16, 2, 3), (18, 2, 3), (20, 2, 3), (22, 2, 3), (0, 0, 0)];
+    for (offset, len, crc) in pages {
         expected.extend([offset, 0, 0, 0, 0, 0, 0, 0, len, 0, 0, 0, crc, 0, 0, 0]);
     }
     expected.extend([2, 0, 2, 5, 0, 0xad, 2, 1, 1, 2, 5, 0]);
+    expected.extend([2, 0, 4, b'i', b'n', b'f', b'o', 1, 1, 0, 1]);
     assert_eq!(header, expected);
 }
 
 /// The bytes written down in FORMAT.md, "Pages".
 #[test]
 fn golden_pages() {
-    assert_eq!(encode_timestamps(&[-1, 300, 4], &chunk().runs), [0xad, 2]);
-    let sets = [Labels::empty(), labels("b")];
     assert_eq!(
-        encode_metadata(&sets, &[0, 1, 1]),
-        [1, 4, 1, b'a', 1, b'b', 0, 1, 1, 2]
+        encode_timestamps(&[-1, 300, 4], &chunk().runs),
+        [0xad, 2, 1, 1],
+        "one step of 301"
     );
     assert_eq!(pack(b"hi").unwrap(), [0, 2, 0, 0, 0, b'h', b'i']);
     let zeros = pack(&[0; 1000]).unwrap();
@@ -170,25 +174,15 @@ fn headers_that_make_no_sense_are_corrupt() {
     check("a timestamp after all time", &|c| {
         c.runs[1].last = i64::MAX;
     });
+    check("more levels than entries", &|c| {
+        c.level_counts[0] = 2;
+    });
+    check("fewer levels than entries", &|c| {
+        c.level_counts[0] = 0;
+    });
 }
 
-/// Writes lines of `line_bytes` bytes to two streams in turns; gives the rows of each chunk.
-fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
-    let disk = SimFs::new();
-    disk.create_dir_all(Path::new("/")).unwrap();
-    let path = Path::new("/x.block");
-    let streams = [labels("b"), labels("c")];
-    let mut writer = BlockWriter::create(&disk, path, &streams).unwrap();
-    let line = vec![b'x'; line_bytes];
-    for row in 0..rows {
-        let stream = u32::from(row >= rows / 2);
-        writer.push(stream, row as i64, &line, metadata).unwrap();
-    }
-    let written = writer.finish().unwrap();
-    assert_eq!(
-        (written.rows, written.range),
-        (rows as u64, TimeRange::new(0, rows as i64))
-    );
+fn open(disk: &SimFs, path: &Path, written: Written) -> BlockFile {
     let file = SealedFile::open(disk.open(path).unwrap(), "x.block", KIND).unwrap();
     let id = BlockId::from_bits(1);
     let (range, bytes) = (written.range, written.bytes);
@@ -202,7 +196,28 @@ fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
         created_ms: 0,
         deletes_applied: 0,
     };
-    let block = BlockFile::open(file, &meta).unwrap();
+    BlockFile::open(file, &meta).unwrap()
+}
+
+/// Writes lines of `line_bytes` bytes to two streams in turns; gives the rows of each chunk.
+fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
+    let disk = SimFs::new();
+    disk.create_dir_all(Path::new("/")).unwrap();
+    let path = Path::new("/x.block");
+    let mut writer = BlockWriter::create(&disk, path).unwrap();
+    let line = vec![b'x'; line_bytes];
+    for row in 0..rows {
+        if row == 0 || row == rows / 2 {
+            writer.stream(&labels(if row == 0 { "b" } else { "c" }));
+        }
+        writer.push(row as i64, &line, metadata).unwrap();
+    }
+    let written = writer.finish().unwrap();
+    assert_eq!(
+        (written.rows, written.range),
+        (rows as u64, TimeRange::new(0, rows as i64))
+    );
+    let block = open(&disk, path, written);
     assert_eq!(block.verify().unwrap(), rows as u64);
     block
         .tables()
@@ -211,6 +226,55 @@ fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
         .iter()
         .map(|chunk| chunk.rows)
         .collect()
+}
+
+/// Levels of entries by run, as the header of the one chunk tells them.
+#[test]
+fn levels_are_counted_by_run() {
+    let level = |level: &str| Labels::from_pairs([(LEVEL, level)]).unwrap();
+    let (info, warn, none) = (level("info"), level("warn"), Labels::empty());
+    let many: Vec<Labels> = (0..LEVELS_MAX).map(|n| level(&format!("l{n}"))).collect();
+    let check = |runs: &[&[&Labels]], expected: &[&[(&str, u32)]]| {
+        let disk = SimFs::new();
+        disk.create_dir_all(Path::new("/")).unwrap();
+        let path = Path::new("/x.block");
+        let mut writer = BlockWriter::create(&disk, path).unwrap();
+        for (name, run) in (0..).zip(runs) {
+            writer.stream(&labels(&format!("{name}")));
+            for (at, set) in (0..).zip(*run) {
+                writer.push(at, b"x", set).unwrap();
+            }
+        }
+        let written = writer.finish().unwrap();
+        let block = open(&disk, path, written);
+        let tables = block.tables().unwrap();
+        let chunk = &tables.chunks[0];
+        for (run, expected) in expected.iter().enumerate() {
+            let found = chunk.levels_of(run);
+            let found = found.map(|levels| {
+                let mut named: Vec<(&str, u32)> = levels
+                    .iter()
+                    .map(|(place, count)| (&*chunk.levels[*place], *count))
+                    .collect();
+                named.sort_unstable();
+                named
+            });
+            assert_eq!(found.unwrap_or_default(), **expected);
+        }
+    };
+    check(&[&[&none, &none]], &[&[("", 2)]]);
+    check(&[&[&info, &info]], &[&[("info", 2)]]);
+    check(
+        &[&[&info, &none, &warn], &[&warn]],
+        &[&[("", 1), ("info", 1), ("warn", 1)], &[("warn", 1)]],
+    );
+    let all: Vec<&Labels> = many.iter().collect();
+    let named: Vec<String> = (0..LEVELS_MAX).map(|n| format!("l{n}")).collect();
+    let mut expected: Vec<(&str, u32)> = named.iter().map(|name| (name.as_str(), 1)).collect();
+    expected.sort_unstable();
+    check(&[&all], &[&expected]);
+    let too_many: Vec<&Labels> = all.iter().copied().chain([&none]).collect();
+    check(&[&too_many], &[&[]]);
 }
 
 #[test]
@@ -242,20 +306,21 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes: Vec<u8>, rows in 1..40u32) {
+    fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
         decode_chunks("test", &bytes, &SUMMARY_OF_ONE).ok();
         Summary::decode("test", &bytes).ok();
         unpack("test", &bytes).ok();
         decode_timestamps("test", &bytes, &chunk()).ok();
-        if let Ok(metadata) = Metadata::decode("test", bytes.clone(), rows) {
-            let all: Vec<u32> = (0..rows).collect();
-            metadata.sets_of(&all).ok();
-        }
-        crate::wal_record::read_lengths(&mut Reader::new("test", &bytes), 9).ok();
     }
 
     #[test]
-    fn timestamps_round_trip(mut timestamps in prop::collection::vec(any::<i64>(), 1..20)) {
+    fn timestamps_round_trip(
+        mut timestamps in prop::collection::vec(any::<i64>(), 1..20),
+        unit in 1..2_000_000i64,
+    ) {
+        for timestamp in &mut timestamps {
+            *timestamp = *timestamp / unit * unit;
+        }
         timestamps.iter_mut().for_each(|t| *t = (*t).min(i64::MAX - 1));
         timestamps.sort_unstable();
         let (first, last) = (timestamps[0], timestamps[timestamps.len() - 1]);

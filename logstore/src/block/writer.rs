@@ -1,6 +1,8 @@
-//! Writes a block from entries that come sorted by stream and time. Called by the seal.
+//! Writes a block from entries that come sorted by stream and time. Called by the seal and by
+//! compaction.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use trine_storage::frozen_index::FrozenWriter;
@@ -9,44 +11,71 @@ use trine_storage::sealed::{PageRef, SealedWriter};
 use trine_storage::{Labels, Result, TimeRange};
 
 use super::format::{
-    self, CHUNK_BYTES, CHUNK_ROWS_MAX, CHUNKS, ChunkHeader, KIND, LABEL_INDEX, Run, SUMMARY,
-    Summary,
+    self, CHUNK_BYTES, CHUNK_ROWS_MAX, CHUNKS, ChunkHeader, KIND, LABEL_INDEX, LEVEL, LEVELS_MAX,
+    Run, SUMMARY, Summary,
 };
+use super::lines::LineBuilder;
+use super::metadata;
+use super::pack::pack;
 use crate::columns::Columns;
-use crate::wal_record::put_lengths;
 
 /// A block that is being written.
-#[derive(Debug)]
-pub(crate) struct BlockWriter<'a> {
+pub(crate) struct BlockWriter {
     file: SealedWriter,
-    streams: &'a [Labels],
-    chunk: Columns,
-    set_codes: HashMap<Labels, u32>,
-    set_bytes: usize,
+    index: FrozenWriter,
+    /// The stream of what is pushed; it gets its code with its first entry.
+    stream: Labels,
+    code: Option<u32>,
+    streams: u32,
+    chunk: Chunk,
     headers: Vec<u8>,
     chunks: u32,
     rows: u64,
     range: Option<TimeRange>,
 }
 
+/// The chunk that is being put together.
+#[derive(Default)]
+struct Chunk {
+    lines: LineBuilder,
+    timestamps: Vec<i64>,
+    runs: Vec<Run>,
+    /// For each entry an index into `sets`.
+    metadata: Vec<u32>,
+    sets: Vec<Labels>,
+    set_codes: HashMap<Labels, u32>,
+    set_bytes: usize,
+}
+
+/// What the sets of a source of entries are called in the chunk that is being written.
+#[derive(Debug, Default)]
+pub(crate) struct SetCodes {
+    chunk: u32,
+    codes: HashMap<u32, u32>,
+}
+
 /// What was written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
+    /// From the first to the last timestamp.
     pub(crate) range: TimeRange,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
 }
 
-impl<'a> BlockWriter<'a> {
-    /// Begins a block of these streams, which are in label order.
-    pub(crate) fn create(fs: &dyn Fs, path: &Path, streams: &'a [Labels]) -> Result<Self> {
-        debug_assert!(streams.is_sorted(), "streams are in label order");
+impl BlockWriter {
+    /// Begins a block.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](trine_storage::Kind::Io); so for all methods.
+    pub(crate) fn create(fs: &dyn Fs, path: &Path) -> Result<Self> {
         Ok(Self {
             file: SealedWriter::create(fs, path, KIND)?,
-            streams,
-            chunk: Columns::default(),
-            set_codes: HashMap::new(),
-            set_bytes: 0,
+            index: FrozenWriter::new(),
+            stream: Labels::empty(),
+            code: None,
+            streams: 0,
+            chunk: Chunk::default(),
             headers: Vec::new(),
             chunks: 0,
             rows: 0,
@@ -54,75 +83,112 @@ impl<'a> BlockWriter<'a> {
         })
     }
 
-    /// Adds an entry of `streams[stream]`. Entries come by stream, then by time.
-    pub(crate) fn push(
-        &mut self,
-        stream: u32,
-        timestamp: i64,
-        line: &[u8],
-        metadata: &Labels,
-    ) -> Result<()> {
+    /// Begins a stream. Streams come in label order; one without entries leaves no trace.
+    pub(crate) fn stream(&mut self, labels: &Labels) {
         debug_assert!(
-            self.chunk.streams.last().zip(self.chunk.timestamps.last())
-                <= Some((&stream, &timestamp)),
-            "entries come by stream and time"
+            self.streams == 0 || self.stream < *labels || self.code.is_none(),
+            "streams come in label order"
         );
-        let bytes = self.chunk.blob.len() + self.set_bytes;
-        let full = bytes + line.len() + metadata.encoded().len() > CHUNK_BYTES;
-        if (full && self.chunk.rows() > 0) || self.chunk.rows() >= CHUNK_ROWS_MAX {
-            self.close_chunk()?;
-        }
-        let set = self.set_code(metadata);
-        self.chunk.push(stream, timestamp, line, set);
+        self.stream = labels.clone();
+        self.code = None;
+    }
+
+    /// Adds an entry of the stream, not older than the one before.
+    pub(crate) fn push(&mut self, timestamp: i64, line: &[u8], metadata: &Labels) -> Result<()> {
+        self.make_room(line.len() + metadata.encoded().len())?;
+        let set = self.chunk.set_code(metadata);
+        self.add(timestamp, line, set);
         Ok(())
     }
 
-    fn set_code(&mut self, set: &Labels) -> u32 {
-        if set.is_empty() {
-            return 0;
+    /// Adds entries of the stream. `codes` belongs to `columns`: it is new with them.
+    pub(crate) fn push_rows(
+        &mut self,
+        columns: &Columns,
+        rows: Range<usize>,
+        codes: &mut SetCodes,
+    ) -> Result<()> {
+        for row in rows {
+            let (line, set) = (columns.line(row), columns.set_code(row));
+            self.make_room(line.len())?;
+            if codes.chunk != self.chunks {
+                codes.chunk = self.chunks;
+                codes.codes.clear();
+            }
+            let chunk = &mut self.chunk;
+            let code = match set {
+                0 => 0,
+                set => *codes
+                    .codes
+                    .entry(set)
+                    .or_insert_with(|| chunk.set_code(columns.set(row))),
+            };
+            self.add(columns.timestamps[row], line, code);
         }
-        if let Some(&code) = self.set_codes.get(set) {
-            return code;
+        Ok(())
+    }
+
+    /// Closes the chunk when `bytes` more would be too much for it.
+    fn make_room(&mut self, bytes: usize) -> Result<()> {
+        let chunk = &self.chunk;
+        let full = chunk.lines.line_bytes() + chunk.set_bytes + bytes > CHUNK_BYTES;
+        if chunk.lines.rows() > 0 && (full || chunk.lines.rows() >= CHUNK_ROWS_MAX) {
+            self.close_chunk()?;
         }
-        let code = u32::try_from(self.chunk.sets.len()).expect("a chunk has few entries");
-        self.set_codes.insert(set.clone(), code);
-        self.chunk.sets.push(set.clone());
-        self.set_bytes += set.encoded().len();
-        code
+        Ok(())
+    }
+
+    fn add(&mut self, timestamp: i64, line: &[u8], set: u32) {
+        let code = self.code.unwrap_or_else(|| {
+            self.index.push(&self.stream);
+            self.streams += 1;
+            *self.code.insert(self.streams - 1)
+        });
+        self.chunk.push(code, timestamp, line, set);
     }
 
     fn close_chunk(&mut self) -> Result<()> {
-        let chunk = std::mem::take(&mut self.chunk);
-        self.set_codes.clear();
-        self.set_bytes = 0;
-        let Some(range) = chunk.range() else {
+        let chunk = &mut self.chunk;
+        let first = chunk.timestamps.iter().min().copied();
+        let last = chunk.timestamps.iter().max().copied();
+        let (Some(first), Some(last)) = (first, last) else {
             return Ok(());
         };
-        let runs = runs_of(&chunk);
-        let mut lengths = Vec::with_capacity(2 * chunk.rows());
-        put_lengths(&mut lengths, &chunk.ends);
-        let timestamps = self.page(&format::encode_timestamps(&chunk.timestamps, &runs))?;
-        let lengths = self.page(&lengths)?;
-        let lines = self.page(&chunk.blob)?;
-        let metadata = if chunk.sets.len() > 1 {
-            self.page(&format::encode_metadata(&chunk.sets, &chunk.metadata))?
-        } else {
-            PageRef {
-                offset: 0,
-                len: 0,
-                crc: 0,
-            }
+        let range = TimeRange::inclusive(first, last);
+        let lines = chunk.lines.encode(&chunk.timestamps, |_, _| {});
+        let timestamps = format::encode_timestamps(&chunk.timestamps, &chunk.runs);
+        let timestamps = self.file.page(&timestamps)?;
+        let lengths = self.file.page(&lines.lengths)?;
+        let variables = self.file.page(&lines.variables)?;
+        let text = self.file.page(&pack(&lines.text)?)?;
+        let mut page = PageRef {
+            offset: 0,
+            len: 0,
+            crc: 0,
         };
+        let mut levels = vec![Box::default()];
+        let mut level_counts = Vec::new();
+        if !chunk.sets.is_empty() {
+            let columns = metadata::Columns::new(&chunk.sets, &chunk.metadata);
+            page = self.file.page(&columns.encode())?;
+            if let Some((values, codes)) = columns.values(LEVEL) {
+                (levels, level_counts) = count_levels(values, codes, &chunk.runs);
+            }
+        }
         let header = ChunkHeader {
             range,
-            rows: u32::try_from(chunk.rows()).expect("a chunk has CHUNK_ROWS_MAX entries at most"),
-            line_bytes: chunk.blob.len() as u64,
+            rows: small(chunk.lines.rows()),
+            line_bytes: chunk.lines.line_bytes() as u64,
             timestamps,
             lengths,
-            lines,
-            metadata,
-            runs,
+            text,
+            variables,
+            metadata: page,
+            runs: std::mem::take(&mut chunk.runs),
+            levels,
+            level_counts,
         };
+        chunk.clear();
         header.put(&mut self.headers);
         self.chunks += 1;
         self.rows += u64::from(header.rows);
@@ -130,49 +196,108 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    fn page(&mut self, raw: &[u8]) -> Result<PageRef> {
-        self.file.page(&format::pack(raw)?)
-    }
-
     /// Writes the sections and syncs the file.
     pub(crate) fn finish(mut self) -> Result<Written> {
         self.close_chunk()?;
-        let mut index = FrozenWriter::new();
-        for labels in self.streams {
-            index.push(labels);
-        }
-        let streams = u32::try_from(self.streams.len()).expect("codes of streams are 32 bits");
         let summary = Summary {
             rows: self.rows,
-            streams,
+            streams: self.streams,
             chunks: self.chunks,
         };
-        self.file.section(LABEL_INDEX, &index.finish()?)?;
+        self.file.section(LABEL_INDEX, &self.index.finish()?)?;
         self.file.section(CHUNKS, &self.headers)?;
         self.file.section(SUMMARY, &summary.encode())?;
         let bytes = self.file.finish()?;
-        let range = self.range.unwrap_or(TimeRange::new(0, 0));
         Ok(Written {
-            range,
+            range: self.range.unwrap_or(TimeRange::new(0, 0)),
             rows: self.rows,
             bytes,
         })
     }
 }
 
-fn runs_of(chunk: &Columns) -> Vec<Run> {
-    let mut start = 0;
-    let of_run = |codes: &[u32]| {
-        let rows = start..start + codes.len();
-        start = rows.end;
-        let bytes = chunk.line_range(rows.end - 1).end - chunk.line_range(rows.start).start;
-        Run {
-            stream: codes[0],
-            rows: u32::try_from(codes.len()).expect("a chunk has CHUNK_ROWS_MAX entries at most"),
-            line_bytes: bytes as u64,
-            first: chunk.timestamps[rows.start],
-            last: chunk.timestamps[rows.end - 1],
+impl Chunk {
+    fn set_code(&mut self, set: &Labels) -> u32 {
+        if set.is_empty() {
+            return 0;
         }
-    };
-    chunk.streams.chunk_by(|a, b| a == b).map(of_run).collect()
+        if self.sets.is_empty() {
+            self.sets.push(Labels::empty());
+        }
+        if let Some(&code) = self.set_codes.get(set) {
+            return code;
+        }
+        let code = small(self.sets.len());
+        self.set_codes.insert(set.clone(), code);
+        self.sets.push(set.clone());
+        self.set_bytes += set.encoded().len();
+        code
+    }
+
+    fn push(&mut self, stream: u32, timestamp: i64, line: &[u8], set: u32) {
+        match self.runs.last_mut() {
+            Some(run) if run.stream == stream => {
+                debug_assert!(run.last <= timestamp, "entries come in order of time");
+                run.rows += 1;
+                run.line_bytes += line.len() as u64;
+                run.last = timestamp;
+            }
+            _ => self.runs.push(Run {
+                stream,
+                rows: 1,
+                line_bytes: line.len() as u64,
+                first: timestamp,
+                last: timestamp,
+            }),
+        }
+        self.timestamps.push(timestamp);
+        self.metadata.push(set);
+        self.lines.push(line);
+    }
+
+    fn clear(&mut self) {
+        self.lines.clear();
+        self.timestamps.clear();
+        self.runs.clear();
+        self.metadata.clear();
+        self.sets.clear();
+        self.set_codes.clear();
+        self.set_bytes = 0;
+    }
+}
+
+/// The levels of a chunk's entries and, when there are several, how many of each run have which.
+/// None when they are too many.
+fn count_levels(values: &[&str], codes: &[u64], runs: &[Run]) -> (Vec<Box<str>>, Vec<u32>) {
+    let some_without = codes.contains(&0);
+    let levels: Vec<Box<str>> = some_without
+        .then(Box::default)
+        .into_iter()
+        .chain(values.iter().map(|&value| value.into()))
+        .collect();
+    if levels.len() > LEVELS_MAX {
+        return (Vec::new(), Vec::new());
+    }
+    if levels.len() == 1 {
+        return (levels, Vec::new());
+    }
+    let mut counts = Vec::with_capacity(levels.len() * runs.len());
+    let mut rest = codes;
+    for run in runs {
+        let (of_run, after) = rest.split_at(rest.len().min(run.rows as usize));
+        rest = after;
+        let start = counts.len();
+        counts.resize(start + levels.len(), 0);
+        for &code in of_run {
+            // Without a level comes first, if it occurs at all.
+            let place = usize::try_from(code).unwrap_or(0) - usize::from(!some_without);
+            counts[start + place] += 1;
+        }
+    }
+    (levels, counts)
+}
+
+/// Numbers of entries in a chunk, which are [`CHUNK_ROWS_MAX`] at most.
+fn small(number: usize) -> u32 {
+    u32::try_from(number).expect("a chunk has CHUNK_ROWS_MAX entries at most")
 }

@@ -196,7 +196,7 @@ fn a_used_up_memory_budget_refuses_batches_until_a_seal() {
     let error = append(&store, 2, &[b'x'; 1_500]).unwrap_err();
     assert_eq!(error.kind(), Kind::Limit);
     assert_eq!(all(&store).unwrap().len(), 1, "nothing was stored");
-    store.inner.maintain();
+    store.maintain().ok();
     append(&store, 2, &[b'x'; 1_500]).unwrap();
     assert_eq!(all(&store).unwrap().len(), 2);
 }
@@ -245,14 +245,14 @@ fn blocks_go_when_their_last_entry_is_older_than_the_retention() {
     assert_eq!(bench.block_files().len(), 2);
 
     bench.clock.advance(Duration::from_secs(50));
-    store.inner.maintain();
+    store.maintain().ok();
     assert_eq!(
         all(&store).unwrap().len(),
         2,
         "the last instant that is kept"
     );
     bench.clock.advance(Duration::from_nanos(1));
-    store.inner.maintain();
+    store.maintain().ok();
     assert_eq!(all(&store).unwrap(), [b"new"]);
 
     assert_eq!(bench.block_files().len(), 2, "a snapshot still reads it");
@@ -275,16 +275,16 @@ fn memory_is_sealed_when_it_is_old_or_the_log_is_long() {
     let store = bench.open().unwrap();
     append(&store, 1, b"x").unwrap();
     bench.clock.advance(Duration::from_secs(59));
-    store.inner.maintain();
+    store.maintain().ok();
     assert_eq!(store.stats().blocks, 0);
     bench.clock.advance(Duration::from_secs(1));
-    store.inner.maintain();
+    store.maintain().ok();
     assert_eq!(store.stats().blocks, 1, "by age");
     for timestamp in 0..60 {
         append(&store, timestamp, format!("line {timestamp}").as_bytes()).unwrap();
     }
     assert!(store.stats().wal.bytes > 2_000);
-    store.inner.maintain();
+    store.maintain().ok();
     assert_eq!(store.stats().blocks, 2, "by the length of the log");
     assert_eq!(store.stats().wal.bytes, 0);
 }
@@ -302,7 +302,7 @@ fn a_failed_sync_poisons_writes_and_leaves_reads() {
     );
     assert_eq!(store.flush().unwrap_err().kind(), Kind::Poisoned);
     assert_eq!(all(&store).unwrap()[0], b"before");
-    store.inner.maintain();
+    store.maintain().ok();
     drop(store);
     let found = bench.disk.crash(trine_storage::sim::Crash::Power, 1);
     let store = Bench {

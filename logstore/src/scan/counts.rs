@@ -11,6 +11,7 @@ use crate::block::format::ChunkHeader;
 use crate::block::reader::BlockFile;
 use crate::columns::Columns;
 use crate::request::{Batch, CountBatch, Counts, Measure};
+use crate::tombstone::{Hidden, StreamVeil, Veils};
 
 /// Numbers that are held before they are given.
 const HELD_MAX: usize = 64 << 10;
@@ -21,6 +22,7 @@ pub(crate) struct CountScan {
     request: Counts,
     /// The timestamps that lie in some bucket.
     range: TimeRange,
+    hidden: Hidden,
     places: std::vec::IntoIter<Place>,
     current: Option<Current>,
     held: BTreeMap<(u32, u32), u64>,
@@ -31,11 +33,20 @@ pub(crate) struct CountScan {
 struct Current {
     open: OpenPlace,
     is_selected: Vec<bool>,
+    veils: Veils,
     next_chunk: usize,
 }
 
+impl Current {
+    fn selects(&self, stream: u32) -> bool {
+        self.is_selected
+            .get(stream as usize)
+            .is_some_and(|&flag| flag)
+    }
+}
+
 impl CountScan {
-    pub(crate) fn new(places: Vec<Place>, request: &Counts) -> Result<Self> {
+    pub(crate) fn new(places: Vec<Place>, hidden: Hidden, request: &Counts) -> Result<Self> {
         let first = request.range.start.saturating_add(1);
         let range = TimeRange::new(first, request.range.end);
         let buckets = match request.range.end.checked_sub(request.range.start) {
@@ -52,6 +63,7 @@ impl CountScan {
         Ok(Self {
             request: request.clone(),
             range,
+            hidden,
             places: places.into_iter(),
             current: None,
             held: BTreeMap::new(),
@@ -77,6 +89,13 @@ impl CountScan {
                 .is_some_and(|range| range.overlaps(&self.range))
             {
                 let (open, selected) = place.open(&self.request.matchers)?;
+                let veil = place.veil(&self.hidden, self.range);
+                let veils = if veil.is_empty() {
+                    Veils::default()
+                } else {
+                    let labels = open.labels_of(&selected)?;
+                    Veils::new(&veil, labels.iter().map(|(code, labels)| (*code, labels)))
+                };
                 let mut is_selected = vec![false; open.streams()];
                 for stream in selected {
                     if let Some(flag) = is_selected.get_mut(stream as usize) {
@@ -86,6 +105,7 @@ impl CountScan {
                 self.current = Some(Current {
                     open,
                     is_selected,
+                    veils,
                     next_chunk: 0,
                 });
             }
@@ -93,13 +113,12 @@ impl CountScan {
         };
         let number = current.next_chunk;
         current.next_chunk += 1;
-        let selected = &current.is_selected;
-        let is_selected = |stream: u32| selected.get(stream as usize).is_some_and(|&flag| flag);
+        let is_selected = |stream: u32| current.selects(stream);
         let counted = match current.open.chunk(number) {
             Some(chunk) if chunk.range_if(self.range, is_selected).is_none() => Ok(()),
-            Some(Chunk::Block(file, header)) => self.count_chunk(file, header, is_selected),
+            Some(Chunk::Block(file, header)) => self.count_chunk(file, header, &current),
             Some(Chunk::Page(page)) => {
-                self.count_page(&page.columns, is_selected);
+                self.count_page(&page.columns, &current);
                 Ok(())
             }
             None => Ok(()),
@@ -112,7 +131,7 @@ impl CountScan {
         &mut self,
         file: &BlockFile,
         header: &ChunkHeader,
-        is_selected: impl Fn(u32) -> bool,
+        place: &Current,
     ) -> Result<()> {
         let bytes = self.request.measure == Measure::Bytes;
         let mut columns = None;
@@ -120,10 +139,16 @@ impl CountScan {
         for run in &header.runs {
             let rows = start..start + run.rows as usize;
             start = rows.end;
-            if !is_selected(run.stream) || !run.range().overlaps(&self.range) {
+            if !place.selects(run.stream) || !run.range().overlaps(&self.range) {
                 continue;
             }
-            let whole = self.range.contains(run.first) && self.range.contains(run.last);
+            let veil = place.veils.of(run.stream);
+            let veil = veil.filter(|veil| veil.touches(run.range()));
+            if veil.is_some_and(|veil| veil.covers(run.range())) {
+                continue;
+            }
+            let whole =
+                veil.is_none() && self.range.contains(run.first) && self.range.contains(run.last);
             if whole && self.bucket(run.first) == self.bucket(run.last) {
                 let count = if bytes {
                     run.line_bytes
@@ -149,16 +174,26 @@ impl CountScan {
                     })
                 }
             };
+            let mut rows: Vec<u32> = rows.map(|row| row as u32).collect();
+            if let Some(veil) = veil {
+                if columns.blob.is_empty() && veil.needs_lines(run.range()) {
+                    (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
+                }
+                veil.retain(columns, &mut rows, 0);
+            }
             for row in rows {
-                self.count_row(columns, run.stream, row);
+                self.count_row(columns, run.stream, row as usize);
             }
         }
         Ok(())
     }
 
-    fn count_page(&mut self, page: &Columns, is_selected: impl Fn(u32) -> bool) {
+    fn count_page(&mut self, page: &Columns, place: &Current) {
         for (row, &stream) in page.streams.iter().enumerate() {
-            if is_selected(stream) {
+            let at = page.timestamps[row];
+            let instant = TimeRange::inclusive(at, at);
+            let hidden = |veil: &StreamVeil| veil.covers(instant);
+            if place.selects(stream) && !place.veils.of(stream).is_some_and(hidden) {
                 self.count_row(page, stream, row);
             }
         }

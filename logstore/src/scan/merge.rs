@@ -13,6 +13,7 @@ use crate::block::reader::BlockFile;
 use crate::columns::Columns;
 use crate::filter::Filters;
 use crate::request::{Batch, Direction, Lines, Projection, RowBatch, Rows};
+use crate::tombstone::{Hidden, Veils};
 
 /// The most entries of one batch.
 const BATCH_ROWS_MAX: usize = 4096;
@@ -30,6 +31,7 @@ const NOT_SELECTED: u32 = u32::MAX;
 pub(crate) struct RowScan {
     matchers: Vec<Matcher>,
     range: TimeRange,
+    hidden: Hidden,
     filters: Filters,
     direction: Direction,
     projection: Projection,
@@ -47,6 +49,7 @@ struct Source {
     open: Option<OpenPlace>,
     /// For each stream code of the place its number in this scan.
     numbers: Vec<u32>,
+    veils: Veils,
 }
 
 /// The streams that a scan has met, numbered.
@@ -128,16 +131,18 @@ impl Eq for Todo {}
 
 impl RowScan {
     /// A scan of `places`, which are in the order in which their entries were appended.
-    pub(crate) fn new(places: Vec<Place>, request: &Rows) -> Self {
+    pub(crate) fn new(places: Vec<Place>, hidden: Hidden, request: &Rows) -> Self {
         let hint = request.limit_hint.unwrap_or(BATCH_ROWS_MAX);
         let source = |place| Source {
             place,
             open: None,
             numbers: Vec::new(),
+            veils: Veils::default(),
         };
         let mut scan = Self {
             matchers: request.matchers.clone(),
             range: request.range,
+            hidden,
             filters: Filters::new(&request.lines),
             direction: request.direction,
             projection: request.projection,
@@ -184,9 +189,12 @@ impl RowScan {
         let source = &mut self.sources[number];
         let (open, selected) = source.place.open(&self.matchers)?;
         let mut numbers = vec![NOT_SELECTED; open.streams()];
-        for (stream, labels) in open.labels_of(&selected)? {
-            numbers[stream as usize] = self.streams.number(&labels);
+        let labels = open.labels_of(&selected)?;
+        for (stream, labels) in &labels {
+            numbers[*stream as usize] = self.streams.number(labels);
         }
+        let veil = source.place.veil(&self.hidden, self.range);
+        source.veils = Veils::new(&veil, labels.iter().map(|(code, labels)| (*code, labels)));
         let is_selected = |stream: u32| is_selected(&numbers, stream);
         let mut found = Vec::new();
         for chunk in 0..open.chunks() {
@@ -206,8 +214,8 @@ impl RowScan {
     fn open_chunk(&mut self, number: usize, chunk: usize) -> Result<()> {
         let source = &self.sources[number];
         let opened = match source.open.as_ref().and_then(|open| open.chunk(chunk)) {
-            Some(Chunk::Block(file, header)) => self.unpack(file, header, &source.numbers)?,
-            Some(Chunk::Page(page)) => self.search(&page.columns, &source.numbers),
+            Some(Chunk::Block(file, header)) => self.unpack(file, header, source)?,
+            Some(Chunk::Page(page)) => self.search(&page.columns, source),
             None => None,
         };
         let Some((columns, mut rows)) = opened else {
@@ -240,8 +248,9 @@ impl RowScan {
         &self,
         file: &BlockFile,
         header: &ChunkHeader,
-        numbers: &[u32],
+        source: &Source,
     ) -> Result<Option<(Arc<Columns>, Vec<u32>)>> {
+        let numbers = &source.numbers;
         let timestamps = file.timestamps(header)?;
         let mut rows = Vec::new();
         let mut streams = Vec::with_capacity(timestamps.len());
@@ -263,29 +272,31 @@ impl RowScan {
             streams,
             ..Columns::default()
         };
-        if self.projection.lines || !self.filters.is_empty() {
-            (columns.blob, columns.ends) = file.lines(header)?;
+        let veils = &source.veils;
+        if self.projection.lines || !self.filters.is_empty() || veils.needs_lines(&columns, &rows) {
+            (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
             self.filters.retain(&columns, &mut rows);
         }
+        veils.retain(&columns, &mut rows);
         if rows.is_empty() {
             return Ok(None);
         }
         if self.projection.metadata
             && let Some(metadata) = file.metadata(header)?
         {
-            columns.sets = metadata.sets_of(&rows)?;
-            columns.metadata = metadata.codes;
+            (columns.sets, columns.metadata) = metadata.sets_of(&rows)?;
         }
         Ok(Some((Arc::new(columns), rows)))
     }
 
     /// The rows of a page of the buffer that are asked for.
-    fn search(&self, page: &Arc<Columns>, numbers: &[u32]) -> Option<(Arc<Columns>, Vec<u32>)> {
+    fn search(&self, page: &Arc<Columns>, source: &Source) -> Option<(Arc<Columns>, Vec<u32>)> {
         let wanted = |&row: &u32| {
             self.range.contains(page.timestamps[row as usize])
-                && is_selected(numbers, page.streams[row as usize])
+                && is_selected(&source.numbers, page.streams[row as usize])
         };
         let mut rows: Vec<u32> = codes(0..page.rows()).filter(wanted).collect();
+        source.veils.retain(page, &mut rows);
         self.filters.retain(page, &mut rows);
         (!rows.is_empty()).then(|| (Arc::clone(page), rows))
     }

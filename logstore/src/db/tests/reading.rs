@@ -65,7 +65,7 @@ fn with_damaged_lines() -> LogStore {
         .tables()
         .unwrap()
         .chunks[0]
-        .lines;
+        .text;
     drop(store);
     let [path] = bench.block_files().try_into().unwrap();
     bench

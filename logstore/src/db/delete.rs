@@ -1,0 +1,163 @@
+//! Deletes and backups: both begin with a seal, so that files hold everything that is concerned.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use trine_storage::block_set::{Edit, Version};
+use trine_storage::catalog::Delete;
+use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
+
+use super::Inner;
+use crate::block::reader::BlockFile;
+use crate::config::nanos;
+use crate::request::LineFilter;
+use crate::tombstone::{self, Hidden, Tombstone, Tombstones};
+
+/// The most bytes that matchers and line filters of a delete take as text.
+pub(crate) const DELETE_BYTES_MAX: usize = 64 << 10;
+
+/// A delete whose entries may still be in files.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    /// Its number; later ones have higher ones.
+    pub number: u64,
+    /// Of which streams entries are deleted.
+    pub matchers: Vec<Matcher>,
+    /// Conditions on the line; entries are deleted that satisfy all of them.
+    pub lines: Vec<LineFilter>,
+    /// Which timestamps, nanoseconds since 1970.
+    pub range: TimeRange,
+    /// When it was asked for, milliseconds since 1970.
+    pub created_ms: i64,
+    /// Whether it can still be cancelled.
+    pub cancellable: bool,
+}
+
+impl Inner {
+    /// Deletes the entries in `range` of these streams whose lines satisfy all of `lines`.
+    pub(super) fn delete(
+        &self,
+        matchers: &[Matcher],
+        lines: &[LineFilter],
+        range: TimeRange,
+    ) -> Result<u64> {
+        self.check_open()?;
+        let what = tombstone::words(matchers, lines);
+        if what.len() > DELETE_BYTES_MAX {
+            return Err(Error::new(
+                Kind::Limit,
+                format!(
+                    "a delete of {} bytes is larger than {DELETE_BYTES_MAX} bytes; use shorter filters",
+                    what.len()
+                ),
+            ));
+        }
+        let _deleting = self.deleting.lock();
+        if self.tombstones().len() >= self.config.deletes_max {
+            return Err(Error::new(
+                Kind::Limit,
+                format!(
+                    "deletes_max ({}) deletes are not done with yet; ask again later",
+                    self.config.deletes_max
+                ),
+            ));
+        }
+        self.flush()?;
+        let version = self.blocks.version();
+        let taken = version.deletes.iter().map(|delete| delete.number);
+        let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
+        let cancelled = self.last_cancelled.load(Ordering::Relaxed);
+        let highest = taken.chain(applied).max().unwrap_or(0).max(cancelled);
+        let delete = Delete {
+            number: highest + 1,
+            sequence: version.wal_position,
+            range,
+            what,
+            created_ms: self.clock.now_ms(),
+        };
+        let number = delete.number;
+        let edit = Edit {
+            delete: Some(delete.clone()),
+            ..Edit::default()
+        };
+        let tombstone = Arc::new(Tombstone::new(delete, matchers, lines));
+        self.blocks.commit(&edit, || {
+            let mut tombstones = self.tombstones.write();
+            Arc::make_mut(&mut tombstones).push(tombstone);
+        })?;
+        Ok(number)
+    }
+
+    /// Takes a delete back.
+    pub(super) fn cancel_delete(&self, number: u64) -> Result<()> {
+        self.check_open()?;
+        let _deleting = self.deleting.lock();
+        let tombstones = self.tombstones();
+        let found = tombstones.iter().find(|held| held.delete.number == number);
+        let Some(tombstone) = found else {
+            return Err(Error::invalid(format!("there is no delete {number}")));
+        };
+        if self.is_due(&tombstone.delete) {
+            return Err(Error::invalid(format!(
+                "delete {number} is carried out already; it could be cancelled for {:?}",
+                self.config.delete_delay
+            )));
+        }
+        self.last_cancelled.fetch_max(number, Ordering::Relaxed);
+        self.forget(&[number])
+    }
+
+    /// Whether files are written without what this deletes: it cannot be cancelled any more.
+    pub(super) fn is_due(&self, delete: &Delete) -> bool {
+        let delay_ms = nanos(self.config.delete_delay) / 1_000_000;
+        delete.created_ms.saturating_add(delay_ms) <= self.clock.now_ms()
+    }
+
+    /// The deletes that are in force.
+    pub(super) fn deletes(&self) -> Vec<Deletion> {
+        let tombstones = self.tombstones();
+        let deletion = |held: &Arc<Tombstone>| Deletion {
+            number: held.delete.number,
+            matchers: held.matchers.clone(),
+            lines: held.lines.clone(),
+            range: held.delete.range,
+            created_ms: held.delete.created_ms,
+            cancellable: !self.is_due(&held.delete),
+        };
+        tombstones.iter().map(deletion).collect()
+    }
+
+    pub(super) fn tombstones(&self) -> Arc<Tombstones> {
+        Arc::clone(&self.tombstones.read())
+    }
+
+    /// What is not to be seen now.
+    pub(super) fn hidden(&self) -> Hidden {
+        Hidden {
+            tombstones: self.tombstones(),
+            retention: Arc::clone(&self.retention),
+            now_ns: self.clock.now_ns(),
+        }
+    }
+
+    /// Lets go of deletes, by number.
+    pub(super) fn forget(&self, numbers: &[u64]) -> Result<()> {
+        let edit = Edit {
+            forget_deletes: numbers.to_vec(),
+            ..Edit::default()
+        };
+        self.blocks.commit(&edit, || {
+            let mut tombstones = self.tombstones.write();
+            Arc::make_mut(&mut tombstones).retain(|held| !numbers.contains(&held.delete.number));
+        })
+    }
+
+    /// Seals, and makes `target` a store with all that is sealed.
+    pub(super) fn backup(&self, target: &Path) -> Result<()> {
+        self.check_open()?;
+        self.flush()?;
+        let version: Arc<Version<BlockFile>> = self.blocks.version();
+        self.blocks.backup(&version, target)
+    }
+}

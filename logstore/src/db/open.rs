@@ -1,0 +1,133 @@
+//! Puts a store together: its blocks, then what the log holds after them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use trine_storage::block_set::BlockSet;
+use trine_storage::clock::Clock;
+use trine_storage::fs::Fs;
+use trine_storage::shared::{Maintain, Shared};
+use trine_storage::wal::{Replayer, Wal};
+use trine_storage::{Error, Kind, Result};
+
+use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
+use crate::buffer::Buffer;
+use crate::config::{Config, Progress};
+use crate::retention::Retention;
+use crate::tombstone::{Tombstone, Tombstones};
+use crate::wal_record;
+
+impl LogStore {
+    pub(crate) fn assemble(
+        path: &Path,
+        config: Config,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        shared: &Shared,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        let shown = path.display();
+        fs.create_dir_all(path)
+            .map_err(|e| Error::io(format!("create {shown}"), e))?;
+        let lock = fs.lock(&path.join("lock")).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                let what = format!("{shown} is in use by another process; stop it first");
+                Error::new(Kind::Locked, what)
+            } else {
+                Error::io(format!("lock {shown}"), error)
+            }
+        })?;
+        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
+        // A delete that cannot be read is not passed over: deleted entries would come back.
+        let version = blocks.version();
+        let tombstones = version
+            .deletes
+            .iter()
+            .cloned()
+            .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
+            .collect::<Result<Tombstones>>()?;
+        let retention = Retention::new(config.retention, &config.retention_rules);
+        let buffer = Buffer::new(shared.memory().account());
+        let mut replaying = Replaying {
+            buffer: &buffer,
+            now_ns: clock.now_ns(),
+            damaged: Vec::new(),
+            progress,
+        };
+        let from = version.wal_position;
+        let (wal, mut replay) = Wal::open(
+            Arc::clone(&fs),
+            &path.join("wal"),
+            config.wal.clone(),
+            from,
+            &mut replaying,
+        )?;
+        replay.damaged.extend(replaying.damaged);
+        // A crash may have come between the catalog's commit and this.
+        wal.truncate(from)?;
+        let inner = Arc::new(Inner {
+            config,
+            wal,
+            fs,
+            clock,
+            blocks,
+            memory: RwLock::new(Memory {
+                buffer: Arc::new(buffer),
+                sealing: None,
+            }),
+            order: Mutex::new(()),
+            sealing: Mutex::new(()),
+            compacting: Mutex::new(()),
+            deleting: Mutex::new(()),
+            tombstones: RwLock::new(Arc::new(tombstones)),
+            last_cancelled: AtomicU64::new(0),
+            retention: Arc::new(retention),
+            shared: shared.clone(),
+            replay,
+            background_error: Mutex::new(BackgroundErrors::default()),
+            closed: AtomicBool::new(false),
+            compactor: Mutex::new(None),
+            lock: Mutex::new(Some(lock)),
+        });
+        let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
+        shared.register(sealer);
+        let compactor = Arc::new(Compactor {
+            inner: Arc::downgrade(&inner),
+        });
+        let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
+        shared.register(registered);
+        *inner.compactor.lock() = Some(compactor);
+        Ok(Self {
+            inner: Arc::new(Handle { inner }),
+        })
+    }
+}
+
+/// What the log gives while a store is opened.
+struct Replaying<'a> {
+    buffer: &'a Buffer,
+    now_ns: i64,
+    damaged: Vec<String>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Replayer for Replaying<'_> {
+    fn record(&mut self, position: u64, record: &[u8]) -> Result<()> {
+        match wal_record::decode(record) {
+            Ok(batch) => self.buffer.apply(&batch, self.now_ns),
+            // One bad record must not keep the store from opening for ever.
+            Err(error) if error.kind() == Kind::Corrupt => {
+                let what = format!("record {position} of the log is lost: {error}");
+                self.damaged.push(what);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, done: u64, total: u64) {
+        (self.progress)(Progress::Log { done, total });
+    }
+}

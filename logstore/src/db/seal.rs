@@ -1,0 +1,86 @@
+//! From memory to blocks: memory is swapped for an empty one, then written.
+
+use std::sync::Arc;
+
+use trine_storage::Result;
+use trine_storage::block_set::Edit;
+
+use super::{Inner, Sealing};
+use crate::buffer::Buffer;
+use crate::config::nanos;
+use crate::seal::Sealer;
+
+impl Inner {
+    pub(super) fn flush(&self) -> Result<()> {
+        let _seal = self.sealing.lock();
+        // What an earlier seal could not write goes first: blocks are in the order of appending.
+        let again = self.memory.read().sealing.is_some();
+        self.seal_once()?;
+        if again { self.seal_once() } else { Ok(()) }
+    }
+
+    fn seal_once(&self) -> Result<()> {
+        self.check_healthy()?;
+        let Some(sealing) = self.begin_seal() else {
+            return Ok(());
+        };
+        let sealer = Sealer {
+            fs: &self.fs,
+            clock: &*self.clock,
+            blocks: &self.blocks,
+            config: &self.config,
+        };
+        let add = sealer.write(&sealing.buffer.view(), sealing.position)?;
+        let edit = Edit {
+            add,
+            wal_position: Some(sealing.position),
+            ..Edit::default()
+        };
+        self.blocks
+            .commit(&edit, || self.memory.write().sealing = None)?;
+        self.wal.truncate(sealing.position)
+    }
+
+    /// Swaps memory for an empty buffer, unless an earlier seal failed and is to be tried again.
+    fn begin_seal(&self) -> Option<Sealing> {
+        let _order = self.order.lock();
+        let mut memory = self.memory.write();
+        if memory.sealing.is_none() {
+            if memory.buffer.is_empty() {
+                return None;
+            }
+            let empty = Arc::new(Buffer::new(self.shared.memory().account()));
+            let buffer = std::mem::replace(&mut memory.buffer, empty);
+            memory.sealing = Some(Sealing {
+                buffer,
+                position: self.wal.next_position(),
+            });
+        }
+        memory.sealing.clone()
+    }
+
+    /// Whether memory is large or old enough to be sealed.
+    fn seal_is_due(&self) -> bool {
+        let memory = self.memory.read();
+        let figures = memory.buffer.figures();
+        let age_ns = figures
+            .since_ns
+            .map(|since| self.clock.now_ns().saturating_sub(since));
+        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
+        memory.sealing.is_some()
+            || (figures.rows > 0
+                && (crowded
+                    || age_ns.is_some_and(|age| age >= nanos(self.config.seal_age))
+                    || figures.bytes >= self.config.buffer_bytes_max
+                    || self.wal.stats().bytes >= self.config.wal_bytes_max))
+    }
+
+    /// Seals when memory or the log is large enough or memory is old enough.
+    pub(super) fn seal_if_due(&self) -> Result<()> {
+        if self.seal_is_due() {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What is in blocks and memory and is not to be seen: deleted entries and expired ones. Scans,
+//! figures and merges ask for the [`Veil`] of a place, then for that of each stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use trine_storage::catalog::{BlockMeta, Delete};
+use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, Result, TimeRange};
+
+use crate::columns::Columns;
+use crate::filter::Filters;
+use crate::request::LineFilter;
+use crate::retention::Retention;
+
+/// Deletes that are in force, by number.
+pub(crate) type Tombstones = Vec<Arc<Tombstone>>;
+
+/// One delete, ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Tombstone {
+    pub(crate) delete: Delete,
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) lines: Vec<LineFilter>,
+    filters: Filters,
+}
+
+/// What is not to be seen of a store at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Hidden {
+    pub(crate) tombstones: Arc<Tombstones>,
+    pub(crate) retention: Arc<Retention>,
+    pub(crate) now_ns: i64,
+}
+
+/// What is not to be seen of one block, or of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Veil {
+    tombstones: Tombstones,
+    expiry: Option<(Arc<Retention>, i64)>,
+}
+
+/// What is not to be seen of one stream in one place.
+#[derive(Debug)]
+pub(crate) struct StreamVeil {
+    /// Entries before this are expired.
+    oldest_ns: i64,
+    tombstones: Tombstones,
+}
+
+/// What is not to be seen of the streams of one place, by their codes there.
+#[derive(Debug, Default)]
+pub(crate) struct Veils {
+    /// Of the streams of which something may be hidden.
+    streams: HashMap<u32, StreamVeil>,
+}
+
+impl Tombstone {
+    /// A delete of the entries of the streams that satisfy all `matchers` whose lines satisfy all
+    /// of `lines`.
+    pub(crate) fn new(delete: Delete, matchers: &[Matcher], lines: &[LineFilter]) -> Self {
+        Self {
+            delete,
+            matchers: matchers.to_vec(),
+            lines: lines.to_vec(),
+            filters: Filters::new(lines),
+        }
+    }
+
+    /// Reads matchers and filters back from the words of the catalog.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when they are none.
+    pub(crate) fn from_catalog(delete: Delete) -> Result<Self> {
+        let bad =
+            |what: &str| Error::new(Kind::Corrupt, format!("delete {}: {what}", delete.number));
+        let words: Value =
+            serde_json::from_str(&delete.what).map_err(|error| bad(&error.to_string()))?;
+        let list = |name: &str| {
+            let list = words.get(name).and_then(Value::as_array);
+            list.ok_or_else(|| bad(&format!("it has no list of {name}")))
+        };
+        let matchers = list("matchers")?.iter().map(matcher_of);
+        let matchers = matchers.collect::<Option<Result<Vec<Matcher>>>>();
+        let lines = list("lines")?.iter().map(line_of);
+        let lines = lines.collect::<Option<Vec<LineFilter>>>();
+        let matchers = matchers.ok_or_else(|| bad("a matcher makes no sense"))??;
+        let lines = lines.ok_or_else(|| bad("a line filter makes no sense"))?;
+        Ok(Self::new(delete, &matchers, &lines))
+    }
+
+    /// Adds to `gone` those of `rows`, all of one stream it concerns, that it deletes.
+    fn deleted(&self, columns: &Columns, rows: &[u32], gone: &mut Vec<u32>) {
+        let inside = |row: &&u32| {
+            let timestamp = columns.timestamps.get(**row as usize);
+            timestamp.is_some_and(|timestamp| self.delete.range.contains(*timestamp))
+        };
+        let mut rows: Vec<u32> = rows.iter().filter(inside).copied().collect();
+        self.filters.retain(columns, &mut rows);
+        gone.append(&mut rows);
+    }
+}
+
+impl Hidden {
+    /// What is not to be seen of a place, of memory when there is no `block`, in `range`.
+    pub(crate) fn veil(&self, block: Option<&BlockMeta>, range: TimeRange) -> Veil {
+        // Memory is sealed before anything is deleted.
+        let concerns = |tombstone: &&Arc<Tombstone>| {
+            block.is_some_and(|block| tombstone.delete.concerns(block))
+                && tombstone.delete.range.overlaps(&range)
+        };
+        let expires = range.start < self.retention.newest_expired_ns(self.now_ns);
+        Veil {
+            tombstones: self.tombstones.iter().filter(concerns).cloned().collect(),
+            expiry: expires.then(|| (Arc::clone(&self.retention), self.now_ns)),
+        }
+    }
+}
+
+impl Veil {
+    /// Whether everything is to be seen: streams need not be asked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tombstones.is_empty() && self.expiry.is_none()
+    }
+
+    /// What is not to be seen of a stream.
+    pub(crate) fn of_stream(&self, labels: &Labels) -> StreamVeil {
+        let concerns = |tombstone: &&Arc<Tombstone>| {
+            let mut matchers = tombstone.matchers.iter();
+            matchers.all(|matcher| matcher.matches_labels(labels))
+        };
+        let oldest_ns = self
+            .expiry
+            .as_ref()
+            .map_or(i64::MIN, |(retention, now_ns)| {
+                retention.oldest_ns(labels, *now_ns)
+            });
+        StreamVeil {
+            oldest_ns,
+            tombstones: self.tombstones.iter().filter(concerns).cloned().collect(),
+        }
+    }
+}
+
+impl Veils {
+    /// What `veil` hides of `streams`.
+    pub(crate) fn new<'a>(veil: &Veil, streams: impl Iterator<Item = (u32, &'a Labels)>) -> Self {
+        if veil.is_empty() {
+            return Self::default();
+        }
+        let of_stream = |(code, labels)| (code, veil.of_stream(labels));
+        let hiding = |(_, veil): &(u32, StreamVeil)| veil.touches(TimeRange::ALL);
+        Self {
+            streams: streams.map(of_stream).filter(hiding).collect(),
+        }
+    }
+
+    /// What is hidden of a stream; `None` when nothing is.
+    pub(crate) fn of(&self, stream: u32) -> Option<&StreamVeil> {
+        // Most places have nothing to hide: no hash is computed then.
+        if self.streams.is_empty() {
+            return None;
+        }
+        self.streams.get(&stream)
+    }
+
+    /// Whether lines are needed to say which of `rows` are hidden.
+    pub(crate) fn needs_lines(&self, columns: &Columns, rows: &[u32]) -> bool {
+        !self.streams.is_empty()
+            && rows
+                .chunk_by(|a, b| same_stream(columns, *a, *b))
+                .any(|rows| {
+                    let veil = self.of(stream_of(columns, rows));
+                    let instants = rows.iter().map(|&row| columns.timestamps[row as usize]);
+                    let first = instants.clone().min().unwrap_or(0);
+                    let last = instants.max().unwrap_or(0);
+                    veil.is_some_and(|veil| veil.needs_lines(TimeRange::inclusive(first, last)))
+                })
+    }
+
+    /// Takes out of `rows`, ascending, what is hidden. `columns` has lines where
+    /// [`Veils::needs_lines`].
+    pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>) {
+        if self.streams.is_empty() {
+            return;
+        }
+        let mut kept = Vec::with_capacity(rows.len());
+        for rows in rows.chunk_by(|a, b| same_stream(columns, *a, *b)) {
+            let from = kept.len();
+            kept.extend_from_slice(rows);
+            if let Some(veil) = self.of(stream_of(columns, rows)) {
+                veil.retain(columns, &mut kept, from);
+            }
+        }
+        *rows = kept;
+    }
+}
+
+fn stream_of(columns: &Columns, rows: &[u32]) -> u32 {
+    rows.first().map_or(0, |&row| columns.streams[row as usize])
+}
+
+fn same_stream(columns: &Columns, a: u32, b: u32) -> bool {
+    columns.streams[a as usize] == columns.streams[b as usize]
+}
+
+impl StreamVeil {
+    /// Whether something in `range` may be hidden.
+    pub(crate) fn touches(&self, range: TimeRange) -> bool {
+        range.start < self.oldest_ns
+            || self
+                .tombstones
+                .iter()
+                .any(|tombstone| tombstone.delete.range.overlaps(&range))
+    }
+
+    /// Whether everything in `range` is hidden, as far as is known without looking at it.
+    pub(crate) fn covers(&self, range: TimeRange) -> bool {
+        range.end <= self.oldest_ns
+            || self.tombstones.iter().any(|tombstone| {
+                let deleted = tombstone.delete.range;
+                let whole = deleted.start <= range.start && range.end <= deleted.end;
+                whole && tombstone.filters.is_empty()
+            })
+    }
+
+    /// Whether lines are needed to say what in `range` is hidden.
+    pub(crate) fn needs_lines(&self, range: TimeRange) -> bool {
+        self.tombstones.iter().any(|tombstone| {
+            !tombstone.filters.is_empty() && tombstone.delete.range.overlaps(&range)
+        })
+    }
+
+    /// Takes out of `rows`, from index `from` on, what is hidden; all of them are rows of this
+    /// stream, ascending. `columns` has lines where [`StreamVeil::needs_lines`].
+    pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>, from: usize) {
+        let mut tail = rows.split_off(from.min(rows.len()));
+        tail.retain(|&row| {
+            let timestamp = columns.timestamps.get(row as usize);
+            timestamp.is_some_and(|&timestamp| timestamp >= self.oldest_ns)
+        });
+        if !self.tombstones.is_empty() {
+            let mut gone = Vec::new();
+            for tombstone in &self.tombstones {
+                tombstone.deleted(columns, &tail, &mut gone);
+            }
+            gone.sort_unstable();
+            tail.retain(|row| gone.binary_search(row).is_err());
+        }
+        rows.append(&mut tail);
+    }
+}
+
+/// Matchers and filters in the words of the catalog.
+pub(crate) fn words(matchers: &[Matcher], lines: &[LineFilter]) -> String {
+    let matcher = |m: &Matcher| json!([m.name(), m.op().to_string(), m.value()]);
+    let matchers: Vec<Value> = matchers.iter().map(matcher).collect();
+    let lines: Vec<Value> = lines.iter().map(line_words).collect();
+    json!({ "matchers": matchers, "lines": lines }).to_string()
+}
+
+fn matcher_of(words: &Value) -> Option<Result<Matcher>> {
+    let [name, op, value] = words.as_array()?.as_slice() else {
+        return None;
+    };
+    let op = match op.as_str()? {
+        "=" => MatchOp::Equal,
+        "!=" => MatchOp::NotEqual,
+        "=~" => MatchOp::Match,
+        "!~" => MatchOp::NotMatch,
+        _ => return None,
+    };
+    Some(Matcher::new(op, name.as_str()?, value.as_str()?))
+}
+
+fn line_words(filter: &LineFilter) -> Value {
+    let (op, literal) = match filter {
+        LineFilter::Contains(literal) => ("|=", literal),
+        LineFilter::NotContains(literal) => ("!=", literal),
+    };
+    // Lines are any bytes: what is no text is written as numbers.
+    match std::str::from_utf8(literal) {
+        Ok(text) => json!([op, text]),
+        Err(_) => json!([op, literal.as_ref()]),
+    }
+}
+
+fn line_of(words: &Value) -> Option<LineFilter> {
+    let [op, literal] = words.as_array()?.as_slice() else {
+        return None;
+    };
+    let byte = |number: &Value| u8::try_from(number.as_u64()?).ok();
+    let literal = match literal {
+        Value::String(text) => Bytes::copy_from_slice(text.as_bytes()),
+        Value::Array(numbers) => numbers
+            .iter()
+            .map(byte)
+            .collect::<Option<Vec<u8>>>()?
+            .into(),
+        _ => return None,
+    };
+    match op.as_str()? {
+        "|=" => Some(LineFilter::Contains(literal)),
+        "!=" => Some(LineFilter::NotContains(literal)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
