@@ -72,7 +72,7 @@ impl Sealer<'_> {
             let id = self.blocks.next_id(self.clock);
             let path = self.blocks.temporary(id);
             written.push(path.clone());
-            let mut writer = BlockWriter::create(&**self.fs, &path)?;
+            let mut writer = BlockWriter::create(&**self.fs, &path, false)?;
             for of_stream in rows.chunk_by(|a, b| a.stream == b.stream) {
                 writer.stream(&labels[order[of_stream[0].stream as usize]]);
                 for row in of_stream {

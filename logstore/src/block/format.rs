@@ -20,6 +20,12 @@ pub(crate) const SUMMARY: u32 = 1;
 pub(crate) const LABEL_INDEX: u32 = 2;
 /// Section: what is in each chunk and where its pages lie.
 pub(crate) const CHUNKS: u32 = 3;
+/// Section: which tokens are in which chunk, as filters.
+pub(crate) const FILTERS: u32 = 4;
+/// Section: long tokens of each chunk.
+pub(crate) const LONG: u32 = 5;
+/// Section: dictionaries of words and metadata; only in blocks that were merged.
+pub(crate) const WORDS: u32 = 6;
 
 /// A chunk is closed when its lines and metadata take this many bytes ...
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;

@@ -20,10 +20,6 @@ mod expand;
 mod ids;
 mod split;
 
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "called with the token index")
-)]
 pub(crate) use ids::Part;
 use split::KINDS_MAX;
 pub(crate) use split::LineBuilder;

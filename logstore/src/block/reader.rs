@@ -13,9 +13,10 @@ use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Labels, Matcher, Result};
 
 use super::format::{self, ChunkHeader, Summary};
-use super::lines::{PackedLines, VariableColumns, read_ends};
+use super::lines::{PackedLines, Part, VariableColumns, read_ends};
 use super::metadata::Metadata;
 use super::pack;
+use crate::index::{IdColumns, TokenIndex};
 
 /// One block as the engine keeps it open.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct BlockFile {
     summary: Summary,
     /// Decoded at the first query and kept.
     tables: OnceLock<Arc<Tables>>,
+    /// Opened at the first search and kept.
+    tokens: OnceLock<Arc<TokenIndex>>,
 }
 
 /// The tables of a block.
@@ -43,6 +46,7 @@ impl BlockReader for BlockFile {
             file,
             summary,
             tables: OnceLock::new(),
+            tokens: OnceLock::new(),
         })
     }
 }
@@ -87,6 +91,23 @@ impl BlockFile {
         }
         let tables = Arc::new(Tables { index, chunks });
         Ok(Arc::clone(self.tables.get_or_init(|| tables)))
+    }
+
+    /// Which chunks may have which tokens. What of it is damaged is missing and told by
+    /// [`TokenIndex::damage`]: searches are slower without, not wrong.
+    pub(crate) fn tokens(&self) -> Arc<TokenIndex> {
+        let open = || {
+            let section = |id| self.file.section(id).unwrap_or_default();
+            let has_words = self.file.has_section(format::WORDS);
+            Arc::new(TokenIndex::open(
+                self.file.name(),
+                section(format::FILTERS),
+                section(format::LONG),
+                has_words.then(|| section(format::WORDS)),
+                self.summary.chunks,
+            ))
+        };
+        Arc::clone(self.tokens.get_or_init(open))
     }
 
     /// Timestamps of a chunk's entries, by stream and time.
@@ -150,7 +171,13 @@ impl BlockFile {
             }
         }
         let names = ["timestamps", "lengths", "text", "variables", "metadata"];
-        let sections = [("labels", format::LABEL_INDEX), ("headers", format::CHUNKS)];
+        let sections = [
+            ("labels", format::LABEL_INDEX),
+            ("headers", format::CHUNKS),
+            ("filters", format::FILTERS),
+            ("long tokens", format::LONG),
+            ("words", format::WORDS),
+        ];
         let section = |(name, id)| (name, self.file.section_len(id).unwrap_or(0));
         let pages = names.into_iter().zip(pages);
         Ok(pages.chain(sections.into_iter().map(section)).collect())
@@ -161,6 +188,7 @@ impl BlockFile {
         self.file.verify()?;
         let tables = self.tables()?;
         tables.index.verify()?;
+        self.tokens().verify(self.file.name())?;
         for chunk in &tables.chunks {
             let timestamps = self.timestamps(chunk)?;
             self.lines(chunk, &timestamps)?;
@@ -187,5 +215,40 @@ impl BlockFile {
 
     fn corrupt(&self, page: &PageRef, what: &str) -> Error {
         Error::corrupt(self.file.name(), page.offset, what)
+    }
+}
+
+/// The ids of a block, for its token index.
+#[derive(Debug)]
+pub(crate) struct Ids<'a> {
+    pub(crate) file: &'a BlockFile,
+    pub(crate) chunks: &'a [ChunkHeader],
+}
+
+impl IdColumns for Ids<'_> {
+    fn may_contain(
+        &self,
+        chunk: u32,
+        run: &[u8],
+        open_left: bool,
+        open_right: bool,
+        fold: bool,
+    ) -> bool {
+        let part = Part {
+            bytes: run,
+            open_left,
+            open_right,
+            fold,
+        };
+        let header = usize::try_from(chunk)
+            .ok()
+            .and_then(|chunk| self.chunks.get(chunk));
+        let found = header.map(|header| {
+            let timestamps = || self.file.timestamps(header);
+            let variables = self.file.variables(header)?;
+            variables.may_contain(self.file.file.name(), part, timestamps)
+        });
+        // What cannot be read is told by whoever reads the lines.
+        !matches!(found, Some(Ok(false)))
     }
 }

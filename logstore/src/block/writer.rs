@@ -11,18 +11,20 @@ use trine_storage::sealed::{PageRef, SealedWriter};
 use trine_storage::{Labels, Result, TimeRange};
 
 use super::format::{
-    self, CHUNK_BYTES, CHUNK_ROWS_MAX, CHUNKS, ChunkHeader, KIND, LABEL_INDEX, LEVEL, LEVELS_MAX,
-    Run, SUMMARY, Summary,
+    self, CHUNK_BYTES, CHUNK_ROWS_MAX, CHUNKS, ChunkHeader, FILTERS, KIND, LABEL_INDEX, LEVEL,
+    LEVELS_MAX, LONG, Run, SUMMARY, Summary, WORDS,
 };
 use super::lines::LineBuilder;
 use super::metadata;
 use super::pack::pack;
 use crate::columns::Columns;
+use crate::index::IndexBuilder;
 
 /// A block that is being written.
 pub(crate) struct BlockWriter {
     file: SealedWriter,
     index: FrozenWriter,
+    tokens: IndexBuilder,
     /// The stream of what is pushed; it gets its code with its first entry.
     stream: Labels,
     code: Option<u32>,
@@ -64,14 +66,16 @@ pub(crate) struct Written {
 }
 
 impl BlockWriter {
-    /// Begins a block.
+    /// Begins a block, with dictionaries of its words if `words` says so: they cost time that pays
+    /// in a block that stays.
     ///
     /// # Errors
     /// [`Kind::Io`](trine_storage::Kind::Io); so for all methods.
-    pub(crate) fn create(fs: &dyn Fs, path: &Path) -> Result<Self> {
+    pub(crate) fn create(fs: &dyn Fs, path: &Path, words: bool) -> Result<Self> {
         Ok(Self {
             file: SealedWriter::create(fs, path, KIND)?,
             index: FrozenWriter::new(),
+            tokens: IndexBuilder::new(words),
             stream: Labels::empty(),
             code: None,
             streams: 0,
@@ -148,14 +152,15 @@ impl BlockWriter {
     }
 
     fn close_chunk(&mut self) -> Result<()> {
-        let chunk = &mut self.chunk;
+        let (chunk, tokens) = (&mut self.chunk, &mut self.tokens);
         let first = chunk.timestamps.iter().min().copied();
         let last = chunk.timestamps.iter().max().copied();
         let (Some(first), Some(last)) = (first, last) else {
             return Ok(());
         };
         let range = TimeRange::inclusive(first, last);
-        let lines = chunk.lines.encode(&chunk.timestamps, |_, _| {});
+        let token = |bytes: &[u8], class| tokens.token(bytes, class);
+        let lines = chunk.lines.encode(&chunk.timestamps, token);
         let timestamps = format::encode_timestamps(&chunk.timestamps, &chunk.runs);
         let timestamps = self.file.page(&timestamps)?;
         let lengths = self.file.page(&lines.lengths)?;
@@ -171,10 +176,14 @@ impl BlockWriter {
         if !chunk.sets.is_empty() {
             let columns = metadata::Columns::new(&chunk.sets, &chunk.metadata);
             page = self.file.page(&columns.encode())?;
+            for (name, value) in columns.pairs() {
+                self.tokens.field(name.as_bytes(), value.as_bytes());
+            }
             if let Some((values, codes)) = columns.values(LEVEL) {
                 (levels, level_counts) = count_levels(values, codes, &chunk.runs);
             }
         }
+        self.tokens.end_chunk()?;
         let header = ChunkHeader {
             range,
             rows: small(chunk.lines.rows()),
@@ -206,6 +215,12 @@ impl BlockWriter {
         };
         self.file.section(LABEL_INDEX, &self.index.finish()?)?;
         self.file.section(CHUNKS, &self.headers)?;
+        let tokens = self.tokens.finish()?;
+        self.file.section(FILTERS, &tokens.filters)?;
+        self.file.section(LONG, &tokens.long)?;
+        if let Some(words) = tokens.words {
+            self.file.section(WORDS, &words)?;
+        }
         self.file.section(SUMMARY, &summary.encode())?;
         let bytes = self.file.finish()?;
         Ok(Written {
