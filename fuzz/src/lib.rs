@@ -4,6 +4,7 @@
 //! functions with `cargo fuzz run any --features fuzzing` (nightly) and `TRINE_FUZZ_TARGET=name`.
 //! A target fails by panicking: bad bytes must be read or refused.
 
+mod logstore_pages;
 mod remote_write;
 mod tsdb_files;
 
@@ -81,6 +82,18 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "logstore_record",
         run: logstore_record,
+    },
+    Target {
+        name: "logstore_lines",
+        run: logstore_pages::lines,
+    },
+    Target {
+        name: "logstore_metadata",
+        run: logstore_pages::metadata,
+    },
+    Target {
+        name: "logstore_chunks",
+        run: logstore_pages::chunks,
     },
     Target {
         name: "tracestore_record",
