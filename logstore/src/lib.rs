@@ -51,7 +51,11 @@ mod figures;
 mod filter;
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the block writer and reads are not on it yet")
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the block writer and reads are not on it yet"
+    )
 )]
 mod index;
 mod merge;

@@ -9,6 +9,7 @@
 
 mod label;
 mod line;
+mod literals;
 mod parser;
 mod plan;
 mod syntax;
@@ -17,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 
 pub use label::LabelRegex;
 pub use line::{LineRegex, Locations, Template};
+pub use literals::{REQUIRED_BYTES_MAX, REQUIRED_LITERALS_MAX, Required};
 pub use parser::{NESTING_MAX, PATTERN_BYTES_MAX, REPEAT_MAX};
 pub use plan::EXPANSION_MAX;
 

@@ -271,6 +271,11 @@ impl SealedFile {
         self.sections.contains_key(&id)
     }
 
+    /// Bytes of a section; `None` when there is none.
+    pub fn section_len(&self, id: u32) -> Option<u64> {
+        self.sections.get(&id).map(|page| u64::from(page.len))
+    }
+
     /// The bytes of a section.
     ///
     /// # Errors

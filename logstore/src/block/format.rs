@@ -131,7 +131,8 @@ impl ChunkHeader {
         }
     }
 
-    fn pages(&self) -> [&PageRef; 5] {
+    /// Timestamps, lengths, text, variables, metadata.
+    pub(crate) fn pages(&self) -> [&PageRef; 5] {
         [
             &self.timestamps,
             &self.lengths,

@@ -9,13 +9,14 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use bytes::Bytes;
-use memchr::{memchr_iter, memchr2, memchr2_iter};
+use memchr::{memchr_iter, memchr2};
 use trine_storage::codec::Reader;
 use trine_storage::{Error, Result};
 
 use super::column;
 use crate::index::token::{ID_HEX_MIN, is_token_byte};
 
+mod expand;
 mod ids;
 mod split;
 
@@ -303,119 +304,6 @@ impl PackedLines {
                 (&self.text, ends)
             }
         }
-    }
-
-    /// All lines in one piece, and where each ends.
-    ///
-    /// # Errors
-    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when text and variables do not fit.
-    pub(crate) fn expand(&self, timestamps: &[i64]) -> Result<(Vec<u8>, Vec<u32>)> {
-        self.expand_rows(timestamps, |_| true)
-    }
-
-    /// As [`PackedLines::expand`]; the lines for which `wanted` says no are left empty.
-    pub(crate) fn expand_rows(
-        &self,
-        timestamps: &[i64],
-        wanted: impl Fn(usize) -> bool,
-    ) -> Result<(Vec<u8>, Vec<u32>)> {
-        let (terminator, placeholder, variables) = match &self.layout {
-            Layout::Whole => return Ok((self.text.clone(), self.ends.clone())),
-            Layout::Split {
-                terminator,
-                placeholder,
-                variables,
-            } => (*terminator, *placeholder, variables),
-        };
-        let bad = || {
-            Error::corrupt(
-                &*self.name,
-                0,
-                "the variables of lines do not fit their text",
-            )
-        };
-        let order = column::blob(&self.name, &variables.order, variables.count)?;
-        let mut columns = Vec::with_capacity(variables.columns.len());
-        for column in &variables.columns {
-            columns.push(Cursor::new(&self.name, column)?);
-        }
-        let mut order = order.iter();
-        let line_bytes = self.ends.last().map_or(0, |&end| end as usize);
-        let rows = self.ends.len();
-        let mut out = Vec::with_capacity(line_bytes);
-        let mut ends = Vec::with_capacity(rows);
-        let (mut row, mut copied, mut is_wanted) = (0, 0, wanted(0));
-        for at in memchr2_iter(placeholder, terminator, &self.text) {
-            if is_wanted {
-                out.extend_from_slice(self.text.get(copied..at).ok_or_else(bad)?);
-            }
-            copied = at + 1;
-            if self.text.get(at) == Some(&terminator) {
-                ends.push(u32::try_from(out.len()).map_err(|_| bad())?);
-                row += 1;
-                is_wanted = row < rows && wanted(row);
-                continue;
-            }
-            let code = order.next().ok_or_else(bad)?;
-            let cursor = columns.get_mut(usize::from(*code)).ok_or_else(bad)?;
-            if is_wanted {
-                cursor
-                    .render(&mut out, timestamps.get(row).copied())
-                    .ok_or_else(bad)?;
-                if out.len() > line_bytes {
-                    return Err(bad());
-                }
-            }
-            cursor.at += 1;
-        }
-        if row != rows || copied != self.text.len() || out.len() > line_bytes {
-            return Err(bad());
-        }
-        Ok((out, ends))
-    }
-}
-
-/// The variables of one kind, and which comes next.
-struct Cursor {
-    kind: Kind,
-    numbers: Vec<u64>,
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Cursor {
-    fn new(name: &str, column: &StoredColumn) -> Result<Self> {
-        let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
-        match column.kind.class {
-            VariableClass::Number => {
-                numbers = column::numbers(name, &column.bytes, column.count)?;
-            }
-            VariableClass::Time => {}
-            VariableClass::Text => {
-                bytes = column::blob(name, &column.bytes, column.count * column.kind.len)?;
-            }
-            VariableClass::HexLower | VariableClass::HexUpper => bytes = column.hex(name)?,
-        }
-        Ok(Self {
-            kind: column.kind,
-            numbers,
-            bytes,
-            at: 0,
-        })
-    }
-
-    /// Appends the next variable as it is in the line. `None` when there is none.
-    fn render(&self, out: &mut Vec<u8>, timestamp: Option<i64>) -> Option<()> {
-        let Kind { class, len } = self.kind;
-        let fixed = |width: usize| self.bytes.get(self.at * width..(self.at + 1) * width);
-        match class {
-            VariableClass::Number => put_digits(out, *self.numbers.get(self.at)?, len),
-            VariableClass::Time => put_digits(out, time_as_number(timestamp?, len)?, len),
-            VariableClass::Text => out.extend_from_slice(fixed(len)?),
-            VariableClass::HexLower => put_hex_lower(out, fixed(len.div_ceil(2))?, len),
-            VariableClass::HexUpper => put_hex(out, fixed(len.div_ceil(2))?, len, &HEX_UPPER),
-        }
-        Some(())
     }
 }
 

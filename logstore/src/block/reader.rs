@@ -140,6 +140,22 @@ impl BlockFile {
         Metadata::read(self.file.name(), &page, chunk.rows).map(Some)
     }
 
+    /// Bytes of the block by what they are.
+    pub(crate) fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
+        let tables = self.tables()?;
+        let mut pages = [0u64; 5];
+        for chunk in &tables.chunks {
+            for (sum, page) in pages.iter_mut().zip(chunk.pages()) {
+                *sum += u64::from(page.len);
+            }
+        }
+        let names = ["timestamps", "lengths", "text", "variables", "metadata"];
+        let sections = [("labels", format::LABEL_INDEX), ("headers", format::CHUNKS)];
+        let section = |(name, id)| (name, self.file.section_len(id).unwrap_or(0));
+        let pages = names.into_iter().zip(pages);
+        Ok(pages.chain(sections.into_iter().map(section)).collect())
+    }
+
     /// Reads and decodes everything; gives the number of entries.
     pub(crate) fn verify(&self) -> Result<u64> {
         self.file.verify()?;

@@ -213,10 +213,15 @@ const fn below(bits: u32) -> u64 {
 /// definition.
 pub(crate) fn hash(token: &[u8]) -> u64 {
     if token.is_ascii() {
-        hash_ascii(token)
+        hash_with::<LOWER>(token)
     } else {
-        hash_ascii(&unfolded(token))
+        hash_with::<LOWER>(&unfolded(token))
     }
+}
+
+/// Tells tokens apart that differ in letter case; never written to a file.
+pub(crate) fn hash_exact(token: &[u8]) -> u64 {
+    hash_with::<0>(token)
 }
 
 /// The token with the two characters outside of ASCII that fold to ASCII letters replaced by them.
@@ -244,7 +249,7 @@ const MULTIPLIER: u64 = 0xbf58_476d_1ce4_e5b9;
 const FINAL: u64 = 0x94d0_49bb_1331_11eb;
 
 fn mix(state: u64, word: u64) -> u64 {
-    let product = u128::from(state ^ (word | LOWER)) * u128::from(MULTIPLIER);
+    let product = u128::from(state ^ word) * u128::from(MULTIPLIER);
     #[expect(
         clippy::cast_possible_truncation,
         reason = "both halves are taken, one after the other"
@@ -253,20 +258,22 @@ fn mix(state: u64, word: u64) -> u64 {
     folded
 }
 
-fn hash_ascii(token: &[u8]) -> u64 {
+/// The hash of the words of `token` with the bits of `SET` set in each.
+#[inline]
+fn hash_with<const SET: u64>(token: &[u8]) -> u64 {
     let mut state = (token.len() as u64).wrapping_mul(SEED);
     if let (Some(first), Some(last)) = (token.first_chunk::<8>(), token.last_chunk::<8>()) {
         if token.len() > 16 {
             let (words, _) = token.as_chunks::<8>();
             for word in words {
-                state = mix(state, u64::from_le_bytes(*word));
+                state = mix(state, u64::from_le_bytes(*word) | SET);
             }
         } else {
-            state = mix(state, u64::from_le_bytes(*first));
+            state = mix(state, u64::from_le_bytes(*first) | SET);
         }
-        state = mix(state, u64::from_le_bytes(*last));
+        state = mix(state, u64::from_le_bytes(*last) | SET);
     } else {
-        state = mix(state, short(token));
+        state = mix(state, short(token) | SET);
     }
     state ^= state >> 32;
     state = state.wrapping_mul(FINAL);

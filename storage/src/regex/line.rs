@@ -3,10 +3,12 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use regex::bytes::{CaptureLocations, Regex};
 
 use super::label::anchored;
+use super::literals::{self, Required};
 use super::parser::{self, Parsed};
 use super::{Dot, compile, syntax};
 use crate::error::Result;
@@ -24,6 +26,7 @@ pub struct LineRegex {
     /// Whether a match must be looked at for [`splits_character`]. Implies `sees_invalid`, so that
     /// the text is valid UTF-8 then.
     has_not_boundary: bool,
+    required: Arc<Required>,
 }
 
 /// Where the capture groups of one match are. Kept by the caller, so that a scan allocates once.
@@ -63,6 +66,7 @@ impl LineRegex {
             names: parsed.names,
             sees_invalid: parsed.sees_invalid,
             has_not_boundary: parsed.has_not_boundary,
+            required: Arc::new(literals::required(&parsed.node)),
         }
     }
 
@@ -70,6 +74,12 @@ impl LineRegex {
     /// occur twice.
     pub fn capture_names(&self) -> &[Option<String>] {
         &self.names
+    }
+
+    /// What every line with a match contains, byte for byte. Bytes that are not UTF-8 are never part
+    /// of it.
+    pub fn required(&self) -> &Required {
+        &self.required
     }
 
     /// Whether the line has a match.

@@ -1,0 +1,233 @@
+//! Puts the variables of lines back into their text. Called for every line that a search in the
+//! skeleton could not decide or that is given to a reader, so it is made of copies of fixed length:
+//! what a copy writes too much the next one overwrites.
+
+use memchr::memchr2_iter;
+use trine_storage::{Error, Result};
+
+use super::{
+    DIGITS_MAX, HEX_LOWER, HEX_UPPER, Kind, Layout, PackedLines, Pairs, StoredColumn,
+    VariableClass, column, time_as_number,
+};
+
+/// Short pieces are copied in this many bytes at once.
+const STRIDE: usize = 32;
+
+impl PackedLines {
+    /// All lines in one piece, and where each ends.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when text and variables do not fit.
+    pub(crate) fn expand(&self, timestamps: &[i64]) -> Result<(Vec<u8>, Vec<u32>)> {
+        self.expand_rows(timestamps, |_| true)
+    }
+
+    /// As [`PackedLines::expand`]; the lines for which `wanted` says no are left empty.
+    pub(crate) fn expand_rows(
+        &self,
+        timestamps: &[i64],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<(Vec<u8>, Vec<u32>)> {
+        let bad = || {
+            Error::corrupt(
+                &*self.name,
+                0,
+                "the variables of lines do not fit their text",
+            )
+        };
+        let length = |row: usize| {
+            let start = row
+                .checked_sub(1)
+                .and_then(|row| self.ends.get(row).copied());
+            self.ends.get(row).copied().unwrap_or(0) - start.unwrap_or(0)
+        };
+        let mut ends = Vec::with_capacity(self.ends.len());
+        let mut end = 0;
+        for row in 0..self.ends.len() {
+            end += if wanted(row) { length(row) } else { 0 };
+            ends.push(end);
+        }
+        let mut out = Out {
+            bytes: vec![0; end as usize + STRIDE],
+            at: 0,
+        };
+        let (terminator, placeholder, variables) = match &self.layout {
+            Layout::Whole => {
+                for row in (0..self.ends.len()).filter(|&row| wanted(row)) {
+                    let to = self.ends.get(row).map_or(0, |&end| end as usize);
+                    let from = to - length(row) as usize;
+                    out.copy(&self.text, from, to).ok_or_else(bad)?;
+                }
+                return Ok((out.finish(), ends));
+            }
+            Layout::Split {
+                terminator,
+                placeholder,
+                variables,
+            } => (*terminator, *placeholder, variables),
+        };
+        let order = column::blob(&self.name, &variables.order, variables.count)?;
+        let mut columns = Vec::with_capacity(variables.columns.len());
+        for column in &variables.columns {
+            columns.push(Cursor::new(&self.name, column)?);
+        }
+        let mut order = order.iter();
+        let (mut row, mut copied, mut is_wanted) = (0, 0, wanted(0));
+        for at in memchr2_iter(placeholder, terminator, &self.text) {
+            if is_wanted {
+                out.copy(&self.text, copied, at).ok_or_else(bad)?;
+            }
+            copied = at + 1;
+            if self.text.get(at) == Some(&terminator) {
+                if ends.get(row).is_none_or(|&end| end as usize != out.at) {
+                    return Err(bad());
+                }
+                row += 1;
+                is_wanted = row < ends.len() && wanted(row);
+                continue;
+            }
+            let code = order.next().ok_or_else(bad)?;
+            let cursor = columns.get_mut(usize::from(*code)).ok_or_else(bad)?;
+            if is_wanted {
+                let timestamp = timestamps.get(row).copied();
+                cursor.put(&mut out, timestamp).ok_or_else(bad)?;
+            }
+            cursor.at += 1;
+        }
+        if row != ends.len() || copied != self.text.len() {
+            return Err(bad());
+        }
+        Ok((out.finish(), ends))
+    }
+}
+
+/// The variables of one kind, and which comes next.
+struct Cursor {
+    kind: Kind,
+    numbers: Vec<u64>,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Cursor {
+    fn new(name: &str, column: &StoredColumn) -> Result<Self> {
+        let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
+        match column.kind.class {
+            VariableClass::Number => {
+                numbers = column::numbers(name, &column.bytes, column.count)?;
+            }
+            VariableClass::Time => {}
+            VariableClass::Text => {
+                bytes = column::blob(name, &column.bytes, column.count * column.kind.len)?;
+            }
+            VariableClass::HexLower | VariableClass::HexUpper => bytes = column.hex(name)?,
+        }
+        Ok(Self {
+            kind: column.kind,
+            numbers,
+            bytes,
+            at: 0,
+        })
+    }
+
+    /// Appends the next variable as it is in the line. `None` when there is none or no room.
+    fn put(&self, out: &mut Out, timestamp: Option<i64>) -> Option<()> {
+        let Kind { class, len } = self.kind;
+        match class {
+            VariableClass::Number => out.digits(*self.numbers.get(self.at)?, len),
+            VariableClass::Time => out.digits(time_as_number(timestamp?, len)?, len),
+            VariableClass::Text => out.copy(&self.bytes, self.at * len, (self.at + 1) * len),
+            VariableClass::HexLower => out.hex(self.packed(len)?, len, &HEX_LOWER),
+            VariableClass::HexUpper => out.hex(self.packed(len)?, len, &HEX_UPPER),
+        }
+    }
+
+    fn packed(&self, len: usize) -> Option<&[u8]> {
+        let width = len.div_ceil(2);
+        self.bytes.get(self.at * width..(self.at + 1) * width)
+    }
+}
+
+/// The lines while they are put together; there is room for [`STRIDE`] bytes behind them.
+struct Out {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Out {
+    /// Moves on by what was written. `None` when it does not belong there any more.
+    fn advance(&mut self, len: usize) -> Option<()> {
+        self.at += len;
+        (self.at + STRIDE <= self.bytes.len()).then_some(())
+    }
+
+    fn copy(&mut self, text: &[u8], from: usize, to: usize) -> Option<()> {
+        let len = to.checked_sub(from)?;
+        let source = text.get(from..)?;
+        let target = self.bytes.get_mut(self.at..)?;
+        match (
+            source.first_chunk::<STRIDE>(),
+            target.first_chunk_mut::<STRIDE>(),
+        ) {
+            (Some(source), Some(target)) if len <= STRIDE => *target = *source,
+            _ => target.get_mut(..len)?.copy_from_slice(source.get(..len)?),
+        }
+        self.advance(len)
+    }
+
+    /// A number as `len` decimal digits, at most [`DIGITS_MAX`].
+    fn digits(&mut self, number: u64, len: usize) -> Option<()> {
+        let target = self.bytes.get_mut(self.at..)?.first_chunk_mut::<STRIDE>()?;
+        let digits = target.get_mut(..len)?;
+        let mut rest = number;
+        let mut threes = digits.rchunks_exact_mut(3);
+        for three in &mut threes {
+            let three: &mut [u8; 3] = three.try_into().ok()?;
+            *three = *DIGITS.get(usize::try_from(rest % 1_000).ok()?)?;
+            rest /= 1_000;
+        }
+        for digit in threes.into_remainder().iter_mut().rev() {
+            *digit = b'0' + u8::try_from(rest % 10).ok()?;
+            rest /= 10;
+        }
+        self.advance(len)
+    }
+
+    fn hex(&mut self, packed: &[u8], len: usize, pairs: &Pairs) -> Option<()> {
+        let target = self.bytes.get_mut(self.at..self.at + 2 * packed.len())?;
+        let (slots, _) = target.as_chunks_mut::<2>();
+        for (slot, byte) in slots.iter_mut().zip(packed) {
+            *slot = *pairs.get(usize::from(*byte))?;
+        }
+        self.advance(len)
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.at);
+        self.bytes
+    }
+}
+
+const _: () = assert!(DIGITS_MAX <= STRIDE, "a number is written at once");
+
+/// Numbers of three digits as text.
+static DIGITS: [[u8; 3]; 1_000] = threes();
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "computed when the program is built"
+)]
+const fn threes() -> [[u8; 3]; 1_000] {
+    let mut all = [[0; 3]; 1_000];
+    let mut number = 0;
+    while number < 1_000 {
+        all[number] = [
+            b'0' + (number / 100) as u8,
+            b'0' + (number / 10 % 10) as u8,
+            b'0' + (number % 10) as u8,
+        ];
+        number += 1;
+    }
+    all
+}

@@ -1,0 +1,226 @@
+//! Takes the tokens of a block chunk by chunk and makes its sections of them. Called by the block
+//! writer.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use trine_storage::Result;
+
+use super::filter::{FiltersWriter, Longest};
+use super::long::LongWriter;
+use super::needle::Field;
+use super::token::{self, Class};
+use super::words::{self, Terms};
+
+/// Most bytes of distinct words and fields of a block that go into its dictionaries. The words of
+/// chunks after the one that exceeds it go into filters.
+pub(crate) const WORDS_BYTES_MAX: usize = 32 << 20;
+
+/// The sections of a block's token index.
+#[derive(Debug)]
+pub(crate) struct Sections {
+    /// FILTERS.
+    pub(crate) filters: Vec<u8>,
+    /// LONG.
+    pub(crate) long: Vec<u8>,
+    /// WORDS, if they were asked for.
+    pub(crate) words: Option<Vec<u8>>,
+}
+
+/// The index of a block that is being written.
+#[derive(Debug)]
+pub(crate) struct IndexBuilder {
+    filters: FiltersWriter,
+    long: LongWriter,
+    dictionaries: Option<Dictionaries>,
+    /// Whether the words of the chunk at hand go into dictionaries.
+    to_dictionaries: bool,
+    in_dictionary: u32,
+    words_bytes_max: usize,
+    /// Of the chunk at hand.
+    hashes: Distinct,
+    longest: Longest,
+}
+
+#[derive(Debug, Default)]
+struct Dictionaries {
+    words: Terms,
+    fields: Terms,
+}
+
+impl IndexBuilder {
+    /// An index with (`words`) or without dictionaries.
+    pub(crate) fn new(words: bool) -> Self {
+        Self::with_limit(words, WORDS_BYTES_MAX)
+    }
+
+    pub(super) fn with_limit(words: bool, words_bytes_max: usize) -> Self {
+        Self {
+            filters: FiltersWriter::default(),
+            long: LongWriter::default(),
+            dictionaries: words.then(Dictionaries::default),
+            to_dictionaries: words,
+            in_dictionary: 0,
+            words_bytes_max,
+            hashes: Distinct::default(),
+            longest: Longest::default(),
+        }
+    }
+
+    /// Adds the tokens of a line of the chunk at hand.
+    pub(crate) fn line(&mut self, line: &[u8]) {
+        token::tokens(line, |token| {
+            let bytes = line.get(token.start..token.end).unwrap_or_default();
+            self.token(bytes, token.class);
+        });
+    }
+
+    /// Adds a token of the chunk at hand; it may have come before.
+    #[inline]
+    pub(crate) fn token(&mut self, bytes: &[u8], class: Class) {
+        let len = || u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+        match class {
+            Class::Word => {
+                if self.to_dictionaries
+                    && let Some(dictionaries) = &mut self.dictionaries
+                {
+                    dictionaries.words.touch(bytes, token::hash_exact(bytes));
+                    return;
+                }
+            }
+            Class::Digits => self.longest.digits = self.longest.digits.max(len()),
+            Class::Hex => self.longest.hex = self.longest.hex.max(len()),
+            Class::Long => self.long.token(bytes),
+        }
+        self.hashes.insert(token::hash(bytes));
+    }
+
+    /// Adds a name of structured metadata with its value; it may have come before.
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
+        let field = Field::new(name, value);
+        match &mut self.dictionaries {
+            Some(dictionaries) if self.to_dictionaries && field.in_dictionary => {
+                let hash = token::hash_exact(&field.term);
+                dictionaries.fields.touch(&field.term, hash);
+            }
+            _ => self.hashes.insert(field.hash),
+        }
+    }
+
+    /// Ends the chunk at hand.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`](trine_storage::Kind::Limit) when a section would exceed what its offsets
+    /// reach.
+    pub(crate) fn end_chunk(&mut self) -> Result<()> {
+        self.filters.push(self.hashes.list(), self.longest)?;
+        self.hashes.clear();
+        self.longest = Longest::default();
+        self.long.end_chunk()?;
+        if self.to_dictionaries
+            && let Some(dictionaries) = &mut self.dictionaries
+        {
+            dictionaries.words.end_chunk();
+            dictionaries.fields.end_chunk();
+            self.in_dictionary += 1;
+            let bytes = dictionaries.words.bytes() + dictionaries.fields.bytes();
+            self.to_dictionaries = bytes <= self.words_bytes_max;
+        }
+        Ok(())
+    }
+
+    /// The sections. A chunk that was not ended is not in them.
+    ///
+    /// # Errors
+    /// As [`IndexBuilder::end_chunk`].
+    pub(crate) fn finish(self) -> Result<Sections> {
+        let words = self
+            .dictionaries
+            .map(|dictionaries| words::write(dictionaries.words, dictionaries.fields))
+            .transpose()?;
+        Ok(Sections {
+            filters: self.filters.finish(self.in_dictionary),
+            long: self.long.finish(),
+            words,
+        })
+    }
+}
+
+/// A set of hashes that is emptied often.
+#[derive(Debug)]
+struct Distinct {
+    /// A power of two of them, at most half taken; 0 is an empty one.
+    slots: Vec<u64>,
+    list: Vec<u64>,
+    /// Whether 0 itself is in the set.
+    zero: bool,
+}
+
+impl Default for Distinct {
+    fn default() -> Self {
+        Self {
+            slots: vec![0; 1 << 12],
+            list: Vec::new(),
+            zero: false,
+        }
+    }
+}
+
+impl Distinct {
+    #[inline]
+    fn insert(&mut self, hash: u64) {
+        if hash == 0 {
+            if !self.zero {
+                self.list.push(0);
+            }
+            self.zero = true;
+        } else if place(&mut self.slots, hash) {
+            self.list.push(hash);
+            if self.list.len() * 2 > self.slots.len() {
+                self.slots.clear();
+                self.slots.resize(self.list.len() * 8, 0);
+                let slots = self.slots.len().next_power_of_two();
+                self.slots.resize(slots, 0);
+                for &hash in self.list.iter().filter(|&&hash| hash != 0) {
+                    place(&mut self.slots, hash);
+                }
+            }
+        }
+    }
+
+    fn list(&self) -> &[u64] {
+        &self.list
+    }
+
+    fn clear(&mut self) {
+        // A table that one large chunk made is not emptied for many small ones.
+        let enough = (self.list.len() * 4).next_power_of_two().max(1 << 12);
+        if self.slots.len() > 8 * enough {
+            self.slots.truncate(enough);
+            self.slots.shrink_to_fit();
+        }
+        self.slots.fill(0);
+        self.list.clear();
+        self.zero = false;
+    }
+}
+
+/// Puts a hash that is not 0 into a table with room; `false` if it was there.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the mask keeps places below the length of the table"
+)]
+#[inline]
+fn place(slots: &mut [u64], hash: u64) -> bool {
+    let mask = slots.len() - 1;
+    let mut at = usize::try_from(hash >> 20 & mask as u64).unwrap_or(0);
+    loop {
+        match slots[at] {
+            0 => {
+                slots[at] = hash;
+                return true;
+            }
+            there if there == hash => return false,
+            _ => at = (at + 1) & mask,
+        }
+    }
+}
