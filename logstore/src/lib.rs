@@ -47,6 +47,7 @@ mod compact;
 mod config;
 mod db;
 mod entry;
+mod figures;
 mod filter;
 #[cfg_attr(
     not(test),
@@ -72,6 +73,7 @@ pub use appender::{Appender, Commit};
 pub use config::{Builder, Config, Progress};
 pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};
+pub use figures::{Found, Totals, Volume};
 pub use request::{
     Batch, Batches, CountBatch, Counts, Direction, LineFilter, Lines, Measure, Projection, Request,
     RowBatch, Rows,
