@@ -85,5 +85,6 @@ pub use trine_storage::wal::Durability;
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
+    pub use crate::index::probe as probe_index;
     pub use crate::wal_record::decode as decode_record;
 }

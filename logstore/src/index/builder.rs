@@ -8,7 +8,7 @@ use trine_storage::Result;
 use super::filter::{FiltersWriter, Longest};
 use super::long::LongWriter;
 use super::needle::Field;
-use super::token::{self, Class};
+use super::token::{self, Class, WORD_BYTES_MAX};
 use super::words::{self, Terms};
 
 /// Most bytes of distinct words and fields of a block that go into its dictionaries. The words of
@@ -87,6 +87,7 @@ impl IndexBuilder {
                     return;
                 }
             }
+            Class::Digits | Class::Hex if bytes.len() > WORD_BYTES_MAX && self.long.id(bytes) => {}
             Class::Digits => self.longest.digits = self.longest.digits.max(len()),
             Class::Hex => self.longest.hex = self.longest.hex.max(len()),
             Class::Long => self.long.token(bytes),

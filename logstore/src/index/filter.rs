@@ -240,7 +240,7 @@ fn is_sound(filter: &[u8]) -> bool {
 /// What the section says of a chunk beside its filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Longest {
-    /// Bytes of the longest id of digits, 255 for all that are longer; 0 when there is none.
+    /// Bytes of the longest id of digits that is not among the long tokens, 255 for all that are longer; 0 when there is none.
     pub(crate) digits: u8,
     /// The same of ids in hexadecimal.
     pub(crate) hex: u8,

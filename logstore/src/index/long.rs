@@ -1,5 +1,5 @@
-//! The section LONG: the long tokens of each chunk as text, so that a needle may be any part of one.
-//! Called by the token index.
+//! The section LONG: the long tokens of each chunk as text, so that a needle may be any part of one;
+//! a few long ids too. Called by the token index.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -11,10 +11,15 @@ use trine_storage::codec::{Reader, put_u32};
 use trine_storage::{Error, Kind, Result};
 
 use super::pattern::Pattern;
+use super::token::{Class, class_of};
 
-/// Most bytes of long tokens that are kept of one chunk. A chunk with more is marked and may contain
+/// Most bytes of long tokens, without ids, that are kept of one chunk. A chunk with more is marked and may contain
 /// any long token.
 pub(crate) const LONG_BYTES_MAX: usize = 16 << 10;
+
+/// Most bytes of ids among them. Ids that are longer than words are few in most logs, and being
+/// here spares a look at the id columns.
+pub(crate) const LONG_IDS_BYTES_MAX: usize = 2 << 10;
 
 const VERSION: u32 = 1;
 const HEADER: usize = 8;
@@ -32,6 +37,7 @@ pub(crate) struct LongWriter {
     /// Of the chunk at hand.
     seen: HashSet<Vec<u8>>,
     seen_bytes: usize,
+    ids_bytes: usize,
     marked: bool,
 }
 
@@ -44,10 +50,24 @@ impl LongWriter {
         self.seen_bytes += token.len() + 1;
         if self.seen_bytes > LONG_BYTES_MAX {
             self.marked = true;
-            self.seen.clear();
+            // What is left of them would be of no use.
+            self.seen.retain(|token| class_of(token) != Class::Long);
         } else {
             self.seen.insert(token.to_vec());
         }
+    }
+
+    /// Adds an id of the chunk at hand if there is room for it; `false` if not.
+    pub(crate) fn id(&mut self, id: &[u8]) -> bool {
+        if self.seen.contains(id) {
+            return true;
+        }
+        let fits = self.ids_bytes + id.len() < LONG_IDS_BYTES_MAX;
+        if fits {
+            self.ids_bytes += id.len() + 1;
+            self.seen.insert(id.to_vec());
+        }
+        fits
     }
 
     /// Ends the chunk at hand.
@@ -77,6 +97,7 @@ impl LongWriter {
         self.chunks += 1;
         self.marked = false;
         self.seen_bytes = 0;
+        self.ids_bytes = 0;
         Ok(())
     }
 
@@ -245,6 +266,23 @@ mod tests {
         assert_eq!(marked, [1, 2]);
         let pattern = Pattern::new(b"h", true, true, false).unwrap();
         assert_eq!(long.chunks(&pattern).iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn only_so_many_ids_fit() {
+        let mut writer = LongWriter::default();
+        let half = "1".repeat(LONG_IDS_BYTES_MAX / 2 - 1);
+        let other = "2".repeat(LONG_IDS_BYTES_MAX / 2 - 1);
+        assert!(writer.id(half.as_bytes()) && writer.id(other.as_bytes()));
+        assert!(writer.id(half.as_bytes()) && !writer.id(b"3"));
+        writer.token(&[b'g'; LONG_BYTES_MAX]);
+        writer.end_chunk().unwrap();
+        assert!(writer.id(b"3"));
+        writer.end_chunk().unwrap();
+        let long = LongTokens::open("test", writer.finish().into(), 2).unwrap();
+        let all = format!("\n{half}\n{other}\n3\n");
+        assert_eq!(long.text(), all.as_bytes());
+        assert_eq!(long.marked().len(), 1);
     }
 
     /// The bytes written down in FORMAT.md, "Long tokens".
