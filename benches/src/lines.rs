@@ -35,7 +35,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -44,12 +44,12 @@ impl Random {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.number() % bound
     }
 
     /// 32 hexadecimal digits.
     pub fn id(&mut self) -> String {
-        format!("{:016x}{:016x}", self.next(), self.next())
+        format!("{:016x}{:016x}", self.number(), self.number())
     }
 }
 
@@ -70,6 +70,7 @@ impl Source {
     ///
     /// # Panics
     /// When there are none.
+    #[expect(clippy::disallowed_methods, reason = "reads samples, stores nothing")]
     pub fn new(corpus: &Path) -> Self {
         let mut paths: Vec<_> = read_dir(corpus);
         paths.sort();
@@ -138,7 +139,7 @@ impl Source {
     }
 
     /// Writes the next line into `out`, which is cleared; gives its stream.
-    pub fn next(&mut self, timestamp: i64, out: &mut String) -> usize {
+    pub fn line(&mut self, timestamp: i64, out: &mut String) -> usize {
         out.clear();
         let kind = (0..3).min_by_key(|&kind| self.bytes[kind]).unwrap_or(0);
         let random = &mut self.random;

@@ -4,6 +4,7 @@
 //! functions with `cargo fuzz run any --features fuzzing` (nightly) and `TRINE_FUZZ_TARGET=name`.
 //! A target fails by panicking: bad bytes must be read or refused.
 
+mod logstore_pages;
 mod remote_write;
 mod tsdb_files;
 
@@ -85,6 +86,18 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "logstore_index",
         run: logstore_index,
+    },
+    Target {
+        name: "logstore_lines",
+        run: logstore_pages::lines,
+    },
+    Target {
+        name: "logstore_metadata",
+        run: logstore_pages::metadata,
+    },
+    Target {
+        name: "logstore_chunks",
+        run: logstore_pages::chunks,
     },
     Target {
         name: "tracestore_record",
@@ -306,7 +319,7 @@ fn logstore_index(data: &[u8]) {
     let cut = |bytes: [u8; 2], rest: &[u8]| usize::from(u16::from_le_bytes(bytes)).min(rest.len());
     let (filters, rest) = rest.split_at(cut([*a, *b], rest));
     let (long, words) = rest.split_at(cut([*c, *d], rest));
-    trine_logstore::decoders::probe_index(filters, long, words, *chunks);
+    trine_logstore::decoders::index(filters, long, words, *chunks);
 }
 
 fn logstore_record(data: &[u8]) {

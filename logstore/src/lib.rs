@@ -47,6 +47,7 @@ mod compact;
 mod config;
 mod db;
 mod entry;
+mod figures;
 mod filter;
 #[cfg_attr(
     not(test),
@@ -72,6 +73,7 @@ pub use appender::{Appender, Commit};
 pub use config::{Builder, Config, Progress};
 pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};
+pub use figures::{Found, Totals, Volume};
 pub use request::{
     Batch, Batches, CountBatch, Counts, Direction, LineFilter, Lines, Measure, Projection, Request,
     RowBatch, Rows,
@@ -85,6 +87,68 @@ pub use trine_storage::wal::Durability;
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
-    pub use crate::index::probe as probe_index;
+    use bytes::Bytes;
+    use trine_storage::{Result, TimeRange};
+
+    use crate::block::format::{self, ChunkHeader, Summary};
+    use crate::block::lines::{PackedLines, Part, VariableColumns, read_ends};
+    use crate::block::metadata::Metadata;
+    pub use crate::index::probe as index;
     pub use crate::wal_record::decode as decode_record;
+
+    /// The lines of a chunk of `rows` entries, from its pages as they are before they are packed.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt); so for all.
+    pub fn lines(lengths: &[u8], text: &[u8], variables: &[u8], rows: usize) -> Result<Vec<u8>> {
+        let page = Bytes::copy_from_slice(variables);
+        let timestamps = vec![1_700_000_000_000_000_000; rows];
+        let ends = read_ends("fuzz", lengths, rows)?;
+        let columns = VariableColumns::read("fuzz", &page)?;
+        for (bytes, fold) in [(&b"12345"[..], false), (b"4bf92", true)] {
+            let part = Part {
+                bytes,
+                open_left: true,
+                open_right: true,
+                fold,
+            };
+            columns
+                .may_contain("fuzz", part, || Ok(timestamps.clone()))
+                .ok();
+        }
+        let packed = PackedLines::read("fuzz", text.to_vec(), &page, ends)?;
+        packed.skeleton();
+        packed.expand_rows(&timestamps, |row| row % 2 == 0).ok();
+        packed.expand(&timestamps).map(|(blob, _)| blob)
+    }
+
+    /// The metadata of a chunk of `rows` entries.
+    ///
+    /// # Errors
+    /// As [`lines`].
+    pub fn metadata(page: &[u8], rows: u32) -> Result<()> {
+        let metadata = Metadata::read("fuzz", &Bytes::copy_from_slice(page), rows)?;
+        metadata.verify()?;
+        let all: Vec<u32> = (0..rows).collect();
+        metadata.sets_of(&all).map(drop)
+    }
+
+    /// The headers of a block's chunks, and the timestamps of the first of them.
+    ///
+    /// # Errors
+    /// As [`lines`].
+    pub fn chunks(summary: &[u8], headers: &[u8], timestamps: &[u8]) -> Result<Vec<TimeRange>> {
+        let summary = Summary::decode("fuzz", summary)?;
+        let chunks = format::decode_chunks("fuzz", headers, &summary)?;
+        for (run, chunk) in chunks.iter().enumerate() {
+            chunk.levels_of(run);
+        }
+        if let Some(chunk) = chunks.first() {
+            format::decode_timestamps("fuzz", timestamps, chunk)?;
+        }
+        Ok(chunks
+            .iter()
+            .map(|chunk: &ChunkHeader| chunk.range)
+            .collect())
+    }
 }

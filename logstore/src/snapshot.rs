@@ -9,6 +9,7 @@ use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::block::reader::BlockFile;
 use crate::buffer::View;
+use crate::figures::{Fields, Found, Selection, Tally, Totals, Volume};
 use crate::request::{Batches, Request};
 use crate::scan::{CountScan, Place, RowScan};
 use crate::tombstone::Hidden;
@@ -97,6 +98,77 @@ impl Snapshot {
             .filter_map(|labels| labels.get(name))
             .collect();
         Ok(values.into_iter().map(str::to_owned).collect())
+    }
+
+    /// How much there is in `range` of each of the streams that satisfy all `matchers`, in label order.
+    /// Most of it is told by the headers of chunks; an entry that lies in two blocks, which it does
+    /// until they are merged, counts twice.
+    ///
+    /// # Errors
+    /// As [`Snapshot::streams`].
+    pub fn volume(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Volume>> {
+        Ok(self.tally(matchers, range)?.volumes())
+    }
+
+    /// As [`Snapshot::volume`], of all these streams together.
+    ///
+    /// # Errors
+    /// As [`Snapshot::streams`].
+    pub fn totals(&self, matchers: &[Matcher], range: TimeRange) -> Result<Totals> {
+        Ok(self.tally(matchers, range)?.totals())
+    }
+
+    fn tally(&self, matchers: &[Matcher], range: TimeRange) -> Result<Tally> {
+        let mut tally = Tally::default();
+        for place in self.places(range) {
+            tally.add(&place, &self.selection(matchers, range))?;
+        }
+        Ok(tally)
+    }
+
+    /// The names of structured metadata of these streams' entries, `max` at most.
+    ///
+    /// # Errors
+    /// As [`Snapshot::streams`].
+    pub fn field_names(&self, matchers: &[Matcher], range: TimeRange, max: usize) -> Result<Found> {
+        self.fields(Fields::new(None, max), matchers, range)
+    }
+
+    /// The values of `name` in the structured metadata of these streams' entries, `max` at most.
+    ///
+    /// # Errors
+    /// As [`Snapshot::streams`].
+    pub fn field_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        max: usize,
+    ) -> Result<Found> {
+        self.fields(Fields::new(Some(name), max), matchers, range)
+    }
+
+    fn fields(
+        &self,
+        mut fields: Fields<'_>,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Found> {
+        for place in self.places(range) {
+            if fields.is_full() {
+                break;
+            }
+            fields.add(&place, &self.selection(matchers, range))?;
+        }
+        Ok(fields.finish())
+    }
+
+    fn selection<'a>(&'a self, matchers: &'a [Matcher], range: TimeRange) -> Selection<'a> {
+        Selection {
+            matchers,
+            range,
+            hidden: &self.hidden,
+        }
     }
 
     /// What holds entries in `range`, in the order of appending.

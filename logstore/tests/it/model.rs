@@ -2,7 +2,7 @@
 //!
 //! `TRINE_CASES` asks for more sequences than `cargo test` runs (`CONTRIBUTING.md`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -508,6 +508,66 @@ impl Run {
         missing.map(|key| format!("{} is missing", shown(key)))
     }
 
+    /// Volumes and metadata of what is chosen; lines have no say there.
+    fn check_figures(&self, choice: &Choice) {
+        let Some(matcher) = Self::matcher(choice) else {
+            return;
+        };
+        let range = self.range(choice);
+        let mut all = self.model.all(|labels| self.oldest(labels));
+        all.retain(|(at, stream, ..), _| range.contains(*at) && matcher.matches_labels(stream));
+        let snapshot = self.store().snapshot();
+        let matchers = [matcher];
+        let mut volumes = snapshot.volume(&matchers, range).unwrap();
+        assert!(volumes.is_sorted_by(|a, b| a.labels < b.labels));
+        let mut least: BTreeMap<&Labels, (u64, u64)> = BTreeMap::new();
+        let mut most = least.clone();
+        for ((_, stream, line, _), times) in &all {
+            for (sums, times) in [(&mut least, 1), (&mut most, *times as u64)] {
+                let sums = sums.entry(stream).or_default();
+                *sums = (sums.0 + times, sums.1 + times * line.len() as u64);
+            }
+        }
+        let totals = snapshot.totals(&matchers, range).unwrap();
+        let sums = volumes.iter().map(|volume| (volume.entries, volume.bytes));
+        let sums = sums.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        assert_eq!((totals.entries, totals.bytes), sums);
+        assert_eq!(totals.streams, volumes.len() as u64);
+        assert_eq!(totals.chunks > 0, totals.entries > 0);
+        for (stream, (entries, bytes)) in least {
+            let at = volumes.iter().position(|volume| volume.labels == *stream);
+            let found = volumes.remove(at.unwrap_or_else(|| panic!("{stream} is missing")));
+            let most = most[stream];
+            assert!(
+                found.entries >= entries && found.entries <= most.0,
+                "{found:?} {most:?}"
+            );
+            assert!(
+                found.bytes >= bytes && found.bytes <= most.1,
+                "{found:?} {most:?}"
+            );
+        }
+        assert_eq!(volumes, [], "of nothing that is there");
+        let sets = all.keys().map(|(.., metadata)| metadata);
+        let values: BTreeSet<String> = sets
+            .filter_map(|set| Some(set.get("k")?.to_owned()))
+            .collect();
+        let names: &[&str] = if values.is_empty() { &[] } else { &["k"] };
+        let found = snapshot.field_names(&matchers, range, 10).unwrap();
+        assert!(
+            found.texts == names && !found.truncated,
+            "{found:?} {names:?}"
+        );
+        let found = snapshot.field_values("k", &matchers, range, 10).unwrap();
+        assert!(found.texts.iter().eq(&values), "{found:?} {values:?}");
+        let found = snapshot.field_values("k", &matchers, range, 1).unwrap();
+        let is_one = found.texts.len() == values.len().min(1);
+        assert!(
+            is_one && found.truncated == (values.len() > 1),
+            "{found:?} {values:?}"
+        );
+    }
+
     fn check(&self, store: &LogStore, choice: Option<&Choice>) {
         assert_eq!(self.differs(store, &self.model, choice), None, "{choice:?}");
     }
@@ -585,7 +645,10 @@ impl Run {
                 self.clock
                     .advance(Duration::from_secs(*minutes as u64 * 60));
             }
-            Op::Read(choice) => self.check(self.store(), Some(choice)),
+            Op::Read(choice) => {
+                self.check(self.store(), Some(choice));
+                self.check_figures(choice);
+            }
         }
     }
 }
