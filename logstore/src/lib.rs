@@ -91,6 +91,7 @@ pub mod decoders {
     use crate::block::format::{self, ChunkHeader, Summary};
     use crate::block::lines::{PackedLines, Part, VariableColumns, read_ends};
     use crate::block::metadata::Metadata;
+    pub use crate::index::probe as index;
     pub use crate::wal_record::decode as decode_record;
 
     /// The lines of a chunk of `rows` entries, from its pages as they are before they are packed.
