@@ -295,6 +295,23 @@ impl LogStore {
         stats
     }
 
+    /// Bytes of all blocks by what they are. Reads the headers of every block, which are then kept.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] and [`Kind::Io`] when a block cannot be read.
+    pub fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for block in &self.inner.blocks.version().blocks {
+            for (what, bytes) in block.reader.sizes()? {
+                match sums.iter_mut().find(|(held, _)| *held == what) {
+                    Some((_, sum)) => *sum += bytes,
+                    None => sums.push((what, bytes)),
+                }
+            }
+        }
+        Ok(sums)
+    }
+
     /// The blocks that are served, by name.
     pub fn blocks(&self) -> Vec<BlockMeta> {
         let version = self.inner.blocks.version();

@@ -38,6 +38,8 @@ pub(crate) struct Token {
     pub(crate) end: usize,
     /// What it looks like.
     pub(crate) class: Class,
+    /// Whether it has ASCII digits.
+    pub(crate) has_digit: bool,
 }
 
 /// Calls `each` for every token of `text`, from left to right. A line end is a delimiter like any
@@ -133,6 +135,7 @@ struct Open {
 struct Seen {
     not_hex: bool,
     hex_letter: bool,
+    digit: bool,
 }
 
 impl Seen {
@@ -140,6 +143,16 @@ impl Seen {
         Self {
             not_hex: self.not_hex | (span & !(masks.digit | masks.hex_letter) != 0),
             hex_letter: self.hex_letter | (span & masks.hex_letter != 0),
+            digit: self.digit | (span & masks.digit != 0),
+        }
+    }
+
+    fn token(self, start: usize, end: usize) -> Token {
+        Token {
+            start,
+            end,
+            class: self.class(end - start),
+            has_digit: self.digit,
         }
     }
 
@@ -172,8 +185,7 @@ impl Open {
                 return;
             }
             let end = base + end as usize;
-            let class = self.seen.class(end - start);
-            each(Token { start, end, class });
+            each(self.seen.token(start, end));
             self.start = None;
             edges &= edges - 1;
         }
@@ -193,8 +205,7 @@ impl Open {
             }
             edges &= edges - 1;
             let end = base + end as usize;
-            let class = seen.class(end - start);
-            each(Token { start, end, class });
+            each(seen.token(start, end));
         }
     }
 }
@@ -327,7 +338,13 @@ mod tests {
                 Class::Word
             };
             if !token.is_empty() {
-                found.push(Token { start, end, class });
+                let has_digit = token.iter().any(u8::is_ascii_digit);
+                found.push(Token {
+                    start,
+                    end,
+                    class,
+                    has_digit,
+                });
             }
             start = end + 1;
         }

@@ -6,7 +6,7 @@ use memchr::memchr_iter;
 use trine_storage::codec::{put_bytes, put_varint};
 
 use super::{DIGITS_MAX, Kind, SPLIT, VariableClass, WHOLE, column, nibble_of, time_as_number};
-use crate::index::token::{Class, is_token_byte, tokens};
+use crate::index::token::{Class, Token, is_token_byte, tokens};
 
 /// Runs of fewer digits stay in the text.
 const DIGITS_MIN: usize = 3;
@@ -91,7 +91,7 @@ impl LineBuilder {
         tokens(&self.text, |token| {
             if let Some(bytes) = self.text.get(token.start..token.end) {
                 index(bytes, token.class);
-                split.token(token.start, bytes, token.class);
+                split.token(token, bytes);
             }
         });
         split.copy_until(self.text.len());
@@ -203,8 +203,9 @@ struct Split<'a> {
 }
 
 impl Split<'_> {
-    fn token(&mut self, start: usize, bytes: &[u8], class: Class) {
-        match class {
+    fn token(&mut self, token: Token, bytes: &[u8]) {
+        let start = token.start;
+        match token.class {
             Class::Digits => self.digits(start, bytes, true),
             Class::Hex => {
                 let has = |of: fn(&u8) -> bool| bytes.iter().any(of);
@@ -217,7 +218,7 @@ impl Split<'_> {
                 self.variables.bytes(class, bytes);
             }
             Class::Word | Class::Long => {
-                if bytes.len() < DIGITS_MIN {
+                if !token.has_digit || bytes.len() < DIGITS_MIN {
                     return;
                 }
                 let mut at = 0;
