@@ -3,6 +3,8 @@
 
 use trine_storage::{Labels, TimeRange};
 
+use crate::filter::Text;
+
 /// Entries in the order in which they came, or, of a block, by stream and time.
 #[derive(Debug, Clone)]
 pub(crate) struct Columns {
@@ -36,6 +38,14 @@ impl Default for Columns {
 impl Columns {
     pub(crate) fn rows(&self) -> usize {
         self.timestamps.len()
+    }
+
+    /// The lines, to be searched.
+    pub(crate) fn text(&self) -> Text<'_> {
+        Text {
+            blob: &self.blob,
+            ends: &self.ends,
+        }
     }
 
     /// Where the line of `row` lies in the blob.

@@ -163,12 +163,20 @@ impl LogStore {
     /// `lines` as they are committed, from now on. At most `rows_max` entries, or 16 MiB of them,
     /// wait for the reader; how many more there were is told. An entry that is sent twice may be
     /// given twice.
-    pub fn tail(&self, matchers: &[Matcher], lines: &[LineFilter], rows_max: usize) -> Tail {
-        let tail = self.inner.tails.subscribe(matchers, lines, rows_max);
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] for alternatives of a line filter that are too large together.
+    pub fn tail(
+        &self,
+        matchers: &[Matcher],
+        lines: &[LineFilter],
+        rows_max: usize,
+    ) -> Result<Tail> {
+        let tail = self.inner.tails.subscribe(matchers, lines, rows_max)?;
         if self.inner.check_open().is_err() {
             self.inner.tails.close();
         }
-        tail
+        Ok(tail)
     }
 
     /// Seals all of memory into blocks and commits them to the catalog.

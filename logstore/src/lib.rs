@@ -36,10 +36,6 @@
 //! this crate.
 
 mod appender;
-#[expect(
-    dead_code,
-    reason = "reads of parts of chunks come with the token index"
-)]
 mod block;
 mod buffer;
 mod columns;

@@ -104,10 +104,10 @@ impl Tails {
         matchers: &[Matcher],
         lines: &[LineFilter],
         rows_max: usize,
-    ) -> Tail {
+    ) -> Result<Tail> {
         let queue = Arc::new(Queue {
             matchers: matchers.to_vec(),
-            filters: Filters::new(lines),
+            filters: Filters::new(lines)?,
             rows_max,
             waiting: Mutex::default(),
             changed: Condvar::new(),
@@ -117,7 +117,7 @@ impl Tails {
         self.count.store(queues.len(), Ordering::Release);
         drop(queues);
         let tails = Arc::clone(self);
-        Tail { queue, tails }
+        Ok(Tail { queue, tails })
     }
 
     /// Locks the queues, unless there are none. Who has committed does this before another one can,
@@ -154,7 +154,7 @@ impl Queue {
             .filter(|(_, stream)| is_selected(**stream))
             .map(|(row, _)| row)
             .collect();
-        self.filters.retain(columns, &mut rows);
+        self.filters.retain(columns.text(), &mut rows);
         if rows.is_empty() {
             return;
         }

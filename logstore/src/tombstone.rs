@@ -8,11 +8,12 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 use trine_storage::catalog::{BlockMeta, Delete};
+use trine_storage::regex::LineRegex;
 use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, Result, TimeRange};
 
 use crate::block::reader::Tables;
 use crate::columns::Columns;
-use crate::filter::Filters;
+use crate::filter::{Filters, Text};
 use crate::request::LineFilter;
 use crate::retention::Retention;
 
@@ -63,19 +64,22 @@ pub(crate) struct Veils {
 impl Tombstone {
     /// A delete of the entries of the streams that satisfy all `matchers` whose lines satisfy all
     /// of `lines`.
-    pub(crate) fn new(delete: Delete, matchers: &[Matcher], lines: &[LineFilter]) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] for filters that are too large.
+    pub(crate) fn new(delete: Delete, matchers: &[Matcher], lines: &[LineFilter]) -> Result<Self> {
+        Ok(Self {
             delete,
             matchers: matchers.to_vec(),
             lines: lines.to_vec(),
-            filters: Filters::new(lines),
-        }
+            filters: Filters::new(lines)?,
+        })
     }
 
     /// Reads matchers and filters back from the words of the catalog.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when they are none.
+    /// [`Kind::Corrupt`] when they are none, [`Kind::Limit`] for filters that are too large.
     pub(crate) fn from_catalog(delete: Delete) -> Result<Self> {
         let bad =
             |what: &str| Error::new(Kind::Corrupt, format!("delete {}: {what}", delete.number));
@@ -91,17 +95,17 @@ impl Tombstone {
         let lines = lines.collect::<Option<Vec<LineFilter>>>();
         let matchers = matchers.ok_or_else(|| bad("a matcher makes no sense"))??;
         let lines = lines.ok_or_else(|| bad("a line filter makes no sense"))?;
-        Ok(Self::new(delete, &matchers, &lines))
+        Self::new(delete, &matchers, &lines)
     }
 
     /// Adds to `gone` those of `rows`, all of one stream it concerns, that it deletes.
-    fn deleted(&self, columns: &Columns, rows: &[u32], gone: &mut Vec<u32>) {
+    fn deleted(&self, timestamps: &[i64], text: Text<'_>, rows: &[u32], gone: &mut Vec<u32>) {
         let inside = |row: &&u32| {
-            let timestamp = columns.timestamps.get(**row as usize);
+            let timestamp = timestamps.get(**row as usize);
             timestamp.is_some_and(|timestamp| self.delete.range.contains(*timestamp))
         };
         let mut rows: Vec<u32> = rows.iter().filter(inside).copied().collect();
-        self.filters.retain(columns, &mut rows);
+        self.filters.retain(text, &mut rows);
         gone.append(&mut rows);
     }
 }
@@ -198,6 +202,11 @@ impl Veils {
         self.streams.is_empty() && self.others.is_none()
     }
 
+    /// Whether everything is to be seen.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// What is hidden of a stream; `None` when nothing is.
     pub(crate) fn of(&self, stream: u32) -> Option<&StreamVeil> {
         // Most places have nothing to hide: no hash is computed then.
@@ -232,7 +241,7 @@ impl Veils {
             let from = kept.len();
             kept.extend_from_slice(rows);
             if let Some(veil) = self.of(stream_of(columns, rows)) {
-                veil.retain(columns, &mut kept, from);
+                veil.retain(&columns.timestamps, columns.text(), &mut kept, from);
             }
         }
         *rows = kept;
@@ -275,17 +284,23 @@ impl StreamVeil {
     }
 
     /// Takes out of `rows`, from index `from` on, what is hidden; all of them are rows of this
-    /// stream, ascending. `columns` has lines where [`StreamVeil::needs_lines`].
-    pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>, from: usize) {
+    /// stream, ascending. `text` has their lines where [`StreamVeil::needs_lines`].
+    pub(crate) fn retain(
+        &self,
+        timestamps: &[i64],
+        text: Text<'_>,
+        rows: &mut Vec<u32>,
+        from: usize,
+    ) {
         let mut tail = rows.split_off(from.min(rows.len()));
         tail.retain(|&row| {
-            let timestamp = columns.timestamps.get(row as usize);
+            let timestamp = timestamps.get(row as usize);
             timestamp.is_some_and(|&timestamp| timestamp >= self.oldest_ns)
         });
         if !self.tombstones.is_empty() {
             let mut gone = Vec::new();
             for tombstone in &self.tombstones {
-                tombstone.deleted(columns, &tail, &mut gone);
+                tombstone.deleted(timestamps, text, &tail, &mut gone);
             }
             gone.sort_unstable();
             tail.retain(|row| gone.binary_search(row).is_err());
@@ -317,34 +332,54 @@ fn matcher_of(words: &Value) -> Option<Result<Matcher>> {
 }
 
 fn line_words(filter: &LineFilter) -> Value {
-    let (op, literal) = match filter {
-        LineFilter::Contains(literal) => ("|=", literal),
-        LineFilter::NotContains(literal) => ("!=", literal),
-    };
-    // Lines are any bytes: what is no text is written as numbers.
+    match filter {
+        LineFilter::Contains(literal) => json!(["|=", literal_words(literal)]),
+        LineFilter::NotContains(literal) => json!(["!=", literal_words(literal)]),
+        LineFilter::ContainsAny(literals) => {
+            let literals: Vec<Value> = literals.iter().map(literal_words).collect();
+            json!(["or", literals])
+        }
+        LineFilter::Matches(regex) => json!(["|~", regex.pattern()]),
+        LineFilter::NotMatches(regex) => json!(["!~", regex.pattern()]),
+    }
+}
+
+/// Lines are any bytes: what is no text is written as numbers.
+fn literal_words(literal: &Bytes) -> Value {
     match std::str::from_utf8(literal) {
-        Ok(text) => json!([op, text]),
-        Err(_) => json!([op, literal.as_ref()]),
+        Ok(text) => json!(text),
+        Err(_) => json!(literal.as_ref()),
     }
 }
 
 fn line_of(words: &Value) -> Option<LineFilter> {
-    let [op, literal] = words.as_array()?.as_slice() else {
+    let [op, operand] = words.as_array()?.as_slice() else {
         return None;
     };
-    let byte = |number: &Value| u8::try_from(number.as_u64()?).ok();
-    let literal = match literal {
-        Value::String(text) => Bytes::copy_from_slice(text.as_bytes()),
-        Value::Array(numbers) => numbers
-            .iter()
-            .map(byte)
-            .collect::<Option<Vec<u8>>>()?
-            .into(),
-        _ => return None,
-    };
+    let regex = || LineRegex::new(operand.as_str()?).ok();
     match op.as_str()? {
-        "|=" => Some(LineFilter::Contains(literal)),
-        "!=" => Some(LineFilter::NotContains(literal)),
+        "|=" => literal_of(operand).map(LineFilter::Contains),
+        "!=" => literal_of(operand).map(LineFilter::NotContains),
+        "or" => {
+            let literals = operand.as_array()?.iter().map(literal_of);
+            literals
+                .collect::<Option<Vec<_>>>()
+                .map(LineFilter::ContainsAny)
+        }
+        "|~" => regex().map(LineFilter::Matches),
+        "!~" => regex().map(LineFilter::NotMatches),
+        _ => None,
+    }
+}
+
+fn literal_of(words: &Value) -> Option<Bytes> {
+    let byte = |number: &Value| u8::try_from(number.as_u64()?).ok();
+    match words {
+        Value::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
+        Value::Array(numbers) => {
+            let bytes = numbers.iter().map(byte).collect::<Option<Vec<u8>>>();
+            bytes.map(Bytes::from)
+        }
         _ => None,
     }
 }

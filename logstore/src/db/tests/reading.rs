@@ -114,12 +114,7 @@ fn counts_never_touch_the_lines() {
     let check = |measure, bucket_ns, expected: &[(u32, u64)]| {
         let range = TimeRange::new(0, 31);
         let matchers = vec![Matcher::equal("app", "a")];
-        let request = Request::Counts(Counts {
-            matchers,
-            range,
-            bucket_ns,
-            measure,
-        });
+        let request = Request::Counts(Counts::new(matchers, range, bucket_ns, measure));
         let mut found = Vec::new();
         for batch in store.snapshot().scan(&request).unwrap() {
             let Answer::Counts(batch) = batch.unwrap() else {
