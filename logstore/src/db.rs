@@ -297,10 +297,10 @@ impl LogStore {
             stats.buffer_bytes += figures.bytes;
         }
         for block in &version.blocks {
-            stats.blocks += 1;
-            stats.sealed_blocks += u64::from(block.meta.level == 0);
-            stats.block_bytes += block.meta.bytes;
-            stats.block_rows += block.meta.rows;
+            stats.add_block(&block.meta);
+            let damage = block.reader.token_damage();
+            let slower = |error: &Error| format!("searches are slower: {error}");
+            stats.damaged.extend(damage.iter().map(slower));
         }
         stats
     }

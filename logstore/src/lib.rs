@@ -78,7 +78,7 @@ pub use request::{
 };
 pub use retention::RetentionRule;
 pub use snapshot::Snapshot;
-pub use stats::{Report, Stats};
+pub use stats::{LevelStats, Report, Stats};
 pub use tail::{Tail, Tailed};
 pub use trine_storage::wal::Durability;
 
