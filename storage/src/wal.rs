@@ -23,6 +23,8 @@ mod replay;
 /// What each of the two buffers of a log keeps between writes: a thousand idle tenants should not
 /// hold on to the largest batch they ever wrote.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
+/// The same for a log that writes over its segments, until it is idle ([`Wal::trim`]).
+const BUSY_BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 pub use frame::read_segment;
 pub use replay::{Replay, Replayer};
@@ -367,8 +369,8 @@ impl Wal {
             .map_err(|e| Error::io(format!("remove {}", segment.path.display()), e))
     }
 
-    /// Lets go of the segments that are kept to be written over, unless records were appended since
-    /// this was last called.
+    /// Lets go of the segments that are kept to be written over and of the memory of large writes,
+    /// unless records were appended since this was last called.
     ///
     /// # Errors
     /// [`Kind::Io`] when a segment cannot be removed; the log stays usable.
@@ -380,11 +382,16 @@ impl Wal {
             return Ok(());
         };
         if std::mem::replace(&mut writer.trimmed_at, position) == position {
+            writer.spare.shrink_to(BUFFER_BYTES_KEPT);
+            writer.encoder.shrink_to(BUFFER_BYTES_KEPT);
             while let Some(Segment { path, .. }) = writer.done.pop() {
                 self.fs
                     .remove_file(&path)
                     .map_err(|e| Error::io(format!("remove {}", path.display()), e))?;
             }
+        }
+        if state.staged.is_empty() {
+            state.staged.shrink_to(BUFFER_BYTES_KEPT);
         }
         Ok(())
     }
@@ -454,9 +461,13 @@ impl Wal {
                 Ok(closed)
             });
             writer.spare = batch;
+            let kept = match self.config.reused_bytes_max {
+                0 => BUFFER_BYTES_KEPT,
+                _ => BUSY_BUFFER_BYTES_KEPT,
+            };
             writer.spare.clear();
-            writer.spare.shrink_to(BUFFER_BYTES_KEPT);
-            writer.encoder.shrink_to(BUFFER_BYTES_KEPT);
+            writer.spare.shrink_to(kept);
+            writer.encoder.shrink_to(kept);
             written
         });
         match result {
