@@ -149,16 +149,16 @@ impl View {
         self.buffer.inner.read().streams.index.select(matchers)
     }
 
+    /// The labels of each stream code.
+    pub(crate) fn streams(&self) -> Vec<Labels> {
+        self.buffer.inner.read().streams.labels.clone()
+    }
+
     /// The labels of a stream; the empty set for a code that there is not.
     pub(crate) fn labels(&self, stream: u32) -> Labels {
         let inner = self.buffer.inner.read();
         let labels = inner.streams.labels.get(stream as usize);
         labels.cloned().unwrap_or_default()
-    }
-
-    /// The labels of each stream code.
-    pub(crate) fn streams(&self) -> Vec<Labels> {
-        self.buffer.inner.read().streams.labels.clone()
     }
 
     /// The labels of those of `codes` that there are, in order.
@@ -241,29 +241,46 @@ impl Inner {
             }
             self.known = Some(Known::of(&self.full, &self.open));
         }
-        let hashes = known::set_hashes(&columns.sets);
-        for row in row..columns.rows() {
-            let stream = from.streams[columns.streams[row] as usize];
-            if self.is_new(columns, row, stream, &hashes) {
+        // All hashes first: then look-ups, which wait for memory, wait together.
+        let hashes = known::hashes(columns, row, &from.streams);
+        let mut first = row;
+        for (row, hash) in (row..).zip(hashes) {
+            if self.is_new(&from, first..row, hash) {
+                let stream = from.streams[columns.streams[row] as usize];
                 self.streams.note(stream, columns.timestamps[row]);
-                self.copy(&mut from, row..row + 1);
+            } else {
+                self.copy(&mut from, first..row);
+                first = row + 1;
             }
         }
+        self.copy(&mut from, first..columns.rows());
     }
 
-    /// Whether an entry is not here yet; it is known from now on.
-    fn is_new(&mut self, from: &Columns, row: usize, stream: u32, set_hashes: &[u64]) -> bool {
+    /// Whether the entry after `staged` is not here yet; it is known from now on. The entries
+    /// `staged` are new and will be copied next.
+    fn is_new(&mut self, from: &Copying<'_>, staged: Range<usize>, hash: u64) -> bool {
+        let (columns, row, copied) = (from.columns, staged.end, self.rows);
+        let stream = |row: usize| from.streams[columns.streams[row] as usize];
+        let number = u32::try_from(copied + staged.len() as u64);
+        let number = number.expect("the memory budget ends long before");
         let (full, open) = (&self.full, &self.open);
-        let set_hash = set_hashes[from.set_code(row) as usize];
-        let number = u32::try_from(self.rows).expect("the memory budget ends long before");
         let same = |number: u32| {
-            let (page, known) = at(full, open, number);
-            page.timestamps[known] == from.timestamps[row]
-                && page.streams[known] == stream
-                && page.line(known) == from.line(row)
-                && page.set(known) == from.set(row)
+            let after = u64::from(number).checked_sub(copied);
+            let (page, known, known_stream) = match after {
+                Some(after) => {
+                    let known = staged.start + after as usize;
+                    (columns, known, stream(known))
+                }
+                None => {
+                    let (page, known) = at(full, open, number);
+                    (page, known, page.streams[known])
+                }
+            };
+            page.timestamps[known] == columns.timestamps[row]
+                && known_stream == stream(row)
+                && page.line(known) == columns.line(row)
+                && page.set(known) == columns.set(row)
         };
-        let hash = known::hash(from.timestamps[row], stream, from.line(row), set_hash);
         let known = self.known.as_mut();
         known.is_none_or(|known| known.insert(hash, number, same))
     }
@@ -319,13 +336,14 @@ impl Inner {
 
     fn close_page(&mut self) {
         let mut columns = std::mem::take(&mut self.open);
-        columns.shrink_to_fit();
+        columns.shrink();
         self.full_bytes += columns.heap_bytes() + size_of::<Page>();
         let before = self.rows - columns.rows() as u64;
         self.full.extend(Page::new(columns, before));
         self.open_sets.clear();
-        // A buffer that has filled a page will fill another.
-        self.open.blob.reserve_exact(PAGE_BYTES);
+        // A buffer that has filled a page will fill another, with lines of about the same length.
+        let rows = self.full.last().map_or(0, |page| page.columns.rows());
+        self.open.reserve_exact(rows + rows / 16, PAGE_BYTES);
     }
 
     /// Bytes on the heap.

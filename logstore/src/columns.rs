@@ -103,12 +103,25 @@ impl Columns {
         self.sets.clear();
     }
 
-    /// Lets go of memory that is not used.
-    pub(crate) fn shrink_to_fit(&mut self) {
-        self.timestamps.shrink_to_fit();
-        self.streams.shrink_to_fit();
-        self.blob.shrink_to_fit();
-        self.ends.shrink_to_fit();
+    /// Makes room for so many entries whose lines take so many bytes in all.
+    pub(crate) fn reserve_exact(&mut self, rows: usize, bytes: usize) {
+        self.timestamps.reserve_exact(rows);
+        self.streams.reserve_exact(rows);
+        self.ends.reserve_exact(rows);
+        self.blob.reserve_exact(bytes);
+    }
+
+    /// Lets go of memory that is not used, where it is a good part.
+    pub(crate) fn shrink(&mut self) {
+        let rows = self.rows();
+        if self.timestamps.capacity() > rows + rows / 8 {
+            self.timestamps.shrink_to_fit();
+            self.streams.shrink_to_fit();
+            self.ends.shrink_to_fit();
+        }
+        if self.blob.capacity() > self.blob.len() + self.blob.len() / 8 {
+            self.blob.shrink_to_fit();
+        }
         self.metadata.shrink_to_fit();
         self.sets.shrink_to_fit();
     }

@@ -80,9 +80,8 @@ impl Selection<'_> {
     }
 
     fn of_memory(&self, place: &Place, view: &View) -> Selected {
-        let (streams, all) = (view.select(self.matchers), view.streams());
-        let labels = |code: u32| Some((code, all.get(code as usize)?.clone()));
-        let labels = streams.iter().filter_map(labels).collect();
+        let streams = view.select(self.matchers);
+        let labels = view.labels_of(&streams);
         self.of(place, streams, labels)
     }
 

@@ -55,14 +55,25 @@ impl Known {
     }
 }
 
+/// The hashes of the entries from `first` on, with the streams that `streams` says.
+pub(super) fn hashes(columns: &Columns, first: usize, streams: &[u32]) -> Vec<u64> {
+    let sets = set_hashes(&columns.sets);
+    let of_row = |row: usize| {
+        let stream = streams[columns.streams[row] as usize];
+        let set = sets[columns.set_code(row) as usize];
+        hash(columns.timestamps[row], stream, columns.line(row), set)
+    };
+    (first..columns.rows()).map(of_row).collect()
+}
+
 /// The hash of an entry.
-pub(super) fn hash(timestamp: i64, stream: u32, line: &[u8], set_hash: u64) -> u64 {
+fn hash(timestamp: i64, stream: u32, line: &[u8], set_hash: u64) -> u64 {
     let seed = set_hash ^ timestamp.cast_unsigned().rotate_left(20) ^ u64::from(stream);
     xxh3_64_with_seed(line, seed)
 }
 
 /// The hashes of sets by code, the empty set's first.
-pub(super) fn set_hashes(sets: &Sets) -> Vec<u64> {
+fn set_hashes(sets: &Sets) -> Vec<u64> {
     let of_set = |set| xxh3_64_with_seed(set, 0);
     [0].into_iter().chain(sets.iter().map(of_set)).collect()
 }
