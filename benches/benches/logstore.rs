@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use trine_logstore::discover::Levels;
 use trine_logstore::{
     Batch, Config, Counts, Direction, Durability, LineFilter, LogStore, Measure, Projection,
     Request, Rows,
@@ -118,6 +119,33 @@ fn seal(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The level of lines that do not tell it in their first bytes.
+fn levels(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("logstore/levels");
+    let text = |n| line(n).replace("level=info ", "").replace('=', ":");
+    let json = |n| format!("{{\"msg\":\"{}\",\"n\":{n},\"level\":\"info\"}}", text(n));
+    let nothing: [(&str, &str); 0] = [];
+    for (name, lines) in [
+        ("text", (0..1_000).map(text).collect::<Vec<_>>()),
+        (
+            "logfmt",
+            (0..1_000).map(|n| line(n).replace("level", "x")).collect(),
+        ),
+        ("json", (0..1_000).map(json).collect()),
+    ] {
+        let bytes: usize = lines.iter().map(String::len).sum();
+        group.throughput(Throughput::Bytes(bytes as u64));
+        let levels = Levels::default();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let level = |line: &String| levels.level(&nothing, line.as_bytes()).len();
+                lines.iter().map(level).sum::<usize>()
+            });
+        });
+    }
+    group.finish();
+}
+
 /// How many rows or numbers an answer has, up to `limit`.
 fn drain(store: &LogStore, request: &Request, limit: usize) -> usize {
     let mut found = 0;
@@ -222,5 +250,5 @@ fn reads(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, append, seal, reads);
+criterion_group!(benches, append, seal, levels, reads);
 criterion_main!(benches);
