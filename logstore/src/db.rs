@@ -29,7 +29,7 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
-use crate::appender::Appender;
+use crate::appender::{Appender, Rooms};
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
 use crate::config::{Builder, Config};
@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
     memory: RwLock<Memory>,
+    /// Where batches are put together.
+    pub(crate) rooms: Rooms,
     /// Held while a batch goes to log and memory, and while memory is swapped for a seal.
     order: Mutex<()>,
     /// Held by the one who seals.
@@ -295,10 +297,10 @@ impl LogStore {
             stats.buffer_bytes += figures.bytes;
         }
         for block in &version.blocks {
-            stats.blocks += 1;
-            stats.sealed_blocks += u64::from(block.meta.level == 0);
-            stats.block_bytes += block.meta.bytes;
-            stats.block_rows += block.meta.rows;
+            stats.add_block(&block.meta);
+            let damage = block.reader.token_damage();
+            let slower = |error: &Error| format!("searches are slower: {error}");
+            stats.damaged.extend(damage.iter().map(slower));
         }
         stats
     }

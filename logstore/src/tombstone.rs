@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 use trine_storage::catalog::{BlockMeta, Delete};
 use trine_storage::regex::LineRegex;
 use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, Result, TimeRange};
 
+use crate::block::reader::Tables;
 use crate::columns::Columns;
 use crate::filter::{Filters, Text};
 use crate::request::LineFilter;
@@ -53,8 +55,10 @@ pub(crate) struct StreamVeil {
 /// What is not to be seen of the streams of one place, by their codes there.
 #[derive(Debug, Default)]
 pub(crate) struct Veils {
-    /// Of the streams of which something may be hidden.
+    /// Of the streams that differ from `others`.
     streams: HashMap<u32, StreamVeil>,
+    /// Of all other streams, when something of them is hidden.
+    others: Option<StreamVeil>,
 }
 
 impl Tombstone {
@@ -128,6 +132,33 @@ impl Veil {
         self.tombstones.is_empty() && self.expiry.is_none()
     }
 
+    /// Whether it depends on the stream what is hidden.
+    pub(crate) fn needs_streams(&self) -> bool {
+        !self.tombstones.is_empty() || self.differs()
+    }
+
+    /// Whether streams expire at different times.
+    fn differs(&self) -> bool {
+        let expiry = self.expiry.as_ref();
+        expiry.is_some_and(|(retention, _)| retention.differs())
+    }
+
+    /// The streams of a block of which something may be hidden, by code.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when the block's label index is damaged.
+    pub(crate) fn streams_of(&self, tables: &Tables) -> Result<Vec<(u32, Labels)>> {
+        let mut streams = RoaringBitmap::new();
+        if self.differs() {
+            streams.insert_range(0..u32::try_from(tables.index.len()).unwrap_or(u32::MAX));
+        } else {
+            for tombstone in &self.tombstones {
+                streams |= tables.select(&tombstone.matchers)?;
+            }
+        }
+        tables.labels_of(&streams)
+    }
+
     /// What is not to be seen of a stream.
     pub(crate) fn of_stream(&self, labels: &Labels) -> StreamVeil {
         let concerns = |tombstone: &&Arc<Tombstone>| {
@@ -148,35 +179,42 @@ impl Veil {
 }
 
 impl Veils {
-    /// What `veil` hides of `streams`.
+    /// What `veil` hides of `streams`, which are not looked at unless [`Veil::needs_streams`].
     pub(crate) fn new<'a>(veil: &Veil, streams: impl Iterator<Item = (u32, &'a Labels)>) -> Self {
-        if veil.is_empty() {
-            return Self::default();
+        let mut veils = Self::default();
+        if veil.needs_streams() {
+            let of_stream = |(code, labels)| (code, veil.of_stream(labels));
+            let differs = |(_, of_stream): &(u32, StreamVeil)| {
+                !of_stream.tombstones.is_empty() || veil.differs() && of_stream.oldest_ns > i64::MIN
+            };
+            veils.streams = streams.map(of_stream).filter(differs).collect();
         }
-        let of_stream = |(code, labels)| (code, veil.of_stream(labels));
-        let hiding = |(_, veil): &(u32, StreamVeil)| veil.touches(TimeRange::ALL);
-        Self {
-            streams: streams.map(of_stream).filter(hiding).collect(),
+        if veil.expiry.is_some() && !veil.differs() {
+            veils.others = Some(StreamVeil {
+                tombstones: Vec::new(),
+                ..veil.of_stream(&Labels::empty())
+            });
         }
+        veils
     }
 
     /// Whether everything is to be seen.
     pub(crate) fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+        self.streams.is_empty() && self.others.is_none()
     }
 
     /// What is hidden of a stream; `None` when nothing is.
     pub(crate) fn of(&self, stream: u32) -> Option<&StreamVeil> {
         // Most places have nothing to hide: no hash is computed then.
         if self.streams.is_empty() {
-            return None;
+            return self.others.as_ref();
         }
-        self.streams.get(&stream)
+        self.streams.get(&stream).or(self.others.as_ref())
     }
 
     /// Whether lines are needed to say which of `rows` are hidden.
     pub(crate) fn needs_lines(&self, columns: &Columns, rows: &[u32]) -> bool {
-        !self.streams.is_empty()
+        !self.is_empty()
             && rows
                 .chunk_by(|a, b| same_stream(columns, *a, *b))
                 .any(|rows| {
@@ -191,7 +229,7 @@ impl Veils {
     /// Takes out of `rows`, ascending, what is hidden. `columns` has lines where
     /// [`Veils::needs_lines`].
     pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>) {
-        if self.streams.is_empty() {
+        if self.is_empty() {
             return;
         }
         let mut kept = Vec::with_capacity(rows.len());

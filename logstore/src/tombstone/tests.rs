@@ -30,6 +30,25 @@ fn app(name: &str) -> Labels {
     Labels::from_pairs([("app", name)]).unwrap()
 }
 
+/// The words written down in FORMAT.md, "Deletes".
+#[test]
+fn golden_words() {
+    let matchers = [
+        Matcher::equal("app", "api"),
+        Matcher::new(MatchOp::NotMatch, "env", "dev|test").unwrap(),
+    ];
+    let lines = [
+        LineFilter::Contains(Bytes::from("secret")),
+        LineFilter::NotContains(Bytes::from_static(&[0xff, 0])),
+    ];
+    let expected = concat!(
+        r#"{"lines":[["|=","secret"],["!=",[255,0]]],"#,
+        r#""matchers":[["app","=","api"],["env","!~","dev|test"]]}"#
+    );
+    assert_eq!(words(&matchers, &lines), expected);
+    assert!(include_str!("../../FORMAT.md").contains(expected));
+}
+
 #[test]
 fn words_are_read_back() {
     let matchers = vec![
