@@ -22,6 +22,7 @@ pub(super) struct Building {
     last_stream: Option<((usize, u32), u32)>,
     /// Place, chunk and code there to code in the batch.
     set_codes: HashMap<(usize, usize, u32), u32>,
+    last_set: Option<((usize, usize, u32), u32)>,
 }
 
 impl Building {
@@ -37,6 +38,7 @@ impl Building {
             label_codes: HashMap::new(),
             last_stream: None,
             set_codes: HashMap::new(),
+            last_set: None,
         }
     }
 
@@ -116,14 +118,19 @@ impl Building {
         if code == 0 {
             return 0;
         }
+        let key = (from.place, from.chunk, code);
+        if let Some((last, code)) = self.last_set
+            && last == key
+        {
+            return code;
+        }
         let sets = &mut self.rows.metadata_sets;
-        *self
-            .set_codes
-            .entry((from.place, from.chunk, code))
-            .or_insert_with(|| {
-                sets.push(from.set(row));
-                u32::try_from(sets.len() - 1).expect("a batch has few sets")
-            })
+        let code = *self.set_codes.entry(key).or_insert_with(|| {
+            sets.push(from.set(row));
+            u32::try_from(sets.len() - 1).expect("a batch has few sets")
+        });
+        self.last_set = Some((key, code));
+        code
     }
 
     pub(super) fn finish(mut self) -> RowBatch {

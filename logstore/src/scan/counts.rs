@@ -145,7 +145,7 @@ impl CountScan {
         let range = scan.spec.range;
         let levels_matter = !self.request.by.is_empty() || !open.conditions.is_empty();
         let levels = self.levels(open, header);
-        let mut unpacked = None;
+        let (mut unpacked, mut codes) = (None, None);
         let (mut start, mut looked_at) = (0, Vec::new());
         for (at, run) in header.runs.iter().enumerate() {
             let first = start;
@@ -171,7 +171,26 @@ impl CountScan {
                     in_one_bucket && counted
                 });
                 let Some(counts) = counts else {
-                    looked_at.push(run.stream);
+                    if header.levels.is_empty() {
+                        looked_at.push(run.stream);
+                        continue;
+                    }
+                    let unpacked = match &mut unpacked {
+                        Some(unpacked) => unpacked,
+                        none => none.insert(self.unpack(open, number, chunk)?),
+                    };
+                    let (column, groups) = match &mut codes {
+                        Some(codes) => codes,
+                        none => {
+                            let column = unpacked.level_column(open)?.unwrap_or_default();
+                            let of_code = |code| self.level_group(open, column.value(code));
+                            let last = u32::try_from(column.len()).unwrap_or(0);
+                            let groups: Vec<_> = (0..=last).map(of_code).collect();
+                            none.insert((column, groups))
+                        }
+                    };
+                    let of_rows = (column.codes.as_slice(), groups.as_slice());
+                    self.count_levels(range, unpacked, run, first as usize, of_rows);
                     continue;
                 };
                 for (level, rows) in counts {
@@ -210,24 +229,66 @@ impl CountScan {
     /// For each level of a chunk the group that it is counted in; `None` for those that do not
     /// count.
     fn levels(&mut self, open: &OpenPlace, header: &ChunkHeader) -> Vec<Option<u32>> {
-        let group_of = |level: &str| {
-            let mut conditions = open.conditions.iter();
-            if !conditions.all(|condition| condition.matcher.matches(level)) {
-                return None;
+        let levels = header.levels.iter();
+        levels.map(|level| self.level_group(open, level)).collect()
+    }
+
+    fn level_group(&mut self, open: &OpenPlace, level: &str) -> Option<u32> {
+        let mut conditions = open.conditions.iter();
+        if !conditions.all(|condition| condition.matcher.matches(level)) {
+            return None;
+        }
+        if self.request.by.is_empty() {
+            return Some(0);
+        }
+        // A set of one pair is always well formed.
+        let group = Labels::from_pairs([(LEVEL, level)]).unwrap_or_default();
+        Some(number_of(&mut self.groups, &mut self.group_codes, group))
+    }
+
+    /// Counts the rows of a run, which begin with `first`, bucket by bucket and by level: `codes`
+    /// has one for each row of the chunk, `groups` one for each code.
+    fn count_levels(
+        &mut self,
+        range: TimeRange,
+        unpacked: &Unpacked,
+        run: &Run,
+        first: usize,
+        (codes, groups): (&[u32], &[Option<u32>]),
+    ) {
+        let end = first + run.rows as usize;
+        let timestamps = unpacked.timestamps().get(first..end).unwrap_or_default();
+        let mut from = timestamps.partition_point(|&timestamp| timestamp < range.start);
+        let to = timestamps.partition_point(|&timestamp| timestamp < range.end);
+        // Entries, and what is measured of them.
+        let mut sums = vec![(0u32, 0u64); groups.len()];
+        while from < to {
+            let bucket = self.bucket(timestamps[from]);
+            let last = self.bucket_end(bucket);
+            let rest = timestamps.get(from..to).unwrap_or_default();
+            let rows = rest.partition_point(|&timestamp| timestamp <= last).max(1);
+            for row in first + from..first + from + rows {
+                let code = codes.get(row).copied().unwrap_or(0);
+                let amount = match self.request.measure {
+                    Measure::Lines => 1,
+                    Measure::Bytes => {
+                        let row = u32::try_from(row).unwrap_or(u32::MAX);
+                        unpacked.line_bytes(row..row.saturating_add(1))
+                    }
+                };
+                if let Some((entries, sum)) = sums.get_mut(code as usize) {
+                    *entries += 1;
+                    *sum += amount;
+                }
             }
-            if self.request.by.is_empty() {
-                return Some(0);
+            for (slot, group) in sums.iter_mut().zip(groups) {
+                let (entries, sum) = std::mem::take(slot);
+                if let Some(group) = group.filter(|_| entries > 0) {
+                    self.add(run.stream, group, bucket, sum);
+                }
             }
-            // A set of one pair is always well formed.
-            let group = Labels::from_pairs([(LEVEL, level)]).unwrap_or_default();
-            Some(number_of(&mut self.groups, &mut self.group_codes, group))
-        };
-        header
-            .levels
-            .iter()
-            .map(|level| &**level)
-            .map(group_of)
-            .collect()
+            from += rows;
+        }
     }
 
     /// Timestamps, and lengths if they are measured.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trine_storage::{Labels, Result, TimeRange};
 
 use super::place::{Condition, Held, OpenPlace};
-use crate::block::format::ChunkHeader;
+use crate::block::format::{ChunkHeader, LEVEL};
 use crate::block::lines::{PackedLines, Place as NeedlePlace};
 use crate::block::metadata::{Metadata, MetadataColumn};
 use crate::block::reader::BlockFile;
@@ -45,9 +45,10 @@ struct Parts {
     /// Whether `metadata` was looked for.
     has_metadata: bool,
     metadata: Option<Metadata>,
-    /// The sets and codes of the rows that were asked for last.
+    /// The sets and codes of the rows in `named`.
     sets: Vec<Labels>,
     codes: Vec<u32>,
+    named: Expanded,
 }
 
 #[derive(Debug, Default)]
@@ -369,6 +370,11 @@ impl Unpacked {
         }
     }
 
+    /// The level of each row, if some have one.
+    pub(super) fn level_column(&mut self, open: &OpenPlace) -> Result<Option<MetadataColumn>> {
+        self.column(open, LEVEL)
+    }
+
     /// For each of `rows` (ascending) the number that `number` gives for its metadata, of the names
     /// in `by` only.
     pub(super) fn groups(
@@ -429,13 +435,24 @@ impl Unpacked {
         Ok(groups)
     }
 
-    /// Unpacks the metadata of `rows`, and forgets that of others.
+    /// Unpacks the metadata of `rows` (ascending), unless it is there.
     pub(super) fn load_metadata(&mut self, open: &OpenPlace, rows: &[u32]) -> Result<()> {
         if let (Data::Chunk(parts), Held::Block(block, tables)) = (&mut self.data, &open.held)
+            && !parts.named.covers(rows)
             && let Some(header) = tables.chunks.get(self.chunk)
-            && let Some(metadata) = parts.metadata(&block.reader, header)?
         {
-            (parts.sets, parts.codes) = metadata.sets_of(rows)?;
+            // Who comes again comes more often: then it is unpacked of all rows.
+            let is_first = matches!(parts.named, Expanded::None);
+            let all: Vec<u32> = (0..header.rows).collect();
+            let wanted = if is_first { rows } else { &all };
+            parts.named = if is_first {
+                Expanded::Rows(rows.to_vec())
+            } else {
+                Expanded::All
+            };
+            if let Some(metadata) = parts.metadata(&block.reader, header)? {
+                (parts.sets, parts.codes) = metadata.sets_of(wanted)?;
+            }
         }
         Ok(())
     }

@@ -377,3 +377,133 @@ proptest! {
         }
     }
 }
+
+/// Words, numbers, ids of both letter cases, long tokens, tokens that are no ASCII.
+fn token() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => "[a-c]{1,4}",
+        2 => "[0-9]{2,12}",
+        2 => "[0-9a-f]{12,32}",
+        1 => "[A-F0-9]{12,14}",
+        1 => "[a-c0-9]{33,36}",
+        1 => "é[ab]{0,3}",
+        1 => "no[0-9]{1,4}de",
+    ]
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let between = prop::sample::select(vec![" ", "_", "=", "/", " "]);
+    prop::collection::vec((token(), between), 1..6).prop_map(|parts| {
+        parts
+            .into_iter()
+            .flat_map(|(token, after)| [token, after.to_owned()])
+            .collect()
+    })
+}
+
+/// A part of a line, perhaps with one byte changed, and how it is looked for.
+#[derive(Debug, Clone)]
+struct Needle {
+    line: prop::sample::Index,
+    start: prop::sample::Index,
+    length: usize,
+    changed: Option<(prop::sample::Index, u8)>,
+    fold: bool,
+}
+
+fn needle() -> impl Strategy<Value = Needle> {
+    let changed = (
+        any::<prop::sample::Index>(),
+        prop::sample::select(b"a0 Z".to_vec()),
+    );
+    (
+        any::<(prop::sample::Index, prop::sample::Index)>(),
+        prop_oneof![3 => 1..10usize, 1 => 10..50usize],
+        prop_oneof![2 => Just(None), 1 => changed.prop_map(Some)],
+        prop_oneof![3 => Just(false), 1 => Just(true)],
+    )
+        .prop_map(|((line, start), length, changed, fold)| Needle {
+            line,
+            start,
+            length,
+            changed,
+            fold,
+        })
+}
+
+fn filter_of(needle: &Needle, lines: &[String]) -> LineFilter {
+    let line = lines[needle.line.index(lines.len())].as_bytes();
+    let start = needle.start.index(line.len());
+    let end = line.len().min(start + needle.length);
+    let mut bytes = line[start..end].to_vec();
+    if let Some((at, byte)) = needle.changed {
+        bytes[at.index(end - start)] = byte;
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if needle.fold => LineFilter::Matches(
+            LineRegex::new(&format!("(?i)\\Q{}\\E", text.to_uppercase())).unwrap(),
+        ),
+        Ok(text) => LineFilter::Contains(text.into()),
+        Err(error) => LineFilter::Contains(error.into_bytes().into()),
+    }
+}
+
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("TRINE_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(cases.unwrap_or(default))
+}
+
+proptest! {
+    #![proptest_config(cases(12))]
+
+    /// `TRINE_CASES=500 cargo test --workspace --test it reads::the_index` asks 10,000 needles of
+    /// sealed blocks and 10,000 of merged ones.
+    #[test]
+    fn the_index_changes_no_answer(
+        lines in prop::collection::vec(line(), 6..14),
+        needles in prop::collection::vec(needle(), 20),
+    ) {
+        let store = store::open(&SimFs::new(), config()).unwrap();
+        // Two lines fill a chunk.
+        let padding = " ".repeat(100 << 10);
+        // What is left of it is still longer than any needle.
+        let most = padding.len() - 64;
+        let entries: Vec<Entry> = lines.iter().zip(0..).map(|(line, timestamp)| Entry {
+            stream: store::labels(&[("app", if timestamp % 5 == 0 { "a" } else { "b" })]),
+            timestamp,
+            line: format!("{line}{padding}").into_bytes(),
+            metadata: Labels::empty(),
+        }).collect();
+        let half = entries.len() / 2;
+        for part in [&entries[..half], &entries[half..]] {
+            store::append(&store, part, Durability::Buffered).unwrap();
+            store.flush().unwrap();
+        }
+        for state in ["sealed", "merged"] {
+            for needle in &needles {
+                let filter = filter_of(needle, &lines);
+                let found = |index| {
+                    let request = Rows {
+                        lines: vec![filter.clone()],
+                        index,
+                        projection: Projection { lines: false, metadata: false },
+                        ..Rows::new(Vec::new(), TimeRange::ALL)
+                    };
+                    let rows = store::rows(&store, request).unwrap();
+                    rows.iter().map(|entry| entry.timestamp).collect::<Vec<_>>()
+                };
+                let with_index = found(true);
+                prop_assert_eq!(&with_index, &found(false), "{} {}", state, filter);
+                let expected: Vec<i64> = entries
+                    .iter()
+                    .filter(|entry| passes(&filter, &entry.line[..entry.line.len() - most]))
+                    .map(|entry| entry.timestamp)
+                    .collect();
+                prop_assert_eq!(&with_index, &expected, "{} {}", state, filter);
+            }
+            store.compact().unwrap();
+        }
+    }
+}
