@@ -10,6 +10,8 @@ use bytes::Bytes;
 use trine_storage::codec::{Reader, put_u32};
 use trine_storage::{Error, Kind, Result};
 
+use super::token::Class;
+
 /// Largest set that is stored as a list of half hashes.
 const LIST_MAX: usize = 24;
 
@@ -244,6 +246,19 @@ pub(crate) struct Longest {
     pub(crate) digits: u8,
     /// The same of ids in hexadecimal.
     pub(crate) hex: u8,
+}
+
+impl Longest {
+    /// Takes an id of so many bytes into account.
+    #[inline]
+    pub(crate) fn add(&mut self, class: Class, bytes: usize) {
+        let bytes = u8::try_from(bytes).unwrap_or(u8::MAX);
+        let longest = match class {
+            Class::Digits => &mut self.digits,
+            _ => &mut self.hex,
+        };
+        *longest = bytes.max(*longest);
+    }
 }
 
 /// Puts the section together.

@@ -17,9 +17,9 @@ use super::token::{Class, class_of};
 /// any long token.
 pub(crate) const LONG_BYTES_MAX: usize = 16 << 10;
 
-/// Most bytes of ids among them. Ids that are longer than words are few in most logs, and being
-/// here spares a look at the id columns.
-pub(crate) const LONG_IDS_BYTES_MAX: usize = 2 << 10;
+/// Most bytes of ids among them; with more the chunk has none of its ids here. Ids that are longer
+/// than words are few in most logs, and being here spares a look at the id columns.
+pub(crate) const LONG_IDS_BYTES_MAX: usize = 8 << 10;
 
 const VERSION: u32 = 1;
 const HEADER: usize = 8;
@@ -57,24 +57,24 @@ impl LongWriter {
         }
     }
 
-    /// Adds an id of the chunk at hand if there is room for it; `false` if not.
-    pub(crate) fn id(&mut self, id: &[u8]) -> bool {
-        if self.seen.contains(id) {
-            return true;
+    /// Adds an id of the chunk at hand.
+    pub(crate) fn id(&mut self, id: &[u8]) {
+        if self.ids_bytes > LONG_IDS_BYTES_MAX || self.seen.contains(id) {
+            return;
         }
-        let fits = self.ids_bytes + id.len() < LONG_IDS_BYTES_MAX;
-        if fits {
-            self.ids_bytes += id.len() + 1;
+        self.ids_bytes += id.len() + 1;
+        if self.ids_bytes > LONG_IDS_BYTES_MAX {
+            self.seen.retain(|token| class_of(token) == Class::Long);
+        } else {
             self.seen.insert(id.to_vec());
         }
-        fits
     }
 
-    /// Ends the chunk at hand.
+    /// Ends the chunk at hand; `false` when its ids were too many.
     ///
     /// # Errors
     /// [`Kind::Limit`] when the section would exceed 2 GiB.
-    pub(crate) fn end_chunk(&mut self) -> Result<()> {
+    pub(crate) fn end_chunk(&mut self) -> Result<bool> {
         let mut tokens: Vec<Vec<u8>> = self.seen.drain().collect();
         tokens.sort_unstable();
         for token in tokens {
@@ -97,8 +97,9 @@ impl LongWriter {
         self.chunks += 1;
         self.marked = false;
         self.seen_bytes = 0;
+        let has_ids = self.ids_bytes <= LONG_IDS_BYTES_MAX;
         self.ids_bytes = 0;
-        Ok(())
+        Ok(has_ids)
     }
 
     /// The section.
@@ -273,16 +274,23 @@ mod tests {
         let mut writer = LongWriter::default();
         let half = "1".repeat(LONG_IDS_BYTES_MAX / 2 - 1);
         let other = "2".repeat(LONG_IDS_BYTES_MAX / 2 - 1);
-        assert!(writer.id(half.as_bytes()) && writer.id(other.as_bytes()));
-        assert!(writer.id(half.as_bytes()) && !writer.id(b"3"));
+        let long = "g".repeat(40);
+        for id in [&half, &other, &half] {
+            writer.id(id.as_bytes());
+        }
         writer.token(&[b'g'; LONG_BYTES_MAX]);
-        writer.end_chunk().unwrap();
-        assert!(writer.id(b"3"));
-        writer.end_chunk().unwrap();
-        let long = LongTokens::open("test", writer.finish().into(), 2).unwrap();
-        let all = format!("\n{half}\n{other}\n3\n");
-        assert_eq!(long.text(), all.as_bytes());
-        assert_eq!(long.marked().len(), 1);
+        assert!(writer.end_chunk().unwrap());
+        writer.token(long.as_bytes());
+        for id in [&half, &other, "3"] {
+            writer.id(id.as_bytes());
+        }
+        assert!(!writer.end_chunk().unwrap());
+        writer.id(b"3");
+        assert!(writer.end_chunk().unwrap());
+        let tokens = LongTokens::open("test", writer.finish().into(), 3).unwrap();
+        let all = format!("\n{half}\n{other}\n{long}\n3\n");
+        assert_eq!(tokens.text(), all.as_bytes());
+        assert_eq!(tokens.marked().iter().collect::<Vec<_>>(), [0]);
     }
 
     /// The bytes written down in FORMAT.md, "Long tokens".
