@@ -7,6 +7,7 @@ use trine_logstore::{
     Batch, Config, Counts, Direction, Durability, LineFilter, LogStore, Measure, Projection,
     Request, Rows,
 };
+use trine_storage::regex::LineRegex;
 use trine_storage::{Labels, Matcher, TimeRange};
 
 const LINES: usize = 1_000;
@@ -95,7 +96,7 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn seal_and_scan(criterion: &mut Criterion) {
+fn seal(criterion: &mut Criterion) {
     const BATCHES: u64 = 100;
     let mut group = criterion.benchmark_group("logstore");
     group.throughput(Throughput::Elements(BATCHES * LINES as u64));
@@ -114,36 +115,112 @@ fn seal_and_scan(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = filled(&dir, BATCHES);
-    store.flush().expect("there is room");
-    let matchers = vec![Matcher::equal("job", "bench")];
-    let scan = |request: &Request| {
-        let batches = store.snapshot().scan(request).expect("the store is whole");
-        let rows = batches.map(
-            |batch| match black_box(batch).expect("the store is whole") {
-                Batch::Rows(rows) => rows.timestamps.len(),
-                Batch::Counts(counts) => counts.count.len(),
-            },
-        );
-        rows.sum::<usize>()
-    };
-    let rows = Request::Rows(Rows {
-        lines: vec![LineFilter::Contains("status=500".into())],
-        direction: Direction::Backward,
-        projection: Projection::ALL,
-        ..Rows::new(matchers.clone(), TimeRange::ALL)
-    });
-    group.bench_function("scan/contains", |bencher| bencher.iter(|| scan(&rows)));
-    let counts = Request::Counts(Counts {
-        matchers,
-        range: TimeRange::new(-1, 1_000_000_000_000),
-        bucket_ns: 10_000_000_000,
-        measure: Measure::Lines,
-    });
-    group.bench_function("counts", |bencher| bencher.iter(|| scan(&counts)));
     group.finish();
 }
 
-criterion_group!(benches, append, seal_and_scan);
+/// How many rows or numbers an answer has, up to `limit`.
+fn drain(store: &LogStore, request: &Request, limit: usize) -> usize {
+    let mut found = 0;
+    for batch in store.snapshot().scan(request).expect("the store is whole") {
+        found += match black_box(batch).expect("the store is whole") {
+            Batch::Rows(rows) => rows.timestamps.len(),
+            Batch::Counts(counts) => counts.count.len(),
+        };
+        if found >= limit {
+            break;
+        }
+    }
+    found
+}
+
+fn reads(criterion: &mut Criterion) {
+    const BATCHES: u64 = 100;
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = filled(&dir, BATCHES);
+    store.flush().expect("there is room");
+    let bytes: usize = (0..BATCHES * LINES as u64).map(|n| line(n).len()).sum();
+    let regex = |pattern: &str| LineRegex::new(pattern).expect("it is well formed");
+    let rows = |lines: Vec<LineFilter>, direction, limit_hint| {
+        Request::Rows(Rows {
+            lines,
+            direction,
+            limit_hint,
+            projection: Projection::ALL,
+            ..Rows::new(vec![Matcher::equal("job", "bench")], TimeRange::ALL)
+        })
+    };
+    let contains = |needle: &'static str| vec![LineFilter::Contains(needle.into())];
+
+    // Nothing is found, so that the search is all there is.
+    let mut group = criterion.benchmark_group("logstore/search");
+    group.throughput(Throughput::Bytes(bytes as u64));
+    group.sample_size(10);
+    for (name, lines) in [
+        ("literal", contains("no such words")),
+        (
+            "literal of common words",
+            contains("request completed badly"),
+        ),
+        ("literal with digits", contains("status=418")),
+        (
+            "three literals",
+            vec![LineFilter::ContainsAny(vec![
+                "panic".into(),
+                "timeout".into(),
+                "refused".into(),
+            ])],
+        ),
+        ("regex", vec![LineFilter::Matches(regex("status=4[0-9]8"))]),
+        (
+            "regex, any case",
+            vec![LineFilter::Matches(regex("(?i)timeout"))],
+        ),
+        (
+            "regex, anchored",
+            vec![LineFilter::Matches(regex("^ts=.* code=5"))],
+        ),
+    ] {
+        let request = rows(lines, Direction::Any, None);
+        group.bench_function(name, |b| b.iter(|| drain(&store, &request, usize::MAX)));
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("logstore/rows");
+    group.throughput(Throughput::Bytes(bytes as u64));
+    group.sample_size(10);
+    for (name, direction) in [
+        ("all, in any order", Direction::Any),
+        ("all, oldest first", Direction::Forward),
+    ] {
+        let request = rows(Vec::new(), direction, None);
+        group.bench_function(name, |b| b.iter(|| drain(&store, &request, usize::MAX)));
+    }
+    for (name, lines) in [
+        ("newest 100", Vec::new()),
+        ("newest 100 of common", contains("completed")),
+    ] {
+        let request = rows(lines, Direction::Backward, Some(100));
+        group.bench_function(name, |b| b.iter(|| drain(&store, &request, 100)));
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("logstore/counts");
+    group.throughput(Throughput::Elements(BATCHES * LINES as u64));
+    let range = TimeRange::new(-1, 1_000_000_000_000);
+    for (name, bucket_ns, lines) in [
+        ("in one bucket", 1_000_000_000_001, Vec::new()),
+        ("by second", 1_000_000_000, Vec::new()),
+        ("of common lines", 10_000_000_000, contains("completed")),
+        ("of few lines", 10_000_000_000, contains("status=500")),
+    ] {
+        let request = Request::Counts(Counts {
+            lines,
+            ..Counts::new(Vec::new(), range, bucket_ns, Measure::Lines)
+        });
+        group.bench_function(name, |b| b.iter(|| drain(&store, &request, usize::MAX)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, append, seal, reads);
 criterion_main!(benches);

@@ -29,7 +29,7 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
-use crate::appender::Appender;
+use crate::appender::{Appender, Rooms};
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
 use crate::config::{Builder, Config};
@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
     memory: RwLock<Memory>,
+    /// Where batches are put together.
+    pub(crate) rooms: Rooms,
     /// Held while a batch goes to log and memory, and while memory is swapped for a seal.
     order: Mutex<()>,
     /// Held by the one who seals.
@@ -163,12 +165,20 @@ impl LogStore {
     /// `lines` as they are committed, from now on. At most `rows_max` entries, or 16 MiB of them,
     /// wait for the reader; how many more there were is told. An entry that is sent twice may be
     /// given twice.
-    pub fn tail(&self, matchers: &[Matcher], lines: &[LineFilter], rows_max: usize) -> Tail {
-        let tail = self.inner.tails.subscribe(matchers, lines, rows_max);
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] for alternatives of a line filter that are too large together.
+    pub fn tail(
+        &self,
+        matchers: &[Matcher],
+        lines: &[LineFilter],
+        rows_max: usize,
+    ) -> Result<Tail> {
+        let tail = self.inner.tails.subscribe(matchers, lines, rows_max)?;
         if self.inner.check_open().is_err() {
             self.inner.tails.close();
         }
-        tail
+        Ok(tail)
     }
 
     /// Seals all of memory into blocks and commits them to the catalog.
@@ -287,10 +297,10 @@ impl LogStore {
             stats.buffer_bytes += figures.bytes;
         }
         for block in &version.blocks {
-            stats.blocks += 1;
-            stats.sealed_blocks += u64::from(block.meta.level == 0);
-            stats.block_bytes += block.meta.bytes;
-            stats.block_rows += block.meta.rows;
+            stats.add_block(&block.meta);
+            let damage = block.reader.token_damage();
+            let slower = |error: &Error| format!("searches are slower: {error}");
+            stats.damaged.extend(damage.iter().map(slower));
         }
         stats
     }

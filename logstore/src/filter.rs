@@ -1,14 +1,75 @@
-//! Line filters over a whole blob of lines at once, not line by line.
+//! Line filters over a whole blob of lines at once, not line by line. Scans and deletes call it.
 
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use bytes::Bytes;
 use memchr::memmem::Finder;
+use trine_storage::regex::{LineRegex, Required};
+use trine_storage::{Error, Kind, Result};
 
-use crate::columns::Columns;
+use crate::index::Needles;
 use crate::request::LineFilter;
 
-/// Filters that are ready to run.
-#[derive(Debug)]
+/// Shorter parts of literals are not worth a search of their own.
+const PART_BYTES_MIN: usize = 3;
+
+/// Lines in one piece.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Text<'a> {
+    pub(crate) blob: &'a [u8],
+    /// Where each line ends in `blob`.
+    pub(crate) ends: &'a [u32],
+}
+
+impl<'a> Text<'a> {
+    /// Where the line of `row` lies in the blob.
+    pub(crate) fn range(&self, row: usize) -> Range<usize> {
+        let end = self.ends.get(row).copied().unwrap_or(0) as usize;
+        let start = row
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before).copied());
+        start.unwrap_or(0) as usize..end
+    }
+
+    /// The line of `row`; empty when there is none.
+    pub(crate) fn line(&self, row: usize) -> &'a [u8] {
+        self.blob.get(self.range(row)).unwrap_or_default()
+    }
+}
+
+/// Filters that are ready to run, the cheapest first. A clone is for another thread.
+#[derive(Debug, Clone)]
 pub(crate) struct Filters {
-    filters: Vec<(Finder<'static>, Keep)>,
+    tests: Vec<Test>,
+}
+
+/// One filter that is ready to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Test {
+    needle: Needle,
+    keep: Keep,
+    literals: Vec<Bytes>,
+    parts: Option<Parts>,
+}
+
+/// Texts without digits, one of which every line that passes has.
+#[derive(Debug, Clone)]
+struct Parts {
+    needle: Needle,
+    /// In every letter case that matters.
+    texts: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Clone)]
+enum Needle {
+    Literal(Box<Finder<'static>>),
+    Any(AhoCorasick),
+    Regex(Box<LineRegex>),
+    /// In every line.
+    Everywhere,
+    /// In no line.
+    Nowhere,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,135 +78,332 @@ enum Keep {
     WithoutHit,
 }
 
-impl Filters {
-    pub(crate) fn new(filters: &[LineFilter]) -> Self {
-        let ready = |filter: &LineFilter| match filter {
-            LineFilter::Contains(literal) => (Finder::new(literal).into_owned(), Keep::WithHit),
-            LineFilter::NotContains(literal) => {
-                (Finder::new(literal).into_owned(), Keep::WithoutHit)
-            }
+impl Test {
+    fn new(filter: &LineFilter) -> Result<Self> {
+        let (needle, keep) = match filter {
+            LineFilter::Contains(literal) => (Needle::literal(literal), Keep::WithHit),
+            LineFilter::NotContains(literal) => (Needle::literal(literal), Keep::WithoutHit),
+            LineFilter::ContainsAny(literals) => (Needle::any(literals)?, Keep::WithHit),
+            LineFilter::Matches(regex) => (Needle::regex(regex), Keep::WithHit),
+            LineFilter::NotMatches(regex) => (Needle::regex(regex), Keep::WithoutHit),
         };
-        Self {
-            filters: filters.iter().map(ready).collect(),
+        let literals = match filter {
+            LineFilter::Contains(literal) | LineFilter::NotContains(literal) => {
+                vec![literal.clone()]
+            }
+            LineFilter::ContainsAny(literals) => literals.clone(),
+            LineFilter::Matches(_) | LineFilter::NotMatches(_) => Vec::new(),
+        };
+        let parts = match filter {
+            LineFilter::Contains(literal) => part_of(literal, false).map(|part| vec![part]),
+            LineFilter::ContainsAny(literals) => {
+                let parts = literals.iter().map(|literal| part_of(literal, false));
+                parts.collect()
+            }
+            LineFilter::Matches(regex) => parts_of(regex.required(), is_folded(regex.required())),
+            LineFilter::NotContains(_) | LineFilter::NotMatches(_) => None,
+        };
+        let fold = match filter {
+            LineFilter::Matches(regex) => is_folded(regex.required()),
+            _ => false,
+        };
+        Ok(Self {
+            parts: parts.and_then(|parts| Parts::new(&parts, fold)),
+            needle,
+            keep,
+            literals,
+        })
+    }
+
+    fn lets_all_through(&self) -> bool {
+        matches!(
+            (&self.needle, self.keep),
+            (Needle::Everywhere, Keep::WithHit) | (Needle::Nowhere, Keep::WithoutHit)
+        )
+    }
+
+    /// The literals, one of which a line must or must not have; empty for other filters.
+    pub(crate) fn literals(&self) -> &[Bytes] {
+        &self.literals
+    }
+
+    /// Texts without digits, one of which every line that passes has, in every letter case that
+    /// matters; empty when none are known.
+    pub(crate) fn parts(&self) -> &[Vec<u8>] {
+        self.parts.as_ref().map_or(&[], |parts| &parts.texts)
+    }
+
+    /// Keeps those of `rows` (ascending) whose lines have one of [`Test::parts`].
+    pub(crate) fn retain_parts(&self, text: Text<'_>, rows: &mut Vec<u32>) {
+        if let Some(parts) = &self.parts {
+            parts.needle.retain(Keep::WithHit, text, rows);
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.filters.is_empty()
+    /// Keeps those of `rows` that pass when no line has any of the literals.
+    pub(crate) fn retain_nowhere(&self, rows: &mut Vec<u32>) {
+        if self.keep == Keep::WithHit {
+            rows.clear();
+        }
     }
 
-    /// Keeps those of `rows` (ascending) whose lines satisfy every filter.
-    pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>) {
-        for (finder, keep) in &self.filters {
-            if rows.is_empty() {
-                return;
+    /// Tests that cost little and leave few lines run first.
+    fn cost(&self) -> (u8, usize) {
+        let (class, length) = match &self.needle {
+            Needle::Everywhere | Needle::Nowhere => (0, 0),
+            Needle::Literal(finder) => (1, finder.needle().len()),
+            Needle::Any(any) => (2, any.min_pattern_len()),
+            Needle::Regex(_) => (3, 0),
+        };
+        let negative = u8::from(self.keep == Keep::WithoutHit);
+        (2 * class + negative, usize::MAX - length)
+    }
+
+    /// Keeps those of `rows` (ascending) that pass.
+    pub(crate) fn retain(&self, text: Text<'_>, rows: &mut Vec<u32>) {
+        self.needle.retain(self.keep, text, rows);
+    }
+}
+
+impl Needle {
+    fn retain(&self, keep: Keep, text: Text<'_>, rows: &mut Vec<u32>) {
+        match self {
+            Self::Everywhere if keep == Keep::WithHit => {}
+            Self::Nowhere if keep == Keep::WithoutHit => {}
+            Self::Everywhere | Self::Nowhere => rows.clear(),
+            Self::Literal(finder) => {
+                let length = finder.needle().len();
+                let find = |within: Range<usize>| {
+                    let start = within.start + finder.find(text.blob.get(within)?)?;
+                    Some(start..start + length)
+                };
+                self.search(keep, text, rows, find);
             }
-            let mut kept = Vec::with_capacity(rows.len());
-            for neighbours in rows.chunk_by(|a, b| a + 1 == *b) {
-                search(finder, *keep, columns, neighbours, &mut kept);
+            Self::Any(any) => {
+                let find = |within: Range<usize>| {
+                    let start = within.start;
+                    let found = any.find(text.blob.get(within)?)?;
+                    Some(start + found.start()..start + found.end())
+                };
+                self.search(keep, text, rows, find);
             }
-            *rows = kept;
+            Self::Regex(regex) => {
+                let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
+                    return;
+                };
+                let start = text.range(first as usize).start;
+                let wanted = text.blob.get(start..text.range(last as usize).end);
+                match regex.searcher(wanted.unwrap_or_default()) {
+                    Some(find) => self.search(keep, text, rows, |within| {
+                        let found = find(within.start - start..within.end - start)?;
+                        Some(found.start + start..found.end + start)
+                    }),
+                    None => rows.retain(|&row| {
+                        regex.is_match(text.line(row as usize)) == (keep == Keep::WithHit)
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Searches the lines of neighbouring rows as one piece of text. `find` gives the leftmost hit
+    /// within a part of the blob.
+    fn search(
+        &self,
+        keep: Keep,
+        text: Text<'_>,
+        rows: &mut Vec<u32>,
+        find: impl Fn(Range<usize>) -> Option<Range<usize>>,
+    ) {
+        let mut kept = Vec::with_capacity(rows.len());
+        for neighbours in rows.chunk_by(|a, b| a + 1 == *b) {
+            let (Some(&first), Some(&last)) = (neighbours.first(), neighbours.last()) else {
+                continue;
+            };
+            let mut row = first;
+            let mut at = text.range(first as usize).start;
+            let end = text.range(last as usize).end;
+            while row <= last
+                && let Some(found) = find(at..end)
+            {
+                // The line in which the hit begins: the lines before it have none.
+                let ends = text.ends.get(row as usize..=last as usize);
+                let skipped = ends
+                    .unwrap_or_default()
+                    .partition_point(|&end| (end as usize) <= found.start);
+                let hit = row + u32::try_from(skipped).unwrap_or(u32::MAX);
+                if hit > last {
+                    break;
+                }
+                let line_end = text.range(hit as usize).end;
+                // What reaches over the end of the line is none, but may hide another.
+                let is_in = found.end <= line_end || self.is_in(text.line(hit as usize));
+                if keep == Keep::WithoutHit {
+                    kept.extend(row..hit);
+                }
+                if is_in == (keep == Keep::WithHit) {
+                    kept.push(hit);
+                }
+                row = hit + 1;
+                at = line_end;
+            }
+            if keep == Keep::WithoutHit {
+                kept.extend(row..=last);
+            }
+        }
+        *rows = kept;
+    }
+
+    fn literal(literal: &[u8]) -> Self {
+        if literal.is_empty() {
+            return Self::Everywhere;
+        }
+        Self::Literal(Box::new(Finder::new(literal).into_owned()))
+    }
+
+    fn any(literals: &[Bytes]) -> Result<Self> {
+        match literals {
+            [] => Ok(Self::Nowhere),
+            [literal] => Ok(Self::literal(literal)),
+            _ if literals.iter().any(Bytes::is_empty) => Ok(Self::Everywhere),
+            _ => AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostFirst)
+                .build(literals)
+                .map(Self::Any)
+                .map_err(|error| {
+                    let count = literals.len();
+                    Error::new(
+                        Kind::Limit,
+                        format!("the {count} alternatives of a line filter are too large: {error}"),
+                    )
+                }),
+        }
+    }
+
+    fn regex(regex: &LineRegex) -> Self {
+        // What matches nothing at all, whatever is around it, matches in every line.
+        let is_everywhere = regex.searcher(&[]).is_some_and(|find| find(0..0).is_some());
+        if is_everywhere {
+            return Self::Everywhere;
+        }
+        Self::Regex(Box::new(regex.clone()))
+    }
+
+    fn is_in(&self, line: &[u8]) -> bool {
+        match self {
+            Self::Literal(finder) => finder.find(line).is_some(),
+            Self::Any(any) => any.is_match(line),
+            Self::Regex(regex) => regex.is_match(line),
+            Self::Everywhere => true,
+            Self::Nowhere => false,
         }
     }
 }
 
-/// Searches the lines of neighbouring rows as one piece of text.
-fn search(finder: &Finder<'_>, keep: Keep, columns: &Columns, rows: &[u32], kept: &mut Vec<u32>) {
-    let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
-        return;
-    };
-    let mut row = first;
-    let mut at = columns.line_range(first as usize).start;
-    let end = columns.line_range(last as usize).end;
-    while row <= last {
-        let found = columns.blob.get(at..end).and_then(|text| finder.find(text));
-        let Some(found) = found.map(|found| at + found) else {
-            break;
+impl Parts {
+    fn new(parts: &[&[u8]], fold: bool) -> Option<Self> {
+        let needle = match (parts, fold) {
+            ([part], false) => Needle::Literal(Box::new(Finder::new(part).into_owned())),
+            _ => Needle::Any(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostFirst)
+                    .ascii_case_insensitive(fold)
+                    .build(parts)
+                    .ok()?,
+            ),
         };
-        // A hit at the very end of a line may also be the start of empty lines after it.
-        let ends = &columns.ends[row as usize..=last as usize];
-        let skipped = ends.partition_point(|&end| (end as usize) < found + finder.needle().len());
-        let hit = row + u32::try_from(skipped).unwrap_or(u32::MAX);
-        if hit > last {
-            break;
+        let mut texts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
+        if fold {
+            texts.extend(parts.iter().map(|part| part.to_ascii_uppercase()));
+            texts.extend(parts.iter().map(|part| part.to_ascii_lowercase()));
         }
-        let line = columns.line_range(hit as usize);
-        if keep == Keep::WithoutHit {
-            kept.extend(row..hit);
-        }
-        if line.start > found {
-            // The hit runs over the start of this line: it is in none. Lines before it have none.
-            row = hit;
-            at = found + 1;
-            continue;
-        }
-        if keep == Keep::WithHit {
-            kept.push(hit);
-        }
-        row = hit + 1;
-        at = line.end;
+        Some(Self { needle, texts })
     }
-    if keep == Keep::WithoutHit {
-        kept.extend(row..=last);
+}
+
+/// The longest part of a literal without digits. With `fold` also without letters that are not
+/// ASCII or have a form that is not: then case is a matter of ASCII.
+fn part_of(literal: &[u8], fold: bool) -> Option<&[u8]> {
+    let ends = |byte: &u8| {
+        byte.is_ascii_digit()
+            || fold && (!byte.is_ascii() || matches!(byte, b'k' | b'K' | b's' | b'S'))
+    };
+    let longest = literal.split(ends).max_by_key(|part| part.len());
+    longest.filter(|part| part.len() >= PART_BYTES_MIN)
+}
+
+/// Parts of what every match of an expression contains, one of which a match has.
+fn parts_of(required: &Required, fold: bool) -> Option<Vec<&[u8]>> {
+    match required {
+        Required::Nothing => None,
+        Required::Literal { text, .. } => part_of(text.as_bytes(), fold).map(|part| vec![part]),
+        Required::All(all) => {
+            let each = all.iter().filter_map(|part| parts_of(part, fold));
+            let shortest = |parts: &Vec<&[u8]>| parts.iter().map(|part| part.len()).min();
+            each.max_by_key(shortest)
+        }
+        Required::Any(any) => {
+            let each = any.iter().map(|part| parts_of(part, fold));
+            Some(each.collect::<Option<Vec<_>>>()?.concat())
+        }
+    }
+}
+
+/// Whether letter case does not matter somewhere.
+fn is_folded(required: &Required) -> bool {
+    match required {
+        Required::Nothing => false,
+        Required::Literal { fold, .. } => *fold,
+        Required::All(parts) | Required::Any(parts) => parts.iter().any(is_folded),
+    }
+}
+
+/// What a line must have in it to pass all filters, for the token index.
+pub(crate) fn needles(filters: &[LineFilter]) -> Needles {
+    let needles = filters.iter().map(|filter| match filter {
+        LineFilter::Contains(literal) => Needles::literal(literal, false),
+        LineFilter::ContainsAny(literals) => {
+            let each = literals.iter();
+            Needles::any(
+                each.map(|literal| Needles::literal(literal, false))
+                    .collect(),
+            )
+        }
+        LineFilter::Matches(regex) => Needles::required(regex.required()),
+        LineFilter::NotContains(_) | LineFilter::NotMatches(_) => Needles::Anything,
+    });
+    Needles::all(needles.collect())
+}
+
+impl Filters {
+    /// # Errors
+    /// [`Kind::Limit`] for alternatives that are too large to be searched at once.
+    pub(crate) fn new(filters: &[LineFilter]) -> Result<Self> {
+        let mut tests = filters.iter().map(Test::new).collect::<Result<Vec<_>>>()?;
+        tests.retain(|test| !test.lets_all_through());
+        tests.sort_by_key(Test::cost);
+        Ok(Self { tests })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tests.is_empty()
+    }
+
+    /// Each filter.
+    pub(crate) fn tests(&self) -> &[Test] {
+        &self.tests
+    }
+
+    /// Keeps those of `rows` (ascending) whose lines satisfy every filter.
+    pub(crate) fn retain(&self, text: Text<'_>, rows: &mut Vec<u32>) {
+        for test in &self.tests {
+            if rows.is_empty() {
+                return;
+            }
+            test.retain(text, rows);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn check(lines: &[&[u8]], candidates: &[u32], needle: &[u8]) {
-        let mut columns = Columns::default();
-        for line in lines {
-            columns.push(0, 0, line, 0);
-        }
-        let contains = |row: u32| {
-            needle.is_empty()
-                || lines[row as usize]
-                    .windows(needle.len())
-                    .any(|w| w == needle)
-        };
-        let needle = Bytes::copy_from_slice(needle);
-        for (filter, wanted) in [
-            (LineFilter::Contains(needle.clone()), true),
-            (LineFilter::NotContains(needle), false),
-        ] {
-            let mut rows = candidates.to_vec();
-            Filters::new(std::slice::from_ref(&filter)).retain(&columns, &mut rows);
-            let expected: Vec<u32> = candidates
-                .iter()
-                .copied()
-                .filter(|&row| contains(row) == wanted)
-                .collect();
-            assert_eq!(rows, expected, "{filter} in {lines:?}, of {candidates:?}");
-        }
-    }
-
-    #[test]
-    fn hits_belong_to_lines() {
-        check(&[b"error", b"all well", b"an error"], &[0, 1, 2], b"error");
-        check(&[b"er", b"ror"], &[0, 1], b"error");
-        check(&[b"aa", b"aaa", b"", b"a"], &[0, 1, 2, 3], b"aa");
-        check(&[b"", b"", b"x", b""], &[0, 1, 2, 3], b"");
-        check(&[b"x", b"x", b"x"], &[0, 2], b"x");
-        check(&[b"", b""], &[0, 1], b"x");
-        check(&[], &[], b"x");
-    }
-
-    proptest! {
-        #[test]
-        fn blobs_and_lines_agree(
-            lines in prop::collection::vec("[ab]{0,6}", 0..12),
-            needle in "[ab]{0,3}",
-            mask: u16,
-        ) {
-            let lines: Vec<&[u8]> = lines.iter().map(String::as_bytes).collect();
-            let rows: Vec<u32> =
-                (0..lines.len() as u32).filter(|row| mask >> row & 1 == 1).collect();
-            check(&lines, &rows, needle.as_bytes());
-        }
-    }
-}
+mod tests;

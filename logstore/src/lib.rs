@@ -30,22 +30,19 @@
 //! ```
 //!
 //! In reading order: [`LogStore`] (`db`) wires the parts, `appender` puts batches together,
-//! `wal_record` is what the log holds, `columns` is how entries lie in memory, `buffer` is memory,
+//! `wal_record` is what the log holds, `columns` is how entries lie in memory, `sets` their metadata, `buffer` is memory,
 //! `seal` turns it into `block`s, which are immutable, `request` is what readers ask, `snapshot`,
 //! `scan` and `filter` answer, `retention` says which blocks go. File formats: `FORMAT.md` beside
 //! this crate.
 
 mod appender;
-#[expect(
-    dead_code,
-    reason = "reads of parts of chunks come with the token index"
-)]
 mod block;
 mod buffer;
 mod columns;
 mod compact;
 mod config;
 mod db;
+pub mod discover;
 mod entry;
 mod figures;
 mod filter;
@@ -63,6 +60,7 @@ mod request;
 mod retention;
 mod scan;
 mod seal;
+mod sets;
 mod snapshot;
 mod stats;
 mod tail;
@@ -70,7 +68,7 @@ mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
-pub use config::{Builder, Config, Progress};
+pub use config::{Builder, Config, LongLines, Progress};
 pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};
 pub use figures::{Found, Totals, Volume};
@@ -80,7 +78,7 @@ pub use request::{
 };
 pub use retention::RetentionRule;
 pub use snapshot::Snapshot;
-pub use stats::{Report, Stats};
+pub use stats::{LevelStats, Report, Stats};
 pub use tail::{Tail, Tailed};
 pub use trine_storage::wal::Durability;
 

@@ -9,13 +9,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use trine_storage::block_set::Block;
-use trine_storage::{Labels, Result, TimeRange};
+use trine_storage::{Labels, Result};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::block::format::ChunkHeader;
 use crate::block::reader::{BlockFile, Tables};
 use crate::block::writer::{BlockWriter, SetCodes};
 use crate::columns::Columns;
+use crate::sets::Sets;
 use crate::tombstone::{Hidden, Veils};
 
 /// A block that is being read from its first entry to its last.
@@ -41,18 +42,7 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(block: &'a Block<BlockFile>, hidden: &Hidden) -> Result<Self> {
         let tables = block.reader.tables()?;
-        let veil = hidden.veil(Some(&block.meta), block.meta.range);
-        let veils = if veil.is_empty() {
-            Veils::default()
-        } else {
-            let mut sets = tables.index.label_sets();
-            let streams = (0..tables.index.len()).map(|stream| {
-                let stream = u32::try_from(stream).unwrap_or(u32::MAX);
-                Ok((stream, sets.labels(stream)?))
-            });
-            let streams: Vec<(u32, Labels)> = streams.collect::<Result<_>>()?;
-            Veils::new(&veil, streams.iter().map(|(code, labels)| (*code, labels)))
-        };
+        let veils = veils_of(block, &tables, hidden)?;
         let mut source = Self {
             file: &block.reader,
             tables,
@@ -110,7 +100,8 @@ impl<'a> Source<'a> {
         }
         let all: Vec<u32> = (0..header.rows).collect();
         if let Some(metadata) = self.file.metadata(header)? {
-            (columns.sets, columns.metadata) = metadata.sets_of(&all)?;
+            let (sets, codes) = metadata.sets_of(&all)?;
+            (columns.sets, columns.metadata) = (Sets::of(&sets), codes);
         }
         let mut seen = all;
         self.veils.retain(&columns, &mut seen);
@@ -297,11 +288,22 @@ impl<'a> Merger<'a> {
 
 /// A hash of line and metadata of an entry.
 fn hash(columns: &Columns, row: usize, seed: u64) -> u128 {
-    let set = columns.set(row).encoded();
+    let set = columns.set(row);
     let set = xxh3_128_with_seed(set, seed);
     // The metadata's hash seeds the line's, so that the border between the two counts.
     let seed = seed ^ (set as u64) ^ ((set >> 64) as u64).rotate_left(32);
     xxh3_128_with_seed(columns.line(row), seed)
+}
+
+/// What is hidden of the streams of a block.
+fn veils_of(block: &Block<BlockFile>, tables: &Tables, hidden: &Hidden) -> Result<Veils> {
+    let veil = hidden.veil(Some(&block.meta), block.meta.range);
+    let streams = match veil.needs_streams() {
+        true => veil.streams_of(tables)?,
+        false => Vec::new(),
+    };
+    let streams = streams.iter().map(|(code, labels)| (*code, labels));
+    Ok(Veils::new(&veil, streams))
 }
 
 /// Whether a block has entries that are `hidden`: lines are looked at where that must be known.
@@ -310,17 +312,8 @@ pub(crate) fn holds_hidden(
     hidden: &Hidden,
     check: &dyn Fn() -> Result<()>,
 ) -> Result<bool> {
-    let veil = hidden.veil(Some(&block.meta), block.meta.range);
-    if veil.is_empty() {
-        return Ok(false);
-    }
     let tables = block.reader.tables()?;
-    let mut sets = tables.index.label_sets();
-    let mut streams = Vec::new();
-    for stream in 0..u32::try_from(tables.index.len()).unwrap_or(u32::MAX) {
-        streams.push((stream, sets.labels(stream)?));
-    }
-    let veils = Veils::new(&veil, streams.iter().map(|(code, labels)| (*code, labels)));
+    let veils = veils_of(block, &tables, hidden)?;
     for header in &tables.chunks {
         check()?;
         if chunk_holds_hidden(&block.reader, header, &veils)? {
@@ -366,7 +359,7 @@ pub(crate) fn expired_rows(block: &Block<BlockFile>, hidden: &Hidden) -> Result<
     let runs = tables.chunks.iter().flat_map(|chunk| &chunk.runs);
     let expired = runs.filter(|run| {
         let oldest = oldest.get(run.stream as usize);
-        oldest.is_some_and(|&oldest| TimeRange::inclusive(run.first, run.last).end <= oldest)
+        oldest.is_some_and(|&oldest| run.range().end <= oldest)
     });
     Ok(expired.map(|run| u64::from(run.rows)).sum())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use trine_storage::regex::LineRegex;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 /// What [`Snapshot::scan`](crate::Snapshot::scan) is asked for.
@@ -23,12 +24,21 @@ pub struct Rows {
     pub range: TimeRange,
     /// Conditions on the line; all of them hold for every entry that is given.
     pub lines: Vec<LineFilter>,
+    /// Conditions on structured metadata; all of them hold for every entry that is given. Metadata
+    /// that is absent counts as empty. A label of the stream hides metadata of its name: then the
+    /// condition is one on the label.
+    pub metadata: Vec<Matcher>,
     /// In which order.
     pub direction: Direction,
     /// After how many entries the reader will probably stop. More may be given.
     pub limit_hint: Option<usize>,
     /// Which columns are filled.
     pub projection: Projection,
+    /// On how many threads chunks may be unpacked and searched at a time; 0 and 1 for that of the
+    /// reader alone.
+    pub threads: usize,
+    /// Whether the token index may be asked which chunks to leave out. Only time depends on it.
+    pub index: bool,
 }
 
 impl Rows {
@@ -38,9 +48,12 @@ impl Rows {
             matchers,
             range,
             lines: Vec::new(),
+            metadata: Vec::new(),
             direction: Direction::Forward,
             limit_hint: None,
             projection: Projection::ALL,
+            threads: 1,
+            index: true,
         }
     }
 }
@@ -52,6 +65,12 @@ pub enum LineFilter {
     Contains(Bytes),
     /// The line does not contain these bytes.
     NotContains(Bytes),
+    /// The line contains at least one of these; no line does when there are none.
+    ContainsAny(Vec<Bytes>),
+    /// The expression matches in the line.
+    Matches(LineRegex),
+    /// The expression does not match in the line.
+    NotMatches(LineRegex),
 }
 
 /// The order of time in which entries are given. Entries of the same instant come in the order of
@@ -63,6 +82,8 @@ pub enum Direction {
     Forward,
     /// The newest first; of one stream and instant the last appended first.
     Backward,
+    /// As they are found, which costs least: neither time nor streams are in any order.
+    Any,
 }
 
 /// Which columns beside stream and timestamp a reader wants; the others are not even decompressed.
@@ -82,7 +103,7 @@ impl Projection {
     };
 }
 
-/// A request for numbers by stream and bucket of time.
+/// A request for numbers by stream, metadata and bucket of time.
 ///
 /// Bucket `k` holds the timestamps in `(range.start + k * bucket_ns, range.start + (k + 1) *
 /// bucket_ns]`, as LogQL's windows do. An entry at `range.start` itself is therefore in no bucket,
@@ -97,6 +118,33 @@ pub struct Counts {
     pub bucket_ns: i64,
     /// What is counted.
     pub measure: Measure,
+    /// Conditions on the line, as those of [`Rows::lines`].
+    pub lines: Vec<LineFilter>,
+    /// Conditions on structured metadata, as those of [`Rows::metadata`].
+    pub metadata: Vec<Matcher>,
+    /// Names of structured metadata whose values split the numbers.
+    pub by: Vec<String>,
+    /// As [`Rows::threads`].
+    pub threads: usize,
+    /// As [`Rows::index`].
+    pub index: bool,
+}
+
+impl Counts {
+    /// All entries of the streams in the range, by stream and bucket only.
+    pub fn new(matchers: Vec<Matcher>, range: TimeRange, bucket_ns: i64, measure: Measure) -> Self {
+        Self {
+            matchers,
+            range,
+            bucket_ns,
+            measure,
+            lines: Vec::new(),
+            metadata: Vec::new(),
+            by: Vec::new(),
+            threads: 1,
+            index: true,
+        }
+    }
 }
 
 /// What [`Counts`] counts.
@@ -114,9 +162,11 @@ pub type Batches = Box<dyn Iterator<Item = Result<Batch>> + Send>;
 /// Some of the answer to a [`Request`].
 #[derive(Debug, Clone)]
 pub enum Batch {
-    /// Entries, in order; no later batch holds an entry that belongs before one of these.
+    /// Entries, in order; no later batch holds an entry that belongs before one of these. A batch
+    /// may be empty: the scan gives control back after some work even where it found nothing.
     Rows(RowBatch),
-    /// Numbers, in no order; the same stream and bucket may come again and then adds up.
+    /// Numbers, in no order; the same stream, group and bucket may come again and then adds up. May
+    /// be empty, as entries may.
     Counts(CountBatch),
 }
 
@@ -174,8 +224,12 @@ impl Lines {
 pub struct CountBatch {
     /// The streams that occur.
     pub streams: Vec<Labels>,
+    /// The sets of metadata that occur, of the names in [`Counts::by`] only.
+    pub groups: Vec<Labels>,
     /// For each number its stream, an index into `streams`.
     pub stream: Vec<u32>,
+    /// For each number its metadata, an index into `groups`.
+    pub group: Vec<u32>,
     /// For each number its bucket.
     pub bucket: Vec<u32>,
     /// How many; 0 only where lines without bytes were measured in bytes.
@@ -184,10 +238,18 @@ pub struct CountBatch {
 
 impl fmt::Display for LineFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (op, literal) = match self {
-            Self::Contains(literal) => ("|=", literal),
-            Self::NotContains(literal) => ("!=", literal),
+        let (op, literals) = match self {
+            Self::Contains(literal) => ("|=", std::slice::from_ref(literal)),
+            Self::NotContains(literal) => ("!=", std::slice::from_ref(literal)),
+            Self::ContainsAny(literals) => ("|=", literals.as_slice()),
+            Self::Matches(regex) => return write!(f, "|~ {:?}", regex.pattern()),
+            Self::NotMatches(regex) => return write!(f, "!~ {:?}", regex.pattern()),
         };
-        write!(f, "{op} {:?}", String::from_utf8_lossy(literal))
+        f.write_str(op)?;
+        for (at, literal) in literals.iter().enumerate() {
+            let or = if at > 0 { " or" } else { "" };
+            write!(f, "{or} {:?}", String::from_utf8_lossy(literal))?;
+        }
+        Ok(())
     }
 }

@@ -1,137 +1,181 @@
-//! Reads memory and blocks as one: opens the places that hold entries, then merges or counts.
+//! Reads memory and blocks as one; called by `Snapshot::scan` and `Snapshot::scan_parts`.
 //!
-//! Everything is lazy: a block is looked into when the answer reaches its range of time, a chunk
-//! is unpacked when the answer reaches the chunk's, and what a filter or a range has excluded by
-//! then is never unpacked at all.
+//! Everything is lazy, from cheap to dear: a block is looked into when the answer reaches its range
+//! of time; of its chunks those count whose streams and times fit; of these first the timestamps
+//! are unpacked, then metadata, then lines, each only while there are rows left. `place` says what
+//! holds entries, `unpacked` is a chunk that is being looked into, `duplicates` leaves out what an
+//! earlier place holds too. `ordered` merges by time, `parts` takes chunks as they come, `counts`
+//! counts them, `batch` puts rows together.
 
+mod batch;
 mod counts;
-mod merge;
+mod duplicates;
+mod ordered;
+mod parts;
+mod place;
+mod unpacked;
 
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-use roaring::RoaringBitmap;
-use trine_storage::block_set::Block;
-use trine_storage::{Labels, Matcher, Result, TimeRange};
+use parking_lot::Mutex;
+use trine_storage::shared;
+use trine_storage::{Error, Matcher, Result, TimeRange};
 
-pub(crate) use counts::CountScan;
-pub(crate) use merge::RowScan;
+pub(crate) use counts::{CountScan, counted_range};
+pub(crate) use ordered::OrderedScan;
+pub(crate) use parts::{PartScan, Together, Units};
+pub(crate) use place::Place;
 
-use crate::block::format::ChunkHeader;
-use crate::block::reader::{BlockFile, Tables};
-use crate::buffer::{Page, View};
-use crate::tombstone::{Hidden, Veil};
+use crate::filter::Filters;
+use crate::index::Needles;
+use crate::tombstone::Hidden;
+use duplicates::Earlier;
+use place::OpenPlace;
+use unpacked::Unpacked;
 
-/// Something that holds entries.
-#[derive(Debug, Clone)]
-pub(crate) enum Place {
-    Block(Arc<Block<BlockFile>>),
-    Memory(View),
-}
-
-impl Place {
-    /// The range of time that its entries lie in.
-    pub(crate) fn range(&self) -> Option<TimeRange> {
-        match self {
-            Self::Block(block) => Some(block.meta.range),
-            Self::Memory(view) => view.range(),
-        }
-    }
-
-    /// What of it is not to be seen in `range`.
-    pub(crate) fn veil(&self, hidden: &Hidden, range: TimeRange) -> Veil {
-        match self {
-            Self::Block(block) => hidden.veil(Some(&block.meta), range),
-            Self::Memory(_) => hidden.veil(None, range),
-        }
-    }
-
-    /// Finds out which streams satisfy `matchers` and what chunks there are.
-    pub(crate) fn open(&self, matchers: &[Matcher]) -> Result<(OpenPlace, RoaringBitmap)> {
-        match self {
-            Self::Block(block) => {
-                let tables = block.reader.tables()?;
-                let selected = tables.select(matchers)?;
-                Ok((OpenPlace::Block(Arc::clone(block), tables), selected))
-            }
-            Self::Memory(view) => {
-                let selected = view.select(matchers);
-                let (streams, pages) = (view.streams(), view.pages());
-                Ok((OpenPlace::Memory { streams, pages }, selected))
-            }
-        }
-    }
-}
-
-/// A place that was looked into.
+/// What all parts of a scan share: what is looked for, and where.
 #[derive(Debug)]
-pub(crate) enum OpenPlace {
-    Block(Arc<Block<BlockFile>>, Arc<Tables>),
-    Memory {
-        streams: Vec<Labels>,
-        pages: Vec<Page>,
-    },
+pub(crate) struct Scan {
+    spec: Spec,
+    /// What is not to be seen.
+    hidden: Hidden,
+    /// In the order in which their entries were appended.
+    places: Vec<Slot>,
+    /// What could not be opened and was not told yet.
+    failed: Mutex<Vec<Error>>,
 }
 
-/// A chunk of a block, or a page of the buffer.
-pub(crate) enum Chunk<'a> {
-    Block(&'a BlockFile, &'a ChunkHeader),
-    Page(&'a Page),
+/// Which entries are looked for.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) range: TimeRange,
+    pub(crate) filters: Filters,
+    pub(crate) metadata: Vec<Matcher>,
+    /// What lines must have in them; `None` when the token index is not to be asked.
+    pub(crate) needles: Option<Needles>,
 }
 
-impl OpenPlace {
-    /// How many stream codes there are.
-    pub(crate) fn streams(&self) -> usize {
-        match self {
-            Self::Block(_, tables) => tables.index.len(),
-            Self::Memory { streams, .. } => streams.len(),
-        }
-    }
-
-    /// The labels of those of `codes` that there are, in order.
-    pub(crate) fn labels_of(&self, codes: &RoaringBitmap) -> Result<Vec<(u32, Labels)>> {
-        match self {
-            Self::Block(_, tables) => tables.labels_of(codes),
-            Self::Memory { streams, .. } => {
-                let labels = |code| Some((code, streams.get(code as usize)?.clone()));
-                Ok(codes.iter().filter_map(labels).collect())
-            }
-        }
-    }
-
-    pub(crate) fn chunks(&self) -> usize {
-        match self {
-            Self::Block(_, tables) => tables.chunks.len(),
-            Self::Memory { pages, .. } => pages.len(),
-        }
-    }
-
-    pub(crate) fn chunk(&self, number: usize) -> Option<Chunk<'_>> {
-        match self {
-            Self::Block(block, tables) => tables
-                .chunks
-                .get(number)
-                .map(|header| Chunk::Block(&block.reader, header)),
-            Self::Memory { pages, .. } => pages.get(number).map(Chunk::Page),
-        }
+impl Spec {
+    /// Whether entries must be looked at beyond stream and time.
+    fn is_narrow(&self) -> bool {
+        !self.filters.is_empty() || !self.metadata.is_empty()
     }
 }
 
-impl Chunk<'_> {
-    /// From the first to the last timestamp, when entries in `range` of streams for which
-    /// `is_selected` may be in it.
-    pub(crate) fn range_if(
+#[derive(Debug)]
+struct Slot {
+    place: Place,
+    range: TimeRange,
+    /// `None` when it cannot be read.
+    open: OnceLock<Option<OpenPlace>>,
+}
+
+/// What one thread of a scan keeps for itself.
+#[derive(Debug)]
+struct Worker {
+    filters: Filters,
+    earlier: Earlier,
+}
+
+impl Scan {
+    pub(crate) fn new(places: Vec<Place>, hidden: Hidden, spec: Spec) -> Self {
+        let slot = |place: Place| {
+            let range = place.range()?;
+            Some(Slot {
+                place,
+                range,
+                open: OnceLock::new(),
+            })
+        };
+        Self {
+            spec,
+            hidden,
+            places: places.into_iter().filter_map(slot).collect(),
+            failed: Mutex::default(),
+        }
+    }
+
+    /// A place, opened by the first who asks. `None` when it cannot be read, which
+    /// [`Scan::take_error`] tells once.
+    fn place(&self, number: usize) -> Option<&OpenPlace> {
+        let slot = self.places.get(number)?;
+        let open = slot.open.get_or_init(|| {
+            let open = OpenPlace::open(&slot.place, &self.spec, &self.hidden);
+            open.map_err(|error| self.failed.lock().push(error)).ok()
+        });
+        open.as_ref()
+    }
+
+    fn take_error(&self) -> Option<Error> {
+        self.failed.lock().pop()
+    }
+
+    fn worker(&self) -> Worker {
+        Worker {
+            filters: self.spec.filters.clone(),
+            earlier: Earlier::default(),
+        }
+    }
+
+    /// Unpacks the timestamps of a chunk and gives its rows, ascending, that are of selected
+    /// streams and in the range. `None` when there are none.
+    fn candidates(&self, number: usize, chunk: usize) -> Result<Option<(Unpacked, Vec<u32>)>> {
+        let Some(place) = self.place(number).filter(|place| place.confirms(chunk)) else {
+            return Ok(None);
+        };
+        let unpacked = Unpacked::new(place, number, chunk)?;
+        let rows = unpacked.rows(place, self.spec.range);
+        Ok((!rows.is_empty()).then_some((unpacked, rows)))
+    }
+
+    /// Keeps those of `rows` (ascending) that satisfy every condition, are to be seen, and that no
+    /// earlier place holds too.
+    fn retain(
         &self,
-        range: TimeRange,
-        is_selected: impl Fn(u32) -> bool,
-    ) -> Option<TimeRange> {
-        match self {
-            Self::Block(_, header) => {
-                let mut runs = header.runs.iter();
-                let some = header.range.overlaps(&range)
-                    && runs.any(|run| is_selected(run.stream) && run.range().overlaps(&range));
-                some.then_some(header.range)
-            }
-            Self::Page(page) => Some(page.range).filter(|held| held.overlaps(&range)),
+        worker: &mut Worker,
+        unpacked: &mut Unpacked,
+        rows: &mut Vec<u32>,
+    ) -> Result<()> {
+        let Some(place) = self.place(unpacked.place) else {
+            rows.clear();
+            return Ok(());
+        };
+        if !self.spec.metadata.is_empty() {
+            unpacked.retain_metadata(place, rows)?;
+        }
+        if !worker.filters.is_empty() && !rows.is_empty() {
+            unpacked.retain_lines(place, &worker.filters, rows)?;
+        }
+        unpacked.retain_seen(place, rows)?;
+        if !rows.is_empty() {
+            worker.earlier.remove_from(self, unpacked, rows)?;
+        }
+        Ok(())
+    }
+}
+
+/// Does `work` on every item, the items spread over as many threads as there are workers. Results
+/// come in the order of the items.
+fn spread<T: Send, R: Send>(
+    workers: &mut [Worker],
+    mut items: Vec<T>,
+    work: &(impl Fn(&mut Worker, T) -> R + Sync),
+) -> Vec<R> {
+    match workers {
+        [] => Vec::new(),
+        [worker] => items.into_iter().map(|item| work(worker, item)).collect(),
+        [worker, ..] if items.len() < 2 => {
+            items.into_iter().map(|item| work(worker, item)).collect()
+        }
+        _ => {
+            let (here, beside) = workers.split_at_mut(workers.len() / 2);
+            let share = items.len() * here.len() / (here.len() + beside.len());
+            let rest = items.split_off(share.max(1));
+            let (beside, mut results) =
+                shared::join(|| spread(beside, rest, work), || spread(here, items, work));
+            results.extend(beside);
+            results
         }
     }
 }

@@ -10,8 +10,9 @@ use trine_storage::{Labels, Matcher, Result, TimeRange};
 use crate::block::reader::BlockFile;
 use crate::buffer::View;
 use crate::figures::{Fields, Found, Selection, Tally, Totals, Volume};
-use crate::request::{Batches, Request};
-use crate::scan::{CountScan, Place, RowScan};
+use crate::filter::{self, Filters};
+use crate::request::{Batches, Counts, Direction, Request, Rows};
+use crate::scan::{self, CountScan, OrderedScan, PartScan, Place, Scan, Spec, Together, Units};
 use crate::tombstone::Hidden;
 
 /// A view of the store at one moment; it never changes.
@@ -33,28 +34,61 @@ impl Snapshot {
         }
     }
 
-    /// What `request` asks for, found as the iterator is driven.
+    /// What `request` asks for, found as the iterator is driven. No step of the iterator works long:
+    /// it gives an empty batch rather, so that a reader may stop whenever it likes.
     ///
     /// # Errors
     /// [`Kind::Invalid`](trine_storage::Kind::Invalid) for buckets that are too many or have no
-    /// width. From the iterator: [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and
+    /// width, [`Kind::Limit`](trine_storage::Kind::Limit) for alternatives of a line filter that are
+    /// too large together. From the iterator: [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and
     /// [`Kind::Io`](trine_storage::Kind::Io) when a part of a block cannot be read; it goes on with
     /// what can be read.
     pub fn scan(&self, request: &Request) -> Result<Batches> {
         match request {
-            Request::Rows(rows) => {
-                let places = self.places(rows.range);
-                Ok(Box::new(RowScan::new(places, self.hidden.clone(), rows)))
+            Request::Rows(rows) if rows.direction != Direction::Any => {
+                Ok(Box::new(OrderedScan::new(self.begin(request)?, rows)))
             }
-            Request::Counts(counts) => {
-                let places = self.places(counts.range);
-                Ok(Box::new(CountScan::new(
-                    places,
-                    self.hidden.clone(),
-                    counts,
-                )?))
+            Request::Rows(Rows { threads, .. }) | Request::Counts(Counts { threads, .. }) => {
+                Ok(Box::new(Together::new(self.scan_parts(request, *threads)?)))
             }
         }
+    }
+
+    /// What `request` asks for in `parts` parts (at least one), each to be driven by a thread of the
+    /// caller's: together they give every entry or number once, in no order, and whichever is
+    /// driven takes the next piece of work, so that parts that are never driven hold nothing back.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan`].
+    pub fn scan_parts(&self, request: &Request, parts: usize) -> Result<Vec<Batches>> {
+        let units = Arc::new(Units::new(self.begin(request)?));
+        let part = |_| -> Batches {
+            let units = Arc::clone(&units);
+            match request {
+                Request::Rows(rows) => Box::new(PartScan::new(units, rows.projection)),
+                Request::Counts(counts) => Box::new(CountScan::new(units, counts)),
+            }
+        };
+        Ok((0..parts.max(1)).map(part).collect())
+    }
+
+    fn begin(&self, request: &Request) -> Result<Scan> {
+        let (matchers, lines, metadata) = match request {
+            Request::Rows(rows) => (&rows.matchers, &rows.lines, &rows.metadata),
+            Request::Counts(counts) => (&counts.matchers, &counts.lines, &counts.metadata),
+        };
+        let (range, index) = match request {
+            Request::Rows(rows) => (rows.range, rows.index),
+            Request::Counts(counts) => (scan::counted_range(counts)?, counts.index),
+        };
+        let spec = Spec {
+            matchers: matchers.clone(),
+            range,
+            filters: Filters::new(lines)?,
+            metadata: metadata.clone(),
+            needles: index.then(|| filter::needles(lines)),
+        };
+        Ok(Scan::new(self.places(range), self.hidden.clone(), spec))
     }
 
     /// The streams that satisfy all `matchers` and may have entries in `range` (nanoseconds), in

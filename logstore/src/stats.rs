@@ -1,5 +1,6 @@
 //! What a store says of itself.
 
+use trine_storage::catalog::BlockMeta;
 use trine_storage::{Error, wal};
 
 /// Figures of a store; the server turns them into metrics.
@@ -19,6 +20,8 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Entries in those blocks.
     pub block_rows: u64,
+    /// The blocks by level, lowest first.
+    pub levels: Vec<LevelStats>,
     /// Deletes whose entries may still be in files.
     pub deletes: u64,
     /// The write-ahead log.
@@ -30,6 +33,43 @@ pub struct Stats {
     pub damaged: Vec<String>,
     /// Why the last background work failed, until it succeeds again.
     pub background_error: Option<String>,
+}
+
+/// Figures of the blocks of one level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// How often their entries were merged: 0 for sealed blocks.
+    pub level: u8,
+    /// How many there are.
+    pub blocks: u64,
+    /// Entries in them.
+    pub rows: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
+impl Stats {
+    /// Counts a block.
+    pub(crate) fn add_block(&mut self, meta: &BlockMeta) {
+        self.blocks += 1;
+        self.sealed_blocks += u64::from(meta.level == 0);
+        self.block_bytes += meta.bytes;
+        self.block_rows += meta.rows;
+        let at = self.levels.partition_point(|of| of.level < meta.level);
+        if self.levels.get(at).is_none_or(|of| of.level != meta.level) {
+            let level = meta.level;
+            let empty = LevelStats {
+                level,
+                ..LevelStats::default()
+            };
+            self.levels.insert(at, empty);
+        }
+        if let Some(of) = self.levels.get_mut(at) {
+            of.blocks += 1;
+            of.rows += meta.rows;
+            of.bytes += meta.bytes;
+        }
+    }
 }
 
 /// What [`LogStore::verify`](crate::LogStore::verify) found.

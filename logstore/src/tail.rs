@@ -104,10 +104,10 @@ impl Tails {
         matchers: &[Matcher],
         lines: &[LineFilter],
         rows_max: usize,
-    ) -> Tail {
+    ) -> Result<Tail> {
         let queue = Arc::new(Queue {
             matchers: matchers.to_vec(),
-            filters: Filters::new(lines),
+            filters: Filters::new(lines)?,
             rows_max,
             waiting: Mutex::default(),
             changed: Condvar::new(),
@@ -117,7 +117,7 @@ impl Tails {
         self.count.store(queues.len(), Ordering::Release);
         drop(queues);
         let tails = Arc::clone(self);
-        Tail { queue, tails }
+        Ok(Tail { queue, tails })
     }
 
     /// Locks the queues, unless there are none. Who has committed does this before another one can,
@@ -154,7 +154,7 @@ impl Queue {
             .filter(|(_, stream)| is_selected(**stream))
             .map(|(row, _)| row)
             .collect();
-        self.filters.retain(columns, &mut rows);
+        self.filters.retain(columns.text(), &mut rows);
         if rows.is_empty() {
             return;
         }
@@ -184,7 +184,7 @@ impl Waiting {
     }
 
     fn fits(&self, columns: &Columns, row: usize, rows_max: usize) -> bool {
-        let bytes = columns.line(row).len() + columns.set(row).encoded().len();
+        let bytes = columns.line(row).len() + columns.set(row).len();
         self.tailed.rows.timestamps.len() < rows_max
             && self.blob.len() + self.set_bytes + bytes <= TAIL_BYTES_MAX
     }
@@ -213,7 +213,7 @@ impl Waiting {
         let set = match columns.set_code(row) {
             0 => 0,
             found => *sets.entry(found).or_insert_with(|| {
-                let set = columns.set(row).clone();
+                let set = columns.sets.labels(found);
                 self.set_bytes += set.encoded().len();
                 rows.metadata_sets.push(set);
                 code(rows.metadata_sets.len() - 1)

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 use trine_storage::catalog::{BlockMeta, Delete};
+use trine_storage::regex::LineRegex;
 use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, Result, TimeRange};
 
+use crate::block::reader::Tables;
 use crate::columns::Columns;
-use crate::filter::Filters;
+use crate::filter::{Filters, Text};
 use crate::request::LineFilter;
 use crate::retention::Retention;
 
@@ -52,26 +55,31 @@ pub(crate) struct StreamVeil {
 /// What is not to be seen of the streams of one place, by their codes there.
 #[derive(Debug, Default)]
 pub(crate) struct Veils {
-    /// Of the streams of which something may be hidden.
+    /// Of the streams that differ from `others`.
     streams: HashMap<u32, StreamVeil>,
+    /// Of all other streams, when something of them is hidden.
+    others: Option<StreamVeil>,
 }
 
 impl Tombstone {
     /// A delete of the entries of the streams that satisfy all `matchers` whose lines satisfy all
     /// of `lines`.
-    pub(crate) fn new(delete: Delete, matchers: &[Matcher], lines: &[LineFilter]) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] for filters that are too large.
+    pub(crate) fn new(delete: Delete, matchers: &[Matcher], lines: &[LineFilter]) -> Result<Self> {
+        Ok(Self {
             delete,
             matchers: matchers.to_vec(),
             lines: lines.to_vec(),
-            filters: Filters::new(lines),
-        }
+            filters: Filters::new(lines)?,
+        })
     }
 
     /// Reads matchers and filters back from the words of the catalog.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when they are none.
+    /// [`Kind::Corrupt`] when they are none, [`Kind::Limit`] for filters that are too large.
     pub(crate) fn from_catalog(delete: Delete) -> Result<Self> {
         let bad =
             |what: &str| Error::new(Kind::Corrupt, format!("delete {}: {what}", delete.number));
@@ -87,17 +95,17 @@ impl Tombstone {
         let lines = lines.collect::<Option<Vec<LineFilter>>>();
         let matchers = matchers.ok_or_else(|| bad("a matcher makes no sense"))??;
         let lines = lines.ok_or_else(|| bad("a line filter makes no sense"))?;
-        Ok(Self::new(delete, &matchers, &lines))
+        Self::new(delete, &matchers, &lines)
     }
 
     /// Adds to `gone` those of `rows`, all of one stream it concerns, that it deletes.
-    fn deleted(&self, columns: &Columns, rows: &[u32], gone: &mut Vec<u32>) {
+    fn deleted(&self, timestamps: &[i64], text: Text<'_>, rows: &[u32], gone: &mut Vec<u32>) {
         let inside = |row: &&u32| {
-            let timestamp = columns.timestamps.get(**row as usize);
+            let timestamp = timestamps.get(**row as usize);
             timestamp.is_some_and(|timestamp| self.delete.range.contains(*timestamp))
         };
         let mut rows: Vec<u32> = rows.iter().filter(inside).copied().collect();
-        self.filters.retain(columns, &mut rows);
+        self.filters.retain(text, &mut rows);
         gone.append(&mut rows);
     }
 }
@@ -124,6 +132,33 @@ impl Veil {
         self.tombstones.is_empty() && self.expiry.is_none()
     }
 
+    /// Whether it depends on the stream what is hidden.
+    pub(crate) fn needs_streams(&self) -> bool {
+        !self.tombstones.is_empty() || self.differs()
+    }
+
+    /// Whether streams expire at different times.
+    fn differs(&self) -> bool {
+        let expiry = self.expiry.as_ref();
+        expiry.is_some_and(|(retention, _)| retention.differs())
+    }
+
+    /// The streams of a block of which something may be hidden, by code.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when the block's label index is damaged.
+    pub(crate) fn streams_of(&self, tables: &Tables) -> Result<Vec<(u32, Labels)>> {
+        let mut streams = RoaringBitmap::new();
+        if self.differs() {
+            streams.insert_range(0..u32::try_from(tables.index.len()).unwrap_or(u32::MAX));
+        } else {
+            for tombstone in &self.tombstones {
+                streams |= tables.select(&tombstone.matchers)?;
+            }
+        }
+        tables.labels_of(&streams)
+    }
+
     /// What is not to be seen of a stream.
     pub(crate) fn of_stream(&self, labels: &Labels) -> StreamVeil {
         let concerns = |tombstone: &&Arc<Tombstone>| {
@@ -144,30 +179,46 @@ impl Veil {
 }
 
 impl Veils {
-    /// What `veil` hides of `streams`.
+    /// What `veil` hides of `streams`, which are not looked at unless [`Veil::needs_streams`].
     pub(crate) fn new<'a>(veil: &Veil, streams: impl Iterator<Item = (u32, &'a Labels)>) -> Self {
-        if veil.is_empty() {
-            return Self::default();
+        let mut veils = Self::default();
+        if veil.needs_streams() {
+            let of_stream = |(code, labels)| (code, veil.of_stream(labels));
+            let differs = |(_, of_stream): &(u32, StreamVeil)| {
+                !of_stream.tombstones.is_empty() || veil.differs() && of_stream.oldest_ns > i64::MIN
+            };
+            veils.streams = streams.map(of_stream).filter(differs).collect();
         }
-        let of_stream = |(code, labels)| (code, veil.of_stream(labels));
-        let hiding = |(_, veil): &(u32, StreamVeil)| veil.touches(TimeRange::ALL);
-        Self {
-            streams: streams.map(of_stream).filter(hiding).collect(),
+        if veil.expiry.is_some() && !veil.differs() {
+            veils.others = Some(StreamVeil {
+                tombstones: Vec::new(),
+                ..veil.of_stream(&Labels::empty())
+            });
         }
+        veils
+    }
+
+    fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.others.is_none()
+    }
+
+    /// Whether everything is to be seen.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
     }
 
     /// What is hidden of a stream; `None` when nothing is.
     pub(crate) fn of(&self, stream: u32) -> Option<&StreamVeil> {
         // Most places have nothing to hide: no hash is computed then.
         if self.streams.is_empty() {
-            return None;
+            return self.others.as_ref();
         }
-        self.streams.get(&stream)
+        self.streams.get(&stream).or(self.others.as_ref())
     }
 
     /// Whether lines are needed to say which of `rows` are hidden.
     pub(crate) fn needs_lines(&self, columns: &Columns, rows: &[u32]) -> bool {
-        !self.streams.is_empty()
+        !self.is_empty()
             && rows
                 .chunk_by(|a, b| same_stream(columns, *a, *b))
                 .any(|rows| {
@@ -182,7 +233,7 @@ impl Veils {
     /// Takes out of `rows`, ascending, what is hidden. `columns` has lines where
     /// [`Veils::needs_lines`].
     pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>) {
-        if self.streams.is_empty() {
+        if self.is_empty() {
             return;
         }
         let mut kept = Vec::with_capacity(rows.len());
@@ -190,7 +241,7 @@ impl Veils {
             let from = kept.len();
             kept.extend_from_slice(rows);
             if let Some(veil) = self.of(stream_of(columns, rows)) {
-                veil.retain(columns, &mut kept, from);
+                veil.retain(&columns.timestamps, columns.text(), &mut kept, from);
             }
         }
         *rows = kept;
@@ -233,17 +284,23 @@ impl StreamVeil {
     }
 
     /// Takes out of `rows`, from index `from` on, what is hidden; all of them are rows of this
-    /// stream, ascending. `columns` has lines where [`StreamVeil::needs_lines`].
-    pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>, from: usize) {
+    /// stream, ascending. `text` has their lines where [`StreamVeil::needs_lines`].
+    pub(crate) fn retain(
+        &self,
+        timestamps: &[i64],
+        text: Text<'_>,
+        rows: &mut Vec<u32>,
+        from: usize,
+    ) {
         let mut tail = rows.split_off(from.min(rows.len()));
         tail.retain(|&row| {
-            let timestamp = columns.timestamps.get(row as usize);
+            let timestamp = timestamps.get(row as usize);
             timestamp.is_some_and(|&timestamp| timestamp >= self.oldest_ns)
         });
         if !self.tombstones.is_empty() {
             let mut gone = Vec::new();
             for tombstone in &self.tombstones {
-                tombstone.deleted(columns, &tail, &mut gone);
+                tombstone.deleted(timestamps, text, &tail, &mut gone);
             }
             gone.sort_unstable();
             tail.retain(|row| gone.binary_search(row).is_err());
@@ -275,34 +332,54 @@ fn matcher_of(words: &Value) -> Option<Result<Matcher>> {
 }
 
 fn line_words(filter: &LineFilter) -> Value {
-    let (op, literal) = match filter {
-        LineFilter::Contains(literal) => ("|=", literal),
-        LineFilter::NotContains(literal) => ("!=", literal),
-    };
-    // Lines are any bytes: what is no text is written as numbers.
+    match filter {
+        LineFilter::Contains(literal) => json!(["|=", literal_words(literal)]),
+        LineFilter::NotContains(literal) => json!(["!=", literal_words(literal)]),
+        LineFilter::ContainsAny(literals) => {
+            let literals: Vec<Value> = literals.iter().map(literal_words).collect();
+            json!(["or", literals])
+        }
+        LineFilter::Matches(regex) => json!(["|~", regex.pattern()]),
+        LineFilter::NotMatches(regex) => json!(["!~", regex.pattern()]),
+    }
+}
+
+/// Lines are any bytes: what is no text is written as numbers.
+fn literal_words(literal: &Bytes) -> Value {
     match std::str::from_utf8(literal) {
-        Ok(text) => json!([op, text]),
-        Err(_) => json!([op, literal.as_ref()]),
+        Ok(text) => json!(text),
+        Err(_) => json!(literal.as_ref()),
     }
 }
 
 fn line_of(words: &Value) -> Option<LineFilter> {
-    let [op, literal] = words.as_array()?.as_slice() else {
+    let [op, operand] = words.as_array()?.as_slice() else {
         return None;
     };
-    let byte = |number: &Value| u8::try_from(number.as_u64()?).ok();
-    let literal = match literal {
-        Value::String(text) => Bytes::copy_from_slice(text.as_bytes()),
-        Value::Array(numbers) => numbers
-            .iter()
-            .map(byte)
-            .collect::<Option<Vec<u8>>>()?
-            .into(),
-        _ => return None,
-    };
+    let regex = || LineRegex::new(operand.as_str()?).ok();
     match op.as_str()? {
-        "|=" => Some(LineFilter::Contains(literal)),
-        "!=" => Some(LineFilter::NotContains(literal)),
+        "|=" => literal_of(operand).map(LineFilter::Contains),
+        "!=" => literal_of(operand).map(LineFilter::NotContains),
+        "or" => {
+            let literals = operand.as_array()?.iter().map(literal_of);
+            literals
+                .collect::<Option<Vec<_>>>()
+                .map(LineFilter::ContainsAny)
+        }
+        "|~" => regex().map(LineFilter::Matches),
+        "!~" => regex().map(LineFilter::NotMatches),
+        _ => None,
+    }
+}
+
+fn literal_of(words: &Value) -> Option<Bytes> {
+    let byte = |number: &Value| u8::try_from(number.as_u64()?).ok();
+    match words {
+        Value::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
+        Value::Array(numbers) => {
+            let bytes = numbers.iter().map(byte).collect::<Option<Vec<u8>>>();
+            bytes.map(Bytes::from)
+        }
         _ => None,
     }
 }

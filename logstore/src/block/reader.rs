@@ -110,6 +110,11 @@ impl BlockFile {
         Arc::clone(self.tokens.get_or_init(open))
     }
 
+    /// What of the token index is known to be damaged; nothing before it was used.
+    pub(crate) fn token_damage(&self) -> &[Error] {
+        self.tokens.get().map_or(&[], |tokens| tokens.damage())
+    }
+
     /// Timestamps of a chunk's entries, by stream and time.
     ///
     /// # Errors

@@ -101,6 +101,12 @@ impl Inner {
     ) -> Result<Option<Merge>> {
         let mut forced = self.with_deleted(version, hidden)?;
         forced.extend(self.with_expired(version, hidden)?);
+        let worse = version
+            .blocks
+            .iter()
+            .filter(|b| !b.reader.token_damage().is_empty());
+        // What finds entries is made again from the entries.
+        forced.extend(worse.map(|block| block.meta.id));
         let compaction = self.compaction.lock();
         let whole = |meta: &&BlockMeta| !compaction.damaged.contains_key(&meta.id);
         let metas = version.blocks.iter().map(|block| &block.meta);

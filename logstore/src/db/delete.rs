@@ -81,7 +81,7 @@ impl Inner {
             delete: Some(delete.clone()),
             ..Edit::default()
         };
-        let tombstone = Arc::new(Tombstone::new(delete, matchers, lines));
+        let tombstone = Arc::new(Tombstone::new(delete, matchers, lines)?);
         self.blocks.commit(&edit, || {
             let mut tombstones = self.tombstones.write();
             Arc::make_mut(&mut tombstones).push(tombstone);

@@ -5,6 +5,8 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::sync::Arc;
+
 use trine_storage::regex::Required;
 
 use super::pattern::Pattern;
@@ -33,7 +35,7 @@ pub(crate) enum Needles {
     /// At least one of these holds.
     Any(Vec<Needles>),
     /// A token of the line has this run of bytes.
-    Run(Box<Run>),
+    Run(Arc<Run>),
     /// The entry's metadata has this name with this value.
     Field(Field),
 }
@@ -219,7 +221,7 @@ impl Needles {
         }
         let run = |cut: Cut<'_>| {
             let run = Run::new(cut.text, cut.open_left, cut.open_right, fold);
-            Self::Run(Box::new(run))
+            Self::Run(Arc::new(run))
         };
         Self::all(cuts.into_iter().map(run).collect())
     }

@@ -6,6 +6,8 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 use trine_storage::{Error, Result};
@@ -119,17 +121,13 @@ impl TokenIndex {
     }
 
     /// The same without asking the id columns, which [`Candidates::confirms`] does for a chunk.
-    pub(crate) fn search<'a>(
-        &self,
-        needles: &'a Needles,
-        within: &RoaringBitmap,
-    ) -> Candidates<'a> {
+    pub(crate) fn search(&self, needles: &Needles, within: &RoaringBitmap) -> Candidates {
         let answer = self.answer(needles, within);
         let chunks = answer.possible(within);
         Candidates { chunks, answer }
     }
 
-    fn answer<'a>(&self, needles: &'a Needles, within: &RoaringBitmap) -> Answer<'a> {
+    fn answer(&self, needles: &Needles, within: &RoaringBitmap) -> Answer {
         let worth = count(within).saturating_mul(CHUNK_COST) / 4;
         if within.is_empty() || self.cost(needles, within) > worth {
             return Answer::Anything;
@@ -235,7 +233,7 @@ impl TokenIndex {
         found
     }
 
-    fn run<'a>(&self, run: &'a Run, within: &RoaringBitmap) -> Answer<'a> {
+    fn run(&self, run: &Arc<Run>, within: &RoaringBitmap) -> Answer {
         let (first, rest) = self.divided(within);
         let mut sure = RoaringBitmap::new();
         // The filter of a chunk has its ids and long tokens, and its words if the dictionary has
@@ -270,7 +268,7 @@ impl TokenIndex {
         Answer::Chunks {
             sure,
             by_ids,
-            run: Some(run),
+            run: Some(Arc::clone(run)),
         }
     }
 
@@ -320,12 +318,12 @@ fn count(chunks: &RoaringBitmap) -> usize {
 
 /// The chunks that may have what was looked for.
 #[derive(Debug)]
-pub(crate) struct Candidates<'a> {
+pub(crate) struct Candidates {
     chunks: RoaringBitmap,
-    answer: Answer<'a>,
+    answer: Answer,
 }
 
-impl Candidates<'_> {
+impl Candidates {
     /// The chunks that the sections of the index do not rule out.
     pub(crate) fn chunks(&self) -> &RoaringBitmap {
         &self.chunks
@@ -340,29 +338,29 @@ impl Candidates<'_> {
 
 /// What is known of the chunks that were asked about, for needles and their parts.
 #[derive(Debug)]
-enum Answer<'a> {
+enum Answer {
     /// Any of them may do.
     Anything,
     /// Those in `sure` may do, and of `by_ids` those with the run in an id.
     Chunks {
         sure: RoaringBitmap,
         by_ids: RoaringBitmap,
-        run: Option<&'a Run>,
+        run: Option<Arc<Run>>,
     },
     /// Those for which all of these say so.
-    All(Vec<Answer<'a>>),
+    All(Vec<Answer>),
     /// Those for which one of these says so.
-    Any(Vec<Answer<'a>>),
+    Any(Vec<Answer>),
 }
 
-impl Answer<'_> {
+impl Answer {
     /// Those of `within` that are not ruled out before ids are asked.
     fn possible(&self, within: &RoaringBitmap) -> RoaringBitmap {
         match self {
             Self::Anything => within.clone(),
             Self::Chunks { sure, by_ids, .. } => (sure | by_ids) & within,
             Self::All(answers) => {
-                let narrow = |left, answer: &Answer<'_>| answer.possible(&left);
+                let narrow = |left, answer: &Answer| answer.possible(&left);
                 answers.iter().fold(within.clone(), narrow)
             }
             Self::Any(answers) => {
@@ -387,7 +385,7 @@ impl Answer<'_> {
             Self::Chunks { sure, by_ids, run } => {
                 sure.contains(chunk)
                     || by_ids.contains(chunk)
-                        && run.is_none_or(|run| {
+                        && run.as_ref().is_none_or(|run| {
                             ids.may_contain(
                                 chunk,
                                 &run.text,

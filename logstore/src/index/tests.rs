@@ -84,7 +84,7 @@ impl Block {
 
     /// Those that are left before ids are asked.
     fn before_ids(&self, needles: &Needles) -> u64 {
-        let found: Candidates<'_> = self.index.search(needles, &self.all());
+        let found: Candidates = self.index.search(needles, &self.all());
         found.chunks().len()
     }
 

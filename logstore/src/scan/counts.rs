@@ -1,73 +1,86 @@
-//! How many entries or bytes there are by stream and bucket, from headers and timestamps: lines are
-//! never unpacked.
+//! How many entries or bytes there are by stream, metadata and bucket: from headers where they say
+//! it, from timestamps and lengths otherwise. Lines and metadata are unpacked only where the
+//! request has conditions on them or splits by them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use roaring::RoaringBitmap;
-use trine_storage::{Error, Result, TimeRange};
+use trine_storage::{Error, Labels, Result, TimeRange};
 
-use super::{Chunk, OpenPlace, Place};
-use crate::block::format::ChunkHeader;
-use crate::block::reader::BlockFile;
-use crate::columns::Columns;
+use super::place::{Condition, OpenPlace};
+use super::unpacked::Unpacked;
+use super::{Scan, Units, Worker};
+use crate::block::format::{ChunkHeader, LEVEL, Run};
 use crate::request::{Batch, CountBatch, Counts, Measure};
-use crate::tombstone::{Hidden, StreamVeil, Veils};
 
 /// Numbers that are held before they are given.
 const HELD_MAX: usize = 64 << 10;
+/// After this many chunks control is given back, whatever was found, when entries are looked at ...
+const CHUNKS_MAX: usize = 32;
+/// ... and when only headers are.
+const HEADERS_MAX: usize = 4096;
+/// The numbers that are added to, found by stream, group and bucket: so many, a power of two.
+const RECENT: usize = 1024;
 
-/// Iterator over the numbers that a request asks for.
+/// Iterator over the numbers that a request asks for, or over one part of them.
 #[derive(Debug)]
 pub(crate) struct CountScan {
+    units: Arc<Units>,
+    worker: Worker,
     request: Counts,
-    /// The timestamps that lie in some bucket.
-    range: TimeRange,
-    hidden: Hidden,
-    places: std::vec::IntoIter<Place>,
-    current: Option<Current>,
-    held: BTreeMap<(u32, u32), u64>,
+    /// Of which place the numbers are.
+    place: usize,
+    /// A chunk of another place, which comes next.
+    taken: Option<(usize, usize)>,
+    numbers: Vec<Number>,
+    /// Places in `numbers`, by a hash of the key.
+    recent: Vec<u32>,
+    groups: Vec<Labels>,
+    group_codes: HashMap<Labels, u32>,
 }
 
-/// The place that is being counted.
-#[derive(Debug)]
-struct Current {
-    open: OpenPlace,
-    is_selected: Vec<bool>,
-    veils: Veils,
-    next_chunk: usize,
+#[derive(Debug, Clone, Copy)]
+struct Number {
+    stream: u32,
+    group: u32,
+    bucket: u32,
+    count: u64,
 }
 
-impl Current {
-    fn selects(&self, stream: u32) -> bool {
-        self.is_selected
-            .get(stream as usize)
-            .is_some_and(|&flag| flag)
+/// The timestamps that lie in some bucket of the request.
+///
+/// # Errors
+/// [`Kind::Invalid`](trine_storage::Kind::Invalid) for buckets that are too many or have no width.
+pub(crate) fn counted_range(request: &Counts) -> Result<TimeRange> {
+    let buckets = match request.range.end.checked_sub(request.range.start) {
+        _ if request.bucket_ns < 1 => None,
+        Some(width) => u32::try_from(width / request.bucket_ns).ok(),
+        None => None,
+    };
+    if buckets.is_none() {
+        return Err(Error::invalid(format!(
+            "buckets of {} ns do not divide the range from {} to {} into less than 2^32 parts",
+            request.bucket_ns, request.range.start, request.range.end
+        )));
     }
+    let first = request.range.start.saturating_add(1);
+    Ok(TimeRange::new(first, request.range.end))
 }
 
 impl CountScan {
-    pub(crate) fn new(places: Vec<Place>, hidden: Hidden, request: &Counts) -> Result<Self> {
-        let first = request.range.start.saturating_add(1);
-        let range = TimeRange::new(first, request.range.end);
-        let buckets = match request.range.end.checked_sub(request.range.start) {
-            _ if request.bucket_ns < 1 => None,
-            Some(width) => u32::try_from(width / request.bucket_ns).ok(),
-            None => None,
-        };
-        if buckets.is_none() {
-            return Err(Error::invalid(format!(
-                "buckets of {} ns do not divide the range from {} to {} into less than 2^32 parts",
-                request.bucket_ns, request.range.start, request.range.end
-            )));
-        }
-        Ok(Self {
+    pub(crate) fn new(units: Arc<Units>, request: &Counts) -> Self {
+        let worker = units.scan.worker();
+        Self {
+            units,
+            worker,
             request: request.clone(),
-            range,
-            hidden,
-            places: places.into_iter(),
-            current: None,
-            held: BTreeMap::new(),
-        })
+            place: 0,
+            taken: None,
+            numbers: Vec::new(),
+            recent: vec![u32::MAX; RECENT],
+            groups: vec![Labels::empty()],
+            group_codes: HashMap::from([(Labels::empty(), 0)]),
+        }
     }
 
     /// The bucket of a timestamp in the range.
@@ -78,195 +91,318 @@ impl CountScan {
         u32::try_from(after / self.request.bucket_ns).unwrap_or(u32::MAX)
     }
 
-    /// Counts the next chunk. False when there are no more.
-    fn step(&mut self) -> Result<bool> {
-        let Some(mut current) = self.current.take() else {
-            let Some(place) = self.places.next() else {
-                return Ok(false);
-            };
-            if place
-                .range()
-                .is_some_and(|range| range.overlaps(&self.range))
-            {
-                let (open, selected) = place.open(&self.request.matchers)?;
-                let veil = place.veil(&self.hidden, self.range);
-                let veils = if veil.is_empty() {
-                    Veils::default()
-                } else {
-                    let labels = open.labels_of(&selected)?;
-                    Veils::new(&veil, labels.iter().map(|(code, labels)| (*code, labels)))
-                };
-                let mut is_selected = vec![false; open.streams()];
-                for stream in selected {
-                    if let Some(flag) = is_selected.get_mut(stream as usize) {
-                        *flag = true;
-                    }
-                }
-                self.current = Some(Current {
-                    open,
-                    is_selected,
-                    veils,
-                    next_chunk: 0,
-                });
-            }
-            return Ok(true);
-        };
-        let number = current.next_chunk;
-        current.next_chunk += 1;
-        let is_selected = |stream: u32| current.selects(stream);
-        let counted = match current.open.chunk(number) {
-            Some(chunk) if chunk.range_if(self.range, is_selected).is_none() => Ok(()),
-            Some(Chunk::Block(file, header)) => self.count_chunk(file, header, &current),
-            Some(Chunk::Page(page)) => {
-                self.count_page(&page.columns, &current);
-                Ok(())
-            }
-            None => Ok(()),
-        };
-        self.current = Some(current);
-        counted.map(|()| true)
+    /// The last timestamp of a bucket.
+    fn bucket_end(&self, bucket: u32) -> i64 {
+        let width = self.request.bucket_ns.saturating_mul(i64::from(bucket) + 1);
+        self.request.range.start.saturating_add(width)
     }
 
-    fn count_chunk(
+    fn add(&mut self, stream: u32, group: u32, bucket: u32, count: u64) {
+        let key = u64::from(stream) << 32 ^ u64::from(group) << 16 ^ u64::from(bucket);
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        let recent = &mut self.recent[hash as usize % RECENT];
+        if let Some(number) = self.numbers.get_mut(*recent as usize)
+            && (number.stream, number.group, number.bucket) == (stream, group, bucket)
+        {
+            number.count += count;
+            return;
+        }
+        *recent = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        self.numbers.push(Number {
+            stream,
+            group,
+            bucket,
+            count,
+        });
+    }
+
+    /// Counts a chunk; whether headers told all.
+    fn count(&mut self, scan: &Scan, number: usize, chunk: usize) -> Result<bool> {
+        let Some(open) = scan.place(number) else {
+            return Ok(true);
+        };
+        let by = self.request.by.as_slice();
+        let headers_know = scan.spec.filters.is_empty()
+            && open.conditions.iter().all(Condition::is_of_level)
+            && (by.is_empty() || by == [LEVEL]);
+        match open.header(chunk).filter(|_| headers_know) {
+            Some(header) => self.count_runs(scan, open, header, (number, chunk)),
+            None => {
+                self.count_rows(scan, open, (number, chunk), |_| true)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Counts a block's chunk of which nothing but streams, times and levels matters.
+    fn count_runs(
         &mut self,
-        file: &BlockFile,
+        scan: &Scan,
+        open: &OpenPlace,
         header: &ChunkHeader,
-        place: &Current,
-    ) -> Result<()> {
-        let bytes = self.request.measure == Measure::Bytes;
-        let mut columns = None;
-        let mut start = 0;
-        for run in &header.runs {
-            let rows = start..start + run.rows as usize;
-            start = rows.end;
-            if !place.selects(run.stream) || !run.range().overlaps(&self.range) {
+        (number, chunk): (usize, usize),
+    ) -> Result<bool> {
+        let range = scan.spec.range;
+        let levels_matter = !self.request.by.is_empty() || !open.conditions.is_empty();
+        let levels = self.levels(open, header);
+        let mut unpacked = None;
+        let (mut start, mut looked_at) = (0, Vec::new());
+        for (at, run) in header.runs.iter().enumerate() {
+            let first = start;
+            start += run.rows;
+            if !open.is_selected(run.stream) || !run.range().overlaps(&range) {
                 continue;
             }
-            let veil = place.veils.of(run.stream);
-            let veil = veil.filter(|veil| veil.touches(run.range()));
+            let elsewhere = scan.shared_range(number, open, run.stream, run.range());
+            let veil = open.veils.of(run.stream);
             if veil.is_some_and(|veil| veil.covers(run.range())) {
                 continue;
             }
-            let whole =
-                veil.is_none() && self.range.contains(run.first) && self.range.contains(run.last);
-            if whole && self.bucket(run.first) == self.bucket(run.last) {
-                let count = if bytes {
-                    run.line_bytes
-                } else {
-                    u64::from(run.rows)
-                };
-                self.add(run.stream, run.first, count);
+            if elsewhere.overlaps(&run.range()) || veil.is_some_and(|v| v.touches(run.range())) {
+                looked_at.push(run.stream);
                 continue;
             }
-            let columns = match &mut columns {
-                Some(columns) => columns,
-                empty => {
-                    let timestamps = file.timestamps(header)?;
-                    let ends = if bytes {
-                        file.ends(header)?
-                    } else {
-                        Vec::new()
-                    };
-                    empty.insert(Columns {
-                        timestamps,
-                        ends,
-                        ..Columns::default()
-                    })
+            let whole = range.contains(run.first) && range.contains(run.last);
+            let bucket = self.bucket(run.first);
+            let in_one_bucket = whole && bucket == self.bucket(run.last);
+            if levels_matter {
+                let counts = header.levels_of(at).filter(|counts| {
+                    let counted = self.request.measure == Measure::Lines || counts.len() == 1;
+                    in_one_bucket && counted
+                });
+                let Some(counts) = counts else {
+                    looked_at.push(run.stream);
+                    continue;
+                };
+                for (level, rows) in counts {
+                    if let Some(&Some(group)) = levels.get(level) {
+                        let count = match self.request.measure {
+                            Measure::Lines => u64::from(rows),
+                            Measure::Bytes => run.line_bytes,
+                        };
+                        self.add(run.stream, group, bucket, count);
+                    }
+                }
+                continue;
+            }
+            if in_one_bucket {
+                let count = match self.request.measure {
+                    Measure::Lines => u64::from(run.rows),
+                    Measure::Bytes => run.line_bytes,
+                };
+                self.add(run.stream, 0, bucket, count);
+                continue;
+            }
+            let unpacked = match &mut unpacked {
+                Some(unpacked) => unpacked,
+                none => none.insert(self.unpack(open, number, chunk)?),
+            };
+            self.count_run(range, unpacked, run, first as usize);
+        }
+        if !looked_at.is_empty() {
+            let is_wanted = |stream: u32| looked_at.binary_search(&stream).is_ok();
+            self.count_rows(scan, open, (number, chunk), is_wanted)?;
+            return Ok(false);
+        }
+        Ok(unpacked.is_none())
+    }
+
+    /// For each level of a chunk the group that it is counted in; `None` for those that do not
+    /// count.
+    fn levels(&mut self, open: &OpenPlace, header: &ChunkHeader) -> Vec<Option<u32>> {
+        let group_of = |level: &str| {
+            let mut conditions = open.conditions.iter();
+            if !conditions.all(|condition| condition.matcher.matches(level)) {
+                return None;
+            }
+            if self.request.by.is_empty() {
+                return Some(0);
+            }
+            // A set of one pair is always well formed.
+            let group = Labels::from_pairs([(LEVEL, level)]).unwrap_or_default();
+            Some(number_of(&mut self.groups, &mut self.group_codes, group))
+        };
+        header
+            .levels
+            .iter()
+            .map(|level| &**level)
+            .map(group_of)
+            .collect()
+    }
+
+    /// Timestamps, and lengths if they are measured.
+    fn unpack(&self, open: &OpenPlace, number: usize, chunk: usize) -> Result<Unpacked> {
+        let mut unpacked = Unpacked::new(open, number, chunk)?;
+        if self.request.measure == Measure::Bytes {
+            unpacked.load_lengths(open)?;
+        }
+        Ok(unpacked)
+    }
+
+    /// Counts the rows of a run, which begin with `first`, bucket by bucket.
+    fn count_run(&mut self, range: TimeRange, unpacked: &Unpacked, run: &Run, first: usize) {
+        let end = first + run.rows as usize;
+        let timestamps = unpacked.timestamps().get(first..end).unwrap_or_default();
+        let mut from = timestamps.partition_point(|&timestamp| timestamp < range.start);
+        let to = timestamps.partition_point(|&timestamp| timestamp < range.end);
+        while from < to {
+            let bucket = self.bucket(timestamps[from]);
+            let last = self.bucket_end(bucket);
+            let rest = timestamps.get(from..to).unwrap_or_default();
+            let rows = rest.partition_point(|&timestamp| timestamp <= last);
+            let count = match self.request.measure {
+                Measure::Lines => rows as u64,
+                Measure::Bytes => {
+                    let row = |at: usize| u32::try_from(first + at).unwrap_or(u32::MAX);
+                    unpacked.line_bytes(row(from)..row(from + rows))
                 }
             };
-            let mut rows: Vec<u32> = rows.map(|row| row as u32).collect();
-            if let Some(veil) = veil {
-                if columns.blob.is_empty() && veil.needs_lines(run.range()) {
-                    (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
+            self.add(run.stream, 0, bucket, count);
+            from += rows.max(1);
+        }
+    }
+
+    /// Counts the rows of a chunk one by one, those of the streams that are asked for.
+    fn count_rows(
+        &mut self,
+        scan: &Scan,
+        open: &OpenPlace,
+        (number, chunk): (usize, usize),
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Result<()> {
+        let Some((mut unpacked, mut rows)) = scan.candidates(number, chunk)? else {
+            return Ok(());
+        };
+        rows.retain(|&row| is_wanted(unpacked.stream(row)));
+        scan.retain(&mut self.worker, &mut unpacked, &mut rows)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.request.measure == Measure::Bytes {
+            unpacked.load_lengths(open)?;
+        }
+        let groups = self.groups_of(open, &mut unpacked, &rows)?;
+        // Neighbours are mostly of one stream, group and bucket.
+        let (mut bucket, mut bucket_start, mut bucket_end) = (0, 1, 0);
+        let (mut last, mut sum) = (None, 0);
+        for (at, &row) in rows.iter().enumerate() {
+            let timestamp = unpacked.timestamp(row);
+            if timestamp > bucket_end || timestamp < bucket_start {
+                bucket = self.bucket(timestamp);
+                bucket_end = self.bucket_end(bucket);
+                bucket_start = bucket_end
+                    .saturating_sub(self.request.bucket_ns)
+                    .saturating_add(1);
+            }
+            let group = groups.get(at).copied().unwrap_or(0);
+            let key = (unpacked.stream(row), group, bucket);
+            if last != Some(key) {
+                if let Some((stream, group, bucket)) = last.replace(key) {
+                    self.add(stream, group, bucket, sum);
                 }
-                veil.retain(columns, &mut rows, 0);
+                sum = 0;
             }
-            for row in rows {
-                self.count_row(columns, run.stream, row as usize);
-            }
+            sum += match self.request.measure {
+                Measure::Lines => 1,
+                Measure::Bytes => unpacked.line_bytes(row..row + 1),
+            };
+        }
+        if let Some((stream, group, bucket)) = last {
+            self.add(stream, group, bucket, sum);
         }
         Ok(())
     }
 
-    fn count_page(&mut self, page: &Columns, place: &Current) {
-        for (row, &stream) in page.streams.iter().enumerate() {
-            let at = page.timestamps[row];
-            let instant = TimeRange::inclusive(at, at);
-            let hidden = |veil: &StreamVeil| veil.covers(instant);
-            if place.selects(stream) && !place.veils.of(stream).is_some_and(hidden) {
-                self.count_row(page, stream, row);
-            }
+    /// For each row the group that it belongs to; nothing where numbers are not split.
+    fn groups_of(
+        &mut self,
+        open: &OpenPlace,
+        unpacked: &mut Unpacked,
+        rows: &[u32],
+    ) -> Result<Vec<u32>> {
+        if self.request.by.is_empty() {
+            return Ok(Vec::new());
         }
+        let (groups, codes) = (&mut self.groups, &mut self.group_codes);
+        unpacked.groups(open, &self.request.by, rows, |group| {
+            number_of(groups, codes, group)
+        })
     }
 
-    fn count_row(&mut self, columns: &Columns, stream: u32, row: usize) {
-        let timestamp = columns.timestamps[row];
-        if self.range.contains(timestamp) {
-            let count = match self.request.measure {
-                Measure::Lines => 1,
-                Measure::Bytes => columns.line_range(row).len() as u64,
-            };
-            self.add(stream, timestamp, count);
-        }
-    }
-
-    fn add(&mut self, stream: u32, timestamp: i64, count: u64) {
-        *self
-            .held
-            .entry((stream, self.bucket(timestamp)))
-            .or_default() += count;
-    }
-
-    /// The numbers that are held, with the streams of the current place.
-    fn give(&mut self) -> Result<Option<CountBatch>> {
-        let Some(current) = &self.current else {
-            return Ok(None);
-        };
-        let counted: RoaringBitmap = self.held.keys().map(|(stream, _)| *stream).collect();
-        let labels = current.open.labels_of(&counted)?;
+    /// The numbers that are held, which are of one place.
+    fn give(&mut self, scan: &Scan) -> Result<CountBatch> {
+        let numbers = std::mem::take(&mut self.numbers);
+        self.recent.fill(u32::MAX);
         let mut batch = CountBatch {
-            streams: labels.into_iter().map(|(_, labels)| labels).collect(),
+            groups: self.groups.clone(),
             ..CountBatch::default()
         };
-        // The labels come in order of the codes, as the numbers do.
-        let numbers: HashMap<u32, u32> = counted.iter().zip(0..).collect();
-        for ((stream, bucket), count) in std::mem::take(&mut self.held) {
-            batch.stream.extend(numbers.get(&stream));
-            batch.bucket.push(bucket);
-            batch.count.push(count);
+        if self.groups.len() > HELD_MAX {
+            self.groups.truncate(1);
+            self.group_codes.retain(|_, code| *code == 0);
         }
-        Ok(Some(batch))
+        let mut codes: HashMap<u32, u32> = HashMap::new();
+        for number in numbers {
+            let code = match codes.get(&number.stream) {
+                Some(&code) => code,
+                None => {
+                    let Some(open) = scan.place(self.place) else {
+                        break;
+                    };
+                    batch.streams.push(open.labels(number.stream)?);
+                    let code = u32::try_from(batch.streams.len() - 1).unwrap_or(u32::MAX);
+                    codes.insert(number.stream, code);
+                    code
+                }
+            };
+            batch.stream.push(code);
+            batch.group.push(number.group);
+            batch.bucket.push(number.bucket);
+            batch.count.push(number.count);
+        }
+        Ok(batch)
     }
+}
+
+/// The number of a group; a new one gets the next.
+fn number_of(groups: &mut Vec<Labels>, codes: &mut HashMap<Labels, u32>, group: Labels) -> u32 {
+    *codes.entry(group).or_insert_with_key(|group| {
+        groups.push(group.clone());
+        u32::try_from(groups.len() - 1).unwrap_or(u32::MAX)
+    })
 }
 
 impl Iterator for CountScan {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            // Codes of streams are those of a place, so that its numbers are given when it ends.
-            let finished = self
-                .current
-                .as_ref()
-                .is_some_and(|current| current.next_chunk >= current.open.chunks());
-            if finished || self.held.len() >= HELD_MAX {
-                let batch = self.give();
-                if finished {
-                    self.current = None;
-                }
-                match batch {
-                    Ok(Some(batch)) if !batch.count.is_empty() => {
-                        return Some(Ok(Batch::Counts(batch)));
-                    }
-                    Ok(_) => {}
-                    Err(error) => return Some(Err(error)),
-                }
+        let units = Arc::clone(&self.units);
+        let scan = &*units.scan;
+        let (mut chunks, mut headers) = (0, 0);
+        while chunks < CHUNKS_MAX && headers < HEADERS_MAX && self.numbers.len() < HELD_MAX {
+            if let Some(error) = scan.take_error() {
+                return Some(Err(error));
             }
-            match self.step() {
-                Ok(true) => {}
-                Ok(false) => return None,
+            let Some((place, chunk)) = self.taken.take().or_else(|| units.take()) else {
+                if let Some(error) = scan.take_error() {
+                    return Some(Err(error));
+                }
+                if self.numbers.is_empty() {
+                    return None;
+                }
+                break;
+            };
+            if place != self.place && !self.numbers.is_empty() {
+                self.taken = Some((place, chunk));
+                break;
+            }
+            self.place = place;
+            match self.count(scan, place, chunk) {
+                Ok(true) => headers += 1,
+                Ok(false) => chunks += 1,
                 Err(error) => return Some(Err(error)),
             }
         }
+        Some(self.give(scan).map(Batch::Counts))
     }
 }

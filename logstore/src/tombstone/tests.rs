@@ -30,6 +30,25 @@ fn app(name: &str) -> Labels {
     Labels::from_pairs([("app", name)]).unwrap()
 }
 
+/// The words written down in FORMAT.md, "Deletes".
+#[test]
+fn golden_words() {
+    let matchers = [
+        Matcher::equal("app", "api"),
+        Matcher::new(MatchOp::NotMatch, "env", "dev|test").unwrap(),
+    ];
+    let lines = [
+        LineFilter::Contains(Bytes::from("secret")),
+        LineFilter::NotContains(Bytes::from_static(&[0xff, 0])),
+    ];
+    let expected = concat!(
+        r#"{"lines":[["|=","secret"],["!=",[255,0]]],"#,
+        r#""matchers":[["app","=","api"],["env","!~","dev|test"]]}"#
+    );
+    assert_eq!(words(&matchers, &lines), expected);
+    assert!(include_str!("../../FORMAT.md").contains(expected));
+}
+
 #[test]
 fn words_are_read_back() {
     let matchers = vec![
@@ -41,6 +60,9 @@ fn words_are_read_back() {
     let lines = vec![
         LineFilter::Contains(Bytes::from("über \"it\"")),
         LineFilter::NotContains(Bytes::from_static(&[0xff, 0])),
+        LineFilter::ContainsAny(vec![Bytes::from("a"), Bytes::from_static(&[0xff])]),
+        LineFilter::Matches(LineRegex::new("a.*b").unwrap()),
+        LineFilter::NotMatches(LineRegex::new("(?i)x").unwrap()),
     ];
     let back = Tombstone::from_catalog(delete(1, 0, 1, words(&matchers, &lines))).unwrap();
     assert_eq!(back.matchers, matchers);
@@ -53,6 +75,8 @@ fn words_are_read_back() {
         r#"{"matchers":[["a","=~","("]],"lines":[]}"#,
         r#"{"matchers":[],"lines":[["|=",[256]]]}"#,
         r#"{"matchers":[],"lines":[["?","x"]]}"#,
+        r#"{"matchers":[],"lines":[["or","x"]]}"#,
+        r#"{"matchers":[],"lines":[["|~","("]]}"#,
     ] {
         let error = Tombstone::from_catalog(delete(1, 0, 1, bad.to_owned()));
         assert!(error.is_err(), "{bad}");
@@ -72,7 +96,7 @@ fn left(hidden: &Hidden, block: Option<&BlockMeta>, app_name: &str, lines: &[&st
     }
     let veil = veil.of_stream(&app(app_name));
     let before = rows.clone();
-    veil.retain(&columns, &mut rows, 0);
+    veil.retain(&columns.timestamps, columns.text(), &mut rows, 0);
     for row in 0..lines.len() as u32 {
         let at = i64::from(row) * 10;
         let instant = TimeRange::inclusive(at, at);
@@ -82,7 +106,7 @@ fn left(hidden: &Hidden, block: Option<&BlockMeta>, app_name: &str, lines: &[&st
     }
     // What is before `from` is left alone.
     let mut from_two = before;
-    veil.retain(&columns, &mut from_two, 2);
+    veil.retain(&columns.timestamps, columns.text(), &mut from_two, 2);
     assert_eq!(from_two[..2], [0, 1]);
     rows
 }
@@ -100,7 +124,7 @@ fn deletes_hide_rows_of_their_streams_range_and_lines() {
     let tombstone = |number, range: (i64, i64), lines: &[LineFilter]| {
         let matchers = [Matcher::equal("app", "a")];
         let delete = delete(number, range.0, range.1, String::new());
-        Tombstone::new(delete, &matchers, lines)
+        Tombstone::new(delete, &matchers, lines).unwrap()
     };
     let lines = ["x", "xy", "y", "z"];
     let check = |tombstones: Vec<Tombstone>, expected: &[u32]| {

@@ -247,12 +247,9 @@ fn counts_leave_out_what_is_deleted() {
     );
     store.flush().unwrap();
     let count = || -> u64 {
-        let request = trine_logstore::Counts {
-            matchers: vec![],
-            range: TimeRange::new(NOW_NS - HOUR, NOW_NS + 1),
-            bucket_ns: 2 * HOUR,
-            measure: trine_logstore::Measure::Lines,
-        };
+        let range = TimeRange::new(NOW_NS - HOUR, NOW_NS + 1);
+        let lines = trine_logstore::Measure::Lines;
+        let request = trine_logstore::Counts::new(vec![], range, 2 * HOUR, lines);
         let batches = store::counts(&store, request).unwrap();
         batches.iter().flat_map(|batch| &batch.count).sum()
     };

@@ -11,6 +11,8 @@ mod model;
 #[cfg(test)]
 mod questions;
 #[cfg(test)]
+mod reads;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod store;

@@ -187,6 +187,7 @@ fn is_chosen(entry: &Entry, matcher: &Matcher, lines: &[LineFilter], range: Time
     let satisfied = |filter: &LineFilter| match filter {
         LineFilter::Contains(literal) => contains(&entry.line, literal),
         LineFilter::NotContains(literal) => !contains(&entry.line, literal),
+        other => panic!("{other} is not asked here"),
     };
     matcher.matches_labels(&entry.stream)
         && range.contains(entry.timestamp)
@@ -581,7 +582,8 @@ impl Run {
         let stats = store.stats();
         assert!(stats.damaged.is_empty(), "{:?}", stats.damaged);
         let lines = [LineFilter::Contains(Bytes::from("x"))];
-        self.tail = Some(store.tail(&[Matcher::equal("even", "0")], &lines, 1_000));
+        let tail = store.tail(&[Matcher::equal("even", "0")], &lines, 1_000);
+        self.tail = Some(tail.unwrap());
         self.store = Some(store);
     }
 

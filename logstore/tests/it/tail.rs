@@ -38,9 +38,11 @@ fn received(tail: &Tail) -> (Vec<Entry>, u64) {
 fn entries_are_given_in_the_order_in_which_they_are_committed() {
     let store = open();
     put(&store, &[entry("a", 1, "before")]);
-    let all = store.tail(&[], &[], 100);
+    let all = store.tail(&[], &[], 100).unwrap();
     let filter = [LineFilter::NotContains(Bytes::from("skip"))];
-    let some = store.tail(&[Matcher::equal("app", "a")], &filter, 100);
+    let some = store
+        .tail(&[Matcher::equal("app", "a")], &filter, 100)
+        .unwrap();
     assert!(all.try_recv().unwrap().is_none());
     let first = [
         entry("b", 9, "one"),
@@ -64,7 +66,7 @@ fn entries_are_given_in_the_order_in_which_they_are_committed() {
 #[test]
 fn a_slow_reader_hears_what_was_dropped() {
     let store = open();
-    let tail = store.tail(&[], &[], 3);
+    let tail = store.tail(&[], &[], 3).unwrap();
     put(
         &store,
         &[entry("a", 1, "1"), entry("a", 2, "2"), entry("a", 3, "3")],
@@ -98,7 +100,7 @@ fn few_large_entries_are_too_many_too() {
         ..Config::default()
     };
     let store = store::open(&SimFs::new(), config).unwrap();
-    let tail = store.tail(&[], &[], 1_000);
+    let tail = store.tail(&[], &[], 1_000).unwrap();
     let line = "x".repeat(8 << 20);
     for timestamp in 0..3 {
         put(&store, &[entry("a", 2 * timestamp, &line)]);
@@ -110,7 +112,7 @@ fn few_large_entries_are_too_many_too() {
 #[test]
 fn who_waits_is_woken_by_an_entry_and_by_the_end() {
     let store = open();
-    let tail = store.tail(&[], &[], 10);
+    let tail = store.tail(&[], &[], 10).unwrap();
     assert!(tail.recv_timeout(Duration::ZERO).unwrap().is_none());
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| tail.recv_timeout(Duration::from_secs(600)).unwrap());
@@ -124,14 +126,14 @@ fn who_waits_is_woken_by_an_entry_and_by_the_end() {
         assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Closed);
     });
     assert_eq!(tail.try_recv().unwrap_err().kind(), Kind::Closed);
-    let late = store.tail(&[], &[], 10);
+    let late = store.tail(&[], &[], 10).unwrap();
     assert_eq!(late.try_recv().unwrap_err().kind(), Kind::Closed);
 }
 
 #[test]
 fn what_was_committed_before_the_end_is_given_first() {
     let store = open();
-    let tail = store.tail(&[], &[], 10);
+    let tail = store.tail(&[], &[], 10).unwrap();
     put(&store, &[entry("a", 1, "x")]);
     store.close().unwrap();
     assert_eq!(received(&tail).0.len(), 1);

@@ -42,12 +42,16 @@ fn lower(request: &Request) -> engine::Request {
                 matchers: rows.matchers.clone(),
                 range: rows.range,
                 lines: rows.lines.iter().map(lower_filter).collect(),
+                metadata: rows.metadata.clone(),
                 direction: match rows.direction {
                     Direction::Forward => engine::Direction::Forward,
                     Direction::Backward => engine::Direction::Backward,
+                    Direction::Any => engine::Direction::Any,
                 },
                 limit_hint: rows.limit_hint,
                 projection: engine::Projection { lines, metadata },
+                threads: rows.threads,
+                index: true,
             })
         }
         Request::Counts(counts) => engine::Request::Counts(engine::Counts {
@@ -58,6 +62,11 @@ fn lower(request: &Request) -> engine::Request {
                 Measure::Lines => engine::Measure::Lines,
                 Measure::Bytes => engine::Measure::Bytes,
             },
+            lines: counts.lines.iter().map(lower_filter).collect(),
+            metadata: counts.metadata.clone(),
+            by: counts.by.clone(),
+            threads: counts.threads,
+            index: true,
         }),
     }
 }
@@ -66,6 +75,9 @@ fn lower_filter(filter: &LineFilter) -> engine::LineFilter {
     match filter {
         LineFilter::Contains(literal) => engine::LineFilter::Contains(literal.clone()),
         LineFilter::NotContains(literal) => engine::LineFilter::NotContains(literal.clone()),
+        LineFilter::ContainsAny(literals) => engine::LineFilter::ContainsAny(literals.clone()),
+        LineFilter::Matches(regex) => engine::LineFilter::Matches(regex.clone()),
+        LineFilter::NotMatches(regex) => engine::LineFilter::NotMatches(regex.clone()),
     }
 }
 
@@ -84,7 +96,9 @@ fn raise(batch: engine::Batch) -> Batch {
         }),
         engine::Batch::Counts(counts) => Batch::Counts(CountBatch {
             streams: counts.streams,
+            groups: counts.groups,
             stream: counts.stream,
+            group: counts.group,
             bucket: counts.bucket,
             count: counts.count,
         }),

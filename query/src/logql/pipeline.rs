@@ -14,7 +14,6 @@ mod text;
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use trine_storage::regex::Locations;
 use trine_storage::{Labels, Matcher};
 
@@ -22,9 +21,7 @@ use self::label_filter::{LabelFilterError, LabelTest};
 use self::labels::{ERROR, Fields, RowLabels, Wanted};
 use self::line_filter::{LineFilterError, LineTest};
 use self::regexp::Regexp;
-use super::ast::{
-    LabelChoice, LabelFilter, LabelFormat, LineFilter, LineOp, LineOperand, Stage, StageKind,
-};
+use super::ast::{LabelChoice, LabelFilter, LabelFormat, Stage, StageKind};
 use super::error::{ParseError, QueryError};
 use super::source::{self, Lines};
 
@@ -33,8 +30,19 @@ use super::source::{self, Lines};
 pub(super) struct Pipeline {
     filters: Vec<LineTest>,
     steps: Vec<Step>,
-    literals: Vec<source::LineFilter>,
+    pushed: Pushed,
     wanted: Wanted,
+}
+
+/// What of the stages a store may apply first.
+#[derive(Debug, Default)]
+pub(super) struct Pushed {
+    /// Conditions on lines.
+    pub(super) lines: Vec<source::LineFilter>,
+    /// Conditions on structured metadata.
+    pub(super) metadata: Vec<Matcher>,
+    /// Whether there are conditions that are not among these.
+    is_part: bool,
 }
 
 #[derive(Debug)]
@@ -78,10 +86,10 @@ impl Pipeline {
         let mut pipeline = Self {
             filters: Vec::new(),
             steps: Vec::new(),
-            literals: Vec::new(),
+            pushed: Pushed::default(),
             wanted,
         };
-        let mut line_changed = false;
+        let (mut line_changed, mut labels_changed) = (false, false);
         for stage in stages {
             match &stage.kind {
                 StageKind::LineFilter(filter) => {
@@ -90,15 +98,27 @@ impl Pipeline {
                         LineFilterError::Unsupported(what) => unsupported(what),
                     })?;
                     if line_changed {
+                        pipeline.pushed.is_part = true;
                         pipeline.steps.push(Step::Line(test));
                     } else {
+                        let pushed = test.pushdown();
+                        pipeline.pushed.is_part |= pushed.is_none();
+                        pipeline.pushed.lines.extend(pushed.unwrap_or_default());
                         pipeline.filters.push(test);
-                        pipeline.literals.extend(pushdown(filter));
                     }
                 }
                 _ => {
                     let step = compile(stage)?;
                     line_changed |= matches!(step, Step::Decolorize);
+                    match &step {
+                        Step::Labels(test) if !labels_changed => {
+                            let conditions = &mut pipeline.pushed.metadata;
+                            pipeline.pushed.is_part |= !test.pushdown(conditions);
+                        }
+                        Step::Labels(_) => pipeline.pushed.is_part = true,
+                        _ => {}
+                    }
+                    labels_changed |= !matches!(step, Step::Labels(_) | Step::Decolorize);
                     pipeline.steps.push(step);
                 }
             }
@@ -148,9 +168,15 @@ impl Pipeline {
         self.filters.is_empty() && self.steps.is_empty()
     }
 
-    /// Conditions on lines that a store may apply first.
-    pub(super) fn literals(&self) -> &[source::LineFilter] {
-        &self.literals
+    /// Whether the stages do nothing but what a store does that applies [`Pipeline::pushed`].
+    pub(super) fn is_pushed(&self) -> bool {
+        let is_condition = |step: &Step| matches!(step, Step::Labels(_));
+        !self.pushed.is_part && self.steps.iter().all(is_condition)
+    }
+
+    /// What a store may apply first.
+    pub(super) fn pushed(&self) -> &Pushed {
+        &self.pushed
     }
 
     /// Takes the lines out of `selected` (one flag a line) that the line filters drop.
@@ -314,22 +340,6 @@ fn parse_error(stage: &Stage, message: String) -> QueryError {
         span: stage.span,
         position: None,
     })
-}
-
-/// What a line filter says about every line that passes.
-fn pushdown(filter: &LineFilter) -> Option<source::LineFilter> {
-    let [LineOperand::Text(text)] = filter.operands.as_slice() else {
-        return None;
-    };
-    if text.is_empty() {
-        return None;
-    }
-    let literal = Bytes::copy_from_slice(text.as_bytes());
-    match filter.op {
-        LineOp::Contains => Some(source::LineFilter::Contains(literal)),
-        LineOp::NotContains => Some(source::LineFilter::NotContains(literal)),
-        _ => None,
-    }
 }
 
 fn is_chosen(choice: &LabelChoice, name: &str, value: &str) -> bool {

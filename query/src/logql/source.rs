@@ -2,12 +2,14 @@
 //! in columns. A store's adapter implements it; what the store could not apply is applied again.
 
 use bytes::Bytes;
+use trine_storage::regex::LineRegex;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 /// A store of log lines. Times are nanoseconds since 1970.
 pub trait Source: Send + Sync {
     /// Entries, or numbers of entries. A source may answer [`Request::Counts`] with rows; rows may
-    /// fail the line filters of the request, but not its matchers, and may lie outside its range.
+    /// fail the conditions of the request on lines and metadata, but not its matchers, and may lie
+    /// outside its range. Numbers never do.
     ///
     /// # Errors
     /// Those of the store.
@@ -55,12 +57,17 @@ pub struct Rows {
     pub range: TimeRange,
     /// Conditions that all wanted lines fulfil; a hint.
     pub lines: Vec<LineFilter>,
+    /// Conditions that the metadata of all wanted entries fulfils; a hint. Metadata that is absent
+    /// counts as empty; a label of the stream hides metadata of its name.
+    pub metadata: Vec<Matcher>,
     /// In which order.
     pub direction: Direction,
     /// After how many entries the reader will probably stop.
     pub limit_hint: Option<usize>,
     /// Which columns are wanted.
     pub projection: Projection,
+    /// On how many threads the source may work at a time; 0 and 1 for that of the reader alone.
+    pub threads: usize,
 }
 
 /// A condition on the bytes of a line.
@@ -70,6 +77,12 @@ pub enum LineFilter {
     Contains(Bytes),
     /// The line does not contain these bytes.
     NotContains(Bytes),
+    /// The line contains at least one of these.
+    ContainsAny(Vec<Bytes>),
+    /// The expression matches in the line.
+    Matches(LineRegex),
+    /// The expression does not match in the line.
+    NotMatches(LineRegex),
 }
 
 /// The order of time in which entries come.
@@ -80,6 +93,8 @@ pub enum Direction {
     /// The newest first.
     #[default]
     Backward,
+    /// Any order.
+    Any,
 }
 
 /// Which columns beside stream and timestamp are wanted; the others may be empty.
@@ -91,7 +106,7 @@ pub struct Projection {
     pub metadata: bool,
 }
 
-/// A request for numbers by stream and bucket of time. Bucket `k` holds the timestamps in
+/// A request for numbers by stream, metadata and bucket of time. Bucket `k` holds the timestamps in
 /// `(range.start + k * bucket_ns, range.start + (k + 1) * bucket_ns]`; an entry at `range.start`
 /// is in no bucket.
 #[derive(Debug, Clone)]
@@ -104,6 +119,30 @@ pub struct Counts {
     pub bucket_ns: i64,
     /// What is counted.
     pub measure: Measure,
+    /// Conditions that all counted lines fulfil.
+    pub lines: Vec<LineFilter>,
+    /// Conditions that the metadata of all counted entries fulfils, as those of [`Rows::metadata`].
+    pub metadata: Vec<Matcher>,
+    /// Names of metadata whose values split the numbers.
+    pub by: Vec<String>,
+    /// As [`Rows::threads`].
+    pub threads: usize,
+}
+
+impl Counts {
+    /// All entries of the streams in the range, by stream and bucket only.
+    pub fn new(matchers: Vec<Matcher>, range: TimeRange, bucket_ns: i64, measure: Measure) -> Self {
+        Self {
+            matchers,
+            range,
+            bucket_ns,
+            measure,
+            lines: Vec::new(),
+            metadata: Vec::new(),
+            by: Vec::new(),
+            threads: 1,
+        }
+    }
 }
 
 /// What [`Counts`] counts.
@@ -123,7 +162,7 @@ pub type Batches = Box<dyn Iterator<Item = Result<Batch, Error>> + Send>;
 pub enum Batch {
     /// Entries in the order asked for; no later batch holds one that belongs before these.
     Rows(RowBatch),
-    /// Numbers in no order; those of equal stream and bucket add up.
+    /// Numbers in no order; those of equal stream, group and bucket add up.
     Counts(CountBatch),
 }
 
@@ -183,8 +222,12 @@ impl Lines {
 pub struct CountBatch {
     /// The streams that occur.
     pub streams: Vec<Labels>,
+    /// The sets of metadata that occur, of the names in [`Counts::by`] only.
+    pub groups: Vec<Labels>,
     /// For each number an index into `streams`.
     pub stream: Vec<u32>,
+    /// For each number an index into `groups`; may be empty when nothing is split by metadata.
+    pub group: Vec<u32>,
     /// For each number its bucket.
     pub bucket: Vec<u32>,
     /// How many.

@@ -19,6 +19,7 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub struct LineRegex {
     regex: Regex,
+    pattern: Box<str>,
     names: Vec<Option<String>>,
     /// Whether the pattern can tell bytes that are not UTF-8 from others, so that lines must be
     /// checked for them.
@@ -26,8 +27,19 @@ pub struct LineRegex {
     /// Whether a match must be looked at for [`splits_character`]. Implies `sees_invalid`, so that
     /// the text is valid UTF-8 then.
     has_not_boundary: bool,
+    /// Whether a match depends on what lies around it.
+    has_assertion: bool,
     required: Arc<Required>,
 }
+
+/// Equal when written alike (and made by the same constructor).
+impl PartialEq for LineRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern == other.pattern && self.regex.as_str() == other.regex.as_str()
+    }
+}
+
+impl Eq for LineRegex {}
 
 /// Where the capture groups of one match are. Kept by the caller, so that a scan allocates once.
 #[derive(Debug, Clone)]
@@ -46,7 +58,7 @@ impl LineRegex {
     pub fn new(pattern: &str) -> Result<Self> {
         let parsed = parser::parse(pattern, Dot::NotNewline)?;
         let regex = compile(&syntax::emit(&parsed.node), pattern)?;
-        Ok(Self::with(regex, parsed))
+        Ok(Self::with(regex, parsed, pattern))
     }
 
     /// Compiles `pattern` as `^(?s:pattern)$`: the whole text must match and `.` matches newlines,
@@ -57,17 +69,24 @@ impl LineRegex {
     pub fn anchored(pattern: &str) -> Result<Self> {
         let parsed = parser::parse(pattern, Dot::AnyChar)?;
         let regex = compile(&anchored(&syntax::emit(&parsed.node)), pattern)?;
-        Ok(Self::with(regex, parsed))
+        Ok(Self::with(regex, parsed, pattern))
     }
 
-    fn with(regex: Regex, parsed: Parsed) -> Self {
+    fn with(regex: Regex, parsed: Parsed, pattern: &str) -> Self {
         Self {
             regex,
+            pattern: pattern.into(),
             names: parsed.names,
             sees_invalid: parsed.sees_invalid,
             has_not_boundary: parsed.has_not_boundary,
+            has_assertion: parsed.has_assertion,
             required: Arc::new(literals::required(&parsed.node)),
         }
+    }
+
+    /// The pattern as it was given.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
     }
 
     /// The names of the capture groups by number; number 0 is the whole match. Go allows a name to
@@ -96,6 +115,22 @@ impl LineRegex {
             start = found.end() + 1;
         }
         false
+    }
+
+    /// Where the leftmost match in `text` is, for callers that search many lines as one text:
+    /// whatever matches within a line matches at the same place in the text. A match may reach over
+    /// the end of a line, and is none then. `None` when this pattern cannot be searched so, because
+    /// it looks at what lies around a match or at bytes of `text` that are not ASCII.
+    pub fn searcher<'a>(
+        &'a self,
+        text: &'a [u8],
+    ) -> Option<impl Fn(Range<usize>) -> Option<Range<usize>> + 'a> {
+        let possible = !self.has_assertion && (!self.sees_invalid || text.is_ascii());
+        possible.then_some(move |within: Range<usize>| {
+            let start = within.start;
+            let found = self.regex.find(text.get(within)?)?;
+            Some(start + found.start()..start + found.end())
+        })
     }
 
     /// Room for the captures of this expression.

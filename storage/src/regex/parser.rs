@@ -32,6 +32,8 @@ pub(super) struct Parsed {
     pub(super) sees_invalid: bool,
     /// Whether it has a `\B`, which Rust's engine also finds between the bytes of a character.
     pub(super) has_not_boundary: bool,
+    /// Whether it looks at what lies around a match: `^ $ \A \z \b \B`.
+    pub(super) has_assertion: bool,
 }
 
 /// Parses `pattern`; `dot` says what `.` matches before any flag says otherwise.
@@ -58,6 +60,7 @@ pub(super) fn parse(pattern: &str, dot: Dot) -> Result<Parsed> {
         names: vec![None],
         sees_invalid: false,
         has_not_boundary: false,
+        has_assertion: false,
     };
     parser.run()
 }
@@ -183,6 +186,7 @@ struct Parser<'a> {
     names: Vec<Option<String>>,
     sees_invalid: bool,
     has_not_boundary: bool,
+    has_assertion: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -244,6 +248,7 @@ impl<'a> Parser<'a> {
             names: self.names,
             sees_invalid: self.sees_invalid,
             has_not_boundary: self.has_not_boundary,
+            has_assertion: self.has_assertion,
         })
     }
 
@@ -295,6 +300,7 @@ impl<'a> Parser<'a> {
     }
 
     fn push_assert(&mut self, assert: Assert) {
+        self.has_assertion = true;
         if assert == Assert::NotWordBoundary {
             // It holds between any two bytes that are not UTF-8.
             self.sees_invalid = true;

@@ -9,6 +9,7 @@ use crate::logql::error::QueryError;
 use crate::logql::pipeline::labels::{Category, Wanted};
 use crate::logql::pipeline::{Pipeline, Scratch};
 use crate::logql::source::{Batch, Direction, Projection, Request, RowBatch, Rows, Source};
+use crate::threads::Permits;
 
 /// The lines that `expr` gives in `[start, end)`.
 pub(super) fn evaluate(
@@ -19,12 +20,15 @@ pub(super) fn evaluate(
 ) -> Result<QueryResult, QueryError> {
     let pipeline = Pipeline::new(&expr.stages, Wanted::All)?;
     let range = TimeRange::new(query.start_ns, query.end_ns);
+    let permits = Permits::take(usize::MAX);
     let request = Request::Rows(Rows {
         matchers: expr.selector.matchers.clone(),
         range,
-        lines: pipeline.literals().to_vec(),
+        lines: pipeline.pushed().lines.clone(),
+        metadata: pipeline.pushed().metadata.clone(),
         direction: query.direction,
         limit_hint: Some(query.limit),
+        threads: permits.count() + 1,
         projection: Projection {
             lines: true,
             metadata: true,

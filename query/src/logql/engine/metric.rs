@@ -13,6 +13,7 @@ use crate::logql::ast::{
 };
 use crate::logql::error::QueryError;
 use crate::logql::source::Source;
+use crate::threads::Permits;
 use crate::vector::{
     AggregateOp, Aggregator, Arithmetic, BinaryNotes, Grouping, Operation, Parameter, ScalarSide,
     StepSeries, VectorError, binary, binary_scalar, is_absent, merge_equal_labels,
@@ -54,6 +55,8 @@ pub(super) struct Evaluator<'a> {
     pub(super) steps: Steps,
     pub(super) stats: Stats,
     pub(super) warnings: Vec<String>,
+    /// Threads that no other query uses, for the store.
+    permits: Permits,
 }
 
 impl<'a> Evaluator<'a> {
@@ -64,7 +67,13 @@ impl<'a> Evaluator<'a> {
             steps,
             stats: Stats::default(),
             warnings: Vec::new(),
+            permits: Permits::take(usize::MAX),
         }
+    }
+
+    /// On how many threads the store may work.
+    pub(super) fn threads(&self) -> usize {
+        self.permits.count() + 1
     }
 
     /// The result of the whole query.

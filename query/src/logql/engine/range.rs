@@ -10,7 +10,7 @@ use crate::budget::Budget;
 use crate::logql::ast::{Conversion, RangeAggregation, RangeOp, Stage, StageKind, Unwrap};
 use crate::logql::error::QueryError;
 use crate::logql::pipeline::label_filter::LabelTest;
-use crate::logql::pipeline::labels::{PRESERVE_ERROR, RowError, RowLabels, Wanted};
+use crate::logql::pipeline::labels::{EXTRACTED, PRESERVE_ERROR, RowError, RowLabels, Wanted};
 use crate::logql::pipeline::{Pipeline, Scratch, label_test};
 use crate::logql::source::{
     Batch, CountBatch, Counts, Direction, Measure, Projection, Request, RowBatch, Rows,
@@ -48,6 +48,8 @@ pub(super) fn evaluate(
         _ => Measure::Lines,
     };
     let request = plan(evaluator, node, &grouping, &pipeline, windows, measure)?;
+    // What is counted has passed all stages.
+    let counted = Pipeline::new(&[], wanted(&grouping, None))?;
     let holds = if extractor.is_some() {
         Holds::Values
     } else {
@@ -57,6 +59,7 @@ pub(super) fn evaluate(
         windows,
         measure,
         pipeline: &pipeline,
+        counted: &counted,
         extractor: extractor.as_ref(),
         budget: evaluator.budget,
         table: SeriesTable::new(grouping, holds, evaluator.steps.count),
@@ -112,8 +115,8 @@ fn wanted(grouping: &Option<Grouping>, extractor: Option<&Extractor>) -> Wanted 
     Wanted::Names(names)
 }
 
-/// What to ask of the source: numbers when no line needs to be looked at and all labels of the
-/// result belong to streams, else rows.
+/// What to ask of the source: numbers when the source can do all that the stages do and the result
+/// has no labels but those that the source counts by, else rows.
 fn plan(
     evaluator: &Evaluator<'_>,
     node: &RangeAggregation,
@@ -124,48 +127,59 @@ fn plan(
 ) -> Result<Request, QueryError> {
     let matchers = node.range.log.selector.matchers.clone();
     let range = windows.scanned();
-    let plain = pipeline.is_empty() && node.range.unwrap.is_none();
-    if plain
+    let (lines, metadata) = (&pipeline.pushed().lines, &pipeline.pushed().metadata);
+    let has_values = node.range.unwrap.is_some();
+    let plain = pipeline.is_empty() && !has_values;
+    if pipeline.is_pushed()
+        && !has_values
         && let Some(Grouping::By(names)) = grouping
+        && !names.iter().any(|name| name.ends_with(EXTRACTED))
         && let Some(bucket_ns) = windows.bucket()
-        && has_labels(evaluator, &matchers, range, names)?
     {
+        let by = missing_labels(evaluator, &matchers, range, names)?;
         // Buckets are open at their start: they begin where the first window does.
         let range = TimeRange::new(range.start.saturating_sub(1), range.end);
         return Ok(Request::Counts(Counts {
-            matchers,
-            range,
-            bucket_ns,
-            measure,
+            lines: lines.clone(),
+            metadata: metadata.clone(),
+            by,
+            threads: evaluator.threads(),
+            ..Counts::new(matchers, range, bucket_ns, measure)
         }));
     }
     Ok(Request::Rows(Rows {
         matchers,
         range,
-        lines: pipeline.literals().to_vec(),
-        direction: Direction::Forward,
+        lines: lines.clone(),
+        metadata: metadata.clone(),
+        // Sums of values depend on the order, if only by their last digits.
+        direction: if has_values {
+            Direction::Forward
+        } else {
+            Direction::Any
+        },
         limit_hint: None,
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
         },
+        threads: evaluator.threads(),
     }))
 }
 
-/// Whether every stream has all the labels, so that metadata of the same names cannot count.
-fn has_labels(
+/// Those of the names that some stream has no label of, so that metadata counts there.
+fn missing_labels(
     evaluator: &Evaluator<'_>,
     matchers: &[Matcher],
     range: TimeRange,
     names: &[String],
-) -> Result<bool, QueryError> {
-    if names.is_empty() {
-        return Ok(true);
+) -> Result<Vec<String>, QueryError> {
+    let mut missing = names.to_vec();
+    if !missing.is_empty() {
+        let streams = evaluator.source.streams(matchers, range)?;
+        missing.retain(|name| streams.iter().any(|stream| stream.get(name).is_none()));
     }
-    let streams = evaluator.source.streams(matchers, range)?;
-    Ok(streams
-        .iter()
-        .all(|stream| names.iter().all(|name| stream.get(name).is_some())))
+    Ok(missing)
 }
 
 /// The windows `(T - range - offset, T - offset]` of all steps T.
@@ -294,6 +308,8 @@ struct Scan<'a> {
     windows: Windows,
     measure: Measure,
     pipeline: &'a Pipeline,
+    /// For numbers that the source counted.
+    counted: &'a Pipeline,
     extractor: Option<&'a Extractor>,
     budget: &'a Budget,
     table: SeriesTable,
@@ -363,18 +379,20 @@ impl Scan<'_> {
         self.table.next_batch();
         let empty = Labels::empty();
         let columns = batch.stream.iter().zip(&batch.bucket).zip(&batch.count);
-        for ((&stream, &bucket), &weight) in columns {
+        for (row, ((&stream, &bucket), &weight)) in columns.enumerate() {
             let Some(labels) = batch.streams.get(stream as usize) else {
                 continue;
             };
+            let group = batch.group.get(row).copied().unwrap_or(0);
+            let metadata = batch.groups.get(group as usize).unwrap_or(&empty);
             // All of a bucket is in the windows that hold its last instant.
             let width = request.bucket_ns.saturating_mul(i64::from(bucket) + 1);
             let timestamp = request.range.start.saturating_add(width);
-            let Some(passed) = self.pipeline.run(&[], labels, &empty, &mut self.scratch) else {
+            let Some(passed) = self.counted.run(&[], labels, metadata, &mut self.scratch) else {
                 continue;
             };
             let before = self.table.len();
-            let series = self.table.find(&passed.labels, (stream, 0));
+            let series = self.table.find(&passed.labels, (stream, group));
             self.table.add(
                 series,
                 self.windows,

@@ -1,9 +1,9 @@
 //! Conditions on labels, compiled for rows.
 
-use trine_storage::MatchOp;
 use trine_storage::regex::{Dot, LabelRegex};
+use trine_storage::{MatchOp, Matcher};
 
-use super::labels::{ERROR, ERROR_DETAILS, RowError, RowLabels};
+use super::labels::{ERROR, ERROR_DETAILS, EXTRACTED, RowError, RowLabels};
 use crate::logql::ast::{CompareOp, LabelCompare, LabelFilter};
 use crate::logql::units;
 
@@ -72,6 +72,40 @@ impl LabelTest {
             LabelFilter::All(filters) => Self::All(all(filters)?),
             LabelFilter::Any(filters) => Self::Any(all(filters)?),
         })
+    }
+
+    /// Adds to `conditions` what a store may ask of an entry that no stage has changed. Whether these
+    /// say all that this one does.
+    ///
+    /// Only the text of a label is asked for, and only of one that is either the stream's or metadata
+    /// as it was sent.
+    pub(in crate::logql) fn pushdown(&self, conditions: &mut Vec<Matcher>) -> bool {
+        match self {
+            Self::Text {
+                name,
+                negative,
+                value: Value::Literal(value),
+            } if !name.starts_with("__") && !name.ends_with(EXTRACTED) => {
+                let op = if *negative {
+                    MatchOp::NotEqual
+                } else {
+                    MatchOp::Equal
+                };
+                let condition = Matcher::new(op, name.as_str(), value.as_str()).ok();
+                let is_condition = condition.is_some();
+                conditions.extend(condition);
+                is_condition
+            }
+            // Every part is asked, also after one that cannot be.
+            Self::All(tests) => {
+                let mut all = true;
+                for test in tests {
+                    all &= test.pushdown(conditions);
+                }
+                all
+            }
+            _ => false,
+        }
     }
 
     /// Calls `visit` with the name of each label that the condition looks at.

@@ -61,7 +61,7 @@ pub(in crate::logql) const ERROR_DETAILS: &str = "__error_details__";
 /// The label that asks to keep rows with errors in metric queries.
 pub(in crate::logql) const PRESERVE_ERROR: &str = "__preserve_error__";
 /// What a parsed name gets when a stream or metadata label has it already.
-const EXTRACTED: &str = "_extracted";
+pub(in crate::logql) const EXTRACTED: &str = "_extracted";
 
 #[derive(Debug)]
 struct Field {

@@ -1,10 +1,11 @@
 //! Line filters. Literals are searched in all lines of a batch at once, not line by line.
 
+use bytes::Bytes;
 use memchr::memmem::Finder;
 use trine_storage::regex::LineRegex;
 
 use crate::logql::ast::{LineFilter, LineOp, LineOperand};
-use crate::logql::source::Lines;
+use crate::logql::source::{self, Lines};
 
 /// Above this share of lines still wanted (one in so many), searching all lines at once beats
 /// searching the wanted ones one by one.
@@ -59,6 +60,39 @@ impl LineTest {
             negative: filter.op.is_negative(),
             needles,
         })
+    }
+
+    /// The conditions that, all of them together, say the same to a store; `None` when none do.
+    pub(in crate::logql) fn pushdown(&self) -> Option<Vec<source::LineFilter>> {
+        let literal = |finder: &Finder<'_>| Bytes::copy_from_slice(finder.needle());
+        if self.negative {
+            let each = |needle: &Needle| match needle {
+                Needle::Literal(finder) => source::LineFilter::NotContains(literal(finder)),
+                Needle::Regex(regex) => source::LineFilter::NotMatches(regex.clone()),
+            };
+            return Some(self.needles.iter().map(each).collect());
+        }
+        let (mut literals, mut patterns) = (Vec::new(), Vec::new());
+        for needle in &self.needles {
+            match needle {
+                Needle::Literal(finder) => literals.push(literal(finder)),
+                Needle::Regex(regex) => patterns.push(regex),
+            }
+        }
+        let filter = match (literals.len(), patterns.as_slice()) {
+            (1, []) => source::LineFilter::Contains(literals.pop()?),
+            (_, []) => source::LineFilter::ContainsAny(literals),
+            (0, [regex]) => source::LineFilter::Matches((*regex).clone()),
+            (0, patterns) => {
+                let each = patterns
+                    .iter()
+                    .map(|regex| format!("(?:{})", regex.pattern()));
+                let any = each.collect::<Vec<_>>().join("|");
+                source::LineFilter::Matches(LineRegex::new(&any).ok()?)
+            }
+            _ => return None,
+        };
+        Some(vec![filter])
     }
 
     /// Whether one line passes.

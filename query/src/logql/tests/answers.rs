@@ -179,13 +179,25 @@ fn lines_are_read_only_where_they_must() {
         0,
         "nothing is parsed for"
     );
-    assert_eq!(
-        read("sum by (tid) (count_over_time({app=\"a\"}[1s]))"),
-        100,
-        "tid is metadata"
-    );
-    assert_eq!(read("sum(count_over_time({app=\"a\"} |= \"x\" [1s]))"), 100);
-    assert_eq!(read("count_over_time({app=\"a\"}[1s])"), 100);
+    for counted in [
+        // The store counts by metadata, and only what passes these.
+        "sum by (tid) (count_over_time({app=\"a\"}[1s]))",
+        "sum(count_over_time({app=\"a\"} |= \"x\" !~ \"y|z\" [1s]))",
+        "sum by (tid) (rate({app=\"a\"} |= \"x\" or \"y\" | tid=\"1\", tid!=\"2\" [1s]))",
+        "sum(count_over_time({app=\"a\"} | tid=\"1\" |= \"x\" [1s]))",
+    ] {
+        assert_eq!(read(counted), 0, "{counted}");
+    }
+    for read_through in [
+        "count_over_time({app=\"a\"}[1s])",
+        "sum(count_over_time({app=\"a\"} | tid=~\"1\" [1s]))",
+        "sum(count_over_time({app=\"a\"} | tid=\"1\" or tid=\"2\" [1s]))",
+        "sum(count_over_time({app=\"a\"} | json | tid=\"1\" [1s]))",
+        "sum(count_over_time({app=\"a\"} | decolorize |= \"x\" [1s]))",
+        "sum by (tid_extracted) (count_over_time({app=\"a\"} [1s]))",
+    ] {
+        assert_eq!(read(read_through), 100, "{read_through}");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 use crate::logql::source::{
-    Batch, Batches, CountBatch, Counts, Direction, Lines, Measure, Request, RowBatch, Rows, Source,
+    Batch, Batches, CountBatch, Counts, Direction, LineFilter, Lines, Measure, Request, RowBatch,
+    Rows, Source,
 };
 
 /// One entry.
@@ -61,12 +62,22 @@ impl Memory {
     fn counts(&self, request: &Counts) -> CountBatch {
         let mut batch = CountBatch::default();
         for entry in self.matching(&request.matchers) {
+            let lines = request.lines.iter();
+            let metadata = request.metadata.iter();
+            if !lines.clone().all(|filter| passes(filter, &entry.line))
+                || !metadata.clone().all(|condition| holds(condition, entry))
+            {
+                continue;
+            }
             let distance = entry.timestamp - request.range.start;
             if distance <= 0 || !request.range.contains(entry.timestamp) {
                 continue;
             }
             batch.stream.push(batch.streams.len() as u32);
             batch.streams.push(entry.stream.clone());
+            let of_group = |name: &str| request.by.iter().any(|by| by == name);
+            batch.group.push(batch.groups.len() as u32);
+            batch.groups.push(entry.metadata.filter(of_group));
             batch
                 .bucket
                 .push(((distance - 1) / request.bucket_ns) as u32);
@@ -77,6 +88,25 @@ impl Memory {
         }
         batch
     }
+}
+
+fn passes(filter: &LineFilter, line: &[u8]) -> bool {
+    let contains = |literal: &Bytes| {
+        literal.is_empty() || line.windows(literal.len()).any(|window| window == literal)
+    };
+    match filter {
+        LineFilter::Contains(literal) => contains(literal),
+        LineFilter::NotContains(literal) => !contains(literal),
+        LineFilter::ContainsAny(literals) => literals.iter().any(contains),
+        LineFilter::Matches(regex) => regex.is_match(line),
+        LineFilter::NotMatches(regex) => !regex.is_match(line),
+    }
+}
+
+fn holds(condition: &Matcher, entry: &Entry) -> bool {
+    let name = condition.name();
+    let value = entry.stream.get(name).or_else(|| entry.metadata.get(name));
+    condition.matches(value.unwrap_or(""))
 }
 
 fn to_batch(rows: &[&Entry]) -> RowBatch {
@@ -126,6 +156,8 @@ impl Source for Memory {
                 matchers: counts.matchers.clone(),
                 range: counts.range,
                 lines: Vec::new(),
+                metadata: Vec::new(),
+                threads: 1,
                 direction: Direction::Forward,
                 limit_hint: None,
                 projection: crate::logql::source::Projection {

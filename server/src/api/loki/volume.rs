@@ -20,12 +20,12 @@ pub(super) fn by_stream(
 ) -> Result<BTreeMap<Labels, u64>, QueryError> {
     // One bucket, which does not hold the instant at which it begins.
     let start = bounds.start_ns.saturating_sub(1);
-    let request = Request::Counts(Counts {
-        matchers: matchers.to_vec(),
-        range: TimeRange::inclusive(start, bounds.end_ns),
-        bucket_ns: bounds.end_ns.saturating_sub(start).max(1),
+    let request = Request::Counts(Counts::new(
+        matchers.to_vec(),
+        TimeRange::inclusive(start, bounds.end_ns),
+        bounds.end_ns.saturating_sub(start).max(1),
         measure,
-    });
+    ));
     let mut found = BTreeMap::new();
     for batch in source.scan(&request)? {
         if cancel.is_canceled() {
