@@ -198,13 +198,9 @@ impl Veils {
         veils
     }
 
-    fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.others.is_none()
-    }
-
     /// Whether everything is to be seen.
     pub(crate) fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+        self.streams.is_empty() && self.others.is_none()
     }
 
     /// What is hidden of a stream; `None` when nothing is.
