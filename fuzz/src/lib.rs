@@ -84,6 +84,10 @@ pub const TARGETS: &[Target] = &[
         run: logstore_record,
     },
     Target {
+        name: "logstore_index",
+        run: logstore_index,
+    },
+    Target {
         name: "logstore_lines",
         run: logstore_pages::lines,
     },
@@ -304,6 +308,18 @@ fn tsdb_histogram(data: &[u8]) {
         let timestamps: Vec<i64> = (0..200).collect();
         trine_tsdb::decoders::decode_starts("fuzz", bytes, &timestamps, &mut Vec::new()).ok();
     }
+}
+
+/// The first byte says how many chunks there are, two times two more how long the first two sections
+/// are.
+fn logstore_index(data: &[u8]) {
+    let Some(([chunks, a, b, c, d], rest)) = data.split_first_chunk() else {
+        return;
+    };
+    let cut = |bytes: [u8; 2], rest: &[u8]| usize::from(u16::from_le_bytes(bytes)).min(rest.len());
+    let (filters, rest) = rest.split_at(cut([*a, *b], rest));
+    let (long, words) = rest.split_at(cut([*c, *d], rest));
+    trine_logstore::decoders::index(filters, long, words, *chunks);
 }
 
 fn logstore_record(data: &[u8]) {

@@ -3,30 +3,41 @@
 //! Entries lie in *pages* of columns in the order in which they came. A full page never changes
 //! again, so that a reader shares it; only the open page is copied. Because entries are only ever
 //! added, a reader's view is simply how many there were.
+//!
+//! An entry that is newer than all of its stream cannot be there already. Only when the first comes
+//! that is not newer, every entry is hashed and from then on looked up ([`known`]).
 
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
-use trine_storage::label_index::LabelIndex;
 use trine_storage::shared::Account;
 use trine_storage::{Labels, Matcher, TimeRange};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::columns::Columns;
+use crate::sets::SetCodes;
 use crate::wal_record::Batch;
+use known::Known;
+use streams::Streams;
+
+mod known;
+mod streams;
 
 /// A page is closed when its lines and metadata take this many bytes ...
 const PAGE_BYTES: usize = 256 << 10;
 /// ... or when it has this many entries.
-const PAGE_ROWS: usize = 8 << 10;
-/// What a stream costs beside its labels, twice (table and map): its place in the index, its range.
-const STREAM_BYTES: usize = 192;
+pub(crate) const PAGE_ROWS: usize = 8 << 10;
+/// Entries that are copied at once when their metadata is large.
+const STEP_ROWS: usize = 16;
+/// What a stream costs beside its labels: its places in tables and in the index, its range.
+const STREAM_BYTES: usize = 128;
 /// What an entry costs beside its line: its columns and its place among the known hashes.
-const ROW_BYTES: usize = 52;
+const ROW_BYTES: usize = 20 + Known::ENTRY_BYTES;
 /// What a distinct set of metadata costs beside its labels.
-const SET_BYTES: usize = 64;
+const SET_BYTES: usize = 16;
+/// The code of a set that is not in the open page.
+const NOT_HERE: u32 = u32::MAX;
 
 /// The buffer. Appended to under the store's order lock, read at any time.
 #[derive(Debug)]
@@ -37,22 +48,16 @@ pub(crate) struct Buffer {
 
 #[derive(Debug, Default)]
 struct Inner {
-    streams: Vec<Labels>,
-    /// From the first to the last timestamp of each stream.
-    ranges: Vec<TimeRange>,
-    stream_ids: HashMap<Labels, u32>,
-    index: LabelIndex,
+    streams: Streams,
     full: Vec<Page>,
     open: Columns,
     /// Codes of the sets in the open page.
-    open_sets: HashMap<Labels, u32>,
-    /// Bytes of the sets in the open page.
-    open_set_bytes: usize,
-    /// Hash of an entry to its page and row; a different entry with the same hash takes the next
-    /// number that is free.
-    seen: HashMap<u64, (u32, u32)>,
+    open_sets: SetCodes,
+    /// `None` as long as every entry was newer than those of its stream before it.
+    known: Option<Known>,
     rows: u64,
-    bytes: usize,
+    /// Bytes of the pages that are full.
+    full_bytes: usize,
     range: Option<TimeRange>,
     since_ns: Option<i64>,
 }
@@ -63,21 +68,17 @@ pub(crate) struct Page {
     pub(crate) columns: Arc<Columns>,
     /// From the first to the last timestamp.
     pub(crate) range: TimeRange,
+    /// Entries in the pages before.
+    before: u64,
 }
 
-/// How many bytes a batch adds to a buffer at most; what the memory budget is asked for.
+/// How many bytes a batch adds to a buffer, about; what the memory budget is asked for.
 pub(crate) fn batch_bytes(batch: &Batch) -> u64 {
-    let streams = batch
-        .streams
-        .iter()
-        .map(|labels| STREAM_BYTES + 2 * labels.heap_bytes());
-    let sets = batch
-        .columns
-        .sets
-        .iter()
-        .map(|labels| SET_BYTES + 2 * labels.heap_bytes());
+    let of_stream = |labels: &Labels| STREAM_BYTES + labels.heap_bytes();
+    let streams: usize = batch.streams.iter().map(of_stream).sum();
+    let sets = batch.columns.sets.bytes() + SET_BYTES * batch.columns.sets.len();
     let rows = batch.columns.blob.len() + ROW_BYTES * batch.columns.rows();
-    (streams.chain(sets).sum::<usize>() + rows) as u64
+    (streams + sets + rows) as u64
 }
 
 /// The entries of a buffer that a snapshot sees: the first `rows`.
@@ -109,20 +110,9 @@ impl Buffer {
     /// added again.
     pub(crate) fn apply(&self, batch: &Batch, now_ns: i64) {
         let mut inner = self.inner.write();
-        let columns = &batch.columns;
-        let streams: Vec<u32> = batch
-            .streams
-            .iter()
-            .map(|labels| inner.stream_id(labels))
-            .collect();
-        let set_hashes: Vec<u64> = columns.sets.iter().map(Labels::hash64).collect();
-        for row in 0..columns.rows() {
-            let set = columns.set_code(row) as usize;
-            let stream = streams[columns.streams[row] as usize];
-            inner.insert(stream, columns, row, set_hashes[set]);
-        }
+        inner.apply(batch);
         inner.since_ns.get_or_insert(now_ns);
-        self.account.set(inner.bytes as u64);
+        self.account.set(inner.bytes() as u64);
     }
 
     /// The entries that are there now.
@@ -142,7 +132,7 @@ impl Buffer {
         Figures {
             streams: inner.streams.len() as u64,
             rows: inner.rows,
-            bytes: inner.bytes as u64,
+            bytes: inner.bytes() as u64,
             since_ns: inner.since_ns,
         }
     }
@@ -156,131 +146,205 @@ impl View {
 
     /// Codes of the streams that satisfy `matchers`.
     pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        self.buffer.inner.read().index.select(matchers)
+        self.buffer.inner.read().streams.index.select(matchers)
+    }
+
+    /// The labels of a stream; the empty set for a code that there is not.
+    pub(crate) fn labels(&self, stream: u32) -> Labels {
+        let inner = self.buffer.inner.read();
+        let labels = inner.streams.labels.get(stream as usize);
+        labels.cloned().unwrap_or_default()
     }
 
     /// The labels of each stream code.
     pub(crate) fn streams(&self) -> Vec<Labels> {
-        self.buffer.inner.read().streams.clone()
+        self.buffer.inner.read().streams.labels.clone()
+    }
+
+    /// The labels of those of `codes` that there are, in order.
+    pub(crate) fn labels_of(&self, codes: &RoaringBitmap) -> Vec<(u32, Labels)> {
+        let inner = self.buffer.inner.read();
+        let labels = |code| Some((code, inner.streams.labels.get(code as usize)?.clone()));
+        codes.iter().filter_map(labels).collect()
     }
 
     /// From the first to the last timestamp of each stream; may be wider than the entries of this
     /// view.
     pub(crate) fn stream_ranges(&self) -> Vec<TimeRange> {
-        self.buffer.inner.read().ranges.clone()
+        self.buffer.inner.read().streams.ranges.clone()
     }
 
     /// The entries, in pages, in the order in which they came.
     pub(crate) fn pages(&self) -> Vec<Page> {
         let inner = self.buffer.inner.read();
-        let mut pages = Vec::with_capacity(inner.full.len() + 1);
-        let mut left = usize::try_from(self.rows).unwrap_or(usize::MAX);
-        for page in &inner.full {
-            let rows = page.columns.rows();
-            if rows > left {
-                pages.extend(first_rows(&page.columns, left));
-                return pages;
-            }
-            left -= rows;
-            pages.push(page.clone());
-        }
-        pages.extend(first_rows(&inner.open, left));
+        let whole = |page: &&Page| page.before + page.columns.rows() as u64 <= self.rows;
+        let mut pages: Vec<Page> = inner.full.iter().take_while(whole).cloned().collect();
+        let before = pages
+            .last()
+            .map_or(0, |page| page.before + page.columns.rows() as u64);
+        let left = usize::try_from(self.rows - before).unwrap_or(usize::MAX);
+        let next = inner.full.get(pages.len());
+        let next = next.map_or(&inner.open, |page| &*page.columns);
+        pages.extend(first_rows(next, left).and_then(|columns| Page::new(columns, before)));
         pages
     }
 }
 
-/// A copy of the first `rows` entries of a page.
-fn first_rows(page: &Columns, rows: usize) -> Option<Page> {
+/// A copy of the first `rows` entries of a page; `None` when there are none.
+fn first_rows(page: &Columns, rows: usize) -> Option<Columns> {
     let end = page.ends.get(rows.checked_sub(1)?).copied()? as usize;
-    Page::new(Columns {
+    Some(Columns {
         timestamps: page.timestamps[..rows].to_vec(),
         streams: page.streams[..rows].to_vec(),
         blob: page.blob[..end].to_vec(),
         ends: page.ends[..rows].to_vec(),
-        metadata: page.metadata[..rows].to_vec(),
+        metadata: page.metadata[..rows.min(page.metadata.len())].to_vec(),
         sets: page.sets.clone(),
     })
 }
 
 impl Page {
     /// `None` when there are no entries.
-    fn new(columns: Columns) -> Option<Self> {
+    fn new(columns: Columns, before: u64) -> Option<Self> {
         let range = columns.range()?;
         Some(Self {
             columns: Arc::new(columns),
             range,
+            before,
         })
     }
 }
 
-impl Inner {
-    fn stream_id(&mut self, labels: &Labels) -> u32 {
-        if let Some(&id) = self.stream_ids.get(labels) {
-            return id;
-        }
-        let id = u32::try_from(self.streams.len()).expect("the memory budget ends long before");
-        self.stream_ids.insert(labels.clone(), id);
-        self.index.insert(id, labels);
-        self.streams.push(labels.clone());
-        self.ranges.push(TimeRange::new(0, 0));
-        self.bytes += STREAM_BYTES + 2 * labels.heap_bytes();
-        id
-    }
+/// A batch that is being copied, with what its codes are in the buffer.
+struct Copying<'a> {
+    columns: &'a Columns,
+    streams: Vec<u32>,
+    /// By the code of a set its code in the open page.
+    sets: Vec<u32>,
+}
 
-    fn insert(&mut self, stream: u32, from: &Columns, row: usize, set_hash: u64) {
-        let (timestamp, line) = (from.timestamps[row], from.line(row));
-        let seed = set_hash ^ timestamp.cast_unsigned().rotate_left(20) ^ u64::from(stream);
-        let mut hash = xxh3_64_with_seed(line, seed);
-        while let Some(&(page, known)) = self.seen.get(&hash) {
-            let (page, known) = (self.page(page), known as usize);
-            let same = page.timestamps[known] == timestamp
-                && page.streams[known] == stream
-                && page.line(known) == line
-                && page.set(known) == from.set(row);
-            if same {
+impl Inner {
+    fn apply(&mut self, batch: &Batch) {
+        let columns = &batch.columns;
+        let streams = batch.streams.iter().map(|labels| self.streams.code(labels));
+        let mut from = Copying {
+            columns,
+            streams: streams.collect(),
+            sets: vec![NOT_HERE; columns.sets.len() + 1],
+        };
+        let mut row = 0;
+        if self.known.is_none() {
+            row = self.streams.note_newer(columns, &from.streams);
+            self.copy(&mut from, 0..row);
+            if row == columns.rows() {
                 return;
             }
-            hash = hash.wrapping_add(1);
+            self.known = Some(Known::of(&self.full, &self.open));
         }
-        let page = u32::try_from(self.full.len()).expect("the memory budget ends long before");
-        let at = u32::try_from(self.open.rows()).expect("a page has PAGE_ROWS entries at most");
-        self.seen.insert(hash, (page, at));
-        let set = self.set_code(from.set(row));
-        self.open.push(stream, timestamp, line, set);
-        let instant = TimeRange::inclusive(timestamp, timestamp);
-        self.range = Some(self.range.map_or(instant, |range| range.union(&instant)));
-        let range = &mut self.ranges[stream as usize];
-        *range = range.union(&instant);
-        self.rows += 1;
-        self.bytes += ROW_BYTES + line.len();
-        let full = self.open.blob.len() + self.open_set_bytes >= PAGE_BYTES;
-        if full || self.open.rows() >= PAGE_ROWS {
-            self.full.extend(Page::new(std::mem::take(&mut self.open)));
-            self.open_sets.clear();
-            self.open_set_bytes = 0;
+        let hashes = known::set_hashes(&columns.sets);
+        for row in row..columns.rows() {
+            let stream = from.streams[columns.streams[row] as usize];
+            if self.is_new(columns, row, stream, &hashes) {
+                self.streams.note(stream, columns.timestamps[row]);
+                self.copy(&mut from, row..row + 1);
+            }
         }
     }
 
-    fn page(&self, number: u32) -> &Columns {
-        self.full
-            .get(number as usize)
-            .map_or(&self.open, |page| &*page.columns)
+    /// Whether an entry is not here yet; it is known from now on.
+    fn is_new(&mut self, from: &Columns, row: usize, stream: u32, set_hashes: &[u64]) -> bool {
+        let (full, open) = (&self.full, &self.open);
+        let set_hash = set_hashes[from.set_code(row) as usize];
+        let number = u32::try_from(self.rows).expect("the memory budget ends long before");
+        let same = |number: u32| {
+            let (page, known) = at(full, open, number);
+            page.timestamps[known] == from.timestamps[row]
+                && page.streams[known] == stream
+                && page.line(known) == from.line(row)
+                && page.set(known) == from.set(row)
+        };
+        let hash = known::hash(from.timestamps[row], stream, from.line(row), set_hash);
+        let known = self.known.as_mut();
+        known.is_none_or(|known| known.insert(hash, number, same))
     }
 
-    /// The code of a set in the open page.
-    fn set_code(&mut self, set: &Labels) -> u32 {
-        if set.is_empty() {
-            return 0;
+    /// Copies entries of a batch into the open page, and into new ones when it is full.
+    fn copy(&mut self, from: &mut Copying<'_>, rows: Range<usize>) {
+        let columns = from.columns;
+        let large_sets = columns.sets.bytes() >= PAGE_BYTES / 4;
+        let step_max = if large_sets { STEP_ROWS } else { PAGE_ROWS };
+        let mut start = rows.start;
+        while start < rows.end {
+            let held = self.open.blob.len() + self.open.sets.bytes();
+            let room = PAGE_BYTES.saturating_sub(held) + columns.line_range(start).start;
+            let step = step_max.min(PAGE_ROWS - self.open.rows());
+            let ends = &columns.ends[start..rows.end.min(start + step)];
+            let fitting = ends.partition_point(|&end| end as usize <= room);
+            if fitting == 0 && self.open.rows() > 0 {
+                self.close_page();
+                from.sets.fill(NOT_HERE);
+                continue;
+            }
+            // A page that is empty takes any line.
+            let end = start + fitting.max(1);
+            self.open.extend(columns, start..end, &from.streams);
+            self.copy_sets(from, start..end);
+            let range = columns.range_of(start..end);
+            self.range = self.range.map_or(range, |held| {
+                range.map_or(Some(held), |range| Some(held.union(&range)))
+            });
+            self.rows += (end - start) as u64;
+            start = end;
         }
-        if let Some(&code) = self.open_sets.get(set) {
-            return code;
+    }
+
+    /// Copies the metadata of entries that were just copied.
+    fn copy_sets(&mut self, from: &mut Copying<'_>, rows: Range<usize>) {
+        let columns = from.columns;
+        let with = rows.start..rows.end.min(columns.metadata.len());
+        if with.is_empty() {
+            return;
         }
-        let code = u32::try_from(self.open.sets.len()).expect("a page has PAGE_ROWS sets at most");
-        self.open_sets.insert(set.clone(), code);
-        self.open.sets.push(set.clone());
-        self.open_set_bytes += set.encoded().len();
-        self.bytes += SET_BYTES + set.heap_bytes();
-        code
+        let before = self.open.rows() - rows.len();
+        self.open.metadata.resize(before, 0);
+        for &code in &columns.metadata[with] {
+            let here = &mut from.sets[code as usize];
+            if *here == NOT_HERE {
+                let encoded = columns.sets.encoded(code);
+                *here = self.open_sets.code(&mut self.open.sets, encoded);
+            }
+            self.open.metadata.push(*here);
+        }
+    }
+
+    fn close_page(&mut self) {
+        let mut columns = std::mem::take(&mut self.open);
+        columns.shrink_to_fit();
+        self.full_bytes += columns.heap_bytes() + size_of::<Page>();
+        let before = self.rows - columns.rows() as u64;
+        self.full.extend(Page::new(columns, before));
+        self.open_sets.clear();
+        // A buffer that has filled a page will fill another.
+        self.open.blob.reserve_exact(PAGE_BYTES);
+    }
+
+    /// Bytes on the heap.
+    fn bytes(&self) -> usize {
+        let known = self.known.as_ref().map_or(0, Known::heap_bytes);
+        self.full_bytes + self.open.heap_bytes() + self.streams.heap_bytes() + known
+    }
+}
+
+/// The page and the row there of the entry with this number.
+fn at<'a>(full: &'a [Page], open: &'a Columns, number: u32) -> (&'a Columns, usize) {
+    let number = u64::from(number);
+    let pages = full.partition_point(|page| page.before <= number);
+    let last = pages.checked_sub(1).and_then(|last| full.get(last));
+    let columns = last.map_or(0, |page| page.columns.rows() as u64);
+    let before = last.map_or(0, |page| page.before);
+    match last {
+        Some(page) if number - before < columns => (&page.columns, (number - before) as usize),
+        _ => (open, (number - before - columns) as usize),
     }
 }
 

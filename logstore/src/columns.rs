@@ -1,12 +1,16 @@
 //! Entries in memory as columns: what an appender stages, what a page of the buffer holds, what a
 //! chunk of a block decodes to.
 
-use trine_storage::{Labels, TimeRange};
+use std::ops::Range;
+
+use trine_storage::TimeRange;
+
+use crate::sets::Sets;
 
 use crate::filter::Text;
 
 /// Entries in the order in which they came, or, of a block, by stream and time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Columns {
     /// Nanoseconds since 1970.
     pub(crate) timestamps: Vec<i64>,
@@ -16,23 +20,10 @@ pub(crate) struct Columns {
     pub(crate) blob: Vec<u8>,
     /// Where each line ends in `blob`; empty when the lengths were not decoded.
     pub(crate) ends: Vec<u32>,
-    /// For each entry an index into `sets`; empty when not decoded or when no entry has any.
+    /// For each entry its code in `sets`; entries after the last one that is here have the code 0.
     pub(crate) metadata: Vec<u32>,
-    /// Sets of metadata; the first is the empty set.
-    pub(crate) sets: Vec<Labels>,
-}
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self {
-            timestamps: Vec::new(),
-            streams: Vec::new(),
-            blob: Vec::new(),
-            ends: Vec::new(),
-            metadata: Vec::new(),
-            sets: vec![Labels::empty()],
-        }
-    }
+    /// Sets of metadata.
+    pub(crate) sets: Sets,
 }
 
 impl Columns {
@@ -49,7 +40,7 @@ impl Columns {
     }
 
     /// Where the line of `row` lies in the blob.
-    pub(crate) fn line_range(&self, row: usize) -> std::ops::Range<usize> {
+    pub(crate) fn line_range(&self, row: usize) -> Range<usize> {
         let end = self.ends.get(row).copied().unwrap_or(0) as usize;
         let start = row
             .checked_sub(1)
@@ -67,11 +58,9 @@ impl Columns {
         self.metadata.get(row).copied().unwrap_or(0)
     }
 
-    /// The metadata of `row`.
-    pub(crate) fn set(&self, row: usize) -> &Labels {
-        self.sets
-            .get(self.set_code(row) as usize)
-            .unwrap_or(&self.sets[0])
+    /// The encoded metadata of `row`.
+    pub(crate) fn set(&self, row: usize) -> &[u8] {
+        self.sets.encoded(self.set_code(row))
     }
 
     /// Adds an entry. The caller keeps the blob below 4 GiB.
@@ -81,13 +70,67 @@ impl Columns {
         self.blob.extend_from_slice(line);
         self.ends
             .push(u32::try_from(self.blob.len()).expect("owners bound the blob far below"));
-        self.metadata.push(set);
+        if set != 0 {
+            self.metadata.resize(self.rows() - 1, 0);
+            self.metadata.push(set);
+        }
+    }
+
+    /// Adds entries of other columns, but for their metadata, with the streams that `streams` says.
+    pub(crate) fn extend(&mut self, from: &Self, rows: Range<usize>, streams: &[u32]) {
+        let bytes = from.line_range(rows.start).start..from.line_range(rows.end - 1).end;
+        let (start, base) = (bytes.start, self.blob.len());
+        self.blob.extend_from_slice(&from.blob[bytes]);
+        assert!(
+            u32::try_from(self.blob.len()).is_ok(),
+            "owners bound the blob far below"
+        );
+        let moved = |&end: &u32| (end as usize - start + base) as u32;
+        self.ends.extend(from.ends[rows.clone()].iter().map(moved));
+        let stream = |&code: &u32| streams[code as usize];
+        self.streams
+            .extend(from.streams[rows.clone()].iter().map(stream));
+        self.timestamps.extend_from_slice(&from.timestamps[rows]);
+    }
+
+    /// Forgets all entries and sets, but not the memory that they took.
+    pub(crate) fn clear(&mut self) {
+        self.timestamps.clear();
+        self.streams.clear();
+        self.blob.clear();
+        self.ends.clear();
+        self.metadata.clear();
+        self.sets.clear();
+    }
+
+    /// Lets go of memory that is not used.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.timestamps.shrink_to_fit();
+        self.streams.shrink_to_fit();
+        self.blob.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self.metadata.shrink_to_fit();
+        self.sets.shrink_to_fit();
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let of_codes = self.streams.capacity() + self.ends.capacity() + self.metadata.capacity();
+        self.timestamps.capacity() * size_of::<i64>()
+            + of_codes * size_of::<u32>()
+            + self.blob.capacity()
+            + self.sets.heap_bytes()
     }
 
     /// From the first to the last timestamp; `None` when there are no entries.
     pub(crate) fn range(&self) -> Option<TimeRange> {
-        let first = self.timestamps.iter().min()?;
-        let last = self.timestamps.iter().max()?;
+        self.range_of(0..self.rows())
+    }
+
+    /// From the first to the last timestamp of these entries.
+    pub(crate) fn range_of(&self, rows: Range<usize>) -> Option<TimeRange> {
+        let timestamps = self.timestamps.get(rows)?;
+        let (first, last) = (timestamps.iter().min()?, timestamps.iter().max()?);
         Some(TimeRange::inclusive(*first, *last))
     }
 }

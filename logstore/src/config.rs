@@ -18,6 +18,16 @@ const LINE_BYTES_LIMIT: usize = 16 << 20;
 /// The same for the metadata of an entry.
 const METADATA_BYTES_LIMIT: usize = 1 << 20;
 
+/// What becomes of a line that is longer than [`Config::line_bytes_max`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LongLines {
+    /// Its entry is refused.
+    #[default]
+    Refuse,
+    /// It is cut, and the entry counted in [`Accepted::truncated`](crate::Accepted::truncated).
+    Truncate,
+}
+
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -43,15 +53,24 @@ pub struct Config {
     pub compacted_bytes_max: u64,
     /// The longest line, in bytes; at most 16 MiB. Default 256 KiB.
     pub line_bytes_max: usize,
+    /// What becomes of a longer line. Default [`LongLines::Refuse`].
+    pub long_lines: LongLines,
+    /// The most labels of a stream. Default 256.
+    pub labels_max: usize,
+    /// The most bytes that names and values of a stream's labels take together. Default 64 KiB.
+    pub labels_bytes_max: usize,
     /// The most bytes that names and values of an entry's metadata take together; at most 1 MiB.
     /// Default 64 KiB.
     pub metadata_bytes_max: usize,
     /// The most pairs in an entry's metadata. Default 128.
     pub metadata_max: usize,
-    /// Memory is sealed when the buffer takes this many bytes. Default 256 MiB.
+    /// The most bytes that memory takes, about. It is sealed when it takes half of them; an append
+    /// that finds it full waits until it is sealed. Default 160 MiB.
     pub buffer_bytes_max: u64,
-    /// Memory is sealed when the log holds this many bytes, so that replay reads about as much.
-    /// Default 64 MiB.
+    /// The most streams in memory: it is sealed as for `buffer_bytes_max`. Default 2,000,000.
+    pub streams_max: u64,
+    /// The most bytes of the log, which a replay reads: memory is sealed as for `buffer_bytes_max`.
+    /// Default 128 MiB.
     pub wal_bytes_max: u64,
     /// Memory is sealed when its first entry came this long ago. Default two hours.
     pub seal_age: Duration,
@@ -72,12 +91,21 @@ impl Default for Config {
             block_ranges_max: 64,
             compacted_bytes_max: 1 << 30,
             line_bytes_max: 256 << 10,
+            long_lines: LongLines::default(),
+            labels_max: 256,
+            labels_bytes_max: 64 << 10,
             metadata_bytes_max: 64 << 10,
             metadata_max: 128,
-            buffer_bytes_max: 256 << 20,
-            wal_bytes_max: 64 << 20,
+            buffer_bytes_max: 160 << 20,
+            streams_max: 2_000_000,
+            wal_bytes_max: 128 << 20,
             seal_age: Duration::from_secs(2 * 3600),
-            wal: wal::Config::default(),
+            wal: wal::Config {
+                // A tenth of the work of an append, and the log is small: memory is.
+                compression: wal::Compression::None,
+                reused_bytes_max: 64 << 20,
+                ..wal::Config::default()
+            },
         }
     }
 }

@@ -29,7 +29,7 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
-use crate::appender::Appender;
+use crate::appender::{Appender, Rooms};
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
 use crate::config::{Builder, Config};
@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
     memory: RwLock<Memory>,
+    /// Where batches are put together.
+    pub(crate) rooms: Rooms,
     /// Held while a batch goes to log and memory, and while memory is swapped for a seal.
     order: Mutex<()>,
     /// Held by the one who seals.

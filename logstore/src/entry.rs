@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Accepted {
     /// Entries that are stored, or were in memory already, byte for byte the same.
     pub stored: u64,
+    /// Of those, entries whose line was cut at `Config::line_bytes_max`.
+    pub truncated: u64,
     /// Entries that are not, by reason.
     pub rejected: Vec<Rejected>,
 }
@@ -32,6 +34,10 @@ pub enum Reason {
     TooFarInFuture,
     /// Its line is longer than `Config::line_bytes_max`.
     LineTooLong,
+    /// Its stream has more labels than `Config::labels_max`.
+    TooManyLabels,
+    /// The labels of its stream take more bytes than `Config::labels_bytes_max`.
+    LabelsTooLarge,
     /// Its metadata takes more bytes than `Config::metadata_bytes_max`.
     MetadataTooLarge,
     /// Its metadata has more pairs than `Config::metadata_max`.
@@ -44,6 +50,8 @@ impl fmt::Display for Reason {
             Self::TooOld => "timestamp too old",
             Self::TooFarInFuture => "timestamp too new",
             Self::LineTooLong => "line too long",
+            Self::TooManyLabels => "too many labels",
+            Self::LabelsTooLarge => "labels too large",
             Self::MetadataTooLarge => "structured metadata too large",
             Self::TooManyMetadata => "too many structured metadata labels",
         })

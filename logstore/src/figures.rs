@@ -313,9 +313,7 @@ impl<'a> Fields<'a> {
                     let rows = selection.rows_of_page(&selected, &page.columns);
                     let sets = rows.iter().map(|&row| page.columns.set_code(row as usize));
                     for set in sets.collect::<BTreeSet<u32>>() {
-                        if let Some(set) = page.columns.sets.get(set as usize) {
-                            self.insert_set(set);
-                        }
+                        self.insert_set(&page.columns.sets.labels(set));
                     }
                 }
             }

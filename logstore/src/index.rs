@@ -22,5 +22,30 @@ pub(crate) use builder::{IndexBuilder, Sections};
 pub(crate) use needle::Needles;
 pub(crate) use search::{Candidates, IdColumns, TokenIndex};
 
+/// Reads the sections of an index from any bytes, as a block with so many chunks would, and asks it
+/// everything: for fuzzing. Panics when a check that passed turns out to be wrong.
+pub fn probe(filters: &[u8], long: &[u8], words: &[u8], chunks: u8) {
+    struct EveryId;
+    impl IdColumns for EveryId {
+        fn may_contain(&self, _: u32, _: &[u8], _: bool, _: bool, _: bool) -> bool {
+            true
+        }
+    }
+    let copy = bytes::Bytes::copy_from_slice;
+    let chunks = u32::from(chunks);
+    let index = TokenIndex::open("fuzz", copy(filters), copy(long), Some(copy(words)), chunks);
+    let sound = index.verify("fuzz").is_ok();
+    let all: roaring::RoaringBitmap = (0..chunks).collect();
+    for needle in [" ab ", "ab", " 12345 ", "1234", "=x", "\u{e9}"] {
+        for fold in [false, true] {
+            let needles = Needles::literal(needle.as_bytes(), fold);
+            let found = index.candidates(&needles, &all, &EveryId);
+            assert!(found.is_subset(&all), "no chunk is made up");
+        }
+    }
+    index.candidates(&Needles::field(b"k", b"v"), &all, &EveryId);
+    assert!(!sound || index.damage().is_empty());
+}
+
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! In reading order: [`LogStore`] (`db`) wires the parts, `appender` puts batches together,
-//! `wal_record` is what the log holds, `columns` is how entries lie in memory, `buffer` is memory,
+//! `wal_record` is what the log holds, `columns` is how entries lie in memory, `sets` their metadata, `buffer` is memory,
 //! `seal` turns it into `block`s, which are immutable, `request` is what readers ask, `snapshot`,
 //! `scan` and `filter` answer, `retention` says which blocks go. File formats: `FORMAT.md` beside
 //! this crate.
@@ -42,6 +42,7 @@ mod columns;
 mod compact;
 mod config;
 mod db;
+pub mod discover;
 mod entry;
 mod figures;
 mod filter;
@@ -59,6 +60,7 @@ mod request;
 mod retention;
 mod scan;
 mod seal;
+mod sets;
 mod snapshot;
 mod stats;
 mod tail;
@@ -66,7 +68,7 @@ mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
-pub use config::{Builder, Config, Progress};
+pub use config::{Builder, Config, LongLines, Progress};
 pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};
 pub use figures::{Found, Totals, Volume};
@@ -89,6 +91,7 @@ pub mod decoders {
     use crate::block::format::{self, ChunkHeader, Summary};
     use crate::block::lines::{PackedLines, Part, VariableColumns, read_ends};
     use crate::block::metadata::Metadata;
+    pub use crate::index::probe as index;
     pub use crate::wal_record::decode as decode_record;
 
     /// The lines of a chunk of `rows` entries, from its pages as they are before they are packed.

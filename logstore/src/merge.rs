@@ -16,6 +16,7 @@ use crate::block::format::ChunkHeader;
 use crate::block::reader::{BlockFile, Tables};
 use crate::block::writer::{BlockWriter, SetCodes};
 use crate::columns::Columns;
+use crate::sets::Sets;
 use crate::tombstone::{Hidden, Veils};
 
 /// A block that is being read from its first entry to its last.
@@ -99,7 +100,8 @@ impl<'a> Source<'a> {
         }
         let all: Vec<u32> = (0..header.rows).collect();
         if let Some(metadata) = self.file.metadata(header)? {
-            (columns.sets, columns.metadata) = metadata.sets_of(&all)?;
+            let (sets, codes) = metadata.sets_of(&all)?;
+            (columns.sets, columns.metadata) = (Sets::of(&sets), codes);
         }
         let mut seen = all;
         self.veils.retain(&columns, &mut seen);
@@ -286,7 +288,7 @@ impl<'a> Merger<'a> {
 
 /// A hash of line and metadata of an entry.
 fn hash(columns: &Columns, row: usize, seed: u64) -> u128 {
-    let set = columns.set(row).encoded();
+    let set = columns.set(row);
     let set = xxh3_128_with_seed(set, seed);
     // The metadata's hash seeds the line's, so that the border between the two counts.
     let seed = seed ^ (set as u64) ^ ((set >> 64) as u64).rotate_left(32);

@@ -1,6 +1,6 @@
 //! Turns memory into blocks: sorts its entries and writes one block for each range of time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use trine_storage::clock::Clock;
 use trine_storage::fs::Fs;
 
 use crate::block::reader::BlockFile;
-use crate::block::writer::BlockWriter;
-use crate::buffer::{Page, View};
+use crate::block::writer::{BlockWriter, SetCodes};
+use crate::buffer::{PAGE_ROWS, Page, View};
 use crate::config::{Config, nanos};
 
 /// What a seal needs of its store.
@@ -25,15 +25,23 @@ pub(crate) struct Sealer<'a> {
     pub(crate) config: &'a Config,
 }
 
-/// Where an entry of memory belongs and where it is; ordered as blocks are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Row {
-    range: i64,
-    /// Place of the stream in label order.
-    stream: u32,
-    timestamp: i64,
-    page: u32,
-    row: u32,
+/// Where an entry of memory is: the number of its page, then its row there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct At(u32);
+
+impl At {
+    fn page(self) -> usize {
+        self.0 as usize / PAGE_ROWS
+    }
+
+    fn row(self) -> usize {
+        self.0 as usize % PAGE_ROWS
+    }
+
+    /// Whether `next` is the entry after this one in its page.
+    fn is_before(self, next: Self) -> bool {
+        self.0 + 1 == next.0 && self.page() == next.page()
+    }
 }
 
 impl Sealer<'_> {
@@ -59,25 +67,30 @@ impl Sealer<'_> {
         written: &mut Vec<PathBuf>,
     ) -> Result<Vec<BlockMeta>> {
         let labels = view.streams();
-        let mut order: Vec<usize> = (0..labels.len()).collect();
-        order.sort_unstable_by(|&a, &b| labels[a].cmp(&labels[b]));
-        let mut places = vec![0u32; labels.len()];
-        for (place, &id) in (0u32..).zip(&order) {
-            places[id] = place;
-        }
+        let mut order: Vec<u32> = (0u32..).take(labels.len()).collect();
+        order.sort_unstable_by(|&a, &b| labels[a as usize].cmp(&labels[b as usize]));
         let pages = view.pages();
-        let rows = sorted(&pages, &places, self.config);
+        let (width, ranges) = ranges_of(&pages, self.config);
+        // What sets of metadata are called in the chunk that is written, by page.
+        let mut codes: Vec<SetCodes> = pages.iter().map(|_| SetCodes::default()).collect();
         let mut metas = Vec::new();
-        for rows in rows.chunk_by(|a, b| a.range == b.range) {
+        for range in ranges {
+            let mut rows = Rows::of(&pages, labels.len(), |t| range_number(t, width) == range);
             let id = self.blocks.next_id(self.clock);
             let path = self.blocks.temporary(id);
             written.push(path.clone());
             let mut writer = BlockWriter::create(&**self.fs, &path, false)?;
-            for of_stream in rows.chunk_by(|a, b| a.stream == b.stream) {
-                writer.stream(&labels[order[of_stream[0].stream as usize]]);
-                for row in of_stream {
-                    let (columns, at) = (&pages[row.page as usize].columns, row.row as usize);
-                    writer.push(row.timestamp, columns.line(at), columns.set(at))?;
+            codes.fill_with(SetCodes::default);
+            for &stream in &order {
+                let rows = rows.of_stream(stream, &pages);
+                if rows.is_empty() {
+                    continue;
+                }
+                writer.stream(&labels[stream as usize]);
+                for run in rows.chunk_by(|a, b| a.is_before(*b)) {
+                    let (page, row) = (run[0].page(), run[0].row());
+                    let rows = row..row + run.len();
+                    writer.push_rows(&pages[page].columns, rows, &mut codes[page])?;
                 }
             }
             let done = writer.finish()?;
@@ -96,32 +109,81 @@ impl Sealer<'_> {
     }
 }
 
-/// All rows by range, stream and time; of one stream and instant in the order in which they came.
-fn sorted(pages: &[Page], places: &[u32], config: &Config) -> Vec<Row> {
+/// The width of the ranges, and the ranges that have entries, in order.
+fn ranges_of(pages: &[Page], config: &Config) -> (Option<i64>, BTreeSet<i64>) {
+    // Most pages lie in one range whatever its width.
     let timestamps = || {
-        pages
-            .iter()
-            .flat_map(|page| page.columns.timestamps.iter().copied())
+        pages.iter().flat_map(|page| {
+            let [first, last] = [page.range.start, page.range.end - 1];
+            let least = nanos(config.block_range).max(1);
+            let inside = range_number(first, Some(least)) == range_number(last, Some(least));
+            let ends = [first, last].into_iter().filter(move |_| inside);
+            let all = page.columns.timestamps.iter().copied();
+            ends.chain(all.filter(move |_| !inside))
+        })
     };
     let width = range_width(timestamps, config.block_range, config.block_ranges_max);
-    let mut rows = Vec::new();
-    for (page_number, page) in (0u32..).zip(pages) {
-        let columns = &page.columns;
-        let of_page = columns.timestamps.iter().zip(&columns.streams);
-        rows.extend(
-            (0u32..)
-                .zip(of_page)
-                .map(|(row, (&timestamp, &stream))| Row {
-                    range: range_number(timestamp, width),
-                    stream: places[stream as usize],
-                    timestamp,
-                    page: page_number,
-                    row,
-                }),
-        );
+    let ranges = timestamps().map(|timestamp| range_number(timestamp, width));
+    (width, ranges.collect())
+}
+
+/// The entries of one range by stream.
+struct Rows {
+    /// Of each stream one after the other, as they came.
+    rows: Vec<At>,
+    /// Where the entries of each stream end.
+    ends: Vec<u32>,
+}
+
+impl Rows {
+    /// Puts the entries whose timestamps are `inside` in order by counting: nothing is compared.
+    fn of(pages: &[Page], streams: usize, inside: impl Fn(i64) -> bool) -> Self {
+        let wanted = |page: &Page| {
+            let all = inside(page.range.start) && inside(page.range.end - 1);
+            // Ranges have no holes.
+            let inside = &inside;
+            let columns = Arc::clone(&page.columns);
+            move |row: usize| all || inside(columns.timestamps[row])
+        };
+        let mut ends = vec![0u32; streams];
+        for page in pages {
+            let wanted = wanted(page);
+            for (row, &stream) in page.columns.streams.iter().enumerate() {
+                ends[stream as usize] += u32::from(wanted(row));
+            }
+        }
+        let mut all = 0;
+        for end in &mut ends {
+            let count = std::mem::replace(end, all);
+            all += count;
+        }
+        let mut rows = vec![At(0); all as usize];
+        for (number, page) in (0u32..).zip(pages) {
+            let wanted = wanted(page);
+            let first = number * PAGE_ROWS as u32;
+            for ((row, &stream), at) in page.columns.streams.iter().enumerate().zip(first..) {
+                if wanted(row) {
+                    let next = &mut ends[stream as usize];
+                    rows[*next as usize] = At(at);
+                    *next += 1;
+                }
+            }
+        }
+        Self { rows, ends }
     }
-    rows.sort_unstable();
-    rows
+
+    /// The entries of a stream by time; of one instant in the order in which they came.
+    fn of_stream(&mut self, stream: u32, pages: &[Page]) -> &[At] {
+        let before = (stream as usize).checked_sub(1);
+        let start = before.map_or(0, |before| self.ends[before]) as usize;
+        let end = self.ends[stream as usize] as usize;
+        let rows = &mut self.rows[start..end];
+        let timestamp = |at: &At| pages[at.page()].columns.timestamps[at.row()];
+        if !rows.is_sorted_by_key(timestamp) {
+            rows.sort_by_cached_key(timestamp);
+        }
+        rows
+    }
 }
 
 /// The smallest width, `least` doubled as often as needed, with which the timestamps lie in no more

@@ -184,7 +184,7 @@ impl Waiting {
     }
 
     fn fits(&self, columns: &Columns, row: usize, rows_max: usize) -> bool {
-        let bytes = columns.line(row).len() + columns.set(row).encoded().len();
+        let bytes = columns.line(row).len() + columns.set(row).len();
         self.tailed.rows.timestamps.len() < rows_max
             && self.blob.len() + self.set_bytes + bytes <= TAIL_BYTES_MAX
     }
@@ -213,7 +213,7 @@ impl Waiting {
         let set = match columns.set_code(row) {
             0 => 0,
             found => *sets.entry(found).or_insert_with(|| {
-                let set = columns.set(row).clone();
+                let set = columns.sets.labels(found);
                 self.set_bytes += set.encoded().len();
                 rows.metadata_sets.push(set);
                 code(rows.metadata_sets.len() - 1)

@@ -8,7 +8,6 @@ pub mod elections;
 pub mod grpc;
 pub mod http;
 pub mod known_series;
-pub mod level;
 pub mod loki_push;
 pub mod metric_labels;
 pub mod metric_rows;

@@ -107,6 +107,14 @@ impl Labels {
     /// # Errors
     /// [`Kind::Corrupt`](crate::Kind::Corrupt) when the bytes are not an encoded label set.
     pub fn from_encoded(bytes: &[u8]) -> Result<Self> {
+        Self::check_encoded(bytes).map(|text| Self(text.into()))
+    }
+
+    /// Whether bytes are what [`Labels::encoded`] gives; they are text then.
+    ///
+    /// # Errors
+    /// As [`Labels::from_encoded`].
+    pub fn check_encoded(bytes: &[u8]) -> Result<&str> {
         let bad = |what: &str| Error::corrupt("a label set", 0, what);
         let text = std::str::from_utf8(bytes).map_err(|_| bad("not UTF-8"))?;
         let mut rest = text;
@@ -123,7 +131,7 @@ impl Labels {
             previous = Some(name);
             rest = after;
         }
-        Ok(Self(text.into()))
+        Ok(text)
     }
 
     /// The stable encoding of the set (see the type's description); equal sets have equal bytes.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::codec::put_bytes;
+use crate::codec::put_varint;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Fs, WriteFile};
 
@@ -38,11 +38,26 @@ pub enum Durability {
     Synced,
 }
 
+/// How the frames of a log are stored. Every log is read, whatever its frames are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// As they are: several times the bytes, written without a thought.
+    None,
+    /// By zstd, level 1, where that makes them smaller.
+    #[default]
+    Zstd,
+}
+
 /// Settings of a log.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// How frames are stored. Default [`Compression::Zstd`].
+    pub compression: Compression,
     /// A segment that reached this many bytes is closed and a new one begun. Default 16 MiB.
     pub segment_bytes: u64,
+    /// How many bytes of segments that are done with are kept to be written over, which is several
+    /// times as fast as writing new ones; [`Wal::trim`] lets go of them. Default 0.
+    pub reused_bytes_max: u64,
     /// The largest record, in bytes. Default 64 MiB.
     pub record_bytes_max: usize,
     /// Staged bytes above which [`Wal::append`] waits for the writer. Default 32 MiB.
@@ -52,7 +67,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            compression: Compression::default(),
             segment_bytes: 16 << 20,
+            reused_bytes_max: 0,
             record_bytes_max: 64 << 20,
             staged_bytes_max: 32 << 20,
         }
@@ -84,6 +101,7 @@ pub struct Wal {
 #[derive(Debug)]
 struct State {
     next_position: u64,
+    /// Room for the header of a frame, then records; empty when there are none.
     staged: Vec<u8>,
     staged_count: u32,
     /// All records before this position are with the operating system.
@@ -95,7 +113,32 @@ struct State {
     /// Taken out while somebody writes.
     writer: Option<Writer>,
     closed: VecDeque<Segment>,
+    /// How many [`Segments`] there are.
+    held: u32,
     failed: Option<Error>,
+}
+
+/// The segments of a log at one moment. As long as this is held, what they hold does not change:
+/// none is written over. They may be removed.
+#[derive(Debug)]
+pub struct Segments<'a> {
+    wal: &'a Wal,
+    segments: Vec<(PathBuf, u64)>,
+}
+
+impl Segments<'_> {
+    /// Where each lies, and how many bytes of it are its own: what follows is of an earlier life of
+    /// its file, or is not written yet.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, u64)> {
+        let segments = self.segments.iter();
+        segments.map(|(path, bytes)| (path.as_path(), *bytes))
+    }
+}
+
+impl Drop for Segments<'_> {
+    fn drop(&mut self) {
+        self.wal.state.lock().held -= 1;
+    }
 }
 
 /// A segment that is no longer written to.
@@ -112,8 +155,11 @@ struct Segment {
 struct Writer {
     next_sequence: u64,
     open: Option<OpenSegment>,
+    /// Segments that are done with and will be written over.
+    done: Vec<Segment>,
+    /// The position of the next record when the log was last asked to let go of them.
+    trimmed_at: u64,
     spare: Vec<u8>,
-    frame: Vec<u8>,
     encoder: frame::Encoder,
 }
 
@@ -123,6 +169,8 @@ struct OpenSegment {
     path: PathBuf,
     bytes: u64,
     end: u64,
+    /// Whether the file was written over, so that more may follow in it.
+    is_reused: bool,
 }
 
 impl Wal {
@@ -156,11 +204,13 @@ impl Wal {
             writer: Some(Writer {
                 next_sequence,
                 open: None,
+                done: Vec::new(),
+                trimmed_at: next_position,
                 spare: Vec::new(),
-                frame: Vec::new(),
-                encoder: frame::Encoder::new(),
+                encoder: frame::Encoder::new(config.compression),
             }),
             closed,
+            held: 0,
             failed: None,
         };
         let wal = Self {
@@ -179,12 +229,20 @@ impl Wal {
     /// [`Kind::Limit`] when the record is larger than `record_bytes_max`; [`Kind::Poisoned`]
     /// after a failed write. Then nothing was staged.
     pub fn append(&self, record: &[u8]) -> Result<u64> {
-        if record.len() > self.config.record_bytes_max {
+        self.append_parts(&[record])
+    }
+
+    /// Stages a record that lies in several pieces. As [`Wal::append`] otherwise.
+    ///
+    /// # Errors
+    /// As [`Wal::append`].
+    pub fn append_parts(&self, record: &[&[u8]]) -> Result<u64> {
+        let len = record.iter().map(|part| part.len()).sum::<usize>();
+        if len > self.config.record_bytes_max {
             return Err(Error::new(
                 Kind::Limit,
                 format!(
-                    "a record of {} bytes is larger than record_bytes_max ({} bytes); send less at a time",
-                    record.len(),
+                    "a record of {len} bytes is larger than record_bytes_max ({} bytes); send less at a time",
                     self.config.record_bytes_max
                 ),
             ));
@@ -200,7 +258,13 @@ impl Wal {
         let position = state.next_position;
         state.next_position += 1;
         state.staged_count += 1;
-        put_bytes(&mut state.staged, record);
+        if state.staged.is_empty() {
+            state.staged.resize(frame::FRAME_HEADER_BYTES, 0);
+        }
+        put_varint(&mut state.staged, len as u64);
+        for part in record {
+            state.staged.extend_from_slice(part);
+        }
         Ok(position)
     }
 
@@ -265,9 +329,10 @@ impl Wal {
         while let Some(first) = state.closed.front()
             && first.end <= position
         {
-            self.fs
-                .remove_file(&first.path)
-                .map_err(|e| Error::io(format!("remove {}", first.path.display()), e))?;
+            let first = first.clone();
+            let free = state.held == 0;
+            let writer = state.writer.as_mut().filter(|_| free);
+            self.be_done_with(&first, writer.map(|writer| &mut writer.done))?;
             state.closed.pop_front();
             removed = true;
         }
@@ -275,6 +340,51 @@ impl Wal {
             self.fs
                 .sync_dir(&self.dir)
                 .map_err(|e| Error::io(format!("sync {}", self.dir.display()), e))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a segment to be written over, or removes it.
+    fn be_done_with(&self, segment: &Segment, done: Option<&mut Vec<Segment>>) -> Result<()> {
+        let name = segment.path.file_name().and_then(|name| name.to_str());
+        let sequence = name.and_then(frame::sequence_of);
+        if let (Some(done), Some(sequence)) = (done, sequence) {
+            let held: u64 = done.iter().map(|segment| segment.bytes).sum();
+            if held + segment.bytes <= self.config.reused_bytes_max {
+                let path = self.dir.join(frame::spare_name(sequence));
+                self.fs
+                    .rename(&segment.path, &path)
+                    .map_err(|e| Error::io(format!("rename {}", segment.path.display()), e))?;
+                done.push(Segment {
+                    path,
+                    ..segment.clone()
+                });
+                return Ok(());
+            }
+        }
+        self.fs
+            .remove_file(&segment.path)
+            .map_err(|e| Error::io(format!("remove {}", segment.path.display()), e))
+    }
+
+    /// Lets go of the segments that are kept to be written over, unless records were appended since
+    /// this was last called.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when a segment cannot be removed; the log stays usable.
+    pub fn trim(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let position = state.next_position;
+        // Somebody is writing: the log is not idle.
+        let Some(writer) = state.writer.as_mut() else {
+            return Ok(());
+        };
+        if std::mem::replace(&mut writer.trimmed_at, position) == position {
+            while let Some(Segment { path, .. }) = writer.done.pop() {
+                self.fs
+                    .remove_file(&path)
+                    .map_err(|e| Error::io(format!("remove {}", path.display()), e))?;
+            }
         }
         Ok(())
     }
@@ -291,6 +401,23 @@ impl Wal {
         }
     }
 
+    /// The segments that there are now, to be read.
+    pub fn segments(&self) -> Segments<'_> {
+        let mut state = self.state.lock();
+        while state.writer.is_none() {
+            self.written.wait(&mut state);
+        }
+        state.held += 1;
+        let closed = state.closed.iter();
+        let mut segments: Vec<(PathBuf, u64)> = closed.map(|s| (s.path.clone(), s.bytes)).collect();
+        let open = state.writer.as_ref().and_then(|w| w.open.as_ref());
+        segments.extend(open.map(|open| (open.path.clone(), open.bytes)));
+        Segments {
+            wal: self,
+            segments,
+        }
+    }
+
     /// Why the log refuses writes, if it does.
     pub fn failure(&self) -> Option<Error> {
         self.state.lock().failed.clone()
@@ -303,7 +430,7 @@ impl Wal {
             self.written.wait(state);
             return;
         };
-        let batch = std::mem::replace(&mut state.staged, std::mem::take(&mut writer.spare));
+        let mut batch = std::mem::replace(&mut state.staged, std::mem::take(&mut writer.spare));
         let count = std::mem::take(&mut state.staged_count);
         let end = state.next_position;
         let first = end - u64::from(count);
@@ -314,7 +441,7 @@ impl Wal {
             let written = if count == 0 {
                 Ok(None)
             } else {
-                self.write_frame(&mut writer, &batch, first, count)
+                self.write_frame(&mut writer, &mut batch, first, count)
             };
             let written = written.and_then(|closed| {
                 match &mut writer.open {
@@ -327,10 +454,9 @@ impl Wal {
                 Ok(closed)
             });
             writer.spare = batch;
-            for buffer in [&mut writer.spare, &mut writer.frame] {
-                buffer.clear();
-                buffer.shrink_to(BUFFER_BYTES_KEPT);
-            }
+            writer.spare.clear();
+            writer.spare.shrink_to(BUFFER_BYTES_KEPT);
+            writer.encoder.shrink_to(BUFFER_BYTES_KEPT);
             written
         });
         match result {
@@ -352,7 +478,7 @@ impl Wal {
     fn write_frame(
         &self,
         writer: &mut Writer,
-        batch: &[u8],
+        batch: &mut [u8],
         first: u64,
         count: u32,
     ) -> Result<Option<Segment>> {
@@ -363,9 +489,12 @@ impl Wal {
         {
             // What was only buffered in the old segment must not be lost behind a synced record
             // of the new one.
-            full.file
-                .sync()
-                .map_err(|e| Error::io(format!("sync {}", full.path.display()), e))?;
+            let synced = match full.is_reused {
+                // Nothing of its earlier life may follow in a closed segment.
+                true => self.fs.truncate(&full.path, full.bytes),
+                false => full.file.sync(),
+            };
+            synced.map_err(|e| Error::io(format!("sync {}", full.path.display()), e))?;
             closed = Some(Segment {
                 path: full.path,
                 end: full.end,
@@ -377,25 +506,35 @@ impl Wal {
             empty => {
                 let sequence = writer.next_sequence;
                 writer.next_sequence += 1;
-                empty.insert(self.begin_segment(sequence, first)?)
+                let done = writer.done.pop();
+                empty.insert(self.begin_segment(sequence, first, done.as_ref())?)
             }
         };
-        writer.frame.clear();
-        writer
-            .encoder
-            .encode(&mut writer.frame, batch, first, count)?;
+        let frame = writer.encoder.encode(batch, first, count)?;
         open.file
-            .write_all(&writer.frame)
+            .write_all(frame)
             .map_err(|e| Error::io(format!("write {}", open.path.display()), e))?;
-        open.bytes += writer.frame.len() as u64;
+        open.bytes += frame.len() as u64;
         open.end = first + u64::from(count);
         Ok(closed)
     }
 
-    fn begin_segment(&self, sequence: u64, first: u64) -> Result<OpenSegment> {
+    /// Begins a segment, in the file of one that is `done` with where there is one.
+    fn begin_segment(
+        &self,
+        sequence: u64,
+        first: u64,
+        done: Option<&Segment>,
+    ) -> Result<OpenSegment> {
         let path = self.dir.join(frame::segment_name(sequence));
         let begin = || {
-            let mut file = self.fs.create(&path)?;
+            let mut file = match done {
+                Some(done) => {
+                    self.fs.rename(&done.path, &path)?;
+                    self.fs.reuse(&path)?
+                }
+                None => self.fs.create(&path)?,
+            };
             let header = frame::segment_header(sequence, first);
             file.write_all(&header)?;
             self.fs.sync_dir(&self.dir)?;
@@ -404,6 +543,7 @@ impl Wal {
                 path: path.clone(),
                 bytes: header.len() as u64,
                 end: first,
+                is_reused: done.is_some(),
             })
         };
         begin().map_err(|e| Error::io(format!("begin {}", path.display()), e))

@@ -98,6 +98,7 @@ impl BlockWriter {
     }
 
     /// Adds an entry of the stream, not older than the one before.
+    #[cfg(test)]
     pub(crate) fn push(&mut self, timestamp: i64, line: &[u8], metadata: &Labels) -> Result<()> {
         self.make_room(line.len() + metadata.encoded().len())?;
         let set = self.chunk.set_code(metadata);
@@ -105,7 +106,7 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Adds entries of the stream. `codes` belongs to `columns`: it is new with them.
+    /// Adds entries of the stream, none older than the one before it. `codes` belongs to `columns`: it is new with them.
     pub(crate) fn push_rows(
         &mut self,
         columns: &Columns,
@@ -125,7 +126,7 @@ impl BlockWriter {
                 set => *codes
                     .codes
                     .entry(set)
-                    .or_insert_with(|| chunk.set_code(columns.set(row))),
+                    .or_insert_with(|| chunk.set_code(&columns.sets.labels(set))),
             };
             self.add(columns.timestamps[row], line, code);
         }

@@ -18,10 +18,11 @@ impl Inner {
             return Ok(None);
         }
         self.admit(batch_bytes(batch))?;
-        let record = batch.encode();
+        self.bound_memory()?;
+        let head = batch.encode_head();
         let order = self.order.lock();
         self.check_open()?;
-        let position = self.wal.append(&record)?;
+        let position = self.wal.append_parts(&[&head, &batch.columns.blob])?;
         self.memory.read().buffer.apply(batch, self.clock.now_ns());
         let queues = self.tails.lock();
         drop(order);
@@ -40,6 +41,38 @@ impl Inner {
             oldest_ns: self.retention.oldest_of_all_ns(now_ns),
             newest_ns: self.config.future_max.map_or(last, ahead),
         }
+    }
+
+    /// Keeps memory and the log below their limits, so that a replay is: wakes the worker when they
+    /// are half full, and seals at once when they are full.
+    fn bound_memory(&self) -> Result<()> {
+        if self.memory_is(1) {
+            self.seal_while_full()
+        } else {
+            if self.memory_is(2) {
+                self.shared.wake();
+            }
+            Ok(())
+        }
+    }
+
+    /// Whether memory or the log holds as much as it may, or one part in so many of that. What is
+    /// being sealed counts for the whole, but not for a part.
+    pub(super) fn memory_is(&self, part: u64) -> bool {
+        let config = &self.config;
+        let (mut bytes, mut streams) = (0, 0);
+        {
+            let memory = self.memory.read();
+            let sealing = memory.sealing.iter().map(|sealing| &sealing.buffer);
+            for buffer in sealing.filter(|_| part == 1).chain([&memory.buffer]) {
+                let figures = buffer.figures();
+                bytes += figures.bytes;
+                streams += figures.streams;
+            }
+        }
+        bytes >= config.buffer_bytes_max / part
+            || streams >= config.streams_max / part
+            || self.wal.stats().bytes >= config.wal_bytes_max / part
     }
 
     /// Refuses a batch that memory has no room for.

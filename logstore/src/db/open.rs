@@ -13,6 +13,7 @@ use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Error, Kind, Result};
 
 use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
+use crate::appender::Rooms;
 use crate::buffer::Buffer;
 use crate::config::{Config, Progress};
 use crate::retention::Retention;
@@ -75,6 +76,7 @@ impl LogStore {
             fs,
             clock,
             blocks,
+            rooms: Rooms::default(),
             memory: RwLock::new(Memory {
                 buffer: Arc::new(buffer),
                 sealing: None,

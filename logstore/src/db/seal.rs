@@ -19,6 +19,18 @@ impl Inner {
         if again { self.seal_once() } else { Ok(()) }
     }
 
+    /// Seals unless somebody else has done so meanwhile.
+    pub(super) fn seal_while_full(&self) -> Result<()> {
+        let _seal = self.sealing.lock();
+        // Twice, where an earlier seal failed and is to be tried again.
+        for _ in 0..2 {
+            if self.memory_is(1) {
+                self.seal_once()?;
+            }
+        }
+        Ok(())
+    }
+
     fn seal_once(&self) -> Result<()> {
         self.check_healthy()?;
         let Some(sealing) = self.begin_seal() else {
@@ -51,6 +63,7 @@ impl Inner {
             }
             let empty = Arc::new(Buffer::new(self.shared.memory().account()));
             let buffer = std::mem::replace(&mut memory.buffer, empty);
+            self.rooms.clear();
             memory.sealing = Some(Sealing {
                 buffer,
                 position: self.wal.next_position(),
@@ -71,8 +84,7 @@ impl Inner {
             || (figures.rows > 0
                 && (crowded
                     || age_ns.is_some_and(|age| age >= nanos(self.config.seal_age))
-                    || figures.bytes >= self.config.buffer_bytes_max
-                    || self.wal.stats().bytes >= self.config.wal_bytes_max))
+                    || self.memory_is(2)))
     }
 
     /// Seals when memory or the log is large enough or memory is old enough.
@@ -80,7 +92,7 @@ impl Inner {
         if self.seal_is_due() {
             self.flush()
         } else {
-            Ok(())
+            self.wal.trim()
         }
     }
 }

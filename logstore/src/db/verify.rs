@@ -63,23 +63,13 @@ impl Inner {
     }
 
     fn verify_log(&self, report: &mut Report) {
-        let dir = self.path.join("wal");
         for attempt in 1.. {
             let before = self.wal.stats();
-            let entries = match self.fs.list(&dir) {
-                Ok(entries) => entries,
-                Err(error) => {
-                    let what = format!("list {}", dir.display());
-                    return report.errors.push(Error::io(what, error));
-                }
-            };
             let (mut records, mut errors) = (0, Vec::new());
-            for entry in &entries {
-                if entry.name.ends_with(".wal") {
-                    match self.verify_segment(&dir.join(&entry.name)) {
-                        Ok(found) => records += found,
-                        Err(error) => errors.push(error),
-                    }
+            for (path, bytes) in self.wal.segments().iter() {
+                match self.verify_segment(path, bytes) {
+                    Ok(found) => records += found,
+                    Err(error) => errors.push(error),
                 }
             }
             let still = self.wal.stats() == before;
@@ -94,13 +84,19 @@ impl Inner {
         }
     }
 
-    /// Gives how many records there are.
-    fn verify_segment(&self, path: &Path) -> Result<u64> {
+    /// Gives how many records there are in the first `len` bytes.
+    fn verify_segment(&self, path: &Path, len: u64) -> Result<u64> {
         let name = path.display().to_string();
         let bytes =
             read_if_exists(&*self.fs, path).map_err(|e| Error::io(format!("read {name}"), e))?;
         // It may be cut off the log by now.
         let Some(bytes) = bytes else { return Ok(0) };
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if bytes.len() < len {
+            let at = bytes.len() as u64;
+            return Err(Error::corrupt(&*name, at, "it is shorter than it was"));
+        }
+        let bytes = bytes.slice(..len);
         let mut each = |_: u64, record: &[u8]| wal_record::decode(record).map(drop);
         let read = wal::read_segment(&name, &bytes, &mut each)?;
         let bad = |at: u64| Error::corrupt(&*name, at, "it is damaged here");

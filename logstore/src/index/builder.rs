@@ -8,7 +8,7 @@ use trine_storage::Result;
 use super::filter::{FiltersWriter, Longest};
 use super::long::LongWriter;
 use super::needle::Field;
-use super::token::{self, Class};
+use super::token::{self, Class, WORD_BYTES_MAX};
 use super::words::{self, Terms};
 
 /// Most bytes of distinct words and fields of a block that go into its dictionaries. The words of
@@ -38,7 +38,10 @@ pub(crate) struct IndexBuilder {
     words_bytes_max: usize,
     /// Of the chunk at hand.
     hashes: Distinct,
+    /// Of the ids that are no longer than a word.
     longest: Longest,
+    /// Of the others.
+    longest_of_all: Longest,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +66,7 @@ impl IndexBuilder {
             words_bytes_max,
             hashes: Distinct::default(),
             longest: Longest::default(),
+            longest_of_all: Longest::default(),
         }
     }
 
@@ -77,7 +81,6 @@ impl IndexBuilder {
     /// Adds a token of the chunk at hand; it may have come before.
     #[inline]
     pub(crate) fn token(&mut self, bytes: &[u8], class: Class) {
-        let len = || u8::try_from(bytes.len()).unwrap_or(u8::MAX);
         match class {
             Class::Word => {
                 if self.to_dictionaries
@@ -87,8 +90,15 @@ impl IndexBuilder {
                     return;
                 }
             }
-            Class::Digits => self.longest.digits = self.longest.digits.max(len()),
-            Class::Hex => self.longest.hex = self.longest.hex.max(len()),
+            Class::Digits | Class::Hex => {
+                let longest = if bytes.len() > WORD_BYTES_MAX {
+                    self.long.id(bytes);
+                    &mut self.longest_of_all
+                } else {
+                    &mut self.longest
+                };
+                longest.add(class, bytes.len());
+            }
             Class::Long => self.long.token(bytes),
         }
         self.hashes.insert(token::hash(bytes));
@@ -112,10 +122,14 @@ impl IndexBuilder {
     /// [`Kind::Limit`](trine_storage::Kind::Limit) when a section would exceed what its offsets
     /// reach.
     pub(crate) fn end_chunk(&mut self) -> Result<()> {
-        self.filters.push(self.hashes.list(), self.longest)?;
+        let longest_of_all = std::mem::take(&mut self.longest_of_all);
+        let mut longest = std::mem::take(&mut self.longest);
+        if !self.long.end_chunk()? {
+            longest.digits = longest.digits.max(longest_of_all.digits);
+            longest.hex = longest.hex.max(longest_of_all.hex);
+        }
+        self.filters.push(self.hashes.list(), longest)?;
         self.hashes.clear();
-        self.longest = Longest::default();
-        self.long.end_chunk()?;
         if self.to_dictionaries
             && let Some(dictionaries) = &mut self.dictionaries
         {

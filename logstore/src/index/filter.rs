@@ -10,6 +10,8 @@ use bytes::Bytes;
 use trine_storage::codec::{Reader, put_u32};
 use trine_storage::{Error, Kind, Result};
 
+use super::token::Class;
+
 /// Largest set that is stored as a list of half hashes.
 const LIST_MAX: usize = 24;
 
@@ -240,10 +242,23 @@ fn is_sound(filter: &[u8]) -> bool {
 /// What the section says of a chunk beside its filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Longest {
-    /// Bytes of the longest id of digits, 255 for all that are longer; 0 when there is none.
+    /// Bytes of the longest id of digits that is not among the long tokens, 255 for all that are longer; 0 when there is none.
     pub(crate) digits: u8,
     /// The same of ids in hexadecimal.
     pub(crate) hex: u8,
+}
+
+impl Longest {
+    /// Takes an id of so many bytes into account.
+    #[inline]
+    pub(crate) fn add(&mut self, class: Class, bytes: usize) {
+        let bytes = u8::try_from(bytes).unwrap_or(u8::MAX);
+        let longest = match class {
+            Class::Digits => &mut self.digits,
+            _ => &mut self.hex,
+        };
+        *longest = bytes.max(*longest);
+    }
 }
 
 /// Puts the section together.

@@ -1,5 +1,5 @@
-//! The section LONG: the long tokens of each chunk as text, so that a needle may be any part of one.
-//! Called by the token index.
+//! The section LONG: the long tokens of each chunk as text, so that a needle may be any part of one;
+//! a few long ids too. Called by the token index.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -11,10 +11,15 @@ use trine_storage::codec::{Reader, put_u32};
 use trine_storage::{Error, Kind, Result};
 
 use super::pattern::Pattern;
+use super::token::{Class, class_of};
 
-/// Most bytes of long tokens that are kept of one chunk. A chunk with more is marked and may contain
+/// Most bytes of long tokens, without ids, that are kept of one chunk. A chunk with more is marked and may contain
 /// any long token.
 pub(crate) const LONG_BYTES_MAX: usize = 16 << 10;
+
+/// Most bytes of ids among them; with more the chunk has none of its ids here. Ids that are longer
+/// than words are few in most logs, and being here spares a look at the id columns.
+pub(crate) const LONG_IDS_BYTES_MAX: usize = 8 << 10;
 
 const VERSION: u32 = 1;
 const HEADER: usize = 8;
@@ -32,6 +37,7 @@ pub(crate) struct LongWriter {
     /// Of the chunk at hand.
     seen: HashSet<Vec<u8>>,
     seen_bytes: usize,
+    ids_bytes: usize,
     marked: bool,
 }
 
@@ -44,17 +50,31 @@ impl LongWriter {
         self.seen_bytes += token.len() + 1;
         if self.seen_bytes > LONG_BYTES_MAX {
             self.marked = true;
-            self.seen.clear();
+            // What is left of them would be of no use.
+            self.seen.retain(|token| class_of(token) != Class::Long);
         } else {
             self.seen.insert(token.to_vec());
         }
     }
 
-    /// Ends the chunk at hand.
+    /// Adds an id of the chunk at hand.
+    pub(crate) fn id(&mut self, id: &[u8]) {
+        if self.ids_bytes > LONG_IDS_BYTES_MAX || self.seen.contains(id) {
+            return;
+        }
+        self.ids_bytes += id.len() + 1;
+        if self.ids_bytes > LONG_IDS_BYTES_MAX {
+            self.seen.retain(|token| class_of(token) == Class::Long);
+        } else {
+            self.seen.insert(id.to_vec());
+        }
+    }
+
+    /// Ends the chunk at hand; `false` when its ids were too many.
     ///
     /// # Errors
     /// [`Kind::Limit`] when the section would exceed 2 GiB.
-    pub(crate) fn end_chunk(&mut self) -> Result<()> {
+    pub(crate) fn end_chunk(&mut self) -> Result<bool> {
         let mut tokens: Vec<Vec<u8>> = self.seen.drain().collect();
         tokens.sort_unstable();
         for token in tokens {
@@ -77,7 +97,9 @@ impl LongWriter {
         self.chunks += 1;
         self.marked = false;
         self.seen_bytes = 0;
-        Ok(())
+        let has_ids = self.ids_bytes <= LONG_IDS_BYTES_MAX;
+        self.ids_bytes = 0;
+        Ok(has_ids)
     }
 
     /// The section.
@@ -245,6 +267,30 @@ mod tests {
         assert_eq!(marked, [1, 2]);
         let pattern = Pattern::new(b"h", true, true, false).unwrap();
         assert_eq!(long.chunks(&pattern).iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn only_so_many_ids_fit() {
+        let mut writer = LongWriter::default();
+        let half = "1".repeat(LONG_IDS_BYTES_MAX / 2 - 1);
+        let other = "2".repeat(LONG_IDS_BYTES_MAX / 2 - 1);
+        let long = "g".repeat(40);
+        for id in [&half, &other, &half] {
+            writer.id(id.as_bytes());
+        }
+        writer.token(&[b'g'; LONG_BYTES_MAX]);
+        assert!(writer.end_chunk().unwrap());
+        writer.token(long.as_bytes());
+        for id in [&half, &other, "3"] {
+            writer.id(id.as_bytes());
+        }
+        assert!(!writer.end_chunk().unwrap());
+        writer.id(b"3");
+        assert!(writer.end_chunk().unwrap());
+        let tokens = LongTokens::open("test", writer.finish().into(), 3).unwrap();
+        let all = format!("\n{half}\n{other}\n{long}\n3\n");
+        assert_eq!(tokens.text(), all.as_bytes());
+        assert_eq!(tokens.marked().iter().collect::<Vec<_>>(), [0]);
     }
 
     /// The bytes written down in FORMAT.md, "Long tokens".

@@ -237,10 +237,8 @@ impl TokenIndex {
         let (first, rest) = self.divided(within);
         let mut sure = RoaringBitmap::new();
         // The filter of a chunk has its ids and long tokens, and its words if the dictionary has
-        // not; that the token is the run itself is asked once for all of them.
-        let whole_id = matches!(run.in_id, InId::Equal | InId::Part { whole: true });
-        let whole_long = run.in_long && run.is_whole();
-        if whole_id || whole_long {
+        // not.
+        if run.in_long && run.is_whole() {
             sure |= self.filtered(run.hash, within);
         } else if run.in_word && run.is_whole() {
             sure |= self.filtered(run.hash, &rest);
@@ -254,24 +252,33 @@ impl TokenIndex {
         if run.in_long && !run.is_whole() {
             sure |= self.long(run) & within;
         }
+        // A filter is wrong about one chunk of 256; its id columns are read faster than its lines.
         let mut by_ids = RoaringBitmap::new();
+        if matches!(run.in_id, InId::Equal | InId::Part { whole: true }) {
+            by_ids = self.filtered(run.hash, &(within - &sure));
+        }
         if let InId::Part { .. } = run.in_id {
-            by_ids = within - &sure;
-            let longer = |chunk: u32| {
-                self.filters.as_ref().is_none_or(|filters| {
-                    let longest = filters.longest(chunk);
-                    let digits = run.text.iter().all(u8::is_ascii_digit);
-                    let may = |bytes: u8| bytes == u8::MAX || usize::from(bytes) > run.text.len();
-                    may(longest.hex) || (digits && may(longest.digits))
-                })
-            };
-            by_ids = by_ids.iter().filter(|&chunk| longer(chunk)).collect();
+            let longer = (within - &sure) - &by_ids;
+            by_ids.extend(
+                longer
+                    .iter()
+                    .filter(|&chunk| self.has_longer_id(chunk, run)),
+            );
         }
         Answer::Chunks {
             sure,
             by_ids,
             run: Some(Arc::clone(run)),
         }
+    }
+
+    /// Whether the chunk may have an id that is longer than the run and consists of such digits.
+    fn has_longer_id(&self, chunk: u32, run: &Run) -> bool {
+        self.filters.as_ref().is_none_or(|filters| {
+            let longest = filters.longest(chunk);
+            let longer = |bytes: u8| bytes == u8::MAX || usize::from(bytes) > run.text.len();
+            longer(longest.hex) || longer(longest.digits) && run.text.iter().all(u8::is_ascii_digit)
+        })
     }
 
     /// Those of the chunks whose dictionary has a word with the run.

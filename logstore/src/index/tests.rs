@@ -173,12 +173,15 @@ fn chunks_without_the_needle_are_left_out() {
 #[test]
 fn ids_are_asked_only_where_they_decide() {
     let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let block = Block::of(&[&[id], &["no id"], &["12345678"]], Kind::Words);
+    let longer = format!("{id}{id}");
+    let block = Block::of(&[&[id], &["no id"], &["12345678"], &[&longer]], Kind::Words);
     for (needle, asked, found) in [
-        (id, 0, &[0][..]),
+        (id, 1, &[0, 3][..]),
         ("4bf92f3577b34da6a3ce929d0e0e4737", 0, &[]),
-        (" 4bf92f3577b34da6a3ce929d0e0e4736 ", 0, &[0]),
-        ("3577b3", 1, &[0]),
+        ("d0e0e47364bf92f", 1, &[3]),
+        (&longer[1..34], 0, &[3]),
+        (" 4bf92f3577b34da6a3ce929d0e0e4736 ", 1, &[0]),
+        ("3577b3", 1, &[0, 3]),
         ("345678", 2, &[2]),
         ("id", 0, &[1]),
         // Once what costs less has ruled a chunk out, its ids are not asked.

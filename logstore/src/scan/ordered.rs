@@ -55,6 +55,8 @@ pub(crate) struct OrderedScan {
     is_eager: bool,
     /// How many chunks are searched at a time.
     ahead: usize,
+    /// How many chunks had nothing.
+    ruled_out: usize,
     errors: VecDeque<Error>,
 }
 
@@ -110,6 +112,7 @@ impl OrderedScan {
             batch_rows,
             is_eager: scan.spec.is_narrow() && request.limit_hint.is_none(),
             ahead: 1,
+            ruled_out: 0,
             errors: VecDeque::new(),
             scan,
         };
@@ -259,10 +262,11 @@ impl OrderedScan {
         for result in opened {
             match result {
                 Ok(Some(cursor)) => self.push_cursor(cursor),
-                Ok(None) => {}
+                Ok(None) => self.ruled_out += 1,
                 Err(error) => self.errors.push_back(error),
             }
         }
+        self.is_eager |= self.scan.spec.is_narrow() && self.ruled_out >= FEW_PASS;
         count
     }
 

@@ -76,7 +76,7 @@ pub(super) struct OpenPlace {
 pub(super) enum Held {
     Block(Arc<Block<BlockFile>>, Arc<Tables>),
     Memory {
-        streams: Vec<Labels>,
+        view: View,
         ranges: Vec<TimeRange>,
         pages: Vec<Page>,
     },
@@ -138,7 +138,7 @@ impl OpenPlace {
             Place::Memory(view) => {
                 let pages = view.pages();
                 Held::Memory {
-                    streams: view.streams(),
+                    view: view.clone(),
                     ranges: view.stream_ranges(),
                     pages,
                 }
@@ -238,10 +238,7 @@ impl OpenPlace {
         let selected = selected.filter_map(|(code, selected)| selected.then_some(code));
         match &self.held {
             Held::Block(_, tables) => tables.labels_of(&selected.collect()),
-            Held::Memory { streams, .. } => {
-                let labels = |code: u32| Some((code, streams.get(code as usize)?.clone()));
-                Ok(selected.filter_map(labels).collect())
-            }
+            Held::Memory { view, .. } => Ok(view.labels_of(&selected.collect())),
         }
     }
 
@@ -295,8 +292,8 @@ impl OpenPlace {
     pub(super) fn labels(&self, stream: u32) -> Result<Labels> {
         let slot = match (&self.held, self.labels.get(stream as usize)) {
             (Held::Block(_, tables), None) => return tables.index.labels(stream),
-            (Held::Memory { streams, .. }, _) => {
-                return Ok(streams.get(stream as usize).cloned().unwrap_or_default());
+            (Held::Memory { view, .. }, _) => {
+                return Ok(view.labels(stream));
             }
             (Held::Block(_, tables), Some(slot)) => match slot.get() {
                 Some(labels) => return Ok(labels.clone()),
@@ -399,7 +396,7 @@ impl Held {
     fn streams(&self) -> usize {
         match self {
             Self::Block(_, tables) => tables.index.len(),
-            Self::Memory { streams, .. } => streams.len(),
+            Self::Memory { ranges, .. } => ranges.len(),
         }
     }
 }

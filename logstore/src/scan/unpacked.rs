@@ -334,7 +334,8 @@ impl Unpacked {
                 return Ok(());
             }
             let passes: Box<dyn Fn(u32) -> bool> = if let Data::Page(page) = &self.data {
-                let met = page.sets.iter().map(|set| condition.is_met_by(set));
+                let sets = (0u32..).take(page.sets.len() + 1);
+                let met = sets.map(|code| condition.is_met_by(&page.sets.labels(code)));
                 let (page, passes) = (Arc::clone(page), met.collect::<Vec<bool>>());
                 Box::new(move |row| {
                     let code = page.set_code(row as usize) as usize;
@@ -379,13 +380,15 @@ impl Unpacked {
     ) -> Result<Vec<u32>> {
         const UNKNOWN: u32 = u32::MAX;
         if let Data::Page(page) = &self.data {
-            let mut numbers = vec![UNKNOWN; page.sets.len()];
+            let mut numbers = vec![UNKNOWN; page.sets.len() + 1];
             let of_row = |&row: &u32| {
-                let code = page.set_code(row as usize) as usize;
-                if numbers[code] == UNKNOWN {
-                    numbers[code] = number(page.sets[code].filter(|n| by.iter().any(|b| b == n)));
+                let code = page.set_code(row as usize);
+                let known = &mut numbers[code as usize];
+                if *known == UNKNOWN {
+                    let set = page.sets.labels(code);
+                    *known = number(set.filter(|n| by.iter().any(|b| b == n)));
                 }
-                numbers[code]
+                *known
             };
             return Ok(rows.iter().map(of_row).collect());
         }
@@ -448,7 +451,7 @@ impl Unpacked {
     /// The metadata of a row; [`Unpacked::load_metadata`] comes first.
     pub(super) fn set(&self, row: u32) -> Labels {
         match &self.data {
-            Data::Page(page) => page.set(row as usize).clone(),
+            Data::Page(page) => page.sets.labels(page.set_code(row as usize)),
             Data::Chunk(parts) => {
                 let set = parts.sets.get(self.set_code(row) as usize);
                 set.cloned().unwrap_or_default()

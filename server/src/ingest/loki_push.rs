@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use trine_logstore::discover::{DETECTED_LEVEL, Levels};
 use trine_storage::Labels;
 
-use super::level::{self, Known};
 use super::otlp_logs::Sink;
 use super::rejections::Rejections;
 use super::stream;
@@ -154,8 +154,9 @@ impl Push<'_> {
                     .add(stream.entries.len().max(1) as u64, text);
             }
         };
-        for entry in &stream.entries {
-            self.entry(&labels, entry.timestamp, &entry.line, &entry.metadata);
+        let (entries, mut stream) = (&stream.entries, Stream::of(labels));
+        for entry in entries {
+            self.entry(&mut stream, entry.timestamp, &entry.line, &entry.metadata);
         }
     }
 
@@ -163,14 +164,15 @@ impl Push<'_> {
         &mut self,
         stream: &crate::proto::loki::Stream<'_>,
     ) -> Result<(), crate::proto::wire::WireError> {
-        let labels =
-            stream::parse(stream.labels).and_then(|labels| stream::admit(labels, self.limits));
+        let mut admitted = stream::parse(stream.labels)
+            .and_then(|labels| stream::admit(labels, self.limits))
+            .map(Stream::of);
         let mut entries = stream.entries();
         let mut entry = Entry::default();
         let mut metadata = Vec::new();
         while entries.next_entry(&mut entry)? {
-            match &labels {
-                Ok(labels) => {
+            match &mut admitted {
+                Ok(stream) => {
                     metadata.clear();
                     metadata.extend(
                         entry
@@ -178,7 +180,7 @@ impl Push<'_> {
                             .iter()
                             .map(|&(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value))),
                     );
-                    self.entry(labels, entry.timestamp, entry.line, &metadata);
+                    self.entry(stream, entry.timestamp, entry.line, &metadata);
                 }
                 Err(text) => self.rejections.add(1, text.clone()),
             }
@@ -188,19 +190,25 @@ impl Push<'_> {
 
     fn entry(
         &mut self,
-        labels: &Labels,
+        stream: &mut Stream,
         timestamp: i64,
         line: &str,
         metadata: &[(Cow<'_, str>, Cow<'_, str>)],
     ) {
         self.entries += 1;
-        let stored = stream::admit_entry(labels, line, metadata, self.limits).and_then(|()| {
-            let known = Known {
-                labels: Some(labels),
-                metadata,
+        let admitted = stream::admit_entry(&stream.labels, line, metadata, self.limits);
+        let stored = admitted.and_then(|()| {
+            let level = stream.levels.level(metadata, line.as_bytes());
+            let described = match &stream.described {
+                _ if !metadata.is_empty() => describe(metadata, &level)?,
+                Some((last, described)) if *last == level => described.clone(),
+                _ => {
+                    let described = describe(metadata, &level)?;
+                    stream.described = Some((level.into_owned(), described.clone()));
+                    described
+                }
             };
-            let metadata = describe(metadata, &level::detect(&known, line))?;
-            self.sink.entry(labels, timestamp, line, &metadata)
+            self.sink.entry(&stream.labels, timestamp, line, &described)
         });
         if let Err(text) = stored {
             self.rejections.add(1, text);
@@ -208,10 +216,28 @@ impl Push<'_> {
     }
 }
 
+/// A stream whose entries are read.
+struct Stream {
+    labels: Labels,
+    levels: Levels,
+    /// The level of the last entry without metadata, and the metadata that this makes.
+    described: Option<(String, Labels)>,
+}
+
+impl Stream {
+    fn of(labels: Labels) -> Self {
+        Self {
+            levels: Levels::of(&labels),
+            labels,
+            described: None,
+        }
+    }
+}
+
 /// The metadata as a set, with the level. Of two values of one name the first is kept.
 fn describe(metadata: &[(Cow<'_, str>, Cow<'_, str>)], level: &str) -> Result<Labels, String> {
     let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(metadata.len() + 1);
-    pairs.push(("detected_level", level));
+    pairs.push((DETECTED_LEVEL, level));
     for (name, value) in metadata {
         if !pairs.iter().any(|(earlier, _)| *earlier == &**name) {
             pairs.push((name, value));

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
+use trine_logstore::discover::{DETECTED_LEVEL, Levels};
 use trine_storage::Labels;
 
-use super::level::{self, Known};
 use super::otlp_names::label_name;
 use super::otlp_value::{flatten, hex, text};
 use super::rejections::Rejections;
@@ -80,6 +80,7 @@ pub fn translate(
                 continue;
             }
         };
+        let levels = Levels::of(&labels);
         for scope in &resource.scope_logs {
             let mut of_scope = shared.clone();
             if let Some(scope) = &scope.scope {
@@ -88,7 +89,7 @@ pub fn translate(
             for record in &scope.log_records {
                 let mut pairs = of_scope.clone();
                 describe_record(record, &mut pairs);
-                let stored = store(record, &labels, pairs, now_ns, limits, sink);
+                let stored = store(record, (&labels, &levels), pairs, now_ns, limits, sink);
                 if let Err(text) = stored {
                     rejections.add(1, text);
                 }
@@ -180,20 +181,16 @@ fn describe_record(record: &LogRecord, pairs: &mut Pairs) {
 
 fn store(
     record: &LogRecord,
-    labels: &Labels,
+    (labels, levels): (&Labels, &Levels),
     mut pairs: Pairs,
     now_ns: i64,
     limits: &Limits,
     sink: &mut dyn Sink,
 ) -> Result<(), String> {
     let line = text(record.body.as_ref());
-    let known = Known {
-        labels: Some(labels),
-        metadata: &pairs,
-    };
-    let found = level::detect(&known, &line).into_owned();
-    pairs.retain(|(name, _)| name != "detected_level");
-    pairs.push(("detected_level".into(), found.into()));
+    let found = levels.level(&pairs, line.as_bytes()).into_owned();
+    pairs.retain(|(name, _)| name != DETECTED_LEVEL);
+    pairs.push((DETECTED_LEVEL.into(), found.into()));
     // A later attribute of the same name wins: the record's over the scope's and the resource's.
     pairs.reverse();
     pairs.sort_by(|a, b| a.0.cmp(&b.0));

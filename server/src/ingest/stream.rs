@@ -2,28 +2,10 @@
 //! `service_name` added. `ingest::loki_push` and `ingest::otlp_logs` call it. The refusals have
 //! Loki's words, because senders' operators search for them.
 
+use trine_logstore::discover::{SERVICE_NAME, service_name};
 use trine_storage::Labels;
 
 use crate::config::Limits;
-
-/// Labels from which `service_name` is taken, the strongest first.
-const SERVICE_NAMES: [&str; 13] = [
-    "service",
-    "app",
-    "application",
-    "app_name",
-    "name",
-    "app_kubernetes_io_name",
-    "container",
-    "container_name",
-    "k8s_container_name",
-    "component",
-    "workload",
-    "job",
-    "k8s_job_name",
-];
-
-const SERVICE_NAME: &str = "service_name";
 
 /// The labels that the text of a stream gives.
 ///
@@ -127,11 +109,7 @@ pub fn admit(labels: Labels, limits: &Limits) -> Result<Labels, String> {
     if labels.get(SERVICE_NAME).is_some() {
         return Ok(labels);
     }
-    let service = SERVICE_NAMES
-        .iter()
-        .find_map(|name| labels.get(name))
-        .unwrap_or("unknown_service");
-    Ok(labels.with(SERVICE_NAME, service))
+    Ok(labels.with(SERVICE_NAME, service_name(&labels)))
 }
 
 /// Checks one entry against the limits. `metadata` is its pairs.

@@ -62,6 +62,11 @@ impl Fs for RealFs {
         }))
     }
 
+    fn reuse(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        Ok(Box::new(RealWriteFile { file }))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         let file = File::open(path)?;
         Ok(Arc::new(MappedFile { bytes: map(&file)? }))

@@ -48,6 +48,16 @@ struct Disk {
 struct File {
     content: Vec<u8>,
     synced_len: usize,
+    /// What was in a file that is written over: behind `content` it still is.
+    old: Vec<u8>,
+}
+
+impl File {
+    /// What a reader finds.
+    fn whole(&self) -> Vec<u8> {
+        let old = self.old.get(self.content.len()..).unwrap_or_default();
+        [&self.content, old].concat()
+    }
 }
 
 impl SimFs {
@@ -112,11 +122,13 @@ impl SimFs {
                     content[start..].fill_with(|| rng.next_u64() as u8);
                 }
             }
+            content.extend_from_slice(file.old.get(content.len()..).unwrap_or_default());
             after.durable_names.insert(path.clone(), after.files.len());
             after.names.insert(path, after.files.len());
             after.files.push(File {
                 synced_len: content.len(),
                 content,
+                old: Vec::new(),
             });
         }
         Self {
@@ -198,7 +210,7 @@ impl Fs for SimFs {
             })
             .collect();
         entries.extend(disk.names.iter().filter_map(|(path, &index)| {
-            let len = disk.files[index].content.len() as u64;
+            let len = disk.files[index].whole().len() as u64;
             Some(Entry {
                 name: in_dir(path)?,
                 is_dir: false,
@@ -224,10 +236,25 @@ impl Fs for SimFs {
         }))
     }
 
+    fn reuse(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        let mut disk = self.disk.lock();
+        disk.change()?;
+        let index = disk.index(path)?;
+        let file = &mut disk.files[index];
+        *file = File {
+            old: file.whole(),
+            ..File::default()
+        };
+        Ok(Box::new(SimWriteFile {
+            disk: Arc::clone(&self.disk),
+            index,
+        }))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         let disk = self.disk.lock();
         let index = disk.index(path)?;
-        let bytes = Bytes::copy_from_slice(&disk.files[index].content);
+        let bytes = Bytes::from(disk.files[index].whole());
         Ok(Arc::new(SimReadFile { bytes }))
     }
 
@@ -236,9 +263,13 @@ impl Fs for SimFs {
         disk.change()?;
         let index = disk.index(path)?;
         let file = &mut disk.files[index];
-        file.content
-            .truncate(usize::try_from(len).unwrap_or(usize::MAX));
-        file.synced_len = file.content.len();
+        let mut content = file.whole();
+        content.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        *file = File {
+            synced_len: content.len(),
+            content,
+            old: Vec::new(),
+        };
         Ok(())
     }
 

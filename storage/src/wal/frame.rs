@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::Compression;
 use crate::codec::{Reader, put_u32, put_u64};
 use crate::error::{Error, Kind, Result};
 
@@ -12,11 +13,13 @@ const VERSION: u32 = 1;
 const SEGMENT_MAGIC: &[u8; 8] = b"TRINEWAL";
 const FRAME_MAGIC: [u8; 4] = *b"TWF\x01";
 const SEGMENT_HEADER_BYTES: usize = 32;
-const FRAME_HEADER_BYTES: usize = 32;
+/// What stands before the records of a frame.
+pub(super) const FRAME_HEADER_BYTES: usize = 32;
 /// Frames below this many bytes are stored as they are: zstd's own header would eat the gain.
 const COMPRESS_BYTES_MIN: usize = 256;
 /// More than any frame holds (staged bytes plus one record); a claim above it is damage.
 const FRAME_BYTES_MAX: u32 = 256 << 20;
+const SPARE: &str = ".spare";
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 const ZSTD_LEVEL: i32 = 1;
@@ -45,9 +48,12 @@ pub(super) fn segment_header(sequence: u64, first: u64) -> Vec<u8> {
     out
 }
 
-/// Compresses batches of records into frames.
+/// Makes frames of batches of records.
 pub(super) struct Encoder {
+    compression: Compression,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// The last frame that was compressed.
+    frame: Vec<u8>,
 }
 
 impl fmt::Debug for Encoder {
@@ -58,59 +64,84 @@ impl fmt::Debug for Encoder {
 
 impl Encoder {
     /// An encoder; the compression context is made when it is first needed.
-    pub(super) fn new() -> Self {
-        Self { zstd: None }
+    pub(super) fn new(compression: Compression) -> Self {
+        Self {
+            compression,
+            zstd: None,
+            frame: Vec::new(),
+        }
     }
 
-    /// Appends the frame of `count` records, numbered from `first`, to `out`.
-    pub(super) fn encode(
-        &mut self,
-        out: &mut Vec<u8>,
-        records: &[u8],
+    /// The frame of `count` records, numbered from `first`. They begin [`FRAME_HEADER_BYTES`] into
+    /// `batch`, so that a frame that is stored as it is need not be copied.
+    pub(super) fn encode<'a>(
+        &'a mut self,
+        batch: &'a mut [u8],
         first: u64,
         count: u32,
-    ) -> Result<()> {
-        let zstd_failed = |e| Error::io("compress a frame", e);
-        let mut compressed = Vec::new();
-        if records.len() >= COMPRESS_BYTES_MIN {
+    ) -> Result<&'a [u8]> {
+        let records = batch.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        let raw_len = frame_len(records)?;
+        if self.compression == Compression::Zstd && records.len() >= COMPRESS_BYTES_MIN {
+            let zstd_failed = |e| Error::io("compress a frame", e);
             let zstd = match &mut self.zstd {
                 Some(zstd) => zstd,
                 empty => {
                     empty.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(zstd_failed)?)
                 }
             };
-            compressed = zstd.compress(records).map_err(zstd_failed)?;
+            let compressed = zstd.compress(records).map_err(zstd_failed)?;
+            if compressed.len() < records.len() {
+                self.frame.clear();
+                self.frame
+                    .extend_from_slice(&header(&compressed, raw_len, first, count, ZSTD)?);
+                self.frame.extend_from_slice(&compressed);
+                return Ok(&self.frame);
+            }
         }
-        let (codec, payload) = if compressed.is_empty() || compressed.len() >= records.len() {
-            (STORED, records)
-        } else {
-            (ZSTD, compressed.as_slice())
-        };
-        let len = |bytes: &[u8]| {
-            u32::try_from(bytes.len())
-                .ok()
-                .filter(|&len| len <= FRAME_BYTES_MAX)
-                .ok_or_else(|| {
-                    Error::new(
-                        Kind::Limit,
-                        format!("a frame of {} bytes is too large", bytes.len()),
-                    )
-                })
-        };
-        let start = out.len();
-        out.extend_from_slice(&FRAME_MAGIC);
-        put_u32(out, len(payload)?);
-        put_u32(out, len(records)?);
-        put_u64(out, first);
-        put_u32(out, count);
-        out.extend_from_slice(&[codec, 0, 0, 0]);
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(out.get(start..).unwrap_or_default());
-        crc.update(payload);
-        put_u32(out, crc.finalize());
-        out.extend_from_slice(payload);
-        Ok(())
+        let header = header(records, raw_len, first, count, STORED)?;
+        if let Some(room) = batch.first_chunk_mut() {
+            *room = header;
+        }
+        Ok(batch)
     }
+
+    /// Lets go of all but `bytes` of the memory that the last frame took.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        self.frame.clear();
+        self.frame.shrink_to(bytes);
+    }
+}
+
+fn frame_len(bytes: &[u8]) -> Result<u32> {
+    let len = u32::try_from(bytes.len()).ok();
+    len.filter(|&len| len <= FRAME_BYTES_MAX).ok_or_else(|| {
+        let what = format!("a frame of {} bytes is too large", bytes.len());
+        Error::new(Kind::Limit, what)
+    })
+}
+
+/// The header of the frame that stores `payload`.
+fn header(
+    payload: &[u8],
+    raw_len: u32,
+    first: u64,
+    count: u32,
+    codec: u8,
+) -> Result<[u8; FRAME_HEADER_BYTES]> {
+    let mut out = Vec::with_capacity(FRAME_HEADER_BYTES);
+    out.extend_from_slice(&FRAME_MAGIC);
+    put_u32(&mut out, frame_len(payload)?);
+    put_u32(&mut out, raw_len);
+    put_u64(&mut out, first);
+    put_u32(&mut out, count);
+    out.extend_from_slice(&[codec, 0, 0, 0]);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&out);
+    crc.update(payload);
+    put_u32(&mut out, crc.finalize());
+    let whole = out.first_chunk().copied();
+    Ok(whole.expect("the fields add up to the header's length"))
 }
 
 /// What one segment held.
@@ -126,6 +157,20 @@ pub struct SegmentReport {
     pub good_bytes: u64,
     /// Byte ranges before the last good frame that could not be read.
     pub damaged: Vec<(u64, u64)>,
+    /// Whether frames follow that are older than the segment: its file was written over.
+    pub is_reused: bool,
+    /// Whether the header is cut or damaged.
+    pub is_headless: bool,
+}
+
+/// The file name of a segment that is done with and will be written over.
+pub(super) fn spare_name(sequence: u64) -> String {
+    format!("{sequence:016}{SPARE}")
+}
+
+/// Whether [`spare_name`] gave this name.
+pub(super) fn is_spare(name: &str) -> bool {
+    name.ends_with(SPARE)
 }
 
 /// Reads a segment, giving every record to `each` with its position. Bytes that are no frame are
@@ -149,6 +194,7 @@ pub fn read_segment(
         Err(error) => return Err(error),
     };
     let mut report = SegmentReport {
+        is_headless: offset == 0,
         first,
         end: first,
         good_bytes: offset as u64,
@@ -156,6 +202,10 @@ pub fn read_segment(
     };
     let mut raw = Vec::new();
     while let Some((found, frame)) = next_frame(bytes, offset) {
+        if frame.first < first {
+            report.is_reused = true;
+            break;
+        }
         if found > offset {
             report.damaged.push((offset as u64, found as u64));
         }

@@ -53,6 +53,11 @@ pub(super) fn run(
         .list(dir)
         .map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
     let total_bytes = entries.iter().map(|entry| entry.len).sum();
+    for entry in entries.iter().filter(|entry| frame::is_spare(&entry.name)) {
+        let path = dir.join(&entry.name);
+        fs.remove_file(&path)
+            .map_err(|e| Error::io(format!("remove {}", path.display()), e))?;
+    }
     let names: Vec<(u64, String)> = entries
         .into_iter()
         .filter_map(|entry| Some((frame::sequence_of(&entry.name)?, entry.name)))
@@ -80,18 +85,23 @@ pub(super) fn run(
         drop(bytes);
         replayer.progress(replay.bytes, total_bytes);
         replay.records += given;
+        let unbegun = match &report {
+            Ok(report) => report.is_headless,
+            Err(error) => error.kind() == Kind::Corrupt,
+        };
+        // The process died while it began this segment: no record was in it yet, but there may be
+        // some of an earlier life of its file, which are in blocks.
+        if unbegun && is_last && given == 0 {
+            replay.torn_bytes += len;
+            fs.remove_file(&path)
+                .map_err(|e| Error::io(format!("remove {shown}"), e))?;
+            // Else it may be back beside newer ones, and look like damage.
+            fs.sync_dir(dir)
+                .map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
+            continue;
+        }
         let report = match report {
             Ok(report) => report,
-            // The process died while it began this segment: no record was in it yet.
-            Err(error) if error.kind() == Kind::Corrupt && is_last && given == 0 => {
-                replay.torn_bytes += len;
-                fs.remove_file(&path)
-                    .map_err(|e| Error::io(format!("remove {shown}"), e))?;
-                // Else it may be back beside newer ones, and look like damage.
-                fs.sync_dir(dir)
-                    .map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
-                continue;
-            }
             Err(error) if error.kind() == Kind::Corrupt => {
                 replay.damaged.push(error.to_string());
                 kept.push_back(Segment {
@@ -106,7 +116,9 @@ pub(super) fn run(
         note_damage(&mut replay, &shown, &report, from);
         if report.good_bytes < len {
             if is_last {
-                replay.torn_bytes += len - report.good_bytes;
+                if !report.is_reused {
+                    replay.torn_bytes += len - report.good_bytes;
+                }
                 fs.truncate(&path, report.good_bytes)
                     .map_err(|e| Error::io(format!("cut {shown}"), e))?;
             } else {

@@ -282,3 +282,87 @@ fn a_record_that_makes_no_sense_is_lost_alone_and_told() {
         "a newer version's data is not thrown away"
     );
 }
+
+#[test]
+fn lines_are_unpacked_only_of_chunks_whose_rows_are_given() {
+    let bench = Bench::new(Config {
+        future_max: None,
+        ..Config::default()
+    });
+    let store = bench.open().unwrap();
+    let mut appender = store.appender();
+    let long = vec![b'x'; 200 << 10];
+    // Two chunks of about the same time, but the last entries are all in one.
+    appender.append(&app("b"), 0, &long, &Labels::empty());
+    appender.append(&app("b"), 950, &long, &Labels::empty());
+    for timestamp in 0..1000 {
+        let line = format!("{timestamp} is a number");
+        appender.append(&app("a"), timestamp, line.as_bytes(), &Labels::empty());
+    }
+    appender.commit(Durability::Synced).unwrap().wait().unwrap();
+    store.flush().unwrap();
+    let version = store.inner.blocks.version();
+    let block = &version.blocks[0];
+    let path = PathBuf::from(format!("/store/blocks/{}.block", block.meta.id));
+    let tables = block.reader.tables().unwrap();
+    let damaged: Vec<_> = tables
+        .chunks
+        .iter()
+        .filter(|chunk| chunk.runs[0].stream == 1)
+        .collect();
+    assert!(!damaged.is_empty() && damaged.len() < tables.chunks.len());
+    for chunk in damaged {
+        let offset = usize::try_from(chunk.text.offset).unwrap();
+        bench.disk.corrupt(&path, offset + 8, 1);
+    }
+    drop((tables, version, store));
+    let store = bench.open().unwrap();
+    for lines in [vec![], vec![LineFilter::Contains("number".into())]] {
+        let request = Request::Rows(Rows {
+            lines,
+            direction: Direction::Backward,
+            limit_hint: Some(20),
+            index: false,
+            ..Rows::new(vec![], TimeRange::ALL)
+        });
+        let mut batches = store.snapshot().scan(&request).unwrap();
+        let Some(Ok(Answer::Rows(rows))) = batches.next() else {
+            panic!("the damage is not met yet");
+        };
+        assert_eq!(rows.lines.get(0), b"999 is a number");
+        assert!(batches.any(|batch| batch.is_err()), "it is met later");
+    }
+}
+
+#[test]
+fn a_scan_that_finds_nothing_gives_control_back() {
+    let bench = Bench::new(Config::default());
+    let store = bench.open().unwrap();
+    let mut appender = store.appender();
+    for timestamp in 0..70 {
+        let line = vec![b'x'; 250 << 10];
+        appender.append(&app("a"), timestamp, &line, &Labels::empty());
+    }
+    appender.commit(Durability::Synced).unwrap().wait().unwrap();
+    store.flush().unwrap();
+    for direction in [Direction::Forward, Direction::Backward, Direction::Any] {
+        for limit_hint in [None, Some(10)] {
+            let request = Request::Rows(Rows {
+                lines: vec![LineFilter::Contains("y".into())],
+                direction,
+                limit_hint,
+                index: false,
+                ..Rows::new(vec![], TimeRange::ALL)
+            });
+            let mut batches = 0;
+            for batch in store.snapshot().scan(&request).unwrap() {
+                let Answer::Rows(rows) = batch.unwrap() else {
+                    panic!("rows were asked for");
+                };
+                assert!(rows.timestamps.is_empty());
+                batches += 1;
+            }
+            assert!(batches >= 1, "{direction:?} {limit_hint:?}");
+        }
+    }
+}
