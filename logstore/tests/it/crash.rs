@@ -93,10 +93,10 @@ impl Subject for Compacted {
 #[test]
 fn every_cut_of_a_compaction_and_of_a_delete_keeps_every_promise() {
     let mut cuts = 0;
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         cuts += check_every_cut(&Compacted, &script(seed, 12), seed);
     }
-    assert!(cuts > 200, "only {cuts} cuts");
+    assert!(cuts > 150, "only {cuts} cuts");
 }
 
 #[test]
