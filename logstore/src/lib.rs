@@ -6,9 +6,9 @@
 //!
 //! ```
 //! use trine_logstore::{Batch, Durability, LineFilter, LogStore, Request, Rows};
-//! use trine_storage::{Labels, Matcher, TimeRange};
+//! use trine_logstore::{Labels, Matcher, TimeRange};
 //!
-//! # fn main() -> Result<(), trine_storage::Error> {
+//! # fn main() -> Result<(), trine_logstore::Error> {
 //! # let dir = tempfile::tempdir().expect("a directory for the example");
 //! # let path = dir.path();
 //! let store = LogStore::open(path)?;
@@ -30,10 +30,12 @@
 //! ```
 //!
 //! In reading order: [`LogStore`] (`db`) wires the parts, `appender` puts batches together,
-//! `wal_record` is what the log holds, `columns` is how entries lie in memory, `sets` their metadata, `buffer` is memory,
-//! `seal` turns it into `block`s, which are immutable, `request` is what readers ask, `snapshot`,
-//! `scan` and `filter` answer, `retention` says which blocks go. File formats: `FORMAT.md` beside
-//! this crate.
+//! `wal_record` is what the log holds, `columns` is how entries lie in memory, `sets` their
+//! metadata, `buffer` is memory, `seal` turns it into `block`s, which are immutable, `compact` and
+//! `merge` make few of many, `request` is what readers ask, `snapshot`, `scan` and `filter` answer
+//! with the help of the token `index`, `tombstone` and `retention` say what is not to be seen, `tail`
+//! follows what is appended, `discover` finds level and service of a line. File formats: `FORMAT.md`
+//! beside this crate.
 
 mod appender;
 mod block;
@@ -80,7 +82,10 @@ pub use retention::RetentionRule;
 pub use snapshot::Snapshot;
 pub use stats::{LevelStats, Report, Stats};
 pub use tail::{Tail, Tailed};
+pub use trine_storage as storage;
+pub use trine_storage::catalog::BlockMeta;
 pub use trine_storage::wal::Durability;
+pub use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, TimeRange};
 
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
