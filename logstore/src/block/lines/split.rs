@@ -61,7 +61,8 @@ impl LineBuilder {
         self.ends.clear();
     }
 
-    /// Splits the lines, whose entries have these timestamps. Every token is handed to `index`.
+    /// Splits the lines, whose entries have these timestamps. Every token is handed to `index` once
+    /// or more often.
     pub(crate) fn encode(
         &mut self,
         timestamps: &[i64],
@@ -88,10 +89,16 @@ impl LineBuilder {
             stay: self.repeating_numbers(),
             variables: Variables::default(),
         };
+        let mut words = Words::new(&self.text, &self.ends);
         tokens(&self.text, |token| {
-            if let Some(bytes) = self.text.get(token.start..token.end) {
+            let Some(bytes) = self.text.get(token.start..token.end) else {
+                return;
+            };
+            if token.has_digit || token.class != Class::Word {
                 index(bytes, token.class);
                 split.token(token, bytes);
+            } else if !words.was_in_line_before(token) {
+                index(bytes, token.class);
             }
         });
         split.copy_until(self.text.len());
@@ -183,6 +190,91 @@ impl LineBuilder {
             .chain(11..0x80)
             .filter(unused);
         Some([free.next()?, free.next()?])
+    }
+}
+
+/// Words without digits of a line and of the one before. Lines of a program are much alike: most of
+/// their words were handed over with the line before, in the same order.
+struct Words<'a> {
+    text: &'a [u8],
+    ends: std::slice::Iter<'a, u32>,
+    /// Where the line ends.
+    end: usize,
+    before: Vec<Word>,
+    line: Vec<Word>,
+    /// Which word of the line before should come next.
+    next: usize,
+    /// How many words came since one was where it should be.
+    missed: usize,
+}
+
+impl<'a> Words<'a> {
+    /// The most words that are looked at for one.
+    const AHEAD_MAX: usize = 8;
+
+    fn new(text: &'a [u8], ends: &'a [u32]) -> Self {
+        Self {
+            text,
+            ends: ends.iter(),
+            end: 0,
+            before: Vec::new(),
+            line: Vec::new(),
+            next: 0,
+            missed: 0,
+        }
+    }
+
+    /// Takes the next word; whether it was found in the line before. A word that was there is not
+    /// always found.
+    #[inline]
+    fn was_in_line_before(&mut self, token: Token) -> bool {
+        while token.start >= self.end {
+            std::mem::swap(&mut self.before, &mut self.line);
+            self.line.clear();
+            (self.next, self.missed) = (0, 0);
+            self.end = self.ends.next().map_or(usize::MAX, |&end| end as usize);
+        }
+        let Some(word) = Word::new(self.text, token) else {
+            return false;
+        };
+        self.line.push(word);
+        let ahead = self.before.get(self.next..).unwrap_or_default();
+        let at = ahead
+            .iter()
+            .take((self.missed + 1).min(Self::AHEAD_MAX))
+            .position(|held| *held == word);
+        match at {
+            Some(at) => (self.next, self.missed) = (self.next + at + 1, 0),
+            None => self.missed += 1,
+        }
+        at.is_some()
+    }
+}
+
+/// A word of up to 16 bytes as two numbers and its length, which are quicker to compare than bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Word {
+    first: u64,
+    last: u64,
+    len: usize,
+}
+
+impl Word {
+    /// `None` for a longer one, and for one at the very end of the text.
+    #[inline]
+    fn new(text: &[u8], token: Token) -> Option<Self> {
+        let len = token.end - token.start;
+        let eight = |at: usize| {
+            let bytes = text.get(at..)?.first_chunk::<8>()?;
+            Some(u64::from_le_bytes(*bytes))
+        };
+        let first = eight(token.start)?;
+        let (first, last) = match len {
+            1..=8 => (first << (64 - 8 * len), 0),
+            9..=16 => (first, eight(token.end - 8)?),
+            _ => return None,
+        };
+        Some(Self { first, last, len })
     }
 }
 
