@@ -280,6 +280,14 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     whole + rest.take_while(|(a, b)| a == b).count()
 }
 
+/// Names and values of the set with this encoding, which is one of [`Labels::encoded`]; bytes that
+/// are no encoding give what can be read of them.
+pub fn pairs_of(encoded: &[u8]) -> Iter<'_> {
+    Iter {
+        rest: std::str::from_utf8(encoded).unwrap_or_default(),
+    }
+}
+
 /// What [`Labels::hash64`] gives for the set with this encoding.
 pub fn hash_encoded(encoded: &[u8]) -> u64 {
     xxh3_64(encoded)

@@ -9,11 +9,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use trine_storage::codec::{Reader, put_bytes, put_varint};
+use trine_storage::labels::pairs_of;
 use trine_storage::{Labels, Result};
 
 use super::column;
 use super::format::CHUNK_ROWS_MAX;
 use super::lines::{nibble_of, put_hex_lower};
+use crate::sets::Sets;
 
 /// Every entry has the same value.
 const CONSTANT: u8 = 0;
@@ -50,14 +52,14 @@ struct Values<'a> {
 
 impl<'a> Columns<'a> {
     /// Columns of the entries whose sets `codes` name.
-    pub(crate) fn new(sets: &'a [Labels], codes: &[u32]) -> Self {
+    pub(crate) fn new(sets: &'a Sets, codes: &[u32]) -> Self {
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut columns: Vec<(&str, Values<'_>)> = Vec::new();
         // For each set its columns and codes there.
         let mut pairs: Vec<(usize, u64)> = Vec::new();
-        let mut ends = Vec::with_capacity(sets.len());
-        for set in sets {
-            for (name, value) in set {
+        let mut ends = vec![0];
+        for set in sets.iter() {
+            for (name, value) in pairs_of(set) {
                 let next = columns.len();
                 let column = *numbers.entry(name).or_insert(next);
                 if column == next {
@@ -441,7 +443,7 @@ mod tests {
     }
 
     fn read(sets: &[Labels], codes: &[u32]) -> Metadata {
-        let page = Bytes::from(Columns::new(sets, codes).encode());
+        let page = Bytes::from(Columns::new(&Sets::of(sets), codes).encode());
         Metadata::read("test", &page, codes.len() as u32).unwrap()
     }
 
@@ -461,7 +463,7 @@ mod tests {
             0, 0, 1, 0b10, // codes of the entries
             1, b'b', 2, 0, b'y', // "b": always "y"
         ];
-        assert_eq!(Columns::new(&sets, &[2, 1]).encode(), expected);
+        assert_eq!(Columns::new(&Sets::of(&sets), &[2, 1]).encode(), expected);
     }
 
     #[test]
@@ -492,7 +494,7 @@ mod tests {
             }
         }
         assert_eq!(metadata.column("none").unwrap(), None);
-        let page = Columns::new(&sets, &codes).encode();
+        let page = Columns::new(&Sets::of(&sets), &codes).encode();
         assert!(
             page.len() < 200 * (16 + 4 + 4),
             "ids are binary: {}",
@@ -533,7 +535,7 @@ mod tests {
         ) {
             let sets: Vec<Labels> = std::iter::once(Labels::empty()).chain(sets).collect();
             let codes: Vec<u32> = (0..sets.len() as u32).collect();
-            let mut page = Columns::new(&sets, &codes).encode();
+            let mut page = Columns::new(&Sets::of(&sets), &codes).encode();
             let at = at.index(page.len());
             page[at] ^= flip;
             for page in [&page[..], &page[..at]] {

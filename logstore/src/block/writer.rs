@@ -19,6 +19,7 @@ use super::metadata;
 use super::pack::pack;
 use crate::columns::Columns;
 use crate::index::IndexBuilder;
+use crate::sets::{self, Sets};
 
 /// A block that is being written.
 pub(crate) struct BlockWriter {
@@ -44,8 +45,8 @@ struct Chunk {
     runs: Vec<Run>,
     /// For each entry an index into `sets`.
     metadata: Vec<u32>,
-    sets: Vec<Labels>,
-    set_codes: HashMap<Labels, u32>,
+    sets: Sets,
+    set_codes: sets::SetCodes,
     set_bytes: usize,
 }
 
@@ -101,7 +102,7 @@ impl BlockWriter {
     #[cfg(test)]
     pub(crate) fn push(&mut self, timestamp: i64, line: &[u8], metadata: &Labels) -> Result<()> {
         self.make_room(line.len() + metadata.encoded().len())?;
-        let set = self.chunk.set_code(metadata);
+        let set = self.chunk.set_code(metadata.encoded());
         self.add(timestamp, line, set);
         Ok(())
     }
@@ -126,7 +127,7 @@ impl BlockWriter {
                 set => *codes
                     .codes
                     .entry(set)
-                    .or_insert_with(|| chunk.set_code(&columns.sets.labels(set))),
+                    .or_insert_with(|| chunk.set_code(columns.sets.encoded(set))),
             };
             self.add(columns.timestamps[row], line, code);
         }
@@ -174,7 +175,7 @@ impl BlockWriter {
         };
         let mut levels = vec![Box::default()];
         let mut level_counts = Vec::new();
-        if !chunk.sets.is_empty() {
+        if chunk.sets.len() > 0 {
             let columns = metadata::Columns::new(&chunk.sets, &chunk.metadata);
             page = self.file.page(&columns.encode())?;
             for (name, value) in columns.pairs() {
@@ -233,20 +234,12 @@ impl BlockWriter {
 }
 
 impl Chunk {
-    fn set_code(&mut self, set: &Labels) -> u32 {
-        if set.is_empty() {
-            return 0;
+    fn set_code(&mut self, encoded: &[u8]) -> u32 {
+        let known = self.sets.len();
+        let code = self.set_codes.code(&mut self.sets, encoded);
+        if self.sets.len() > known {
+            self.set_bytes += encoded.len();
         }
-        if self.sets.is_empty() {
-            self.sets.push(Labels::empty());
-        }
-        if let Some(&code) = self.set_codes.get(set) {
-            return code;
-        }
-        let code = small(self.sets.len());
-        self.set_codes.insert(set.clone(), code);
-        self.sets.push(set.clone());
-        self.set_bytes += set.encoded().len();
         code
     }
 
