@@ -92,8 +92,6 @@ pub(crate) struct Inner {
     /// Held by the one who changes the deletes.
     deleting: Mutex<()>,
     tombstones: RwLock<Arc<Tombstones>>,
-    /// The highest number of a delete that was cancelled: it is not given again.
-    last_cancelled: AtomicU64,
     /// The highest number of a delete that a file may have been written without.
     carried_out: AtomicU64,
     retention: Arc<Retention>,

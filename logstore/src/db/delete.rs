@@ -67,8 +67,9 @@ impl Inner {
         let version = self.blocks.version();
         let taken = version.deletes.iter().map(|delete| delete.number);
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
-        let cancelled = self.last_cancelled.load(Ordering::Relaxed);
-        let highest = taken.chain(applied).max().unwrap_or(0).max(cancelled);
+        // The catalog's version rises with every delete, so that no number is ever given again, not
+        // even when nothing is left that remembers the delete.
+        let highest = taken.chain(applied).max().unwrap_or(0).max(version.number);
         let delete = Delete {
             number: highest + 1,
             sequence: version.wal_position,
@@ -104,7 +105,6 @@ impl Inner {
                 self.config.delete_delay
             )));
         }
-        self.last_cancelled.fetch_max(number, Ordering::Relaxed);
         self.forget(&[number])
     }
 

@@ -86,7 +86,6 @@ impl LogStore {
             compacting: Mutex::new(()),
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
-            last_cancelled: AtomicU64::new(0),
             carried_out: AtomicU64::new(applied.max().unwrap_or(0)),
             tails: Arc::default(),
             compaction: Mutex::default(),
