@@ -155,12 +155,12 @@ fn a_compaction_carries_out_what_could_still_be_cancelled() {
 fn merges_across_a_delete_that_may_be_cancelled_keep_it_in_force() {
     let bench = Bench::new();
     let store = bench.open();
+    let mut number = 0;
     for n in 0..12 {
         put(&store, &[("a", 20 - n, &format!("a{n}"))]);
         if n == 5 {
-            store
-                .delete(&app("a"), &contains("a2"), TimeRange::ALL)
-                .unwrap();
+            let deleted = store.delete(&app("a"), &contains("a2"), TimeRange::ALL);
+            number = deleted.unwrap();
         }
         store.flush().unwrap();
     }
@@ -169,7 +169,7 @@ fn merges_across_a_delete_that_may_be_cancelled_keep_it_in_force() {
     assert!(stats.blocks < 12, "something was merged: {stats:?}");
     assert_eq!(stats.block_rows, 12, "the delete is not carried out");
     assert_eq!(lines(&store).len(), 11);
-    store.cancel_delete(1).unwrap();
+    store.cancel_delete(number).unwrap();
     assert_eq!(lines(&store).len(), 12);
 }
 
@@ -260,4 +260,23 @@ fn counts_leave_out_what_is_deleted() {
     assert_eq!(count(), 2);
     store.delete(&app("b"), &[], TimeRange::ALL).unwrap();
     assert_eq!(count(), 1);
+}
+
+#[test]
+fn a_number_is_never_given_again() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        put(&store, &[("a", 1, "a")]);
+        numbers.push(store.delete(&app("a"), &[], TimeRange::ALL).unwrap());
+        // Nothing is left that remembers the delete.
+        store.compact().unwrap();
+        assert_eq!((store.stats().blocks, store.stats().deletes), (0, 0));
+    }
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    put(&store, &[("a", 1, "a")]);
+    let number = store.delete(&app("a"), &[], TimeRange::ALL).unwrap();
+    store.cancel_delete(number).unwrap();
+    assert_eq!(lines(&store), ["a"]);
 }
