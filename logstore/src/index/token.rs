@@ -17,7 +17,7 @@ pub(crate) const ID_HEX_MIN: usize = 12;
 pub(crate) const WORD_BYTES_MAX: usize = 32;
 
 /// What a token looks like, which says where the index keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
     /// Everything that is none of the others.
     Word,

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::split::EncodedLines;
@@ -177,7 +179,39 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![text, ids, any::<Vec<u8>>()]
 }
 
+/// Lines of many words, some of which the line before has too.
+fn wordy_line() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        "[ab]{1,2}",
+        "[abcxyz]{7,10}",
+        "[x-z]{15,18}",
+        "ab[0-9]{0,3}",
+        "\\PC"
+    ];
+    prop::collection::vec(word, 0..20).prop_map(|words| words.join(" ").into_bytes())
+}
+
 proptest! {
+    /// The token index leaves out nothing only if it is given every token.
+    #[test]
+    fn every_token_is_handed_over(
+        lines in prop::collection::vec(prop_oneof![wordy_line(), any_line()], 0..12),
+    ) {
+        let mut builder = LineBuilder::default();
+        let mut expected = HashSet::new();
+        for line in &lines {
+            builder.push(line);
+            tokens(line, |token| {
+                expected.insert((line[token.start..token.end].to_vec(), token.class));
+            });
+        }
+        let mut given = HashSet::new();
+        builder.encode(&vec![0; lines.len()], |token, class| {
+            given.insert((token.to_vec(), class));
+        });
+        prop_assert_eq!(given, expected);
+    }
+
     #[test]
     fn any_lines_come_back(
         lines in prop::collection::vec(any_line(), 0..20),
