@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use trine_storage::codec::{put_bytes, put_varint};
 
 use super::{DIGITS_MAX, Kind, SPLIT, VariableClass, WHOLE, column, nibble_of, time_as_number};
@@ -13,7 +13,7 @@ const DIGITS_MIN: usize = 3;
 /// Numbers of this many digits and fewer stay in the text when they repeat.
 const REPEATING_DIGITS_MAX: usize = 4;
 /// How much of a chunk tells whether they do, in bytes.
-const SAMPLE_BYTES: usize = 32 << 10;
+const SAMPLE_BYTES: usize = 8 << 10;
 /// Kinds of variables are numbered by one byte.
 pub(super) const KINDS_MAX: usize = 256;
 
@@ -171,14 +171,17 @@ impl LineBuilder {
 
     /// A byte to end lines and one to stand in for variables: no token bytes, and in no line.
     fn unused_bytes(&self) -> Option<[u8; 2]> {
+        // Every line ends in a line feed, which is free when there are no more than that.
+        let line_feeds = memchr_iter(b'\n', &self.text).count();
+        if line_feeds == self.rows() && memchr(0, &self.text).is_none() {
+            return Some([b'\n', 0]);
+        }
         let mut is_used = [false; 256];
         for &byte in &self.text {
             if let Some(flag) = is_used.get_mut(usize::from(byte)) {
                 *flag = true;
             }
         }
-        // Every line ends in one, so it is free when it occurs no more often than that.
-        let line_feeds = memchr_iter(b'\n', &self.text).count();
         if let Some(flag) = is_used.get_mut(usize::from(b'\n')) {
             *flag = line_feeds > self.rows();
         }
