@@ -48,14 +48,6 @@ pub mod discover;
 mod entry;
 mod figures;
 mod filter;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "the block writer and reads are not on it yet"
-    )
-)]
 mod index;
 mod merge;
 mod request;

@@ -71,6 +71,7 @@ impl IndexBuilder {
     }
 
     /// Adds the tokens of a line of the chunk at hand.
+    #[cfg(test)]
     pub(crate) fn line(&mut self, line: &[u8]) {
         token::tokens(line, |token| {
             let bytes = line.get(token.start..token.end).unwrap_or_default();

@@ -25,9 +25,6 @@ const KIND_LIST: u8 = 0;
 const KIND_FUSE: u8 = 1;
 const KIND_ANYTHING: u8 = 2;
 
-/// Bytes of a fuse filter before its fingerprints.
-const FUSE_HEADER: usize = 5;
-
 /// Builds filters one after the other in the same memory.
 #[derive(Debug, Default)]
 pub(crate) struct FilterBuilder {
@@ -357,6 +354,7 @@ impl Filters {
     }
 
     /// Bytes of the section.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -423,6 +421,9 @@ impl Filters {
 mod tests {
     use super::super::token::hash;
     use super::*;
+
+    /// Bytes of a fuse filter before its fingerprints.
+    const FUSE_HEADER: usize = 5;
 
     fn hashes(count: u64) -> Vec<u64> {
         (0..count).map(|i| hash(i.to_string().as_bytes())).collect()

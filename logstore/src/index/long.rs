@@ -170,6 +170,7 @@ impl LongTokens {
     }
 
     /// Chunks that may contain any long token.
+    #[cfg(test)]
     pub(crate) fn marked(&self) -> &RoaringBitmap {
         &self.marked
     }

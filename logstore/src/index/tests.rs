@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use roaring::RoaringBitmap;
 use trine_storage::regex::LineRegex;
 
+use super::builder::Sections;
 use super::builder::WORDS_BYTES_MAX;
 use super::token::{Class, tokens};
 use super::*;
