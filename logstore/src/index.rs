@@ -18,7 +18,7 @@ mod search;
 pub(crate) mod token;
 mod words;
 
-pub(crate) use builder::{IndexBuilder, Sections};
+pub(crate) use builder::IndexBuilder;
 pub(crate) use needle::Needles;
 pub(crate) use search::{Candidates, IdColumns, TokenIndex};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use trine_storage::catalog::BlockMeta;
+use trine_storage::catalog::{BlockMeta, outdated};
 use trine_storage::ulid::BlockId;
 use trine_storage::{Labels, Matcher};
 
@@ -92,18 +92,7 @@ pub(crate) fn plan<'a>(
     blocks: impl Iterator<Item = &'a BlockMeta>,
     limits: &Limits,
 ) -> Vec<BlockId> {
-    let mut blocks: Vec<&BlockMeta> = blocks.collect();
-    blocks.sort_by_key(|meta| std::cmp::Reverse(meta.range.end));
-    let mut left = limits.bytes.unwrap_or(u64::MAX);
-    let mut remove = Vec::new();
-    for meta in blocks {
-        let fits = left.checked_sub(meta.bytes);
-        left = fits.unwrap_or(0);
-        if fits.is_none() || meta.range.end <= limits.oldest_ns {
-            remove.push(meta.id);
-        }
-    }
-    remove
+    outdated(blocks, limits.oldest_ns, limits.bytes)
 }
 
 #[cfg(test)]

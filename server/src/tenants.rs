@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use parking_lot::Mutex;
 use trine_logstore::LogStore;
 use trine_storage::clock::Clock;
-use trine_storage::fs::{Fs, Lock};
+use trine_storage::fs::{self, Fs, Lock};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Kind};
 use trine_tracestore::TraceStore;
@@ -190,18 +190,10 @@ impl Tenants {
         clock: Arc<dyn Clock>,
         shared: Shared,
     ) -> Result<Self, Error> {
+        let lock = fs::claim(&*fs, &config.data_dir)?;
         let root = config.data_dir.join("tenants");
-        let shown = config.data_dir.display();
         fs.create_dir_all(&root)
-            .map_err(|e| Error::io(format!("create {shown}"), e))?;
-        let lock = fs.lock(&config.data_dir.join("lock")).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::WouldBlock {
-                let why = format!("{shown} is in use by another process; stop it first");
-                Error::new(Kind::Locked, why)
-            } else {
-                Error::io(format!("lock {shown}"), error)
-            }
-        })?;
+            .map_err(|e| Error::io(format!("create {}", root.display()), e))?;
         let metrics = trine_tsdb::Config {
             retention: config.retention,
             future_max: Some(config.creation_grace_period),

@@ -137,6 +137,27 @@ impl Catalog {
     }
 }
 
+/// The blocks whose every row is older than `oldest`, and the oldest of those that are more than
+/// `bytes_max`: what a retention is done with.
+pub fn outdated<'a>(
+    blocks: impl Iterator<Item = &'a BlockMeta>,
+    oldest: i64,
+    bytes_max: Option<u64>,
+) -> Vec<BlockId> {
+    let mut blocks: Vec<&BlockMeta> = blocks.collect();
+    blocks.sort_by_key(|meta| std::cmp::Reverse(meta.range.end));
+    let mut left = bytes_max.unwrap_or(u64::MAX);
+    let mut remove = Vec::new();
+    for meta in blocks {
+        let fits = left.checked_sub(meta.bytes);
+        left = fits.unwrap_or(0);
+        if fits.is_none() || meta.range.end <= oldest {
+            remove.push(meta.id);
+        }
+    }
+    remove
+}
+
 /// A first line with format and checksum, then the document as JSON for people to read.
 fn encode(document: &Document) -> std::io::Result<Vec<u8>> {
     let mut json = serde_json::to_string_pretty(document)?;

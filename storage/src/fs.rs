@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::error::{Error, Kind, Result};
+
 mod real;
 
 pub use real::RealFs;
@@ -97,6 +99,25 @@ pub trait ReadFile: Send + Sync + fmt::Debug {
 
     /// The bytes of each range. [`io::ErrorKind::UnexpectedEof`] when one ends after the file.
     fn read(&self, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>>;
+}
+
+/// Makes `dir` a directory that nobody else has: creates it if it is missing and holds its file
+/// `lock` as long as what is given lives.
+///
+/// # Errors
+/// [`Kind::Locked`] when another process has it, [`Kind::Io`].
+pub fn claim(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Lock>> {
+    let shown = dir.display();
+    fs.create_dir_all(dir)
+        .map_err(|e| Error::io(format!("create {shown}"), e))?;
+    fs.lock(&dir.join("lock")).map_err(|error| {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            let what = format!("{shown} is in use by another process; stop it first");
+            Error::new(Kind::Locked, what)
+        } else {
+            Error::io(format!("lock {shown}"), error)
+        }
+    })
 }
 
 /// Reads a whole file, or `None` when there is none of that name.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::error::{Error, Kind, Result};
+
 /// Work that an engine wants done from time to time: sealing, retention.
 pub trait Maintain: Send + Sync {
     /// Does what is due. Called from one worker at a time.
@@ -248,6 +250,23 @@ impl MemoryBudget {
     /// Bytes that may be taken.
     pub fn max(&self) -> u64 {
         self.inner.max
+    }
+
+    /// Refuses `bytes` more than the budget has.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`].
+    pub fn admit(&self, bytes: u64) -> Result<()> {
+        if self.would_exceed(bytes) {
+            let max = self.max();
+            return Err(Error::new(
+                Kind::Limit,
+                format!(
+                    "the memory budget of {max} bytes is used up; send again later or raise it"
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Whether `bytes` more would go over the budget.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::{BlockSet, Edit};
 use trine_storage::clock::Clock;
-use trine_storage::fs::{Fs, Lock};
+use trine_storage::fs::{self, Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
 use trine_storage::{Error, Kind, Result};
@@ -92,17 +92,7 @@ impl TraceStore {
         clock: Arc<dyn Clock>,
         shared: &Shared,
     ) -> Result<Self> {
-        let shown = path.display();
-        fs.create_dir_all(path)
-            .map_err(|e| Error::io(format!("create {shown}"), e))?;
-        let lock = fs.lock(&path.join("lock")).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::WouldBlock {
-                let what = format!("{shown} is in use by another process; stop it first");
-                Error::new(Kind::Locked, what)
-            } else {
-                Error::io(format!("lock {shown}"), error)
-            }
-        })?;
+        let lock = fs::claim(&*fs, path)?;
         let blocks = BlockSet::open(Arc::clone(&fs), path)?;
         let mut live = Live::default();
         let now_ns = clock.now_ns();
@@ -258,20 +248,6 @@ impl TraceStore {
 }
 
 impl Inner {
-    /// Refuses a batch that memory has no room for.
-    fn admit(&self, bytes: u64) -> Result<()> {
-        if self.shared.memory().would_exceed(bytes) {
-            return Err(Error::new(
-                Kind::Limit,
-                format!(
-                    "the memory budget of {} bytes is used up; send again later or raise it",
-                    self.shared.memory().max()
-                ),
-            ));
-        }
-        Ok(())
-    }
-
     /// The first and the last start that are taken now.
     fn bounds(&self) -> RangeInclusive<i64> {
         let now_ns = self.clock.now_ns();
@@ -290,7 +266,7 @@ impl Inner {
             return Ok(None);
         }
         let record = batch.encode();
-        self.admit(record.len() as u64)?;
+        self.shared.memory().admit(record.len() as u64)?;
         let _order = self.order.lock();
         self.check_open()?;
         let position = self.wal.append(&record)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trine_storage::catalog::BlockMeta;
+use trine_storage::catalog::{BlockMeta, outdated};
 use trine_storage::ulid::BlockId;
 
 /// The oldest timestamp that is kept, nanoseconds since 1970.
@@ -18,11 +18,7 @@ pub(crate) fn plan<'a>(
     retention: Option<Duration>,
     now_ns: i64,
 ) -> Vec<BlockId> {
-    let oldest = oldest_ns(retention, now_ns);
-    blocks
-        .filter(|meta| meta.range.end <= oldest)
-        .map(|meta| meta.id)
-        .collect()
+    outdated(blocks, oldest_ns(retention, now_ns), None)
 }
 
 #[cfg(test)]

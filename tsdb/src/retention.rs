@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trine_storage::catalog::BlockMeta;
+use trine_storage::catalog::{BlockMeta, outdated};
 use trine_storage::ulid::BlockId;
 
 /// The oldest timestamp that is kept, milliseconds since 1970.
@@ -26,19 +26,7 @@ pub(crate) fn plan<'a>(
     limits: &Limits,
     now_ms: i64,
 ) -> Vec<BlockId> {
-    let oldest = oldest_ms(limits.age, now_ms);
-    let mut blocks: Vec<&BlockMeta> = blocks.collect();
-    blocks.sort_by_key(|meta| std::cmp::Reverse(meta.range.end));
-    let mut left = limits.bytes.unwrap_or(u64::MAX);
-    let mut remove = Vec::new();
-    for meta in blocks {
-        let fits = left.checked_sub(meta.bytes);
-        left = fits.unwrap_or(0);
-        if fits.is_none() || meta.range.end <= oldest {
-            remove.push(meta.id);
-        }
-    }
-    remove
+    outdated(blocks, oldest_ms(limits.age, now_ms), limits.bytes)
 }
 
 #[cfg(test)]

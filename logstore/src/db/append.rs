@@ -1,6 +1,6 @@
 //! From a batch to log and memory.
 
-use trine_storage::{Error, Kind, Result};
+use trine_storage::Result;
 
 use super::Inner;
 use crate::appender::Bounds;
@@ -17,7 +17,7 @@ impl Inner {
         if batch.columns.rows() == 0 {
             return Ok(None);
         }
-        self.admit(batch_bytes(batch))?;
+        self.shared.memory().admit(batch_bytes(batch))?;
         self.bound_memory()?;
         let head = batch.encode_head();
         let order = self.order.lock();
@@ -73,19 +73,5 @@ impl Inner {
         bytes >= config.buffer_bytes_max / part
             || streams >= config.streams_max / part
             || self.wal.stats().bytes >= config.wal_bytes_max / part
-    }
-
-    /// Refuses a batch that memory has no room for.
-    fn admit(&self, bytes: u64) -> Result<()> {
-        if self.shared.memory().would_exceed(bytes) {
-            return Err(Error::new(
-                Kind::Limit,
-                format!(
-                    "the memory budget of {} bytes is used up; send again later or raise it",
-                    self.shared.memory().max()
-                ),
-            ));
-        }
-        Ok(())
     }
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
 use trine_storage::clock::Clock;
-use trine_storage::fs::Fs;
+use trine_storage::fs::{self, Fs};
 use trine_storage::shared::{Maintain, Shared};
 use trine_storage::wal::{Replayer, Wal};
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Kind, Result};
 
 use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
 use crate::appender::Rooms;
@@ -29,17 +29,7 @@ impl LogStore {
         shared: &Shared,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let shown = path.display();
-        fs.create_dir_all(path)
-            .map_err(|e| Error::io(format!("create {shown}"), e))?;
-        let lock = fs.lock(&path.join("lock")).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::WouldBlock {
-                let what = format!("{shown} is in use by another process; stop it first");
-                Error::new(Kind::Locked, what)
-            } else {
-                Error::io(format!("lock {shown}"), error)
-            }
-        })?;
+        let lock = fs::claim(&*fs, path)?;
         let blocks = BlockSet::open(Arc::clone(&fs), path)?;
         // A delete that cannot be read is not passed over: deleted entries would come back.
         let version = blocks.version();

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
+use trine_storage::Result;
 use trine_storage::wal::Durability;
-use trine_storage::{Error, Kind, Result};
 
 use super::Inner;
 use crate::batch::Batch;
@@ -32,20 +32,6 @@ impl Inner {
         oldest..=newest
     }
 
-    /// Refuses a batch that memory has no room for.
-    fn admit(&self, bytes: u64) -> Result<()> {
-        if self.shared.memory().would_exceed(bytes) {
-            return Err(Error::new(
-                Kind::Limit,
-                format!(
-                    "the memory budget of {} bytes is used up; send again later or raise it",
-                    self.shared.memory().max()
-                ),
-            ));
-        }
-        Ok(())
-    }
-
     /// Hands a batch to memory and log as one. Gives its position in the log, or `None` when it is
     /// empty.
     pub(crate) fn append(&self, batch: &Batch, accepted: &mut Accepted) -> Result<Option<u64>> {
@@ -54,7 +40,7 @@ impl Inner {
             return Ok(None);
         }
         self.check_healthy()?;
-        self.admit(batch.bytes())?;
+        self.shared.memory().admit(batch.bytes())?;
         self.bound_log()?;
         let mut position = None;
         {

@@ -8,11 +8,11 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
 use trine_storage::clock::Clock;
-use trine_storage::fs::Fs;
+use trine_storage::fs::{self, Fs};
 use trine_storage::label_index::LabelIndex;
 use trine_storage::shared::{self, Maintain, Shared};
 use trine_storage::wal::{Replayer, Wal};
-use trine_storage::{Error, Kind, Labels, Result};
+use trine_storage::{Kind, Labels, Result};
 
 use super::{BackgroundErrors, Compactor, Inner, Tsdb};
 use crate::block::Sealed;
@@ -36,17 +36,7 @@ impl Tsdb {
         process: &Shared,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let shown = path.display();
-        fs.create_dir_all(path)
-            .map_err(|e| Error::io(format!("create {shown}"), e))?;
-        let lock = fs.lock(&path.join("lock")).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::WouldBlock {
-                let what = format!("{shown} is in use by another process; stop it first");
-                Error::new(Kind::Locked, what)
-            } else {
-                Error::io(format!("lock {shown}"), error)
-            }
-        })?;
+        let lock = fs::claim(&*fs, path)?;
         let blocks = BlockSet::open(Arc::clone(&fs), path)?;
         // A delete that cannot be read is not passed over: deleted samples would come back.
         let version = blocks.version();
