@@ -1,9 +1,10 @@
 //! Blocks: entries that no longer change, sorted by stream and time, in chunks.
 //!
-//! In reading order: `format` says what is in the sections, `lines`, `metadata` and `column` are the
+//! In reading order: `format` says what is in the sections, `lines`, `metadata`, `column` and `digits` are the
 //! codecs of a chunk's pages, `pack` compresses them, `writer` and `reader` put them together.
 
 mod column;
+mod digits;
 pub(crate) mod format;
 pub(crate) mod lines;
 pub(crate) mod metadata;

@@ -16,7 +16,6 @@ use crate::block::format::ChunkHeader;
 use crate::block::reader::{BlockFile, Tables};
 use crate::block::writer::{BlockWriter, SetCodes};
 use crate::columns::Columns;
-use crate::sets::Sets;
 use crate::tombstone::{Hidden, Veils};
 
 /// A block that is being read from its first entry to its last.
@@ -100,8 +99,7 @@ impl<'a> Source<'a> {
         }
         let all: Vec<u32> = (0..header.rows).collect();
         if let Some(metadata) = self.file.metadata(header)? {
-            let (sets, codes) = metadata.sets_of(&all)?;
-            (columns.sets, columns.metadata) = (Sets::of(&sets), codes);
+            (columns.sets, columns.metadata) = metadata.sets_of(&all)?;
         }
         let mut seen = all;
         self.veils.retain(&columns, &mut seen);

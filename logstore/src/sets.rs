@@ -37,12 +37,8 @@ impl Sets {
         Labels::from_encoded(self.encoded(code)).unwrap_or_default()
     }
 
-    /// Adds a set and gives its code. The caller keeps all sets below 4 GiB.
-    pub(crate) fn push(&mut self, labels: &Labels) -> u32 {
-        self.push_valid(labels.encoded())
-    }
-
-    /// Adds an encoded set of another piece of memory.
+    /// Adds an encoded set of another piece of memory and gives its code. The caller keeps all sets
+    /// below 4 GiB.
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when it is none.
@@ -51,7 +47,13 @@ impl Sets {
         Ok(self.push_valid(encoded))
     }
 
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, labels: &Labels) -> u32 {
+        self.push_valid(labels.encoded())
+    }
+
     /// Sets in the order of their codes, the first of which is the empty set.
+    #[cfg(test)]
     pub(crate) fn of(labels: &[Labels]) -> Self {
         let mut sets = Self::default();
         for labels in labels.iter().skip(1) {

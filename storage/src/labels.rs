@@ -288,6 +288,15 @@ pub fn pairs_of(encoded: &[u8]) -> Iter<'_> {
     }
 }
 
+/// Appends the encoding of pairs, whose names rise and which are not empty; what is none is refused
+/// by [`Labels::check_encoded`].
+pub fn put_pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
+    for text in pairs.flat_map(|(name, value)| [name, value]) {
+        push_len(out, text.len());
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
 /// What [`Labels::hash64`] gives for the set with this encoding.
 pub fn hash_encoded(encoded: &[u8]) -> u64 {
     xxh3_64(encoded)

@@ -13,7 +13,7 @@ use memchr::{memchr_iter, memchr2};
 use trine_storage::codec::Reader;
 use trine_storage::{Error, Result};
 
-use super::column;
+use super::{column, digits};
 use crate::index::token::{ID_HEX_MIN, is_token_byte};
 
 mod expand;
@@ -233,15 +233,6 @@ fn time_as_number(timestamp: i64, len: usize) -> Option<u64> {
     (number >= least).then_some(number)
 }
 
-pub(crate) fn nibble_of(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
 impl PackedLines {
     /// The lines of a chunk, from its text page, its variables page and what [`read_ends`] gave.
     pub(crate) fn read(name: &str, text: Vec<u8>, page: &Bytes, ends: Vec<u32>) -> Result<Self> {
@@ -301,60 +292,6 @@ impl PackedLines {
             }
         }
     }
-}
-
-type Pairs = [[u8; 2]; 256];
-static HEX_LOWER: Pairs = pairs(b"0123456789abcdef");
-static HEX_UPPER: Pairs = pairs(b"0123456789ABCDEF");
-
-#[expect(
-    clippy::indexing_slicing,
-    reason = "computed when the program is built"
-)]
-const fn pairs(digits: &[u8; 16]) -> Pairs {
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    pairs
-}
-
-/// Appends `len` small hexadecimal digits.
-pub(crate) fn put_hex_lower(out: &mut Vec<u8>, bytes: &[u8], len: usize) {
-    put_hex(out, bytes, len, &HEX_LOWER);
-}
-
-fn put_hex(out: &mut Vec<u8>, bytes: &[u8], len: usize, pairs: &Pairs) {
-    let end = out.len() + len;
-    let pair = |byte: &u8| pairs.get(usize::from(*byte)).copied().unwrap_or_default();
-    let mut rest = bytes;
-    while let Some((eight, after)) = rest.split_first_chunk::<8>() {
-        let mut text = [0; 16];
-        let (slots, _) = text.as_chunks_mut::<2>();
-        slots
-            .iter_mut()
-            .zip(eight)
-            .for_each(|(slot, byte)| *slot = pair(byte));
-        out.extend_from_slice(&text);
-        rest = after;
-    }
-    for byte in rest {
-        out.extend_from_slice(&pair(byte));
-    }
-    out.truncate(end);
-}
-
-/// Appends a number as `len` decimal digits, at most [`DIGITS_MAX`].
-fn put_digits(out: &mut Vec<u8>, number: u64, len: usize) {
-    let mut text = [b'0'; DIGITS_MAX];
-    let mut rest = number;
-    for digit in text.iter_mut().take(len).rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-    }
-    out.extend_from_slice(text.get(..len).unwrap_or_default());
 }
 
 /// Whether no variable can hide any part of `needle`.

@@ -8,13 +8,12 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use trine_storage::Result;
 use trine_storage::codec::{Reader, put_bytes, put_varint};
-use trine_storage::labels::pairs_of;
-use trine_storage::{Labels, Result};
+use trine_storage::labels::{pairs_of, put_pairs};
 
-use super::column;
 use super::format::CHUNK_ROWS_MAX;
-use super::lines::{nibble_of, put_hex_lower};
+use super::{column, digits};
 use crate::sets::Sets;
 
 /// Every entry has the same value.
@@ -175,10 +174,7 @@ impl Values<'_> {
                 put_varint(out, hex_len as u64);
                 let mut packed = Vec::with_capacity(present * hex_len.div_ceil(2));
                 for value in values() {
-                    for pair in value.as_bytes().chunks(2) {
-                        let nibble = |at| pair.get(at).copied().and_then(nibble_of).unwrap_or(0);
-                        packed.push(nibble(0) << 4 | nibble(1));
-                    }
+                    digits::put_nibbles(&mut packed, value.as_bytes());
                 }
                 column::put_blob(out, &packed);
             }
@@ -291,39 +287,44 @@ impl Metadata {
     ///
     /// # Errors
     /// As [`Metadata::column`].
-    pub(crate) fn sets_of(&self, rows: &[u32]) -> Result<(Vec<Labels>, Vec<u32>)> {
+    pub(crate) fn sets_of(&self, rows: &[u32]) -> Result<(Sets, Vec<u32>)> {
         let mut columns = Vec::with_capacity(self.columns.len());
         for (name, bytes) in &self.columns {
             columns.push((name.as_str(), self.decode(bytes)?));
         }
-        let mut sets = vec![Labels::empty()];
+        let mut sets = Sets::default();
         let mut codes = vec![0; self.rows];
+        // Where every other entry has an id of its own there is no use in looking for equal sets.
+        let repeats = columns.iter().all(|(_, c)| c.len() * 2 <= rows.len());
         let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
-        known.insert(vec![0; columns.len()], 0);
-        let mut key = Vec::new();
+        let (mut key, mut encoded) = (Vec::new(), Vec::new());
         for &row in rows {
             let row = usize::try_from(row).unwrap_or(usize::MAX);
             key.clear();
-            key.extend(
-                columns
-                    .iter()
-                    .map(|(_, c)| c.codes.get(row).copied().unwrap_or(0)),
-            );
-            let code = match known.get(&key) {
+            let code_of = |column: &MetadataColumn| column.codes.get(row).copied().unwrap_or(0);
+            key.extend(columns.iter().map(|(_, column)| code_of(column)));
+            let Some(slot) = codes
+                .get_mut(row)
+                .filter(|_| key.iter().any(|&code| code > 0))
+            else {
+                continue;
+            };
+            *slot = match known.get(&key) {
                 Some(&code) => code,
                 None => {
-                    let code = u32::try_from(sets.len()).unwrap_or(u32::MAX);
-                    let pairs = columns.iter().zip(&key).filter(|(_, code)| **code > 0);
-                    sets.push(Labels::from_pairs(
-                        pairs.map(|((name, column), code)| (*name, column.value(*code))),
-                    )?);
-                    known.insert(key.clone(), code);
+                    let with_value = columns.iter().zip(&key).filter(|(_, code)| **code > 0);
+                    encoded.clear();
+                    put_pairs(
+                        &mut encoded,
+                        with_value.map(|((name, column), code)| (*name, column.value(*code))),
+                    );
+                    let code = sets.push_encoded(&encoded)?;
+                    if repeats {
+                        known.insert(key.clone(), code);
+                    }
                     code
                 }
             };
-            if let Some(slot) = codes.get_mut(row) {
-                *slot = code;
-            }
         }
         Ok((sets, codes))
     }
@@ -394,9 +395,9 @@ impl Metadata {
         }
         let width = len.div_ceil(2);
         let packed = column::blob(&self.name, reader.take(reader.remaining())?, count * width)?;
-        let mut text = Vec::with_capacity(count * len);
-        for value in packed.chunks_exact(width) {
-            put_hex_lower(&mut text, value, len);
+        let mut text = vec![0; count * len];
+        for (slot, value) in text.chunks_exact_mut(len).zip(packed.chunks_exact(width)) {
+            digits::write_hex(slot, value, &digits::HEX_LOWER);
         }
         Ok((utf8(reader, text)?, (1..=count).map(|n| n * len).collect()))
     }
@@ -435,6 +436,7 @@ fn utf8(reader: &Reader<'_>, bytes: Vec<u8>) -> Result<String> {
 #[expect(clippy::cast_possible_truncation, reason = "small tables")]
 mod tests {
     use proptest::prelude::*;
+    use trine_storage::Labels;
 
     use super::*;
 
@@ -522,7 +524,7 @@ mod tests {
             let (found, found_codes) = metadata.sets_of(&asked).unwrap();
             for row in asked {
                 let row = row as usize;
-                prop_assert_eq!(&found[found_codes[row] as usize], &sets[codes[row] as usize]);
+                prop_assert_eq!(&found.labels(found_codes[row]), &sets[codes[row] as usize]);
             }
             metadata.verify().unwrap();
         }

@@ -12,6 +12,7 @@ use crate::block::metadata::{Metadata, MetadataColumn};
 use crate::block::reader::BlockFile;
 use crate::columns::Columns;
 use crate::filter::{Filters, Test, Text};
+use crate::sets::Sets;
 
 /// A chunk of a block or a page of memory.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ struct Parts {
     has_metadata: bool,
     metadata: Option<Metadata>,
     /// The sets and codes of the rows in `named`.
-    sets: Vec<Labels>,
+    sets: Sets,
     codes: Vec<u32>,
     named: Expanded,
 }
@@ -406,7 +407,8 @@ impl Unpacked {
             );
         }
         let mut known = std::collections::HashMap::new();
-        let (mut last, mut groups) = (None, Vec::with_capacity(rows.len()));
+        let mut groups = Vec::with_capacity(rows.len());
+        let mut last: Option<(Vec<u32>, u32)> = None;
         let mut key: Vec<u32> = Vec::new();
         for &row in rows {
             key.clear();
@@ -429,7 +431,13 @@ impl Unpacked {
                     group
                 }
             };
-            last = Some((key.clone(), group));
+            match &mut last {
+                Some((held, last)) => {
+                    held.clone_from(&key);
+                    *last = group;
+                }
+                none => *none = Some((key.clone(), group)),
+            }
             groups.push(group);
         }
         Ok(groups)
@@ -469,10 +477,7 @@ impl Unpacked {
     pub(super) fn set(&self, row: u32) -> Labels {
         match &self.data {
             Data::Page(page) => page.sets.labels(page.set_code(row as usize)),
-            Data::Chunk(parts) => {
-                let set = parts.sets.get(self.set_code(row) as usize);
-                set.cloned().unwrap_or_default()
-            }
+            Data::Chunk(parts) => parts.sets.labels(self.set_code(row)),
         }
     }
 }

@@ -6,8 +6,8 @@ use memchr::memchr2_iter;
 use trine_storage::{Error, Result};
 
 use super::{
-    DIGITS_MAX, HEX_LOWER, HEX_UPPER, Kind, Layout, PackedLines, Pairs, StoredColumn,
-    VariableClass, column, time_as_number,
+    DIGITS_MAX, Kind, Layout, PackedLines, StoredColumn, VariableClass, column, digits,
+    time_as_number,
 };
 
 /// Short pieces are copied in this many bytes at once.
@@ -134,11 +134,11 @@ impl Cursor {
     fn put(&self, out: &mut Out, timestamp: Option<i64>) -> Option<()> {
         let Kind { class, len } = self.kind;
         match class {
-            VariableClass::Number => out.digits(*self.numbers.get(self.at)?, len),
-            VariableClass::Time => out.digits(time_as_number(timestamp?, len)?, len),
+            VariableClass::Number => out.decimal(*self.numbers.get(self.at)?, len),
+            VariableClass::Time => out.decimal(time_as_number(timestamp?, len)?, len),
             VariableClass::Text => out.copy(&self.bytes, self.at * len, (self.at + 1) * len),
-            VariableClass::HexLower => out.hex(self.packed(len)?, len, &HEX_LOWER),
-            VariableClass::HexUpper => out.hex(self.packed(len)?, len, &HEX_UPPER),
+            VariableClass::HexLower => out.hex(self.packed(len)?, len, &digits::HEX_LOWER),
+            VariableClass::HexUpper => out.hex(self.packed(len)?, len, &digits::HEX_UPPER),
         }
     }
 
@@ -176,29 +176,15 @@ impl Out {
     }
 
     /// A number as `len` decimal digits, at most [`DIGITS_MAX`].
-    fn digits(&mut self, number: u64, len: usize) -> Option<()> {
+    fn decimal(&mut self, number: u64, len: usize) -> Option<()> {
         let target = self.bytes.get_mut(self.at..)?.first_chunk_mut::<STRIDE>()?;
-        let digits = target.get_mut(..len)?;
-        let mut rest = number;
-        let mut threes = digits.rchunks_exact_mut(3);
-        for three in &mut threes {
-            let three: &mut [u8; 3] = three.try_into().ok()?;
-            *three = *DIGITS.get(usize::try_from(rest % 1_000).ok()?)?;
-            rest /= 1_000;
-        }
-        for digit in threes.into_remainder().iter_mut().rev() {
-            *digit = b'0' + u8::try_from(rest % 10).ok()?;
-            rest /= 10;
-        }
+        digits::write_decimal(target.get_mut(..len)?, number);
         self.advance(len)
     }
 
-    fn hex(&mut self, packed: &[u8], len: usize, pairs: &Pairs) -> Option<()> {
-        let target = self.bytes.get_mut(self.at..self.at + 2 * packed.len())?;
-        let (slots, _) = target.as_chunks_mut::<2>();
-        for (slot, byte) in slots.iter_mut().zip(packed) {
-            *slot = *pairs.get(usize::from(*byte))?;
-        }
+    fn hex(&mut self, packed: &[u8], len: usize, pairs: &[[u8; 2]; 256]) -> Option<()> {
+        let target = self.bytes.get_mut(self.at..self.at + len)?;
+        digits::write_hex(target, packed, pairs);
         self.advance(len)
     }
 
@@ -209,25 +195,3 @@ impl Out {
 }
 
 const _: () = assert!(DIGITS_MAX <= STRIDE, "a number is written at once");
-
-/// Numbers of three digits as text.
-static DIGITS: [[u8; 3]; 1_000] = threes();
-
-#[expect(
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    reason = "computed when the program is built"
-)]
-const fn threes() -> [[u8; 3]; 1_000] {
-    let mut all = [[0; 3]; 1_000];
-    let mut number = 0;
-    while number < 1_000 {
-        all[number] = [
-            b'0' + (number / 100) as u8,
-            b'0' + (number / 10 % 10) as u8,
-            b'0' + (number % 10) as u8,
-        ];
-        number += 1;
-    }
-    all
-}

@@ -4,7 +4,7 @@
 use memchr::memmem::Finder;
 use trine_storage::Result;
 
-use super::{Kind, VariableClass, VariableColumns, column, nibble_of, put_digits, time_as_number};
+use super::{Kind, VariableClass, VariableColumns, column, digits, time_as_number};
 use crate::index::token::ID_DIGITS_MIN;
 
 /// A part of a token that is looked for among ids.
@@ -49,12 +49,13 @@ impl VariableColumns {
             let found = match class {
                 VariableClass::Number if is_number && len >= ID_DIGITS_MIN => {
                     let numbers = column::numbers(name, &column.bytes, column.count)?;
-                    has_part(&render(numbers.into_iter(), len), len, part)
+                    has_part(&render(&numbers, len), len, part)
                 }
                 VariableClass::Time if is_number => {
                     let times = timestamps()?;
                     let numbers = times.into_iter().filter_map(|t| time_as_number(t, len));
-                    has_part(&render(numbers, len), len, part)
+                    let numbers: Vec<u64> = numbers.collect();
+                    has_part(&render(&numbers, len), len, part)
                 }
                 VariableClass::HexLower if small => hex_has_part(&column.hex(name)?, len, part),
                 VariableClass::HexUpper if capital => hex_has_part(&column.hex(name)?, len, part),
@@ -81,10 +82,10 @@ impl Part<'_> {
 }
 
 /// Numbers as text, each of `len` digits.
-fn render(numbers: impl Iterator<Item = u64>, len: usize) -> Vec<u8> {
-    let mut text = Vec::new();
-    for number in numbers {
-        put_digits(&mut text, number, len);
+fn render(numbers: &[u64], len: usize) -> Vec<u8> {
+    let mut text = vec![0; numbers.len() * len];
+    for (slot, number) in text.chunks_exact_mut(len).zip(numbers) {
+        digits::write_decimal(slot, *number);
     }
     text
 }
@@ -112,14 +113,19 @@ fn has_part(text: &[u8], len: usize, part: Part<'_>) -> bool {
 
 /// As [`has_part`], over tokens of `len` hexadecimal digits, two a byte.
 fn hex_has_part(packed: &[u8], len: usize, part: Part<'_>) -> bool {
-    let digits: Vec<u8> = part.bytes.iter().copied().filter_map(nibble_of).collect();
+    let nibbles: Vec<u8> = part
+        .bytes
+        .iter()
+        .copied()
+        .filter_map(digits::nibble_of)
+        .collect();
     let width = len.div_ceil(2);
     // The part may begin at the high or at the low half of a byte.
     for skipped in [0usize, 1] {
-        let whole = digits.get(skipped..).unwrap_or_default();
+        let whole = nibbles.get(skipped..).unwrap_or_default();
         let (pairs, last) = whole.as_chunks::<2>();
         let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
-        let before = digits.first().filter(|_| skipped == 1);
+        let before = nibbles.first().filter(|_| skipped == 1);
         let finder = Finder::new(&bytes);
         let mut from = 0;
         while let Some(found) = packed.get(from..).and_then(|rest| finder.find(rest)) {

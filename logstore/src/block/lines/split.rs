@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use memchr::{memchr, memchr_iter};
 use trine_storage::codec::{put_bytes, put_varint};
 
-use super::{DIGITS_MAX, Kind, SPLIT, VariableClass, WHOLE, column, nibble_of, time_as_number};
+use super::{DIGITS_MAX, Kind, SPLIT, VariableClass, WHOLE, column, digits, time_as_number};
 use crate::index::token::{Class, Token, is_token_byte, tokens};
 
 /// Runs of fewer digits stay in the text.
@@ -417,10 +417,7 @@ impl Variables {
             values.bytes.extend_from_slice(bytes);
             return;
         }
-        for pair in bytes.chunks(2) {
-            let nibble = |at: usize| pair.get(at).copied().and_then(nibble_of).unwrap_or(0);
-            values.bytes.push(nibble(0) << 4 | nibble(1));
-        }
+        digits::put_nibbles(&mut values.bytes, bytes);
     }
 
     fn time(&mut self, len: usize) {
