@@ -33,7 +33,7 @@ pub fn probe(filters: &[u8], long: &[u8], words: &[u8], chunks: u8) {
     }
     let copy = bytes::Bytes::copy_from_slice;
     let chunks = u32::from(chunks);
-    let index = TokenIndex::open("fuzz", copy(filters), copy(long), Some(copy(words)), chunks);
+    let index = TokenIndex::open("fuzz", copy(filters), copy(long), &copy(words), chunks);
     let sound = index.verify("fuzz").is_ok();
     let all: roaring::RoaringBitmap = (0..chunks).collect();
     for needle in [" ab ", "ab", " 12345 ", "1234", "=x", "\u{e9}"] {

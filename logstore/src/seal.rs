@@ -79,7 +79,7 @@ impl Sealer<'_> {
             let id = self.blocks.next_id(self.clock);
             let path = self.blocks.temporary(id);
             written.push(path.clone());
-            let mut writer = BlockWriter::create(&**self.fs, &path, false)?;
+            let mut writer = BlockWriter::create(&**self.fs, &path)?;
             codes.fill_with(SetCodes::default);
             for &stream in &order {
                 let rows = rows.of_stream(stream, &pages);

@@ -24,7 +24,7 @@ pub(crate) const CHUNKS: u32 = 3;
 pub(crate) const FILTERS: u32 = 4;
 /// Section: long tokens of each chunk.
 pub(crate) const LONG: u32 = 5;
-/// Section: dictionaries of words and metadata; only in blocks that were merged.
+/// Section: dictionaries of words and metadata.
 pub(crate) const WORDS: u32 = 6;
 
 /// A chunk is closed when its lines and metadata take this many bytes ...

@@ -98,12 +98,11 @@ impl BlockFile {
     pub(crate) fn tokens(&self) -> Arc<TokenIndex> {
         let open = || {
             let section = |id| self.file.section(id).unwrap_or_default();
-            let has_words = self.file.has_section(format::WORDS);
             Arc::new(TokenIndex::open(
                 self.file.name(),
                 section(format::FILTERS),
                 section(format::LONG),
-                has_words.then(|| section(format::WORDS)),
+                &section(format::WORDS),
                 self.summary.chunks,
             ))
         };

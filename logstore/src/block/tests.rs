@@ -204,7 +204,7 @@ fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
     let disk = SimFs::new();
     disk.create_dir_all(Path::new("/")).unwrap();
     let path = Path::new("/x.block");
-    let mut writer = BlockWriter::create(&disk, path, true).unwrap();
+    let mut writer = BlockWriter::create(&disk, path).unwrap();
     let line = vec![b'x'; line_bytes];
     for row in 0..rows {
         if row == 0 || row == rows / 2 {
@@ -238,7 +238,7 @@ fn levels_are_counted_by_run() {
         let disk = SimFs::new();
         disk.create_dir_all(Path::new("/")).unwrap();
         let path = Path::new("/x.block");
-        let mut writer = BlockWriter::create(&disk, path, true).unwrap();
+        let mut writer = BlockWriter::create(&disk, path).unwrap();
         for (name, run) in (0..).zip(runs) {
             writer.stream(&labels(&format!("{name}")));
             for (at, set) in (0..).zip(*run) {

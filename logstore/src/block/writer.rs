@@ -67,16 +67,15 @@ pub(crate) struct Written {
 }
 
 impl BlockWriter {
-    /// Begins a block, with dictionaries of its words if `words` says so: they cost time that pays
-    /// in a block that stays.
+    /// Begins a block.
     ///
     /// # Errors
     /// [`Kind::Io`](trine_storage::Kind::Io); so for all methods.
-    pub(crate) fn create(fs: &dyn Fs, path: &Path, words: bool) -> Result<Self> {
+    pub(crate) fn create(fs: &dyn Fs, path: &Path) -> Result<Self> {
         Ok(Self {
             file: SealedWriter::create(fs, path, KIND)?,
             index: FrozenWriter::new(),
-            tokens: IndexBuilder::new(words),
+            tokens: IndexBuilder::new(),
             stream: Labels::empty(),
             code: None,
             streams: 0,
@@ -161,7 +160,7 @@ impl BlockWriter {
             return Ok(());
         };
         let range = TimeRange::inclusive(first, last);
-        let token = |bytes: &[u8], class| tokens.token(bytes, class);
+        let token = |text: &[u8], token| tokens.token(text, token);
         let lines = chunk.lines.encode(&chunk.timestamps, token);
         let timestamps = format::encode_timestamps(&chunk.timestamps, &chunk.runs);
         let timestamps = self.file.page(&timestamps)?;
@@ -220,9 +219,7 @@ impl BlockWriter {
         let tokens = self.tokens.finish()?;
         self.file.section(FILTERS, &tokens.filters)?;
         self.file.section(LONG, &tokens.long)?;
-        if let Some(words) = tokens.words {
-            self.file.section(WORDS, &words)?;
-        }
+        self.file.section(WORDS, &tokens.words)?;
         self.file.section(SUMMARY, &summary.encode())?;
         let bytes = self.file.finish()?;
         Ok(Written {

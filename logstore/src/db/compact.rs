@@ -234,7 +234,7 @@ impl Inner {
         let file = self.blocks.begin(&*self.clock);
         let seed = xxh3_64(file.id().to_string().as_bytes());
         let mut merger = Merger::open(inputs, hidden, seed)?;
-        let mut writer = BlockWriter::create(&*self.fs, file.path(), true)?;
+        let mut writer = BlockWriter::create(&*self.fs, file.path())?;
         merger.run(&mut writer, &|| self.check_open())?;
         let written = writer.finish()?;
         let metas = || inputs.iter().map(|block| &block.meta);

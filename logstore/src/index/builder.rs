@@ -3,17 +3,23 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+
 use trine_storage::Result;
 
 use super::filter::{FiltersWriter, Longest};
 use super::long::LongWriter;
 use super::needle::Field;
-use super::token::{self, Class, WORD_BYTES_MAX};
+use super::token::{self, Class, Short, Token, WORD_BYTES_MAX};
 use super::words::{self, Terms};
 
 /// Most bytes of distinct words and fields of a block that go into its dictionaries. The words of
 /// chunks after the one that exceeds it go into filters.
 pub(crate) const WORDS_BYTES_MAX: usize = 32 << 20;
+
+/// Slots of an empty table of words.
+const SEEN_MIN: usize = 1 << 12;
 
 /// The sections of a block's token index.
 #[derive(Debug)]
@@ -22,8 +28,8 @@ pub(crate) struct Sections {
     pub(crate) filters: Vec<u8>,
     /// LONG.
     pub(crate) long: Vec<u8>,
-    /// WORDS, if they were asked for.
-    pub(crate) words: Option<Vec<u8>>,
+    /// WORDS.
+    pub(crate) words: Vec<u8>,
 }
 
 /// The index of a block that is being written.
@@ -31,11 +37,14 @@ pub(crate) struct Sections {
 pub(crate) struct IndexBuilder {
     filters: FiltersWriter,
     long: LongWriter,
-    dictionaries: Option<Dictionaries>,
+    words: Terms,
+    fields: Terms,
     /// Whether the words of the chunk at hand go into dictionaries.
     to_dictionaries: bool,
     in_dictionary: u32,
     words_bytes_max: usize,
+    /// Words of the chunk at hand that are in the dictionaries already.
+    seen: Seen,
     /// Of the chunk at hand.
     hashes: Distinct,
     /// Of the ids that are no longer than a word.
@@ -44,26 +53,23 @@ pub(crate) struct IndexBuilder {
     longest_of_all: Longest,
 }
 
-#[derive(Debug, Default)]
-struct Dictionaries {
-    words: Terms,
-    fields: Terms,
-}
-
 impl IndexBuilder {
-    /// An index with (`words`) or without dictionaries.
-    pub(crate) fn new(words: bool) -> Self {
-        Self::with_limit(words, WORDS_BYTES_MAX)
+    /// An index of no chunk.
+    pub(crate) fn new() -> Self {
+        Self::with_limit(WORDS_BYTES_MAX)
     }
 
-    pub(super) fn with_limit(words: bool, words_bytes_max: usize) -> Self {
+    /// With another number in place of [`WORDS_BYTES_MAX`].
+    pub(super) fn with_limit(words_bytes_max: usize) -> Self {
         Self {
             filters: FiltersWriter::default(),
             long: LongWriter::default(),
-            dictionaries: words.then(Dictionaries::default),
-            to_dictionaries: words,
+            words: Terms::default(),
+            fields: Terms::default(),
+            to_dictionaries: words_bytes_max > 0,
             in_dictionary: 0,
             words_bytes_max,
+            seen: Seen::default(),
             hashes: Distinct::default(),
             longest: Longest::default(),
             longest_of_all: Longest::default(),
@@ -73,21 +79,25 @@ impl IndexBuilder {
     /// Adds the tokens of a line of the chunk at hand.
     #[cfg(test)]
     pub(crate) fn line(&mut self, line: &[u8]) {
-        token::tokens(line, |token| {
-            let bytes = line.get(token.start..token.end).unwrap_or_default();
-            self.token(bytes, token.class);
-        });
+        token::tokens(line, |token| self.token(line, token));
     }
 
-    /// Adds a token of the chunk at hand; it may have come before.
+    /// Adds a token of `text`, which belongs to the chunk at hand; it may have come before.
     #[inline]
-    pub(crate) fn token(&mut self, bytes: &[u8], class: Class) {
+    pub(crate) fn token(&mut self, text: &[u8], token: Token) {
+        let (bytes, class) = (text.get(token.start..token.end), token.class);
+        let bytes = bytes.unwrap_or_default();
         match class {
             Class::Word => {
-                if self.to_dictionaries
-                    && let Some(dictionaries) = &mut self.dictionaries
-                {
-                    dictionaries.words.touch(bytes, token::hash_exact(bytes));
+                let short = Short::of(text, token);
+                if short.is_some_and(|word| !self.seen.insert(word)) {
+                    return;
+                }
+                if self.to_dictionaries {
+                    match short {
+                        Some(word) => self.words.touch_short(word, bytes),
+                        None => self.words.touch(bytes),
+                    }
                     return;
                 }
             }
@@ -108,12 +118,10 @@ impl IndexBuilder {
     /// Adds a name of structured metadata with its value; it may have come before.
     pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         let field = Field::new(name, value);
-        match &mut self.dictionaries {
-            Some(dictionaries) if self.to_dictionaries && field.in_dictionary => {
-                let hash = token::hash_exact(&field.term);
-                dictionaries.fields.touch(&field.term, hash);
-            }
-            _ => self.hashes.insert(field.hash),
+        if self.to_dictionaries && field.in_dictionary {
+            self.fields.touch(&field.term);
+        } else {
+            self.hashes.insert(field.hash);
         }
     }
 
@@ -131,13 +139,12 @@ impl IndexBuilder {
         }
         self.filters.push(self.hashes.list(), longest)?;
         self.hashes.clear();
-        if self.to_dictionaries
-            && let Some(dictionaries) = &mut self.dictionaries
-        {
-            dictionaries.words.end_chunk();
-            dictionaries.fields.end_chunk();
+        self.seen.clear();
+        if self.to_dictionaries {
+            self.words.end_chunk();
+            self.fields.end_chunk();
             self.in_dictionary += 1;
-            let bytes = dictionaries.words.bytes() + dictionaries.fields.bytes();
+            let bytes = self.words.bytes() + self.fields.bytes();
             self.to_dictionaries = bytes <= self.words_bytes_max;
         }
         Ok(())
@@ -148,15 +155,88 @@ impl IndexBuilder {
     /// # Errors
     /// As [`IndexBuilder::end_chunk`].
     pub(crate) fn finish(self) -> Result<Sections> {
-        let words = self
-            .dictionaries
-            .map(|dictionaries| words::write(dictionaries.words, dictionaries.fields))
-            .transpose()?;
+        let words = words::write(self.words, self.fields)?;
         Ok(Sections {
             filters: self.filters.finish(self.in_dictionary),
             long: self.long.finish(),
             words,
         })
+    }
+}
+
+/// A set of short words that is emptied often.
+#[derive(Debug)]
+struct Seen {
+    /// A power of two of them, at most half taken; the default is an empty one.
+    slots: Vec<Short>,
+    taken: usize,
+    seed: u64,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            slots: vec![Short::default(); SEEN_MIN],
+            taken: 0,
+            seed: RandomState::new().hash_one(0),
+        }
+    }
+}
+
+impl Seen {
+    /// Adds a word; `false` if it was there.
+    #[inline]
+    fn insert(&mut self, word: Short) -> bool {
+        let is_new = self.place(word);
+        if is_new {
+            self.taken += 1;
+            if self.taken * 2 > self.slots.len() {
+                self.grow();
+            }
+        }
+        is_new
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the mask keeps places below the length of the table"
+    )]
+    #[inline]
+    fn place(&mut self, word: Short) -> bool {
+        let mask = self.slots.len() - 1;
+        let mut at = usize::try_from(word.hash(self.seed) & mask as u64).unwrap_or(0);
+        loop {
+            let slot = &mut self.slots[at];
+            if *slot == word {
+                return false;
+            }
+            if *slot == Short::default() {
+                *slot = word;
+                return true;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let slots = vec![Short::default(); self.slots.len() * 4];
+        for word in std::mem::replace(&mut self.slots, slots) {
+            if word != Short::default() {
+                self.place(word);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        // A table that one large chunk made is not emptied for many small ones.
+        let enough = (self.taken * 4).next_power_of_two().max(SEEN_MIN);
+        if self.slots.len() > 8 * enough {
+            self.slots = vec![Short::default(); enough];
+        } else {
+            self.slots.fill(Short::default());
+        }
+        self.taken = 0;
     }
 }
 

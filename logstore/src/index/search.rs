@@ -61,7 +61,7 @@ impl TokenIndex {
         name: &str,
         filters: Bytes,
         long: Bytes,
-        words: Option<Bytes>,
+        words: &Bytes,
         chunks: u32,
     ) -> Self {
         let mut damage = Vec::new();
@@ -72,11 +72,9 @@ impl TokenIndex {
             .map_err(|error| damage.push(error))
             .ok();
         let in_dictionary = filters.as_ref().map_or(0, Filters::in_dictionary);
-        let words = words.and_then(|words| {
-            Words::open(name, &words, in_dictionary)
-                .map_err(|error| damage.push(error))
-                .ok()
-        });
+        let words = Words::open(name, words, in_dictionary)
+            .map_err(|error| damage.push(error))
+            .ok();
         Self {
             filters,
             long,

@@ -29,12 +29,12 @@ enum Kind {
 }
 
 fn sections(chunks: &[Vec<Vec<u8>>], kind: Kind) -> Sections {
-    let (words, most) = match kind {
-        Kind::Filters => (false, WORDS_BYTES_MAX),
-        Kind::Words => (true, WORDS_BYTES_MAX),
-        Kind::SomeWords => (true, 40),
+    let most = match kind {
+        Kind::Filters => 0,
+        Kind::Words => WORDS_BYTES_MAX,
+        Kind::SomeWords => 40,
     };
-    let mut builder = IndexBuilder::with_limit(words, most);
+    let mut builder = IndexBuilder::with_limit(most);
     for chunk in chunks {
         for line in chunk {
             builder.line(line);
@@ -49,7 +49,7 @@ fn open(sections: Sections, chunks: usize) -> TokenIndex {
         "test",
         sections.filters.into(),
         sections.long.into(),
-        sections.words.map(Bytes::from),
+        &Bytes::from(sections.words),
         u32::try_from(chunks).unwrap(),
     )
 }
@@ -226,8 +226,8 @@ fn fields_are_found_whatever_section_has_them() {
         ("two", "a\nb"),
         ("n\u{0}", "\u{e9}"),
     ];
-    for words in [false, true] {
-        let mut builder = IndexBuilder::new(words);
+    for words in [0, WORDS_BYTES_MAX] {
+        let mut builder = IndexBuilder::with_limit(words);
         for (name, value) in fields {
             builder.field(name.as_bytes(), value.as_bytes());
             builder.field(name.as_bytes(), value.as_bytes());
@@ -264,13 +264,13 @@ fn damaged_sections_leave_out_nothing_that_has_a_hit() {
     let block = Block::new(chunks.clone(), Kind::Words);
     for which in 0..3 {
         let good = sections(&chunks, Kind::Words);
-        let len = [&good.filters, &good.long, good.words.as_ref().unwrap()][which].len();
+        let len = [&good.filters, &good.long, &good.words][which].len();
         for cut in (0..len).step_by(3) {
             let mut cut_off = sections(&chunks, Kind::Words);
             match which {
                 0 => cut_off.filters.truncate(cut),
                 1 => cut_off.long.truncate(cut),
-                _ => cut_off.words.as_mut().unwrap().truncate(cut),
+                _ => cut_off.words.truncate(cut),
             }
             let index = open(cut_off, 3);
             assert!(
@@ -294,7 +294,7 @@ fn damaged_sections_leave_out_nothing_that_has_a_hit() {
             match which {
                 0 => flipped.filters[at] ^= 0x41,
                 1 => flipped.long[at] ^= 0x41,
-                _ => flipped.words.as_mut().unwrap()[at] ^= 0x41,
+                _ => flipped.words[at] ^= 0x41,
             }
             let index = open(flipped, 3);
             index.verify("test").ok();

@@ -230,9 +230,9 @@ pub(crate) fn hash(token: &[u8]) -> u64 {
     }
 }
 
-/// Tells tokens apart that differ in letter case; never written to a file.
-pub(crate) fn hash_exact(token: &[u8]) -> u64 {
-    hash_with::<0>(token)
+/// Tells terms apart that differ in letter case; never written to a file.
+pub(crate) fn hash_exact(term: &[u8], seed: u64) -> u64 {
+    mix(hash_with::<0>(term), seed)
 }
 
 /// The token with the two characters outside of ASCII that fold to ASCII letters replaced by them.
@@ -253,6 +253,79 @@ fn unfolded(token: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// A token of up to 16 bytes as two numbers, which are quicker to compare and to hash than bytes.
+/// No token has a byte of zero, so that none is the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Short([u64; 2]);
+
+/// Which bytes of the two numbers belong to a token of so many bytes.
+static SHORT_MASKS: [[u64; 2]; 17] = short_masks();
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "computed when the program is built"
+)]
+const fn short_masks() -> [[u64; 2]; 17] {
+    let mut masks = [[0; 2]; 17];
+    let mut len = 0;
+    while len <= 16 {
+        let mask = if len == 16 {
+            u128::MAX
+        } else {
+            (1 << (8 * len)) - 1
+        };
+        masks[len] = [mask as u64, (mask >> 64) as u64];
+        len += 1;
+    }
+    masks
+}
+
+impl Short {
+    /// The token that lies there in `text`; `None` for a longer one.
+    #[inline]
+    pub(crate) fn of(text: &[u8], token: Token) -> Option<Self> {
+        let [low, high] = SHORT_MASKS.get(token.end - token.start)?;
+        let rest = text.get(token.start..)?;
+        let bytes = match rest.first_chunk::<16>() {
+            Some(bytes) => *bytes,
+            None => {
+                let mut bytes = [0; 16];
+                let token = text.get(token.start..token.end)?;
+                bytes.get_mut(..token.len())?.copy_from_slice(token);
+                bytes
+            }
+        };
+        let (numbers, _) = bytes.as_chunks::<8>();
+        match numbers {
+            [first, second] => Some(Self([
+                u64::from_le_bytes(*first) & low,
+                u64::from_le_bytes(*second) & high,
+            ])),
+            _ => None,
+        }
+    }
+
+    /// These bytes, if they can be a token.
+    pub(crate) fn of_all(bytes: &[u8]) -> Option<Self> {
+        let (start, end) = (0, bytes.len());
+        let token = Token {
+            start,
+            end,
+            class: Class::Word,
+            has_digit: false,
+        };
+        Self::of(bytes, token).filter(|_| !bytes.contains(&0))
+    }
+
+    /// Differs for each `seed`, so that nobody can choose tokens that collide.
+    #[inline]
+    pub(crate) fn hash(self, seed: u64) -> u64 {
+        let Self([low, high]) = self;
+        mix(mix(low, seed), high)
+    }
 }
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -434,6 +507,25 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever follows them in the text.
+        #[test]
+        fn short_tokens_are_equal_when_their_bytes_are(
+            a in "[ab\u{e9}]{1,20}",
+            b in "[ab\u{e9}]{1,20}",
+            behind in "[ .]{0,20}",
+        ) {
+            let short = |token: &str| {
+                let text = format!("{token}{behind}");
+                let mut found = tokens_of(text.as_bytes());
+                Short::of(text.as_bytes(), found.remove(0))
+            };
+            prop_assert_eq!(short(&a).is_some(), a.len() <= 16);
+            prop_assert_eq!(short(&a), Short::of_all(a.as_bytes()));
+            if a.len().min(b.len()) <= 16 {
+                prop_assert_eq!(short(&a) == short(&b), a == b);
+            }
+        }
+
         #[test]
         fn tokens_are_what_the_definition_says(
             text in "[a-h0-9 ._\u{e9}]{0,40}[0-9a-f]{0,70}[ -]{0,2}[0-9a-f]{0,20}[a-z -]{0,80}",

@@ -3,11 +3,15 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+
 use bytes::Bytes;
 use trine_storage::codec::{Reader, put_u32, put_varint};
 use trine_storage::{Error, Kind, Result};
 
 use super::dictionary::{Dictionary, DictionaryWriter};
+use super::token::{self, Short};
 
 const VERSION: u32 = 1;
 const HEADER: usize = 8;
@@ -15,8 +19,9 @@ const HEADER: usize = 8;
 /// Terms of a block as they come, each kept once, with the chunks that have it.
 #[derive(Debug)]
 pub(crate) struct Terms {
-    /// A power of two of them, at most three quarters taken.
-    slots: Vec<Slot>,
+    short: Table<Short>,
+    /// By hash: the others, whose text is compared.
+    long: Table<u64>,
     /// The terms, with a newline behind each.
     text: Vec<u8>,
     /// Where each term begins in the text.
@@ -26,29 +31,78 @@ pub(crate) struct Terms {
     /// For each chunk how many terms it has, then the differences of their ascending numbers.
     lists: Vec<u8>,
     chunks: u32,
+    seed: u64,
+}
+
+/// Finds terms by what stands for them.
+#[derive(Debug)]
+struct Table<K> {
+    /// A power of two of them, at most three quarters taken.
+    slots: Vec<Slot<K>>,
+    taken: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    /// The upper half of the hash.
-    tag: u32,
-    /// Where the term begins in the text.
-    start: u32,
+struct Slot<K> {
+    key: K,
     /// The number of the term.
     term: u32,
     /// The chunk that had it last, plus 1; 0 for an empty slot.
     last: u32,
 }
 
+impl<K: Copy + Default + PartialEq> Table<K> {
+    fn new() -> Self {
+        Self {
+            slots: vec![Slot::default(); 1 << 10],
+            taken: 0,
+        }
+    }
+
+    /// The slot of the term with this key that `is_it`, or the empty one where it belongs.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the mask keeps places below the length of the table"
+    )]
+    #[inline]
+    fn slot(&mut self, key: K, hash: u64, is_it: impl Fn(u32) -> bool) -> &mut Slot<K> {
+        let mask = self.slots.len() - 1;
+        let mut at = usize::try_from(hash & mask as u64).unwrap_or(0);
+        loop {
+            let slot = &self.slots[at];
+            if slot.last == 0 || slot.key == key && is_it(slot.term) {
+                return &mut self.slots[at];
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Makes room for one more.
+    fn grow(&mut self, hash: impl Fn(K) -> u64) {
+        self.taken += 1;
+        if self.taken * 4 <= self.slots.len() * 3 {
+            return;
+        }
+        let slots = vec![Slot::default(); self.slots.len() * 4];
+        for slot in std::mem::replace(&mut self.slots, slots) {
+            if slot.last != 0 {
+                *self.slot(slot.key, hash(slot.key), |_| false) = slot;
+            }
+        }
+    }
+}
+
 impl Default for Terms {
     fn default() -> Self {
         Self {
-            slots: vec![Slot::default(); 1 << 10],
+            short: Table::new(),
+            long: Table::new(),
             text: Vec::new(),
             starts: Vec::new(),
             chunk: Vec::new(),
             lists: Vec::new(),
             chunks: 0,
+            seed: RandomState::new().hash_one(0),
         }
     }
 }
@@ -60,62 +114,66 @@ impl Terms {
     }
 
     /// Adds a term of the chunk at hand. The caller keeps all terms together below 4 GiB.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the mask keeps places below the length of the table"
-    )]
-    pub(crate) fn touch(&mut self, term: &[u8], hash: u64) {
-        let tag = u32::try_from(hash >> 32).unwrap_or(u32::MAX);
-        let mask = self.slots.len() - 1;
-        let now = self.chunks + 1;
-        let mut place = usize::try_from(hash & mask as u64).unwrap_or(0);
-        loop {
-            let slot = &mut self.slots[place];
-            if slot.last == 0 {
-                break;
-            }
-            if slot.tag == tag && is_at(&self.text, slot.start, term) {
-                if slot.last != now {
-                    slot.last = now;
-                    self.chunk.push(slot.term);
-                }
-                return;
-            }
-            place = (place + 1) & mask;
-        }
-        let number = u32::try_from(self.starts.len()).unwrap_or(u32::MAX);
-        let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
-        self.slots[place] = Slot {
-            tag,
-            start,
-            term: number,
-            last: now,
-        };
-        self.text.extend_from_slice(term);
-        self.text.push(b'\n');
-        self.starts.push(start);
-        self.chunk.push(number);
-        if self.starts.len() * 4 > self.slots.len() * 3 {
-            self.grow();
+    pub(crate) fn touch(&mut self, term: &[u8]) {
+        match Short::of_all(term) {
+            Some(word) => self.touch_short(word, term),
+            None => self.touch_long(term),
         }
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the mask keeps places below the length of the table"
-    )]
-    fn grow(&mut self) {
-        let slots = vec![Slot::default(); self.slots.len() * 4];
-        let old = std::mem::replace(&mut self.slots, slots);
-        let mask = self.slots.len() - 1;
-        for slot in old.into_iter().filter(|slot| slot.last != 0) {
-            let hash = super::token::hash_exact(term_at(&self.text, slot.start));
-            let mut place = usize::try_from(hash & mask as u64).unwrap_or(0);
-            while self.slots[place].last != 0 {
-                place = (place + 1) & mask;
-            }
-            self.slots[place] = slot;
+    /// As [`Terms::touch`]; `word` is the term.
+    pub(crate) fn touch_short(&mut self, word: Short, term: &[u8]) {
+        let (seed, now, next) = (self.seed, self.chunks + 1, self.starts.len());
+        let slot = self.short.slot(word, word.hash(seed), |_| true);
+        if slot.last == now {
+            return;
         }
+        if slot.last != 0 {
+            slot.last = now;
+            self.chunk.push(slot.term);
+            return;
+        }
+        *slot = Slot {
+            key: word,
+            term: number(next),
+            last: now,
+        };
+        self.short.grow(|word| word.hash(seed));
+        self.add(term);
+    }
+
+    fn touch_long(&mut self, term: &[u8]) {
+        let (now, next) = (self.chunks + 1, self.starts.len());
+        let hash = token::hash_exact(term, self.seed);
+        let (text, starts) = (&self.text, &self.starts);
+        let is_it = |number: u32| {
+            let start = starts.get(number as usize).copied();
+            start.is_some_and(|start| is_at(text, start, term))
+        };
+        let slot = self.long.slot(hash, hash, is_it);
+        if slot.last == now {
+            return;
+        }
+        if slot.last != 0 {
+            slot.last = now;
+            self.chunk.push(slot.term);
+            return;
+        }
+        *slot = Slot {
+            key: hash,
+            term: number(next),
+            last: now,
+        };
+        self.long.grow(|hash| hash);
+        self.add(term);
+    }
+
+    /// Takes a term that did not come before.
+    fn add(&mut self, term: &[u8]) {
+        self.chunk.push(number(self.starts.len()));
+        self.starts.push(number(self.text.len()));
+        self.text.extend_from_slice(term);
+        self.text.push(b'\n');
     }
 
     /// Ends the chunk at hand.
@@ -150,11 +208,20 @@ impl Terms {
             next[term] += 1;
         })?;
         drop(next);
-        let mut order: Vec<u32> = (0..u32::try_from(terms).unwrap_or(u32::MAX)).collect();
-        let term_of = |term: u32| term_at(&self.text, self.starts[term as usize]);
-        order.sort_unstable_by_key(|&term| term_of(term));
+        let term_of = |term: u32| {
+            let next = self.starts.get(term as usize + 1);
+            let end = next.map_or(self.text.len(), |&next| next as usize);
+            &self.text[self.starts[term as usize] as usize..end - 1]
+        };
+        // Mostly the first bytes tell which of two terms is less.
+        let numbers = 0..number(terms);
+        let mut order: Vec<(u64, u32)> = numbers.map(|term| (head(term_of(term)), term)).collect();
+        order.sort_unstable_by(|(head, term), (other, another)| {
+            let by_head = head.cmp(other);
+            by_head.then_with(|| term_of(*term).cmp(term_of(*another)))
+        });
         let mut writer = DictionaryWriter::new(self.chunks);
-        for term in order {
+        for (_, term) in order {
             let range = places[term as usize] as usize..places[term as usize + 1] as usize;
             writer.push(term_of(term), &chunks[range])?;
         }
@@ -175,6 +242,15 @@ impl Terms {
     }
 }
 
+/// The first eight bytes of a term as a number that compares as they do.
+fn head(term: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    for (byte, of_term) in head.iter_mut().zip(term) {
+        *byte = *of_term;
+    }
+    u64::from_be_bytes(head)
+}
+
 /// Whether this term begins at this place of the text.
 fn is_at(text: &[u8], start: u32, term: &[u8]) -> bool {
     let rest = usize::try_from(start).ok().and_then(|at| text.get(at..));
@@ -182,11 +258,9 @@ fn is_at(text: &[u8], start: u32, term: &[u8]) -> bool {
     rest.and_then(<[u8]>::first) == Some(&b'\n')
 }
 
-fn term_at(text: &[u8], start: u32) -> &[u8] {
-    let rest = usize::try_from(start).ok().and_then(|at| text.get(at..));
-    let rest = rest.unwrap_or_default();
-    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-    rest.get(..end).unwrap_or_default()
+/// Terms and their bytes are far fewer than 4 GiB.
+fn number(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// The section for the first chunks of a block, as many as both were given.
@@ -251,7 +325,6 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::super::pattern::Pattern;
-    use super::super::token::hash_exact;
     use super::*;
     use roaring::RoaringBitmap;
 
@@ -260,7 +333,7 @@ mod tests {
         for (of_words, of_fields) in chunks {
             for (terms, all) in [(&mut words, of_words), (&mut fields, of_fields)] {
                 for term in *all {
-                    terms.touch(term.as_bytes(), hash_exact(term.as_bytes()));
+                    terms.touch(term.as_bytes());
                 }
                 terms.end_chunk();
             }

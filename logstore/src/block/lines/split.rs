@@ -66,7 +66,7 @@ impl LineBuilder {
     pub(crate) fn encode(
         &mut self,
         timestamps: &[i64],
-        mut index: impl FnMut(&[u8], Class),
+        mut index: impl FnMut(&[u8], Token),
     ) -> EncodedLines {
         let Some([terminator, placeholder]) = self.unused_bytes() else {
             return self.encode_whole(index);
@@ -89,16 +89,10 @@ impl LineBuilder {
             stay: self.repeating_numbers(),
             variables: Variables::default(),
         };
-        let mut words = Words::new(&self.text, &self.ends);
         tokens(&self.text, |token| {
-            let Some(bytes) = self.text.get(token.start..token.end) else {
-                return;
-            };
-            if token.has_digit || token.class != Class::Word {
-                index(bytes, token.class);
-                split.token(token, bytes);
-            } else if !words.was_in_line_before(token) {
-                index(bytes, token.class);
+            index(&self.text, token);
+            if token.has_digit || token.class == Class::Hex {
+                split.token(token);
             }
         });
         split.copy_until(self.text.len());
@@ -120,17 +114,12 @@ impl LineBuilder {
         }
     }
 
-    fn encode_whole(&self, mut index: impl FnMut(&[u8], Class)) -> EncodedLines {
+    fn encode_whole(&self, mut index: impl FnMut(&[u8], Token)) -> EncodedLines {
         let mut blob = Vec::with_capacity(self.line_bytes());
         let mut start = 0;
         for &end in &self.ends {
             let line = self.text.get(start..end as usize).unwrap_or_default();
-            tokens(line, |token| {
-                index(
-                    line.get(token.start..token.end).unwrap_or_default(),
-                    token.class,
-                );
-            });
+            tokens(line, |token| index(line, token));
             blob.extend_from_slice(line);
             start = end as usize + 1;
         }
@@ -196,91 +185,6 @@ impl LineBuilder {
     }
 }
 
-/// Words without digits of a line and of the one before. Lines of a program are much alike: most of
-/// their words were handed over with the line before, in the same order.
-struct Words<'a> {
-    text: &'a [u8],
-    ends: std::slice::Iter<'a, u32>,
-    /// Where the line ends.
-    end: usize,
-    before: Vec<Word>,
-    line: Vec<Word>,
-    /// Which word of the line before should come next.
-    next: usize,
-    /// How many words came since one was where it should be.
-    missed: usize,
-}
-
-impl<'a> Words<'a> {
-    /// The most words that are looked at for one.
-    const AHEAD_MAX: usize = 8;
-
-    fn new(text: &'a [u8], ends: &'a [u32]) -> Self {
-        Self {
-            text,
-            ends: ends.iter(),
-            end: 0,
-            before: Vec::new(),
-            line: Vec::new(),
-            next: 0,
-            missed: 0,
-        }
-    }
-
-    /// Takes the next word; whether it was found in the line before. A word that was there is not
-    /// always found.
-    #[inline]
-    fn was_in_line_before(&mut self, token: Token) -> bool {
-        while token.start >= self.end {
-            std::mem::swap(&mut self.before, &mut self.line);
-            self.line.clear();
-            (self.next, self.missed) = (0, 0);
-            self.end = self.ends.next().map_or(usize::MAX, |&end| end as usize);
-        }
-        let Some(word) = Word::new(self.text, token) else {
-            return false;
-        };
-        self.line.push(word);
-        let ahead = self.before.get(self.next..).unwrap_or_default();
-        let at = ahead
-            .iter()
-            .take((self.missed + 1).min(Self::AHEAD_MAX))
-            .position(|held| *held == word);
-        match at {
-            Some(at) => (self.next, self.missed) = (self.next + at + 1, 0),
-            None => self.missed += 1,
-        }
-        at.is_some()
-    }
-}
-
-/// A word of up to 16 bytes as two numbers and its length, which are quicker to compare than bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Word {
-    first: u64,
-    last: u64,
-    len: usize,
-}
-
-impl Word {
-    /// `None` for a longer one, and for one at the very end of the text.
-    #[inline]
-    fn new(text: &[u8], token: Token) -> Option<Self> {
-        let len = token.end - token.start;
-        let eight = |at: usize| {
-            let bytes = text.get(at..)?.first_chunk::<8>()?;
-            Some(u64::from_le_bytes(*bytes))
-        };
-        let first = eight(token.start)?;
-        let (first, last) = match len {
-            1..=8 => (first << (64 - 8 * len), 0),
-            9..=16 => (first, eight(token.end - 8)?),
-            _ => return None,
-        };
-        Some(Self { first, last, len })
-    }
-}
-
 /// Lines while they are split.
 struct Split<'a> {
     text: &'a [u8],
@@ -298,8 +202,9 @@ struct Split<'a> {
 }
 
 impl Split<'_> {
-    fn token(&mut self, token: Token, bytes: &[u8]) {
+    fn token(&mut self, token: Token) {
         let start = token.start;
+        let bytes = self.text.get(start..token.end).unwrap_or_default();
         match token.class {
             Class::Digits => self.digits(start, bytes, true),
             Class::Hex => {

@@ -206,8 +206,8 @@ proptest! {
             });
         }
         let mut given = HashSet::new();
-        builder.encode(&vec![0; lines.len()], |token, class| {
-            given.insert((token.to_vec(), class));
+        builder.encode(&vec![0; lines.len()], |text, token| {
+            given.insert((text[token.start..token.end].to_vec(), token.class));
         });
         prop_assert_eq!(given, expected);
     }
