@@ -53,6 +53,19 @@ impl Columns {
         self.blob.get(self.line_range(row)).unwrap_or_default()
     }
 
+    /// Bytes of the lines of `rows`, and about so many of their metadata.
+    pub(crate) fn bytes_of(&self, rows: Range<usize>) -> u64 {
+        let end = |row: usize| self.ends.get(row).copied().unwrap_or(0);
+        let before = rows.start.checked_sub(1).map_or(0, end);
+        let lines = rows
+            .end
+            .checked_sub(1)
+            .map_or(0, end)
+            .saturating_sub(before);
+        let sets = rows.len() * self.sets.bytes() / self.rows().max(1);
+        u64::from(lines) + sets as u64
+    }
+
     /// The code of the metadata of `row`; 0 is the empty set.
     pub(crate) fn set_code(&self, row: usize) -> u32 {
         self.metadata.get(row).copied().unwrap_or(0)

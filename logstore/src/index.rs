@@ -15,10 +15,11 @@ mod long;
 mod needle;
 mod pattern;
 mod search;
+mod terms;
 pub(crate) mod token;
 mod words;
 
-pub(crate) use builder::IndexBuilder;
+pub(crate) use builder::{IndexBuilder, TakenFrom};
 pub(crate) use needle::Needles;
 pub(crate) use search::{Candidates, IdColumns, TokenIndex};
 

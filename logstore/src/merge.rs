@@ -2,7 +2,8 @@
 //! and without entries that another of the blocks has byte for byte. Called by `db/compact`.
 //!
 //! Of each block one chunk is unpacked at a time, however many streams there are. Entries of a
-//! stream go from block to block as slices as long as its times do not overlap.
+//! stream go from block to block as slices as long as its times do not overlap, and a large chunk of
+//! one stream that overlaps with nothing goes as it is, with what the token index says of it.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,10 +13,11 @@ use trine_storage::block_set::Block;
 use trine_storage::{Labels, Result};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::block::format::ChunkHeader;
+use crate::block::format::{CHUNK_BYTES, CHUNK_ROWS_MAX, ChunkHeader, Run};
 use crate::block::reader::{BlockFile, Tables};
-use crate::block::writer::{BlockWriter, SetCodes};
+use crate::block::writer::{BlockWriter, SetCodes, Written};
 use crate::columns::Columns;
+use crate::index::TakenFrom;
 use crate::tombstone::{Hidden, Veils};
 
 /// A block that is being read from its first entry to its last.
@@ -24,7 +26,13 @@ struct Source<'a> {
     file: &'a BlockFile,
     tables: Arc<Tables>,
     veils: Veils,
+    /// Where the writer takes chunks from as they are; `None` when it does not.
+    taken_from: Option<TakenFrom>,
+    /// Bytes of each stream, about.
+    stream_bytes: Vec<u64>,
     next_chunk: usize,
+    /// The chunk at hand when it is not unpacked because it may be taken over as it is.
+    whole: Option<usize>,
     /// The chunk that is unpacked; only what is to be seen.
     columns: Columns,
     /// What its sets of metadata are called in the block that is written.
@@ -39,14 +47,31 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn open(block: &'a Block<BlockFile>, hidden: &Hidden) -> Result<Self> {
+    fn open(
+        block: &'a Block<BlockFile>,
+        hidden: &Hidden,
+        taken_from: Option<TakenFrom>,
+    ) -> Result<Self> {
         let tables = block.reader.tables()?;
         let veils = veils_of(block, &tables, hidden)?;
+        let mut stream_bytes = vec![0; tables.index.len()];
+        for header in &tables.chunks {
+            let metadata = u64::from(header.metadata.len) / u64::from(header.rows.max(1));
+            for run in &header.runs {
+                let bytes = run.line_bytes + u64::from(run.rows) * metadata;
+                if let Some(sum) = stream_bytes.get_mut(run.stream as usize) {
+                    *sum += bytes;
+                }
+            }
+        }
         let mut source = Self {
             file: &block.reader,
             tables,
             veils,
+            taken_from,
+            stream_bytes,
             next_chunk: 0,
+            whole: None,
             columns: Columns::default(),
             set_codes: SetCodes::default(),
             runs: Vec::new(),
@@ -59,20 +84,68 @@ impl<'a> Source<'a> {
         Ok(source)
     }
 
-    /// Unpacks the next chunk of which something is to be seen.
+    /// Goes on to the next chunk of which something is to be seen.
     fn load(&mut self) -> Result<()> {
         let tables = Arc::clone(&self.tables);
         self.runs.clear();
         self.run = 0;
         self.row = 0;
+        self.whole = None;
         while self.runs.is_empty()
             && let Some(header) = tables.chunks.get(self.next_chunk)
         {
             self.next_chunk += 1;
-            self.unpack(header)?;
+            match header.runs.as_slice() {
+                [run] if self.may_be_taken(header, run) => {
+                    self.whole = Some(self.next_chunk - 1);
+                    self.runs.push((run.stream, 0..run.rows as usize));
+                }
+                _ => self.unpack(header)?,
+            }
         }
         if self.runs.is_empty() {
             self.columns = Columns::default();
+        }
+        Ok(())
+    }
+
+    /// Whether all of a chunk is to be seen and it is large enough to stay what it is.
+    fn may_be_taken(&self, header: &ChunkHeader, run: &Run) -> bool {
+        let bytes = header.line_bytes + u64::from(header.metadata.len);
+        let is_large =
+            bytes >= CHUNK_BYTES as u64 / 2 || header.rows as usize >= CHUNK_ROWS_MAX / 2;
+        let veil = self.veils.of(run.stream);
+        let is_touched = veil.is_some_and(|veil| veil.touches(run.range()));
+        self.taken_from.is_some() && is_large && !is_touched
+    }
+
+    /// The chunk at hand, its number and when its last entry is, if it is not unpacked.
+    fn whole(&self) -> Option<(u32, &ChunkHeader, i64)> {
+        let header = self.tables.chunks.get(self.whole?)?;
+        let last = header.runs.first()?.last;
+        Some((u32::try_from(self.whole?).ok()?, header, last))
+    }
+
+    /// Takes over the chunk at hand, all of which comes before `next`. False when its entries are to
+    /// be given one by one.
+    fn take(&mut self, next: Option<i64>, writer: &mut BlockWriter) -> Result<bool> {
+        let Some((number, header, last)) = self.whole() else {
+            return Ok(false);
+        };
+        match self.taken_from {
+            Some(from) if next.is_none_or(|next| last < next) => {
+                writer.take(self.file, number, header, from)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Unpacks the chunk at hand if it is not.
+    fn open_chunk(&mut self) -> Result<()> {
+        let tables = Arc::clone(&self.tables);
+        if let Some(header) = self.whole.take().and_then(|whole| tables.chunks.get(whole)) {
+            self.runs.clear();
+            self.unpack(header)?;
         }
         Ok(())
     }
@@ -120,6 +193,13 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    /// Bytes of the stream that comes next, about.
+    fn bytes(&self) -> u64 {
+        let stream = self.runs.get(self.run).map(|(stream, _)| *stream as usize);
+        let bytes = stream.and_then(|stream| self.stream_bytes.get(stream));
+        bytes.copied().unwrap_or(0)
+    }
+
     /// Where the rest of the run lies that comes next.
     fn rest(&self) -> Range<usize> {
         let run = self.runs.get(self.run);
@@ -127,6 +207,9 @@ impl<'a> Source<'a> {
     }
 
     fn timestamp(&self) -> i64 {
+        if let Some(run) = self.whole().and_then(|(_, header, _)| header.runs.first()) {
+            return run.first;
+        }
         let row = self.rest().start;
         self.columns
             .timestamps
@@ -182,17 +265,18 @@ fn only(columns: &Columns, rows: &[u32]) -> (Columns, Vec<(u32, Range<usize>)>) 
 }
 
 /// Blocks that are being merged.
-#[derive(Debug)]
 pub(crate) struct Merger<'a> {
     /// By sequence.
     sources: Vec<Source<'a>>,
+    writer: BlockWriter,
     /// For the hashes of entries of one instant.
     seed: u64,
 }
 
 impl<'a> Merger<'a> {
-    /// Opens blocks, which are in the order in which their entries were appended; `seed` should
-    /// differ from merge to merge.
+    /// Opens blocks, which are in the order in which their entries were appended, to merge them into
+    /// what `writer` writes. Chunks of blocks that are `sound` may be taken over as they are. `seed`
+    /// should differ from merge to merge.
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and [`Kind::Io`](trine_storage::Kind::Io)
@@ -201,39 +285,43 @@ impl<'a> Merger<'a> {
         blocks: &[&'a Block<BlockFile>],
         hidden: &Hidden,
         seed: u64,
+        mut writer: BlockWriter,
+        sound: bool,
     ) -> Result<Self> {
-        let sources = blocks.iter().map(|block| Source::open(block, hidden));
+        let mut sources = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let taken_from = sound.then(|| writer.source(&block.reader)).flatten();
+            sources.push(Source::open(block, hidden, taken_from)?);
+        }
         Ok(Self {
-            sources: sources.collect::<Result<_>>()?,
+            sources,
+            writer,
             seed,
         })
     }
 
-    /// Gives all entries to `writer`; `check` is asked again and again.
-    pub(crate) fn run(
-        &mut self,
-        writer: &mut BlockWriter,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<()> {
+    /// Writes all entries; `check` is asked again and again.
+    pub(crate) fn run(mut self, check: &dyn Fn() -> Result<()>) -> Result<Written> {
         loop {
             let labels = self.sources.iter().filter_map(|s| s.labels.as_ref()).min();
             let Some(labels) = labels.cloned() else {
-                return Ok(());
+                return self.writer.finish();
             };
             let with = |source: &Source<'_>| source.labels.as_ref() == Some(&labels);
             let mut active: Vec<usize> = (0..self.sources.len())
                 .filter(|&number| with(&self.sources[number]))
                 .collect();
-            writer.stream(&labels);
+            let bytes = active.iter().map(|&number| self.sources[number].bytes());
+            self.writer.stream(&labels, bytes.sum())?;
             while !active.is_empty() {
                 check()?;
-                self.step(&mut active, writer)?;
+                self.step(&mut active)?;
             }
         }
     }
 
     /// Gives the entries of one stream that come before those of all blocks but one.
-    fn step(&mut self, active: &mut Vec<usize>, writer: &mut BlockWriter) -> Result<()> {
+    fn step(&mut self, active: &mut Vec<usize>) -> Result<()> {
         let mut heads: Vec<(i64, usize)> = active
             .iter()
             .map(|&number| (self.sources[number].timestamp(), number))
@@ -244,13 +332,16 @@ impl<'a> Merger<'a> {
         };
         let next = heads.get(1).map(|(timestamp, _)| *timestamp);
         if next == Some(first) {
-            return self.instant(first, active, writer);
+            return self.instant(first, active);
         }
         let source = &mut self.sources[number];
-        let rest = source.rest();
-        let times = &source.columns.timestamps[rest];
-        let rows = next.map_or(times.len(), |next| times.partition_point(|&t| t < next));
-        source.give(rows, writer)?;
+        let mut rows = source.rest().len();
+        if !source.take(next, &mut self.writer)? {
+            source.open_chunk()?;
+            let times = &source.columns.timestamps[source.rest()];
+            rows = next.map_or(times.len(), |next| times.partition_point(|&t| t < next));
+            source.give(rows, &mut self.writer)?;
+        }
         if !source.advance(rows)? {
             active.retain(|&other| other != number);
         }
@@ -260,19 +351,15 @@ impl<'a> Merger<'a> {
     /// Gives the entries of one stream and one instant that several blocks have, each once. That
     /// two of them are the same is told by 128 bits of hash, so that an instant with any number of
     /// entries takes little memory.
-    fn instant(
-        &mut self,
-        timestamp: i64,
-        active: &mut Vec<usize>,
-        writer: &mut BlockWriter,
-    ) -> Result<()> {
+    fn instant(&mut self, timestamp: i64, active: &mut Vec<usize>) -> Result<()> {
         let mut given = HashSet::new();
         for number in active.clone() {
             let source = &mut self.sources[number];
             while source.timestamp() == timestamp {
+                source.open_chunk()?;
                 let row = source.rest().start;
                 if given.insert(hash(&source.columns, row, self.seed)) {
-                    source.give(1, writer)?;
+                    source.give(1, &mut self.writer)?;
                 }
                 if !source.advance(1)? {
                     active.retain(|&other| other != number);
@@ -322,7 +409,7 @@ pub(crate) fn holds_hidden(
 }
 
 fn chunk_holds_hidden(file: &BlockFile, header: &ChunkHeader, veils: &Veils) -> Result<bool> {
-    let touched = |run: &crate::block::format::Run| {
+    let touched = |run: &Run| {
         let veil = veils.of(run.stream);
         veil.is_some_and(|veil| veil.touches(run.range()))
     };

@@ -86,10 +86,13 @@ impl Sealer<'_> {
                 if rows.is_empty() {
                     continue;
                 }
-                writer.stream(&labels[stream as usize]);
-                for run in rows.chunk_by(|a, b| a.is_before(*b)) {
-                    let (page, row) = (run[0].page(), run[0].row());
-                    let rows = row..row + run.len();
+                let runs = || {
+                    let runs = rows.chunk_by(|a, b| a.is_before(*b));
+                    runs.map(|run| (run[0].page(), run[0].row()..run[0].row() + run.len()))
+                };
+                let bytes = runs().map(|(page, rows)| pages[page].columns.bytes_of(rows));
+                writer.stream(&labels[stream as usize], bytes.sum())?;
+                for (page, rows) in runs() {
                     writer.push_rows(&pages[page].columns, rows, &mut codes[page])?;
                 }
             }

@@ -114,6 +114,15 @@ impl BlockFile {
         self.tokens.get().map_or(&[], |tokens| tokens.damage())
     }
 
+    /// The pages of a chunk as they are, in the order of [`ChunkHeader::pages`], each checked; no
+    /// bytes for one that is not there.
+    ///
+    /// # Errors
+    /// As [`BlockFile::tables`].
+    pub(crate) fn pages(&self, chunk: &ChunkHeader) -> Result<Vec<Bytes>> {
+        self.file.read(&chunk.pages().map(|page| *page))
+    }
+
     /// Timestamps of a chunk's entries, by stream and time.
     ///
     /// # Errors

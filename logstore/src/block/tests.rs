@@ -208,7 +208,9 @@ fn chunk_rows(rows: usize, line_bytes: usize, metadata: &Labels) -> Vec<u32> {
     let line = vec![b'x'; line_bytes];
     for row in 0..rows {
         if row == 0 || row == rows / 2 {
-            writer.stream(&labels(if row == 0 { "b" } else { "c" }));
+            writer
+                .stream(&labels(if row == 0 { "b" } else { "c" }), 0)
+                .unwrap();
         }
         writer.push(row as i64, &line, metadata).unwrap();
     }
@@ -240,7 +242,7 @@ fn levels_are_counted_by_run() {
         let path = Path::new("/x.block");
         let mut writer = BlockWriter::create(&disk, path).unwrap();
         for (name, run) in (0..).zip(runs) {
-            writer.stream(&labels(&format!("{name}")));
+            writer.stream(&labels(&format!("{name}")), 0).unwrap();
             for (at, set) in (0..).zip(*run) {
                 writer.push(at, b"x", set).unwrap();
             }

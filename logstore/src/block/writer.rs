@@ -17,9 +17,20 @@ use super::format::{
 use super::lines::LineBuilder;
 use super::metadata;
 use super::pack::pack;
+use super::reader::BlockFile;
 use crate::columns::Columns;
-use crate::index::IndexBuilder;
+use crate::index::{IndexBuilder, TakenFrom};
 use crate::sets::{self, Sets};
+
+/// Chunks that are made of others are closed with this many bytes, lest small ones remain.
+const CHUNK_BYTES_MAX: usize = CHUNK_BYTES / 2 * 3;
+
+/// In place of metadata where there is none.
+const NO_PAGE: PageRef = PageRef {
+    offset: 0,
+    len: 0,
+    crc: 0,
+};
 
 /// A block that is being written.
 pub(crate) struct BlockWriter {
@@ -31,6 +42,10 @@ pub(crate) struct BlockWriter {
     code: Option<u32>,
     streams: u32,
     chunk: Chunk,
+    /// How many bytes of lines and metadata the chunk may have.
+    cut: usize,
+    /// Whether the stream is alone in its chunks.
+    is_large: bool,
     headers: Vec<u8>,
     chunks: u32,
     rows: u64,
@@ -80,6 +95,8 @@ impl BlockWriter {
             code: None,
             streams: 0,
             chunk: Chunk::default(),
+            cut: CHUNK_BYTES,
+            is_large: false,
             headers: Vec::new(),
             chunks: 0,
             rows: 0,
@@ -87,14 +104,87 @@ impl BlockWriter {
         })
     }
 
-    /// Begins a stream. Streams come in label order; one without entries leaves no trace.
-    pub(crate) fn stream(&mut self, labels: &Labels) {
+    /// Begins a stream of about so many bytes. Streams come in label order; one without entries
+    /// leaves no trace.
+    ///
+    /// A stream that fills chunks is alone in them, so that a merge can take them over, and they are
+    /// about the same size; small ones share chunks.
+    pub(crate) fn stream(&mut self, labels: &Labels, bytes: u64) -> Result<()> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let is_large = bytes >= CHUNK_BYTES / 4 * 3;
+        if is_large || self.is_large {
+            self.close_chunk()?;
+        }
+        self.is_large = is_large;
+        self.cut = CHUNK_BYTES;
+        if is_large {
+            let chunks = (bytes.saturating_add(CHUNK_BYTES / 2) / CHUNK_BYTES).max(1);
+            let cut = bytes.div_ceil(chunks);
+            // Lines do not end where they should: what is left must not become one more chunk.
+            self.cut = cut + cut / chunks.saturating_mul(2).max(16);
+        }
         debug_assert!(
             self.streams == 0 || self.stream < *labels || self.code.is_none(),
             "streams come in label order"
         );
         self.stream = labels.clone();
         self.code = None;
+        Ok(())
+    }
+
+    /// Allows that chunks of a block are taken over as they are; `None` when it does not.
+    pub(crate) fn source(&mut self, file: &BlockFile) -> Option<TakenFrom> {
+        self.tokens.source(file.tokens())
+    }
+
+    /// Takes over a chunk of the stream of another block, and nothing but the stream is in it. False
+    /// when its entries should be pushed instead.
+    pub(crate) fn take(
+        &mut self,
+        file: &BlockFile,
+        number: u32,
+        header: &ChunkHeader,
+        from: TakenFrom,
+    ) -> Result<bool> {
+        let [run] = header.runs.as_slice() else {
+            return Ok(false);
+        };
+        if self.chunk.lines.rows() > 0 {
+            if self.chunk.bytes() < CHUNK_BYTES / 2 {
+                // With this one it will be large enough.
+                self.cut = CHUNK_BYTES_MAX;
+                return Ok(false);
+            }
+            self.close_chunk()?;
+        }
+        let pages = file.pages(header)?;
+        if !self.tokens.take(from, number)? {
+            return Ok(false);
+        }
+        let mut copied = Vec::with_capacity(pages.len());
+        for page in pages {
+            copied.push(match page.is_empty() {
+                true => NO_PAGE,
+                false => self.file.page(&page)?,
+            });
+        }
+        let run = Run {
+            stream: self.code(),
+            ..*run
+        };
+        let &[timestamps, lengths, text, variables, metadata] = copied.as_slice() else {
+            return Ok(false);
+        };
+        self.put(&ChunkHeader {
+            timestamps,
+            lengths,
+            text,
+            variables,
+            metadata,
+            runs: vec![run],
+            ..header.clone()
+        });
+        Ok(true)
     }
 
     /// Adds an entry of the stream, not older than the one before.
@@ -136,7 +226,7 @@ impl BlockWriter {
     /// Closes the chunk when `bytes` more would be too much for it.
     fn make_room(&mut self, bytes: usize) -> Result<()> {
         let chunk = &self.chunk;
-        let full = chunk.lines.line_bytes() + chunk.set_bytes + bytes > CHUNK_BYTES;
+        let full = chunk.bytes() + bytes > self.cut;
         if chunk.lines.rows() > 0 && (full || chunk.lines.rows() >= CHUNK_ROWS_MAX) {
             self.close_chunk()?;
         }
@@ -144,12 +234,17 @@ impl BlockWriter {
     }
 
     fn add(&mut self, timestamp: i64, line: &[u8], set: u32) {
-        let code = self.code.unwrap_or_else(|| {
+        let code = self.code();
+        self.chunk.push(code, timestamp, line, set);
+    }
+
+    /// The code of the stream.
+    fn code(&mut self) -> u32 {
+        self.code.unwrap_or_else(|| {
             self.index.push(&self.stream);
             self.streams += 1;
             *self.code.insert(self.streams - 1)
-        });
-        self.chunk.push(code, timestamp, line, set);
+        })
     }
 
     fn close_chunk(&mut self) -> Result<()> {
@@ -167,11 +262,7 @@ impl BlockWriter {
         let lengths = self.file.page(&lines.lengths)?;
         let variables = self.file.page(&lines.variables)?;
         let text = self.file.page(&pack(&lines.text)?)?;
-        let mut page = PageRef {
-            offset: 0,
-            len: 0,
-            crc: 0,
-        };
+        let mut page = NO_PAGE;
         let mut levels = vec![Box::default()];
         let mut level_counts = Vec::new();
         if chunk.sets.len() > 0 {
@@ -199,11 +290,16 @@ impl BlockWriter {
             level_counts,
         };
         chunk.clear();
+        self.put(&header);
+        Ok(())
+    }
+
+    fn put(&mut self, header: &ChunkHeader) {
+        let range = header.range;
         header.put(&mut self.headers);
         self.chunks += 1;
         self.rows += u64::from(header.rows);
         self.range = Some(self.range.map_or(range, |before| before.union(&range)));
-        Ok(())
     }
 
     /// Writes the sections and syncs the file.
@@ -231,6 +327,11 @@ impl BlockWriter {
 }
 
 impl Chunk {
+    /// Of lines and metadata.
+    fn bytes(&self) -> usize {
+        self.lines.line_bytes() + self.set_bytes
+    }
+
     fn set_code(&mut self, encoded: &[u8]) -> u32 {
         let known = self.sets.len();
         let code = self.set_codes.code(&mut self.sets, encoded);

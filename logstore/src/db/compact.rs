@@ -219,7 +219,14 @@ impl Inner {
             .filter_map(named)
             .map(|block| &**block)
             .collect();
-        match self.write_merged(&inputs, merge, hidden) {
+        let written = match self.write_merged(&inputs, merge, hidden, true) {
+            // Perhaps only what the token index says is damaged, which is not needed.
+            Err(error) if error.kind() == Kind::Corrupt => {
+                self.write_merged(&inputs, merge, hidden, false)
+            }
+            written => written,
+        };
+        match written {
             Ok((edit, _file)) => self.blocks.commit(&edit, || {}),
             Err(error) => self.blame(&inputs, error),
         }
@@ -230,13 +237,13 @@ impl Inner {
         inputs: &[&Block<BlockFile>],
         merge: &Merge,
         hidden: &Hidden,
+        sound: bool,
     ) -> Result<(Edit, Unfinished)> {
         let file = self.blocks.begin(&*self.clock);
         let seed = xxh3_64(file.id().to_string().as_bytes());
-        let mut merger = Merger::open(inputs, hidden, seed)?;
-        let mut writer = BlockWriter::create(&*self.fs, file.path())?;
-        merger.run(&mut writer, &|| self.check_open())?;
-        let written = writer.finish()?;
+        let writer = BlockWriter::create(&*self.fs, file.path())?;
+        let merger = Merger::open(inputs, hidden, seed, writer, sound)?;
+        let written = merger.run(&|| self.check_open())?;
         let metas = || inputs.iter().map(|block| &block.meta);
         let applied = hidden.tombstones.last().map_or(0, |t| t.delete.number);
         let meta = BlockMeta {

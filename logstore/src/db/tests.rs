@@ -14,6 +14,7 @@ use crate::config::LongLines;
 use crate::entry::Reason;
 use crate::request::{Batch as Answer, Request, Rows};
 
+mod merging;
 mod reading;
 
 const NOW_NS: i64 = 1_000_000_000_000;

@@ -5,18 +5,24 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 use trine_storage::Result;
 
 use super::filter::{FiltersWriter, Longest};
 use super::long::LongWriter;
 use super::needle::Field;
+use super::search::TokenIndex;
+use super::terms::{NOT_TAKEN, Terms};
 use super::token::{self, Class, Short, Token, WORD_BYTES_MAX};
-use super::words::{self, Terms};
+use super::words;
 
 /// Most bytes of distinct words and fields of a block that go into its dictionaries. The words of
 /// chunks after the one that exceeds it go into filters.
 pub(crate) const WORDS_BYTES_MAX: usize = 32 << 20;
+
+/// Most bytes of the dictionaries of the indexes together of which chunks are taken over.
+pub(crate) const TAKEN_BYTES_MAX: usize = 64 << 20;
 
 /// Slots of an empty table of words.
 const SEEN_MIN: usize = 1 << 12;
@@ -43,6 +49,8 @@ pub(crate) struct IndexBuilder {
     to_dictionaries: bool,
     in_dictionary: u32,
     words_bytes_max: usize,
+    /// Indexes of which chunks were taken over, or may be.
+    taken: Vec<TakenIndex>,
     /// Words of the chunk at hand that are in the dictionaries already.
     seen: Seen,
     /// Of the chunk at hand.
@@ -52,6 +60,20 @@ pub(crate) struct IndexBuilder {
     /// Of the others.
     longest_of_all: Longest,
 }
+
+/// An index of which chunks are taken over.
+#[derive(Debug)]
+struct TakenIndex {
+    index: Arc<TokenIndex>,
+    /// Of its dictionaries.
+    bytes: usize,
+    /// For each of its chunks which one it became, or [`NOT_TAKEN`].
+    chunks: Vec<u32>,
+}
+
+/// Names an index that was given to [`IndexBuilder::source`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TakenFrom(usize);
 
 impl IndexBuilder {
     /// An index of no chunk.
@@ -69,6 +91,7 @@ impl IndexBuilder {
             to_dictionaries: words_bytes_max > 0,
             in_dictionary: 0,
             words_bytes_max,
+            taken: Vec::new(),
             seen: Seen::default(),
             hashes: Distinct::default(),
             longest: Longest::default(),
@@ -150,12 +173,60 @@ impl IndexBuilder {
         Ok(())
     }
 
+    /// Adds an index of which chunks may be taken over; `None` when it does not say all that is
+    /// needed of its chunks, or when dictionaries would be too large.
+    pub(crate) fn source(&mut self, index: Arc<TokenIndex>) -> Option<TakenFrom> {
+        let (filters, _, words) = index.sections()?;
+        let bytes = self.taken.iter().map(|taken| taken.bytes).sum::<usize>() + words.bytes();
+        if bytes > TAKEN_BYTES_MAX {
+            return None;
+        }
+        self.taken.push(TakenIndex {
+            bytes: words.bytes(),
+            chunks: vec![NOT_TAKEN; usize::try_from(filters.chunks()).ok()?],
+            index,
+        });
+        Some(TakenFrom(self.taken.len() - 1))
+    }
+
+    /// Takes over what is known of a chunk, which is the next one; `false` when it cannot be because
+    /// words no longer go into dictionaries. No chunk is at hand.
+    ///
+    /// # Errors
+    /// As [`IndexBuilder::end_chunk`].
+    pub(crate) fn take(&mut self, TakenFrom(from): TakenFrom, chunk: u32) -> Result<bool> {
+        let Some(taken) = self.taken.get_mut(from).filter(|_| self.to_dictionaries) else {
+            return Ok(false);
+        };
+        let place = usize::try_from(chunk).ok();
+        let place = place.and_then(|chunk| taken.chunks.get_mut(chunk));
+        let sections = taken.index.sections();
+        let Some((became, (filters, long, _))) = place.zip(sections) else {
+            return Ok(false);
+        };
+        let Some(filter) = filters.filter(chunk) else {
+            return Ok(false);
+        };
+        *became = self.in_dictionary;
+        self.filters.copy(filter, filters.longest(chunk))?;
+        self.long.copy(long, chunk)?;
+        self.words.end_chunk();
+        self.fields.end_chunk();
+        self.in_dictionary += 1;
+        Ok(true)
+    }
+
     /// The sections. A chunk that was not ended is not in them.
     ///
     /// # Errors
     /// As [`IndexBuilder::end_chunk`].
     pub(crate) fn finish(self) -> Result<Sections> {
-        let words = words::write(self.words, self.fields)?;
+        let taken = self.taken.iter().filter_map(|taken| {
+            let (_, _, words) = taken.index.sections()?;
+            Some((words, taken.chunks.as_slice()))
+        });
+        let taken: Vec<_> = taken.collect();
+        let words = words::write(self.words, self.fields, &taken)?;
         Ok(Sections {
             filters: self.filters.finish(self.in_dictionary),
             long: self.long.finish(),

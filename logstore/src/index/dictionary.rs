@@ -107,10 +107,10 @@ fn put_postings(chunks: &[u32], of: u32, out: &mut Vec<u8>) {
 }
 
 /// Reads the chunks of one term.
-fn read_postings(
+fn read_postings<E: Extend<u32>>(
     reader: &mut Reader<'_>,
     of: u32,
-    mut found: Option<&mut RoaringBitmap>,
+    mut found: Option<&mut E>,
 ) -> Result<()> {
     let head = reader.varint()?;
     if head & 1 == 1 {
@@ -126,7 +126,7 @@ fn read_postings(
                 if chunk >= of {
                     return Err(reader.corrupt("a term is in a chunk that does not exist"));
                 }
-                found.insert(chunk);
+                found.extend([chunk]);
                 left &= left - 1;
             }
         }
@@ -139,7 +139,7 @@ fn read_postings(
             return Err(reader.corrupt("a term is in a chunk that does not exist"));
         };
         if let Some(found) = &mut found {
-            found.insert(chunk);
+            found.extend([chunk]);
         }
         next = u64::from(chunk) + 1;
     }
@@ -194,6 +194,11 @@ impl Dictionary {
             ));
         }
         Ok((dictionary, bytes.slice(at..)))
+    }
+
+    /// Bytes of all of it but the header.
+    pub(crate) fn bytes(&self) -> usize {
+        self.table.len() + self.text.len() + self.postings.len()
     }
 
     /// Bytes of the text, which a search for a part of a term reads.
@@ -327,6 +332,17 @@ impl Dictionary {
         Ok(Some(found))
     }
 
+    /// Goes through the terms.
+    pub(crate) fn walk(&self) -> Walk<'_> {
+        Walk {
+            dictionary: self,
+            at: 1,
+            left: self.terms,
+            before: None,
+            postings: Reader::new(&self.name, &self.postings),
+        }
+    }
+
     /// Reads everything.
     pub(crate) fn verify(&self) -> Result<()> {
         let mut reader = Reader::new(&self.name, &self.postings);
@@ -350,6 +366,40 @@ impl Dictionary {
             return Err(self.corrupt("bytes follow the terms of a dictionary"));
         }
         Ok(())
+    }
+}
+
+/// The terms of a dictionary from the first to the last.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    dictionary: &'a Dictionary,
+    at: usize,
+    left: usize,
+    before: Option<&'a [u8]>,
+    postings: Reader<'a>,
+}
+
+impl<'a> Walk<'a> {
+    /// The next term; its chunks are put in place of what `chunks` holds.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`].
+    pub(crate) fn next(&mut self, chunks: &mut Vec<u32>) -> Result<Option<&'a [u8]>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let corrupt = |what| self.dictionary.corrupt(what);
+        let term = self.dictionary.term_at(self.at);
+        let term = term.ok_or_else(|| corrupt("a dictionary has too few terms"))?;
+        if self.before.is_some_and(|before| before >= term) {
+            return Err(corrupt("the terms of a dictionary are not in order"));
+        }
+        self.before = Some(term);
+        self.left -= 1;
+        self.at += term.len() + 1;
+        chunks.clear();
+        read_postings(&mut self.postings, self.dictionary.chunks, Some(chunks))?;
+        Ok(Some(term))
     }
 }
 
@@ -388,7 +438,7 @@ impl Cursor {
                 self.place = Some((group, next, postings + reader.offset()));
                 return Ok(());
             }
-            read_postings(&mut reader, dictionary.chunks, None)?;
+            read_postings(&mut reader, dictionary.chunks, None::<&mut RoaringBitmap>)?;
             term = next;
         }
         Err(dictionary.corrupt("a group has too few terms"))

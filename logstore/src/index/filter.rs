@@ -274,6 +274,10 @@ impl FiltersWriter {
     /// [`Kind::Limit`] when the section would exceed 4 GiB.
     pub(crate) fn push(&mut self, hashes: &[u64], longest: Longest) -> Result<()> {
         self.builder.put(hashes, &mut self.filters);
+        self.end_chunk(longest)
+    }
+
+    fn end_chunk(&mut self, longest: Longest) -> Result<()> {
         let end = u32::try_from(self.filters.len()).map_err(|_| {
             Error::new(
                 Kind::Limit,
@@ -285,6 +289,15 @@ impl FiltersWriter {
         self.table.push(longest.hex);
         self.chunks += 1;
         Ok(())
+    }
+
+    /// Adds the next chunk with a filter of another section.
+    ///
+    /// # Errors
+    /// As [`FiltersWriter::push`].
+    pub(crate) fn copy(&mut self, filter: &[u8], longest: Longest) -> Result<()> {
+        self.filters.extend_from_slice(filter);
+        self.end_chunk(longest)
     }
 
     /// Bytes so far.
@@ -353,6 +366,11 @@ impl Filters {
         self.in_dictionary
     }
 
+    /// Of how many chunks the section is.
+    pub(crate) fn chunks(&self) -> u32 {
+        u32::try_from(self.chunks).unwrap_or(u32::MAX)
+    }
+
     /// Bytes of the section.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
@@ -369,7 +387,8 @@ impl Filters {
         }
     }
 
-    fn filter(&self, chunk: u32) -> Option<&[u8]> {
+    /// The bytes of a chunk's filter; `None` when they are not there.
+    pub(crate) fn filter(&self, chunk: u32) -> Option<&[u8]> {
         let (end, _) = self.entry(chunk)?;
         let start = match chunk.checked_sub(1) {
             Some(before) => self.entry(before)?.0,

@@ -102,6 +102,27 @@ impl LongWriter {
         Ok(has_ids)
     }
 
+    /// Adds the next chunk with the tokens of one of another section.
+    ///
+    /// # Errors
+    /// As [`LongWriter::end_chunk`].
+    pub(crate) fn copy(&mut self, from: &LongTokens, chunk: u32) -> Result<()> {
+        let number = usize::try_from(chunk).unwrap_or(usize::MAX);
+        let start = number.checked_sub(1).map_or(0, |before| from.end(before));
+        let tokens = from.text().get(start..from.end(number));
+        let tokens = tokens.unwrap_or_default();
+        // All tokens have a newline before and after them; the first one's belongs to no chunk.
+        let framed = start == 0 && !self.text.is_empty();
+        let tokens = tokens.get(usize::from(framed)..).unwrap_or_default();
+        if self.text.is_empty() && start > 0 && !tokens.is_empty() {
+            self.text.push(b'\n');
+        }
+        self.text.extend_from_slice(tokens);
+        self.marked = from.marked.contains(chunk);
+        self.end_chunk()?;
+        Ok(())
+    }
+
     /// The section.
     pub(crate) fn finish(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER + self.table.len() + self.text.len());

@@ -89,6 +89,13 @@ impl TokenIndex {
         &self.damage
     }
 
+    /// The sections, when they are whole and all words are in dictionaries.
+    pub(super) fn sections(&self) -> Option<(&Filters, &LongTokens, &Words)> {
+        let filters = self.filters.as_ref()?;
+        let all = filters.chunks() == self.in_dictionary;
+        Some((filters, self.long.as_ref()?, self.words.as_ref()?)).filter(|_| all)
+    }
+
     /// Reads everything.
     ///
     /// # Errors

@@ -3,274 +3,35 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
-
 use bytes::Bytes;
-use trine_storage::codec::{Reader, put_u32, put_varint};
+use trine_storage::codec::{Reader, put_u32};
 use trine_storage::{Error, Kind, Result};
 
-use super::dictionary::{Dictionary, DictionaryWriter};
-use super::token::{self, Short};
+use super::dictionary::Dictionary;
+use super::terms::{Taken, Terms};
 
 const VERSION: u32 = 1;
 const HEADER: usize = 8;
 
-/// Terms of a block as they come, each kept once, with the chunks that have it.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    short: Table<Short>,
-    /// By hash: the others, whose text is compared.
-    long: Table<u64>,
-    /// The terms, with a newline behind each.
-    text: Vec<u8>,
-    /// Where each term begins in the text.
-    starts: Vec<u32>,
-    /// The terms of the chunk at hand.
-    chunk: Vec<u32>,
-    /// For each chunk how many terms it has, then the differences of their ascending numbers.
-    lists: Vec<u8>,
-    chunks: u32,
-    seed: u64,
-}
-
-/// Finds terms by what stands for them.
-#[derive(Debug)]
-struct Table<K> {
-    /// A power of two of them, at most three quarters taken.
-    slots: Vec<Slot<K>>,
-    taken: usize,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot<K> {
-    key: K,
-    /// The number of the term.
-    term: u32,
-    /// The chunk that had it last, plus 1; 0 for an empty slot.
-    last: u32,
-}
-
-impl<K: Copy + Default + PartialEq> Table<K> {
-    fn new() -> Self {
-        Self {
-            slots: vec![Slot::default(); 1 << 10],
-            taken: 0,
-        }
-    }
-
-    /// The slot of the term with this key that `is_it`, or the empty one where it belongs.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the mask keeps places below the length of the table"
-    )]
-    #[inline]
-    fn slot(&mut self, key: K, hash: u64, is_it: impl Fn(u32) -> bool) -> &mut Slot<K> {
-        let mask = self.slots.len() - 1;
-        let mut at = usize::try_from(hash & mask as u64).unwrap_or(0);
-        loop {
-            let slot = &self.slots[at];
-            if slot.last == 0 || slot.key == key && is_it(slot.term) {
-                return &mut self.slots[at];
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    /// Makes room for one more.
-    fn grow(&mut self, hash: impl Fn(K) -> u64) {
-        self.taken += 1;
-        if self.taken * 4 <= self.slots.len() * 3 {
-            return;
-        }
-        let slots = vec![Slot::default(); self.slots.len() * 4];
-        for slot in std::mem::replace(&mut self.slots, slots) {
-            if slot.last != 0 {
-                *self.slot(slot.key, hash(slot.key), |_| false) = slot;
-            }
-        }
-    }
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self {
-            short: Table::new(),
-            long: Table::new(),
-            text: Vec::new(),
-            starts: Vec::new(),
-            chunk: Vec::new(),
-            lists: Vec::new(),
-            chunks: 0,
-            seed: RandomState::new().hash_one(0),
-        }
-    }
-}
-
-impl Terms {
-    /// Bytes of the terms so far.
-    pub(crate) fn bytes(&self) -> usize {
-        self.text.len()
-    }
-
-    /// Adds a term of the chunk at hand. The caller keeps all terms together below 4 GiB.
-    pub(crate) fn touch(&mut self, term: &[u8]) {
-        match Short::of_all(term) {
-            Some(word) => self.touch_short(word, term),
-            None => self.touch_long(term),
-        }
-    }
-
-    /// As [`Terms::touch`]; `word` is the term.
-    pub(crate) fn touch_short(&mut self, word: Short, term: &[u8]) {
-        let (seed, now, next) = (self.seed, self.chunks + 1, self.starts.len());
-        let slot = self.short.slot(word, word.hash(seed), |_| true);
-        if slot.last == now {
-            return;
-        }
-        if slot.last != 0 {
-            slot.last = now;
-            self.chunk.push(slot.term);
-            return;
-        }
-        *slot = Slot {
-            key: word,
-            term: number(next),
-            last: now,
-        };
-        self.short.grow(|word| word.hash(seed));
-        self.add(term);
-    }
-
-    fn touch_long(&mut self, term: &[u8]) {
-        let (now, next) = (self.chunks + 1, self.starts.len());
-        let hash = token::hash_exact(term, self.seed);
-        let (text, starts) = (&self.text, &self.starts);
-        let is_it = |number: u32| {
-            let start = starts.get(number as usize).copied();
-            start.is_some_and(|start| is_at(text, start, term))
-        };
-        let slot = self.long.slot(hash, hash, is_it);
-        if slot.last == now {
-            return;
-        }
-        if slot.last != 0 {
-            slot.last = now;
-            self.chunk.push(slot.term);
-            return;
-        }
-        *slot = Slot {
-            key: hash,
-            term: number(next),
-            last: now,
-        };
-        self.long.grow(|hash| hash);
-        self.add(term);
-    }
-
-    /// Takes a term that did not come before.
-    fn add(&mut self, term: &[u8]) {
-        self.chunk.push(number(self.starts.len()));
-        self.starts.push(number(self.text.len()));
-        self.text.extend_from_slice(term);
-        self.text.push(b'\n');
-    }
-
-    /// Ends the chunk at hand.
-    pub(crate) fn end_chunk(&mut self) {
-        self.chunk.sort_unstable();
-        put_varint(&mut self.lists, self.chunk.len() as u64);
-        let mut before = 0;
-        for term in self.chunk.drain(..) {
-            put_varint(&mut self.lists, u64::from(term - before));
-            before = term;
-        }
-        self.chunks += 1;
-    }
-
-    /// Appends the terms as a dictionary.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "terms are numbered without gaps, and lists hold numbers that were given"
-    )]
-    fn finish(self, out: &mut Vec<u8>) -> Result<()> {
-        let terms = self.starts.len();
-        // Where the chunks of each term begin, by counting them first.
-        let mut places = vec![0u32; terms + 1];
-        self.each(|term, _| places[term + 1] += 1)?;
-        for term in 0..terms {
-            places[term + 1] += places[term];
-        }
-        let mut chunks = vec![0u32; places[terms] as usize];
-        let mut next = places.clone();
-        self.each(|term, chunk| {
-            chunks[next[term] as usize] = chunk;
-            next[term] += 1;
-        })?;
-        drop(next);
-        let term_of = |term: u32| {
-            let next = self.starts.get(term as usize + 1);
-            let end = next.map_or(self.text.len(), |&next| next as usize);
-            &self.text[self.starts[term as usize] as usize..end - 1]
-        };
-        // Mostly the first bytes tell which of two terms is less.
-        let numbers = 0..number(terms);
-        let mut order: Vec<(u64, u32)> = numbers.map(|term| (head(term_of(term)), term)).collect();
-        order.sort_unstable_by(|(head, term), (other, another)| {
-            let by_head = head.cmp(other);
-            by_head.then_with(|| term_of(*term).cmp(term_of(*another)))
-        });
-        let mut writer = DictionaryWriter::new(self.chunks);
-        for (_, term) in order {
-            let range = places[term as usize] as usize..places[term as usize + 1] as usize;
-            writer.push(term_of(term), &chunks[range])?;
-        }
-        writer.finish(out)
-    }
-
-    /// Calls `each` for all terms of the first chunk, then of the second, and so on.
-    fn each(&self, mut each: impl FnMut(usize, u32)) -> Result<()> {
-        let mut reader = Reader::new("the terms of a block", &self.lists);
-        for chunk in 0..self.chunks {
-            let mut term = 0;
-            for _ in 0..reader.varint()? {
-                term += usize::try_from(reader.varint()?).unwrap_or(0);
-                each(term, chunk);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The first eight bytes of a term as a number that compares as they do.
-fn head(term: &[u8]) -> u64 {
-    let mut head = [0; 8];
-    for (byte, of_term) in head.iter_mut().zip(term) {
-        *byte = *of_term;
-    }
-    u64::from_be_bytes(head)
-}
-
-/// Whether this term begins at this place of the text.
-fn is_at(text: &[u8], start: u32, term: &[u8]) -> bool {
-    let rest = usize::try_from(start).ok().and_then(|at| text.get(at..));
-    let rest = rest.and_then(|rest| rest.strip_prefix(term));
-    rest.and_then(<[u8]>::first) == Some(&b'\n')
-}
-
-/// Terms and their bytes are far fewer than 4 GiB.
-fn number(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// The section for the first chunks of a block, as many as both were given.
-pub(crate) fn write(words: Terms, fields: Terms) -> Result<Vec<u8>> {
-    debug_assert_eq!(words.chunks, fields.chunks, "chunks end for both");
+/// The section for the first chunks of a block, as many as both were given. `taken` are sections
+/// of other blocks with what became of their chunks.
+///
+/// # Errors
+/// As [`Terms::write`].
+pub(crate) fn write(words: Terms, fields: Terms, taken: &[(&Words, &[u32])]) -> Result<Vec<u8>> {
+    debug_assert_eq!(words.chunks(), fields.chunks(), "chunks end for both");
     let mut out = Vec::new();
     put_u32(&mut out, VERSION);
-    put_u32(&mut out, words.chunks);
-    words.finish(&mut out)?;
-    fields.finish(&mut out)?;
+    put_u32(&mut out, words.chunks());
+    let of = |which: fn(&Words) -> &Dictionary| -> Vec<Taken<'_>> {
+        let taken = taken.iter().map(|&(from, chunks)| Taken {
+            dictionary: which(from),
+            chunks,
+        });
+        taken.collect()
+    };
+    words.write(&of(|from| &from.words), &mut out)?;
+    fields.write(&of(|from| &from.fields), &mut out)?;
     Ok(out)
 }
 
@@ -312,6 +73,11 @@ impl Words {
         Ok(Self { words, fields })
     }
 
+    /// Bytes of both.
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.bytes() + self.fields.bytes()
+    }
+
     /// Reads everything.
     ///
     /// # Errors
@@ -338,7 +104,7 @@ mod tests {
                 terms.end_chunk();
             }
         }
-        write(words, fields).unwrap()
+        write(words, fields, &[]).unwrap()
     }
 
     fn list(chunks: &RoaringBitmap) -> Vec<u32> {
