@@ -51,7 +51,7 @@ pub(crate) struct IndexBuilder {
     words_bytes_max: usize,
     /// Indexes of which chunks were taken over, or may be.
     taken: Vec<TakenIndex>,
-    /// Words of the chunk at hand that are in the dictionaries already.
+    /// Short words of the chunk at hand.
     seen: Seen,
     /// Of the chunk at hand.
     hashes: Distinct,
@@ -113,14 +113,12 @@ impl IndexBuilder {
         match class {
             Class::Word => {
                 let short = Short::of(text, token);
-                if short.is_some_and(|word| !self.seen.insert(word)) {
-                    return;
-                }
-                if self.to_dictionaries {
-                    match short {
-                        Some(word) => self.words.touch_short(word, bytes),
-                        None => self.words.touch(bytes),
+                if let Some(word) = short {
+                    if !self.seen.insert(word) || self.to_dictionaries {
+                        return;
                     }
+                } else if self.to_dictionaries {
+                    self.words.touch(bytes);
                     return;
                 }
             }
@@ -162,14 +160,15 @@ impl IndexBuilder {
         }
         self.filters.push(self.hashes.list(), longest)?;
         self.hashes.clear();
-        self.seen.clear();
         if self.to_dictionaries {
+            self.words.touch_all(&self.seen.words);
             self.words.end_chunk();
             self.fields.end_chunk();
             self.in_dictionary += 1;
             let bytes = self.words.bytes() + self.fields.bytes();
             self.to_dictionaries = bytes <= self.words_bytes_max;
         }
+        self.seen.clear();
         Ok(())
     }
 
@@ -240,7 +239,7 @@ impl IndexBuilder {
 struct Seen {
     /// A power of two of them, at most half taken; the default is an empty one.
     slots: Vec<Short>,
-    taken: usize,
+    words: Vec<Short>,
     seed: u64,
 }
 
@@ -248,7 +247,7 @@ impl Default for Seen {
     fn default() -> Self {
         Self {
             slots: vec![Short::default(); SEEN_MIN],
-            taken: 0,
+            words: Vec::new(),
             seed: RandomState::new().hash_one(0),
         }
     }
@@ -260,8 +259,8 @@ impl Seen {
     fn insert(&mut self, word: Short) -> bool {
         let is_new = self.place(word);
         if is_new {
-            self.taken += 1;
-            if self.taken * 2 > self.slots.len() {
+            self.words.push(word);
+            if self.words.len() * 2 > self.slots.len() {
                 self.grow();
             }
         }
@@ -292,22 +291,23 @@ impl Seen {
     #[cold]
     fn grow(&mut self) {
         let slots = vec![Short::default(); self.slots.len() * 4];
-        for word in std::mem::replace(&mut self.slots, slots) {
-            if word != Short::default() {
-                self.place(word);
-            }
+        self.slots = slots;
+        let words = std::mem::take(&mut self.words);
+        for &word in &words {
+            self.place(word);
         }
+        self.words = words;
     }
 
     fn clear(&mut self) {
         // A table that one large chunk made is not emptied for many small ones.
-        let enough = (self.taken * 4).next_power_of_two().max(SEEN_MIN);
+        let enough = (self.words.len() * 4).next_power_of_two().max(SEEN_MIN);
         if self.slots.len() > 8 * enough {
             self.slots = vec![Short::default(); enough];
         } else {
             self.slots.fill(Short::default());
         }
-        self.taken = 0;
+        self.words.clear();
     }
 }
 

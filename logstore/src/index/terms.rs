@@ -14,6 +14,9 @@ use trine_storage::codec::{Reader, put_varint};
 use super::dictionary::{Dictionary, DictionaryWriter, Walk};
 use super::token::{self, Short};
 
+/// So many slots are fetched at once.
+const AHEAD: usize = 16;
+
 /// Terms of a block as they come, each kept once, with the chunks that have it.
 #[derive(Debug)]
 pub(crate) struct Terms {
@@ -75,6 +78,14 @@ impl<K: Copy + Default + PartialEq> Table<K> {
         }
     }
 
+    /// Where the search for a term with this hash begins.
+    #[inline]
+    fn first(&self, hash: u64) -> Option<&Slot<K>> {
+        let mask = self.slots.len() - 1;
+        self.slots
+            .get(usize::try_from(hash & mask as u64).unwrap_or(0))
+    }
+
     /// Makes room for one more.
     fn grow(&mut self, hash: impl Fn(K) -> u64) {
         self.taken += 1;
@@ -114,13 +125,26 @@ impl Terms {
     /// Adds a term of the chunk at hand. The caller keeps all terms together below 4 GiB.
     pub(crate) fn touch(&mut self, term: &[u8]) {
         match Short::of_all(term) {
-            Some(word) => self.touch_short(word, term),
+            Some(word) => self.touch_short(word),
             None => self.touch_long(term),
         }
     }
 
-    /// As [`Terms::touch`]; `word` is the term.
-    pub(crate) fn touch_short(&mut self, word: Short, term: &[u8]) {
+    /// Adds words of the chunk at hand.
+    pub(crate) fn touch_all(&mut self, words: &[Short]) {
+        // The table is large: the slots of some words are fetched at once.
+        for some in words.chunks(AHEAD) {
+            for word in some {
+                let slot = self.short.first(word.hash(self.seed));
+                std::hint::black_box(slot.map(|slot| slot.last));
+            }
+            for &word in some {
+                self.touch_short(word);
+            }
+        }
+    }
+
+    fn touch_short(&mut self, word: Short) {
         let (seed, now, next) = (self.seed, self.chunks + 1, self.starts.len());
         let slot = self.short.slot(word, word.hash(seed), |_| true);
         if slot.last == now {
@@ -137,7 +161,8 @@ impl Terms {
             last: now,
         };
         self.short.grow(|word| word.hash(seed));
-        self.add(term);
+        let (bytes, len) = word.bytes();
+        self.add(bytes.get(..len).unwrap_or_default());
     }
 
     fn touch_long(&mut self, term: &[u8]) {

@@ -320,6 +320,14 @@ impl Short {
         Self::of(bytes, token).filter(|_| !bytes.contains(&0))
     }
 
+    /// The bytes, and how many they are.
+    pub(crate) fn bytes(self) -> ([u8; 16], usize) {
+        let Self([low, high]) = self;
+        let number = u128::from(low) | u128::from(high) << 64;
+        let len = (u128::BITS - number.leading_zeros()).div_ceil(8);
+        (number.to_le_bytes(), len as usize)
+    }
+
     /// Differs for each `seed`, so that nobody can choose tokens that collide.
     #[inline]
     pub(crate) fn hash(self, seed: u64) -> u64 {
@@ -521,6 +529,9 @@ mod tests {
             };
             prop_assert_eq!(short(&a).is_some(), a.len() <= 16);
             prop_assert_eq!(short(&a), Short::of_all(a.as_bytes()));
+            if let Some((bytes, len)) = short(&a).map(Short::bytes) {
+                prop_assert_eq!(&bytes[..len], a.as_bytes());
+            }
             if a.len().min(b.len()) <= 16 {
                 prop_assert_eq!(short(&a) == short(&b), a == b);
             }

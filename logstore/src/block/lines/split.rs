@@ -152,7 +152,7 @@ impl LineBuilder {
             if (DIGITS_MIN..=REPEATING_DIGITS_MAX).contains(&run.len())
                 && let Some(values) = seen.get_mut(run.len())
             {
-                values.push(number_of(run));
+                values.push(digits::number_of(run));
             }
         }
         seen.map(|values| column::repeats(&values))
@@ -208,8 +208,7 @@ impl Split<'_> {
         match token.class {
             Class::Digits => self.digits(start, bytes, true),
             Class::Hex => {
-                let has = |of: fn(&u8) -> bool| bytes.iter().any(of);
-                let class = match (has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase)) {
+                let class = match digits::letter_cases(bytes) {
                     (true, true) => VariableClass::Text,
                     (_, true) => VariableClass::HexUpper,
                     _ => VariableClass::HexLower,
@@ -248,7 +247,7 @@ impl Split<'_> {
             self.variables.bytes(VariableClass::Text, bytes);
             return;
         }
-        let number = number_of(bytes);
+        let number = digits::number_of(bytes);
         if is_token && matches!(bytes.len(), 10 | 13 | 16 | 19) {
             while self
                 .ends
@@ -367,10 +366,4 @@ impl Variables {
         column::put_blob(&mut column, &self.order);
         put_bytes(out, &column);
     }
-}
-
-/// The number that up to [`DIGITS_MAX`] digits tell.
-fn number_of(digits: &[u8]) -> u64 {
-    let add = |number: u64, digit: &u8| number * 10 + u64::from(digit - b'0');
-    digits.iter().fold(0, add)
 }
