@@ -19,6 +19,7 @@ use super::metadata;
 use super::pack::pack;
 use super::reader::BlockFile;
 use crate::columns::Columns;
+use crate::index::token::Token;
 use crate::index::{IndexBuilder, TakenFrom};
 use crate::sets::{self, Sets};
 
@@ -255,7 +256,7 @@ impl BlockWriter {
             return Ok(());
         };
         let range = TimeRange::inclusive(first, last);
-        let token = |text: &[u8], token| tokens.token(text, token);
+        let token = |text: &[u8], token: &Token| tokens.token(text, token);
         let lines = chunk.lines.encode(&chunk.timestamps, token);
         let timestamps = format::encode_timestamps(&chunk.timestamps, &chunk.runs);
         let timestamps = self.file.page(&timestamps)?;

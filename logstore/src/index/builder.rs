@@ -102,12 +102,12 @@ impl IndexBuilder {
     /// Adds the tokens of a line of the chunk at hand.
     #[cfg(test)]
     pub(crate) fn line(&mut self, line: &[u8]) {
-        token::tokens(line, |token| self.token(line, token));
+        token::tokens(line, |token| self.token(line, &token));
     }
 
     /// Adds a token of `text`, which belongs to the chunk at hand; it may have come before.
     #[inline]
-    pub(crate) fn token(&mut self, text: &[u8], token: Token) {
+    pub(crate) fn token(&mut self, text: &[u8], token: &Token) {
         let (bytes, class) = (text.get(token.start..token.end), token.class);
         let bytes = bytes.unwrap_or_default();
         match class {

@@ -286,7 +286,7 @@ const fn short_masks() -> [[u64; 2]; 17] {
 impl Short {
     /// The token that lies there in `text`; `None` for a longer one.
     #[inline]
-    pub(crate) fn of(text: &[u8], token: Token) -> Option<Self> {
+    pub(crate) fn of(text: &[u8], token: &Token) -> Option<Self> {
         let [low, high] = SHORT_MASKS.get(token.end - token.start)?;
         let rest = text.get(token.start..)?;
         let bytes = match rest.first_chunk::<16>() {
@@ -317,7 +317,7 @@ impl Short {
             class: Class::Word,
             has_digit: false,
         };
-        Self::of(bytes, token).filter(|_| !bytes.contains(&0))
+        Self::of(bytes, &token).filter(|_| !bytes.contains(&0))
     }
 
     /// The bytes, and how many they are.
@@ -525,7 +525,7 @@ mod tests {
             let short = |token: &str| {
                 let text = format!("{token}{behind}");
                 let mut found = tokens_of(text.as_bytes());
-                Short::of(text.as_bytes(), found.remove(0))
+                Short::of(text.as_bytes(), &found.remove(0))
             };
             prop_assert_eq!(short(&a).is_some(), a.len() <= 16);
             prop_assert_eq!(short(&a), Short::of_all(a.as_bytes()));

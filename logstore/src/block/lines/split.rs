@@ -66,7 +66,7 @@ impl LineBuilder {
     pub(crate) fn encode(
         &mut self,
         timestamps: &[i64],
-        mut index: impl FnMut(&[u8], Token),
+        mut index: impl FnMut(&[u8], &Token),
     ) -> EncodedLines {
         let Some([terminator, placeholder]) = self.unused_bytes() else {
             return self.encode_whole(index);
@@ -90,9 +90,9 @@ impl LineBuilder {
             variables: Variables::default(),
         };
         tokens(&self.text, |token| {
-            index(&self.text, token);
+            index(&self.text, &token);
             if token.has_digit || token.class == Class::Hex {
-                split.token(token);
+                split.token(&token);
             }
         });
         split.copy_until(self.text.len());
@@ -114,12 +114,12 @@ impl LineBuilder {
         }
     }
 
-    fn encode_whole(&self, mut index: impl FnMut(&[u8], Token)) -> EncodedLines {
+    fn encode_whole(&self, mut index: impl FnMut(&[u8], &Token)) -> EncodedLines {
         let mut blob = Vec::with_capacity(self.line_bytes());
         let mut start = 0;
         for &end in &self.ends {
             let line = self.text.get(start..end as usize).unwrap_or_default();
-            tokens(line, |token| index(line, token));
+            tokens(line, |token| index(line, &token));
             blob.extend_from_slice(line);
             start = end as usize + 1;
         }
@@ -202,7 +202,7 @@ struct Split<'a> {
 }
 
 impl Split<'_> {
-    fn token(&mut self, token: Token) {
+    fn token(&mut self, token: &Token) {
         let start = token.start;
         let bytes = self.text.get(start..token.end).unwrap_or_default();
         match token.class {
