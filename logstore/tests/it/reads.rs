@@ -378,6 +378,48 @@ proptest! {
     }
 }
 
+#[test]
+fn volumes_count_what_lies_in_several_places_once() {
+    let store = store::open(&SimFs::new(), config()).unwrap();
+    let entry = |timestamp, line: &str| Entry {
+        stream: store::labels(&[("app", "a")]),
+        timestamp,
+        line: line.as_bytes().to_vec(),
+        metadata: store::labels(&[("k", "v")]),
+    };
+    let (first, second) = (entry(1, "one"), entry(5, "second"));
+    let other = entry(1, "two");
+    let put = |entries: &[Entry]| {
+        store::append(&store, entries, Durability::Buffered).unwrap();
+    };
+    put(std::slice::from_ref(&first));
+    store.flush().unwrap();
+    put(&[first.clone(), second.clone()]);
+    store.flush().unwrap();
+    put(&[other, first, second]);
+    for (state, blocks) in [("apart", 2), ("sealed", 3), ("merged", 1)] {
+        assert_eq!(store.stats().blocks, blocks, "{state}");
+        for (range, entries, bytes) in [
+            (TimeRange::ALL, 3, 12),
+            (TimeRange::new(1, 2), 2, 6),
+            (TimeRange::new(2, 6), 1, 6),
+        ] {
+            let volumes = store.snapshot().volume(&[], range).unwrap();
+            let totals = store.snapshot().totals(&[], range).unwrap();
+            assert_eq!(volumes.len(), 1, "{state}");
+            let found = (volumes[0].entries, volumes[0].bytes);
+            assert_eq!(found, (entries, bytes), "{state} {range:?}");
+            assert_eq!((totals.entries, totals.bytes), found, "{state} {range:?}");
+            assert_eq!(totals.streams, 1);
+            assert!(totals.chunks > 0, "{state} {range:?}");
+        }
+        match state {
+            "apart" => store.flush().unwrap(),
+            _ => store.compact().unwrap(),
+        }
+    }
+}
+
 /// Words, numbers, ids of both letter cases, long tokens, tokens that are no ASCII.
 fn token() -> impl Strategy<Value = String> {
     prop_oneof![
