@@ -1,12 +1,9 @@
 //! Damaged files: what is damaged is told and never answered as if it were whole, the rest is read.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use trine_logstore::{Config, Durability, LogStore};
-use trine_storage::clock::ManualClock;
 use trine_storage::fs::Fs;
-use trine_storage::shared::Shared;
 use trine_storage::sim::{Crash, Rng, SimFs};
 use trine_storage::{Kind, Labels, Matcher, Result, TimeRange};
 
@@ -26,12 +23,7 @@ fn try_open(fs: &SimFs) -> Result<LogStore> {
     let mut config = Config::default();
     // Several segments.
     config.wal.segment_bytes = 2_000;
-    LogStore::builder("/store")
-        .config(config)
-        .fs(Arc::new(fs.clone()))
-        .clock(Arc::new(ManualClock::new(NOW_NS)))
-        .shared(Shared::without_workers())
-        .open()
+    store::open(fs, config)
 }
 
 fn open(fs: &SimFs) -> LogStore {

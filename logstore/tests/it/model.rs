@@ -3,21 +3,17 @@
 //! `TRINE_CASES` asks for more sequences than `cargo test` runs (`CONTRIBUTING.md`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use trine_logstore::{
-    Config, Durability, LineFilter, LogStore, RetentionRule, Rows, Tail, Volume,
-};
+use trine_logstore::{Config, Durability, LineFilter, LogStore, RetentionRule, Rows, Tail, Volume};
 use trine_storage::clock::{Clock, ManualClock};
-use trine_storage::shared::Shared;
 use trine_storage::sim::{Crash, SimFs};
 use trine_storage::{Kind, Labels, MatchOp, Matcher, Result, TimeRange};
 
-use crate::store::{self, Entry, NOW_NS};
+use crate::store::{self, Entry};
 
 const MINUTE: i64 = 60_000_000_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -256,7 +252,7 @@ impl Run {
     fn new(settings: Settings) -> Self {
         let mut run = Self {
             settings,
-            clock: Arc::new(ManualClock::new(NOW_NS)),
+            clock: store::clock(),
             fs: SimFs::new(),
             store: None,
             tail: None,
@@ -296,13 +292,7 @@ impl Run {
     }
 
     fn open(&self, fs: &SimFs, path: &str) -> LogStore {
-        LogStore::builder(Path::new(path))
-            .config(self.config())
-            .fs(Arc::new(fs.clone()))
-            .clock(Arc::clone(&self.clock) as _)
-            .shared(Shared::without_workers())
-            .open()
-            .unwrap()
+        store::open_at(fs, path, &self.clock, self.config()).unwrap()
     }
 
     fn store(&self) -> &LogStore {
