@@ -247,6 +247,22 @@ fn reads(criterion: &mut Criterion) {
         });
         group.bench_function(name, |b| b.iter(|| drain(&store, &request, usize::MAX)));
     }
+    for (name, range) in [
+        ("volume", range),
+        (
+            "volume of a part",
+            TimeRange::new(500_000_000, 50_000_500_000),
+        ),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                store
+                    .snapshot()
+                    .volume(&[], range)
+                    .expect("the store is whole")
+            });
+        });
+    }
     group.finish();
 }
 

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use trine_benches::lines;
+use trine_benches::process::{memory, thread_seconds};
 use trine_logstore::{Config, Durability, LogStore};
 use trine_storage::Labels;
 use trine_storage::shared::{self, Shared};
@@ -43,20 +44,6 @@ fn stream(number: usize) -> Labels {
         ),
     ])
     .unwrap()
-}
-
-/// Kilobytes from `/proc/self/status`.
-fn memory(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// Seconds of processor that this thread has used.
-fn thread_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    let ns: u64 = stat.split_whitespace().next().unwrap().parse().unwrap();
-    ns as f64 / 1e9
 }
 
 fn open(dir: &str, workers: bool) -> LogStore {

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use trine_benches::lines::{Random, Source};
+use trine_benches::process::{cpu_seconds, memory};
 use trine_logstore::{
     Batch, Batches, Config, Counts, Direction, Durability, LineFilter, LogStore, Measure,
     Projection, Request, Rows,
@@ -45,25 +46,6 @@ fn open(dir: &str) -> LogStore {
     let store = builder.shared(Shared::without_workers()).open().unwrap();
     println!("open {:.3} s", begun.elapsed().as_secs_f64());
     store
-}
-
-/// Processor time of this process.
-fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let rest = stat.rsplit(')').next().unwrap();
-    let field = |n: usize| -> f64 { rest.split_whitespace().nth(n).unwrap().parse().unwrap() };
-    (field(11) + field(12)) / 100.0
-}
-
-fn memory_mb(what: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
 }
 
 fn fill(dir: &str, corpus: &str, megabytes: u64, as_they_are: bool) {
@@ -106,7 +88,7 @@ fn fill(dir: &str, corpus: &str, megabytes: u64, as_they_are: bool) {
             lines += 1;
             batch[stream].push((timestamp, line.clone()));
         }
-        let begun = cpu();
+        let begun = cpu_seconds();
         let mut appender = store.appender();
         for (stream, entries) in labels.iter().zip(&batch) {
             for (timestamp, line) in entries {
@@ -118,22 +100,22 @@ fn fill(dir: &str, corpus: &str, megabytes: u64, as_they_are: bool) {
             .unwrap()
             .wait()
             .unwrap();
-        append_s += cpu() - begun;
-        let begun = cpu();
+        append_s += cpu_seconds() - begun;
+        let begun = cpu_seconds();
         since_seal += bytes;
         if since_seal >= SEAL_BYTES {
             store.flush().unwrap();
             since_seal = 0;
         }
-        seal_s += cpu() - begun;
-        peak = peak.max(memory_mb("RssAnon"));
+        seal_s += cpu_seconds() - begun;
+        peak = peak.max(memory("RssAnon"));
     }
-    let begun = cpu();
+    let begun = cpu_seconds();
     store.flush().unwrap();
-    seal_s += cpu() - begun;
-    let begun = cpu();
+    seal_s += cpu_seconds() - begun;
+    let begun = cpu_seconds();
     store.compact().unwrap();
-    let compact_s = cpu() - begun;
+    let compact_s = cpu_seconds() - begun;
     let mb = raw as f64 / 1e6;
     println!(
         "{lines} lines, {mb:.0} MB, {:.0} bytes a line",
@@ -150,8 +132,9 @@ fn fill(dir: &str, corpus: &str, megabytes: u64, as_they_are: bool) {
         );
     }
     println!(
-        "RssAnon {peak} MB while appending, {} MB at last",
-        memory_mb("RssAnon")
+        "RssAnon {} MiB while appending, {} MiB at last",
+        peak >> 10,
+        memory("RssAnon") >> 10
     );
     sizes(&store, raw);
     store.close().unwrap();
@@ -201,14 +184,14 @@ fn timed((what, only): (&str, &str), times: usize, run: impl Fn() -> Found) {
     }
     let mut walls: Vec<Duration> = Vec::new();
     run();
-    let begun = cpu();
+    let begun = cpu_seconds();
     let mut found = Found::default();
     for _ in 0..times {
         let begun = Instant::now();
         found = run();
         walls.push(begun.elapsed());
     }
-    let used = (cpu() - begun) / times as f64;
+    let used = (cpu_seconds() - begun) / times as f64;
     walls.sort();
     println!(
         "{what:<44} {:>9.2} ms {:>8.4} CPU-s  rows {} sum {}",
@@ -344,7 +327,7 @@ fn search(dir: &str, only: &str) {
             },
         );
     }
-    println!("RssAnon {} MB", memory_mb("RssAnon"));
+    println!("RssAnon {} MiB", memory("RssAnon") >> 10);
 }
 
 fn main() {

@@ -18,6 +18,7 @@
 
 use std::time::Instant;
 
+use trine_benches::process::memory;
 use trine_storage::shared::{self, Shared};
 use trine_storage::{Labels, Matcher, TimeRange};
 use trine_tsdb::{Config, Durability, Hints, SeriesRef, Tsdb, Value};
@@ -49,13 +50,6 @@ fn series(number: usize) -> Labels {
 fn value(number: usize, round: usize) -> f64 {
     // A counter of its own pace.
     (number * 10 + round * (1 + number % 50)) as f64
-}
-
-/// Kilobytes from `/proc/self/status`.
-fn memory(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn open(dir: &str, workers: bool) -> Tsdb {

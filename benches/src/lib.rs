@@ -3,3 +3,4 @@
 //! run. The library makes what is measured with.
 
 pub mod lines;
+pub mod process;

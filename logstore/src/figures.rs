@@ -1,7 +1,7 @@
-//! What a snapshot tells of streams without giving entries: volumes from the headers of chunks,
-//! names and values of structured metadata from its columns. Called by `snapshot`.
+//! What a snapshot tells of streams without giving entries: how much there is, names and values of
+//! structured metadata from its columns. Called by `snapshot`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use roaring::RoaringBitmap;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
@@ -29,7 +29,7 @@ pub struct Volume {
 pub struct Totals {
     /// Streams that have entries.
     pub streams: u64,
-    /// Chunks of blocks, and pages of memory, that hold some of the entries.
+    /// Chunks of blocks, and pages of memory, that may hold some of the entries.
     pub chunks: u64,
     /// Entries.
     pub entries: u64,
@@ -46,13 +46,6 @@ pub struct Found {
     pub truncated: bool,
 }
 
-/// What is counted of a snapshot's places.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    streams: BTreeMap<Labels, (u64, u64)>,
-    chunks: u64,
-}
-
 /// Which streams and times are asked for, and what of them is not to be seen.
 #[derive(Debug)]
 pub(crate) struct Selection<'a> {
@@ -64,25 +57,20 @@ pub(crate) struct Selection<'a> {
 /// A place with the streams that were asked for.
 struct Selected {
     streams: RoaringBitmap,
-    labels: Vec<(u32, Labels)>,
     veils: Veils,
 }
 
 impl Selection<'_> {
-    fn of(&self, place: &Place, streams: RoaringBitmap, labels: Vec<(u32, Labels)>) -> Selected {
+    fn of(&self, place: &Place, streams: RoaringBitmap, labels: &[(u32, Labels)]) -> Selected {
         let veil = place.veil(self.hidden, self.range);
         let veils = Veils::new(&veil, labels.iter().map(|(code, labels)| (*code, labels)));
-        Selected {
-            streams,
-            labels,
-            veils,
-        }
+        Selected { streams, veils }
     }
 
     fn of_memory(&self, place: &Place, view: &View) -> Selected {
         let streams = view.select(self.matchers);
         let labels = view.labels_of(&streams);
-        self.of(place, streams, labels)
+        self.of(place, streams, &labels)
     }
 
     /// The rows of a page of memory.
@@ -114,15 +102,13 @@ impl Selection<'_> {
         inside && !veil.is_some_and(|veil| veil.touches(run.range()))
     }
 
-    /// The rows of a chunk, with what of its columns is needed to find them, and, where `lengths`,
-    /// to say how long their lines are.
+    /// The rows of a chunk.
     fn rows_of_chunk(
         &self,
         selected: &Selected,
         file: &BlockFile,
         header: &ChunkHeader,
-        lengths: bool,
-    ) -> Result<(Columns, Vec<u32>)> {
+    ) -> Result<Vec<u32>> {
         let mut columns = Columns {
             timestamps: file.timestamps(header)?,
             ..Columns::default()
@@ -142,119 +128,10 @@ impl Selection<'_> {
         }
         if selected.veils.needs_lines(&columns, &rows) {
             (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
-        } else if lengths {
-            columns.ends = file.ends(header)?;
         }
         selected.veils.retain(&columns, &mut rows);
-        Ok((columns, rows))
+        Ok(rows)
     }
-}
-
-impl Tally {
-    /// Adds what a place holds.
-    pub(crate) fn add(&mut self, place: &Place, selection: &Selection<'_>) -> Result<()> {
-        let mut counted: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-        let selected = match place {
-            Place::Memory(view) => {
-                let selected = selection.of_memory(place, view);
-                for page in view.pages() {
-                    let rows = selection.rows_of_page(&selected, &page.columns);
-                    self.chunks += u64::from(!rows.is_empty());
-                    add_rows(&mut counted, &page.columns, &rows);
-                }
-                selected
-            }
-            Place::Block(block) => {
-                let tables = block.reader.tables()?;
-                let streams = tables.select(selection.matchers)?;
-                let labels = tables.labels_of(&streams)?;
-                let selected = selection.of(place, streams, labels);
-                for header in &tables.chunks {
-                    let file = &block.reader;
-                    let some = add_chunk(&mut counted, file, header, selection, &selected)?;
-                    self.chunks += u64::from(some);
-                }
-                selected
-            }
-        };
-        for (code, labels) in selected.labels {
-            if let Some((entries, bytes)) = counted.get(&code) {
-                let sums = self.streams.entry(labels).or_default();
-                sums.0 += entries;
-                sums.1 += bytes;
-            }
-        }
-        Ok(())
-    }
-
-    /// By stream, in label order.
-    pub(crate) fn volumes(self) -> Vec<Volume> {
-        let volume = |(labels, (entries, bytes))| Volume {
-            labels,
-            entries,
-            bytes,
-        };
-        self.streams.into_iter().map(volume).collect()
-    }
-
-    /// All streams together.
-    pub(crate) fn totals(&self) -> Totals {
-        Totals {
-            streams: self.streams.len() as u64,
-            chunks: self.chunks,
-            entries: self.streams.values().map(|(entries, _)| entries).sum(),
-            bytes: self.streams.values().map(|(_, bytes)| bytes).sum(),
-        }
-    }
-}
-
-fn add_rows(counted: &mut BTreeMap<u32, (u64, u64)>, columns: &Columns, rows: &[u32]) {
-    for row in rows.iter().map(|&row| row as usize) {
-        let sums = counted.entry(columns.streams[row]).or_default();
-        sums.0 += 1;
-        sums.1 += columns.line_range(row).len() as u64;
-    }
-}
-
-/// Counts a chunk from its header, and from its rows where that does not tell. False when nothing of
-/// it is asked for.
-fn add_chunk(
-    counted: &mut BTreeMap<u32, (u64, u64)>,
-    file: &BlockFile,
-    header: &ChunkHeader,
-    selection: &Selection<'_>,
-    selected: &Selected,
-) -> Result<bool> {
-    if !header.range.overlaps(&selection.range) {
-        return Ok(false);
-    }
-    let (mut some, mut some_partly) = (false, false);
-    for run in &header.runs {
-        if !selection.overlaps(selected, run) {
-            continue;
-        }
-        if selection.is_whole(selected, run) {
-            let sums = counted.entry(run.stream).or_default();
-            sums.0 += u64::from(run.rows);
-            sums.1 += run.line_bytes;
-            some = true;
-        } else {
-            some_partly = true;
-        }
-    }
-    if some_partly {
-        let (columns, mut rows) = selection.rows_of_chunk(selected, file, header, true)?;
-        let whole: RoaringBitmap = header
-            .runs
-            .iter()
-            .filter(|run| selection.is_whole(selected, run))
-            .map(|run| run.stream)
-            .collect();
-        rows.retain(|&row| !whole.contains(columns.streams[row as usize]));
-        add_rows(counted, &columns, &rows);
-        some |= !rows.is_empty();
-    }
-    Ok(some)
 }
 
 /// Names of structured metadata, or the values of one name.
@@ -320,7 +197,7 @@ impl<'a> Fields<'a> {
                 let tables = block.reader.tables()?;
                 let streams = tables.select(selection.matchers)?;
                 let labels = tables.labels_of(&streams)?;
-                let selected = selection.of(place, streams, labels);
+                let selected = selection.of(place, streams, &labels);
                 for header in &tables.chunks {
                     if self.is_full() {
                         return Ok(());
@@ -362,7 +239,7 @@ impl<'a> Fields<'a> {
         };
         let rows = match all {
             true => (0..header.rows).collect(),
-            false => selection.rows_of_chunk(selected, file, header, false)?.1,
+            false => selection.rows_of_chunk(selected, file, header)?,
         };
         for name in names {
             let Some(column) = metadata.column(name)? else {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use trine_storage::shared;
 use trine_storage::{Error, Matcher, Result, TimeRange};
 
-pub(crate) use counts::{CountScan, counted_range};
+pub(crate) use counts::{Amount, CountScan, counted_range};
 pub(crate) use ordered::OrderedScan;
 pub(crate) use parts::{PartScan, Together, Units};
 pub(crate) use place::Place;

@@ -9,10 +9,12 @@ use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::block::reader::BlockFile;
 use crate::buffer::View;
-use crate::figures::{Fields, Found, Selection, Tally, Totals, Volume};
+use crate::figures::{Fields, Found, Selection, Totals, Volume};
 use crate::filter::{self, Filters};
 use crate::request::{Batches, Counts, Direction, Request, Rows};
-use crate::scan::{self, CountScan, OrderedScan, PartScan, Place, Scan, Spec, Together, Units};
+use crate::scan::{
+    self, Amount, CountScan, OrderedScan, PartScan, Place, Scan, Spec, Together, Units,
+};
 use crate::tombstone::Hidden;
 
 /// A view of the store at one moment; it never changes.
@@ -135,13 +137,19 @@ impl Snapshot {
     }
 
     /// How much there is in `range` of each of the streams that satisfy all `matchers`, in label order.
-    /// Most of it is told by the headers of chunks; an entry that lies in two blocks, which it does
-    /// until they are merged, counts twice.
+    /// Most of it is told by the headers of chunks.
     ///
     /// # Errors
     /// As [`Snapshot::streams`].
     pub fn volume(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Volume>> {
-        Ok(self.tally(matchers, range)?.volumes())
+        let volume = |(labels, Amount { entries, bytes })| Volume {
+            labels,
+            entries,
+            bytes,
+        };
+        let units = self.units(matchers, range)?;
+        let streams = CountScan::of_all_times(units).by_stream()?;
+        Ok(streams.into_iter().map(volume).collect())
     }
 
     /// As [`Snapshot::volume`], of all these streams together.
@@ -149,15 +157,27 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::streams`].
     pub fn totals(&self, matchers: &[Matcher], range: TimeRange) -> Result<Totals> {
-        Ok(self.tally(matchers, range)?.totals())
+        let units = self.units(matchers, range)?;
+        let streams = CountScan::of_all_times(Arc::clone(&units)).by_stream()?;
+        Ok(Totals {
+            streams: streams.len() as u64,
+            chunks: units.chunks() as u64,
+            entries: streams.values().map(|amount| amount.entries).sum(),
+            bytes: streams.values().map(|amount| amount.bytes).sum(),
+        })
     }
 
-    fn tally(&self, matchers: &[Matcher], range: TimeRange) -> Result<Tally> {
-        let mut tally = Tally::default();
-        for place in self.places(range) {
-            tally.add(&place, &self.selection(matchers, range))?;
-        }
-        Ok(tally)
+    /// Everything of these streams in `range`.
+    fn units(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<Units>> {
+        let spec = Spec {
+            matchers: matchers.to_vec(),
+            range,
+            filters: Filters::new(&[])?,
+            metadata: Vec::new(),
+            needles: None,
+        };
+        let scan = Scan::new(self.places(range), self.hidden.clone(), spec);
+        Ok(Arc::new(Units::new(scan)))
     }
 
     /// The names of structured metadata of these streams' entries, `max` at most.

@@ -425,4 +425,32 @@ mod tests {
         drop(b);
         assert_eq!(budget.used(), 10);
     }
+
+    #[test]
+    fn what_is_admitted_fits_into_the_budget_to_the_last_byte() {
+        for (max, used, bytes, fits) in [
+            (100, 60, 40, true),
+            (100, 60, 41, false),
+            (100, 100, 0, true),
+            (100, 100, 1, false),
+            // Batches are applied after they were admitted, so that it may be overdrawn.
+            (100, 101, 0, false),
+            (0, 0, 0, true),
+            (0, 0, 1, false),
+            (u64::MAX, 1, u64::MAX - 1, true),
+            (u64::MAX - 1, 1, u64::MAX, false),
+        ] {
+            let budget = MemoryBudget::new(max);
+            let account = budget.account();
+            account.set(used);
+            let admitted = budget.admit(bytes);
+            assert_eq!(admitted.is_ok(), fits, "{bytes} beside {used} of {max}");
+            assert_eq!(budget.used(), used, "asking takes nothing");
+            if let Err(error) = admitted {
+                assert_eq!(error.kind(), Kind::Limit);
+                let told = format!("of {max} bytes is used up");
+                assert!(error.to_string().contains(&told), "{error}");
+            }
+        }
+    }
 }

@@ -1,10 +1,12 @@
-//! How many entries or bytes there are by stream, metadata and bucket: from headers where they say
+//! How many entries and bytes there are by stream, metadata and bucket: from headers where they say
 //! it, from timestamps and lengths otherwise. Lines and metadata are unpacked only where the
 //! request has conditions on them or splits by them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::AddAssign;
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use trine_storage::{Error, Labels, Result, TimeRange};
 
 use super::place::{Condition, OpenPlace};
@@ -27,7 +29,12 @@ const RECENT: usize = 1024;
 pub(crate) struct CountScan {
     units: Arc<Units>,
     worker: Worker,
-    request: Counts,
+    /// `None` for one that holds everything.
+    buckets: Option<Buckets>,
+    /// Entries are counted in any case.
+    measure: Measure,
+    /// As [`Counts::by`].
+    by: Vec<String>,
     /// Of which place the numbers are.
     place: usize,
     /// A chunk of another place, which comes next.
@@ -39,12 +46,34 @@ pub(crate) struct CountScan {
     group_codes: HashMap<Labels, u32>,
 }
 
+/// How much there is of something.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Amount {
+    pub(crate) entries: u64,
+    /// Of their lines; 0 where they are not measured.
+    pub(crate) bytes: u64,
+}
+
+/// Where the buckets of [`Counts`] lie.
+#[derive(Debug, Clone, Copy)]
+struct Buckets {
+    start: i64,
+    width_ns: i64,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Number {
     stream: u32,
     group: u32,
     bucket: u32,
-    count: u64,
+    amount: Amount,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+    }
 }
 
 /// The timestamps that lie in some bucket of the request.
@@ -68,12 +97,28 @@ pub(crate) fn counted_range(request: &Counts) -> Result<TimeRange> {
 }
 
 impl CountScan {
+    /// What `request` asks for.
     pub(crate) fn new(units: Arc<Units>, request: &Counts) -> Self {
+        Self {
+            buckets: Some(Buckets {
+                start: request.range.start,
+                width_ns: request.bucket_ns,
+            }),
+            measure: request.measure,
+            by: request.by.clone(),
+            ..Self::of_all_times(units)
+        }
+    }
+
+    /// Everything that the scan finds in one bucket, entries and bytes.
+    pub(crate) fn of_all_times(units: Arc<Units>) -> Self {
         let worker = units.scan.worker();
         Self {
             units,
             worker,
-            request: request.clone(),
+            buckets: None,
+            measure: Measure::Bytes,
+            by: Vec::new(),
             place: 0,
             taken: None,
             numbers: Vec::new(),
@@ -83,28 +128,35 @@ impl CountScan {
         }
     }
 
-    /// The bucket of a timestamp in the range.
-    fn bucket(&self, timestamp: i64) -> u32 {
-        let after = timestamp
-            .saturating_sub(self.request.range.start)
-            .saturating_sub(1);
-        u32::try_from(after / self.request.bucket_ns).unwrap_or(u32::MAX)
+    /// The bucket of a timestamp in the range, and the times in it.
+    fn bucket(&self, timestamp: i64) -> (u32, TimeRange) {
+        let Some(Buckets { start, width_ns }) = self.buckets else {
+            return (0, TimeRange::ALL);
+        };
+        let after = timestamp.saturating_sub(start).saturating_sub(1);
+        let bucket = u32::try_from(after / width_ns).unwrap_or(u32::MAX);
+        let end_of = |buckets: i64| start.saturating_add(width_ns.saturating_mul(buckets));
+        let first = end_of(i64::from(bucket)).saturating_add(1);
+        let last = end_of(i64::from(bucket) + 1);
+        (bucket, TimeRange::inclusive(first, last))
     }
 
-    /// The last timestamp of a bucket.
-    fn bucket_end(&self, bucket: u32) -> i64 {
-        let width = self.request.bucket_ns.saturating_mul(i64::from(bucket) + 1);
-        self.request.range.start.saturating_add(width)
+    fn amount(&self, entries: u64, bytes: impl FnOnce() -> u64) -> Amount {
+        let bytes = match self.measure {
+            Measure::Lines => 0,
+            Measure::Bytes => bytes(),
+        };
+        Amount { entries, bytes }
     }
 
-    fn add(&mut self, stream: u32, group: u32, bucket: u32, count: u64) {
+    fn add(&mut self, stream: u32, group: u32, bucket: u32, amount: Amount) {
         let key = u64::from(stream) << 32 ^ u64::from(group) << 16 ^ u64::from(bucket);
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
         let recent = &mut self.recent[hash as usize % RECENT];
         if let Some(number) = self.numbers.get_mut(*recent as usize)
             && (number.stream, number.group, number.bucket) == (stream, group, bucket)
         {
-            number.count += count;
+            number.amount += amount;
             return;
         }
         *recent = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
@@ -112,7 +164,7 @@ impl CountScan {
             stream,
             group,
             bucket,
-            count,
+            amount,
         });
     }
 
@@ -121,7 +173,7 @@ impl CountScan {
         let Some(open) = scan.place(number) else {
             return Ok(true);
         };
-        let by = self.request.by.as_slice();
+        let by = self.by.as_slice();
         let headers_know = scan.spec.filters.is_empty()
             && open.conditions.iter().all(Condition::is_of_level)
             && (by.is_empty() || by == [LEVEL]);
@@ -143,7 +195,7 @@ impl CountScan {
         (number, chunk): (usize, usize),
     ) -> Result<bool> {
         let range = scan.spec.range;
-        let levels_matter = !self.request.by.is_empty() || !open.conditions.is_empty();
+        let levels_matter = !self.by.is_empty() || !open.conditions.is_empty();
         let levels = self.levels(open, header);
         let (mut unpacked, mut codes) = (None, None);
         let (mut start, mut looked_at) = (0, Vec::new());
@@ -163,11 +215,11 @@ impl CountScan {
                 continue;
             }
             let whole = range.contains(run.first) && range.contains(run.last);
-            let bucket = self.bucket(run.first);
-            let in_one_bucket = whole && bucket == self.bucket(run.last);
+            let (bucket, times) = self.bucket(run.first);
+            let in_one_bucket = whole && times.contains(run.last);
             if levels_matter {
                 let counts = header.levels_of(at).filter(|counts| {
-                    let counted = self.request.measure == Measure::Lines || counts.len() == 1;
+                    let counted = self.measure == Measure::Lines || counts.len() == 1;
                     in_one_bucket && counted
                 });
                 let Some(counts) = counts else {
@@ -195,21 +247,15 @@ impl CountScan {
                 };
                 for (level, rows) in counts {
                     if let Some(&Some(group)) = levels.get(level) {
-                        let count = match self.request.measure {
-                            Measure::Lines => u64::from(rows),
-                            Measure::Bytes => run.line_bytes,
-                        };
-                        self.add(run.stream, group, bucket, count);
+                        let amount = self.amount(u64::from(rows), || run.line_bytes);
+                        self.add(run.stream, group, bucket, amount);
                     }
                 }
                 continue;
             }
             if in_one_bucket {
-                let count = match self.request.measure {
-                    Measure::Lines => u64::from(run.rows),
-                    Measure::Bytes => run.line_bytes,
-                };
-                self.add(run.stream, 0, bucket, count);
+                let amount = self.amount(u64::from(run.rows), || run.line_bytes);
+                self.add(run.stream, 0, bucket, amount);
                 continue;
             }
             let unpacked = match &mut unpacked {
@@ -238,7 +284,7 @@ impl CountScan {
         if !conditions.all(|condition| condition.matcher.matches(level)) {
             return None;
         }
-        if self.request.by.is_empty() {
+        if self.by.is_empty() {
             return Some(0);
         }
         // A set of one pair is always well formed.
@@ -260,30 +306,26 @@ impl CountScan {
         let timestamps = unpacked.timestamps().get(first..end).unwrap_or_default();
         let mut from = timestamps.partition_point(|&timestamp| timestamp < range.start);
         let to = timestamps.partition_point(|&timestamp| timestamp < range.end);
-        // Entries, and what is measured of them.
-        let mut sums = vec![(0u32, 0u64); groups.len()];
+        let mut sums = vec![Amount::default(); groups.len()];
         while from < to {
-            let bucket = self.bucket(timestamps[from]);
-            let last = self.bucket_end(bucket);
+            let (bucket, times) = self.bucket(timestamps[from]);
             let rest = timestamps.get(from..to).unwrap_or_default();
-            let rows = rest.partition_point(|&timestamp| timestamp <= last).max(1);
+            let rows = rest
+                .partition_point(|&timestamp| timestamp < times.end)
+                .max(1);
             for row in first + from..first + from + rows {
                 let code = codes.get(row).copied().unwrap_or(0);
-                let amount = match self.request.measure {
-                    Measure::Lines => 1,
-                    Measure::Bytes => {
-                        let row = u32::try_from(row).unwrap_or(u32::MAX);
-                        unpacked.line_bytes(row..row.saturating_add(1))
-                    }
-                };
-                if let Some((entries, sum)) = sums.get_mut(code as usize) {
-                    *entries += 1;
+                let amount = self.amount(1, || {
+                    let row = u32::try_from(row).unwrap_or(u32::MAX);
+                    unpacked.line_bytes(row..row.saturating_add(1))
+                });
+                if let Some(sum) = sums.get_mut(code as usize) {
                     *sum += amount;
                 }
             }
             for (slot, group) in sums.iter_mut().zip(groups) {
-                let (entries, sum) = std::mem::take(slot);
-                if let Some(group) = group.filter(|_| entries > 0) {
+                let sum = std::mem::take(slot);
+                if let Some(group) = group.filter(|_| sum.entries > 0) {
                     self.add(run.stream, group, bucket, sum);
                 }
             }
@@ -294,7 +336,7 @@ impl CountScan {
     /// Timestamps, and lengths if they are measured.
     fn unpack(&self, open: &OpenPlace, number: usize, chunk: usize) -> Result<Unpacked> {
         let mut unpacked = Unpacked::new(open, number, chunk)?;
-        if self.request.measure == Measure::Bytes {
+        if self.measure == Measure::Bytes {
             unpacked.load_lengths(open)?;
         }
         Ok(unpacked)
@@ -307,18 +349,14 @@ impl CountScan {
         let mut from = timestamps.partition_point(|&timestamp| timestamp < range.start);
         let to = timestamps.partition_point(|&timestamp| timestamp < range.end);
         while from < to {
-            let bucket = self.bucket(timestamps[from]);
-            let last = self.bucket_end(bucket);
+            let (bucket, times) = self.bucket(timestamps[from]);
             let rest = timestamps.get(from..to).unwrap_or_default();
-            let rows = rest.partition_point(|&timestamp| timestamp <= last);
-            let count = match self.request.measure {
-                Measure::Lines => rows as u64,
-                Measure::Bytes => {
-                    let row = |at: usize| u32::try_from(first + at).unwrap_or(u32::MAX);
-                    unpacked.line_bytes(row(from)..row(from + rows))
-                }
-            };
-            self.add(run.stream, 0, bucket, count);
+            let rows = rest.partition_point(|&timestamp| timestamp < times.end);
+            let amount = self.amount(rows as u64, || {
+                let row = |at: usize| u32::try_from(first + at).unwrap_or(u32::MAX);
+                unpacked.line_bytes(row(from)..row(from + rows))
+            });
+            self.add(run.stream, 0, bucket, amount);
             from += rows.max(1);
         }
     }
@@ -339,21 +377,17 @@ impl CountScan {
         if rows.is_empty() {
             return Ok(());
         }
-        if self.request.measure == Measure::Bytes {
+        if self.measure == Measure::Bytes {
             unpacked.load_lengths(open)?;
         }
         let groups = self.groups_of(open, &mut unpacked, &rows)?;
         // Neighbours are mostly of one stream, group and bucket.
-        let (mut bucket, mut bucket_start, mut bucket_end) = (0, 1, 0);
-        let (mut last, mut sum) = (None, 0);
+        let (mut bucket, mut times) = (0, TimeRange::new(0, 0));
+        let (mut last, mut sum) = (None, Amount::default());
         for (at, &row) in rows.iter().enumerate() {
             let timestamp = unpacked.timestamp(row);
-            if timestamp > bucket_end || timestamp < bucket_start {
-                bucket = self.bucket(timestamp);
-                bucket_end = self.bucket_end(bucket);
-                bucket_start = bucket_end
-                    .saturating_sub(self.request.bucket_ns)
-                    .saturating_add(1);
+            if !times.contains(timestamp) {
+                (bucket, times) = self.bucket(timestamp);
             }
             let group = groups.get(at).copied().unwrap_or(0);
             let key = (unpacked.stream(row), group, bucket);
@@ -361,12 +395,9 @@ impl CountScan {
                 if let Some((stream, group, bucket)) = last.replace(key) {
                     self.add(stream, group, bucket, sum);
                 }
-                sum = 0;
+                sum = Amount::default();
             }
-            sum += match self.request.measure {
-                Measure::Lines => 1,
-                Measure::Bytes => unpacked.line_bytes(row..row + 1),
-            };
+            sum += self.amount(1, || unpacked.line_bytes(row..row + 1));
         }
         if let Some((stream, group, bucket)) = last {
             self.add(stream, group, bucket, sum);
@@ -381,19 +412,25 @@ impl CountScan {
         unpacked: &mut Unpacked,
         rows: &[u32],
     ) -> Result<Vec<u32>> {
-        if self.request.by.is_empty() {
+        if self.by.is_empty() {
             return Ok(Vec::new());
         }
         let (groups, codes) = (&mut self.groups, &mut self.group_codes);
-        unpacked.groups(open, &self.request.by, rows, |group| {
+        unpacked.groups(open, &self.by, rows, |group| {
             number_of(groups, codes, group)
         })
     }
 
     /// The numbers that are held, which are of one place.
-    fn give(&mut self, scan: &Scan) -> Result<CountBatch> {
-        let numbers = std::mem::take(&mut self.numbers);
+    fn take_numbers(&mut self) -> Vec<Number> {
         self.recent.fill(u32::MAX);
+        std::mem::take(&mut self.numbers)
+    }
+
+    /// Gives the numbers that are held.
+    fn give(&mut self) -> Result<CountBatch> {
+        let numbers = self.take_numbers();
+        let scan = &*self.units.scan;
         let mut batch = CountBatch {
             groups: self.groups.clone(),
             ..CountBatch::default()
@@ -419,24 +456,36 @@ impl CountScan {
             batch.stream.push(code);
             batch.group.push(number.group);
             batch.bucket.push(number.bucket);
-            batch.count.push(number.count);
+            batch.count.push(match self.measure {
+                Measure::Lines => number.amount.entries,
+                Measure::Bytes => number.amount.bytes,
+            });
         }
         Ok(batch)
     }
-}
 
-/// The number of a group; a new one gets the next.
-fn number_of(groups: &mut Vec<Labels>, codes: &mut HashMap<Labels, u32>, group: Labels) -> u32 {
-    *codes.entry(group).or_insert_with_key(|group| {
-        groups.push(group.clone());
-        u32::try_from(groups.len() - 1).unwrap_or(u32::MAX)
-    })
-}
+    /// All that there is of each stream, in label order.
+    pub(crate) fn by_stream(mut self) -> Result<BTreeMap<Labels, Amount>> {
+        let mut sums: BTreeMap<Labels, Amount> = BTreeMap::new();
+        while let Some(filled) = self.fill() {
+            filled?;
+            let mut numbers = self.take_numbers();
+            numbers.sort_unstable_by_key(|number| number.stream);
+            let codes: RoaringBitmap = numbers.iter().map(|number| number.stream).collect();
+            let Some(open) = self.units.scan.place(self.place) else {
+                continue;
+            };
+            let of_streams = numbers.chunk_by(|a, b| a.stream == b.stream);
+            for ((_, labels), numbers) in open.labels_of(&codes)?.into_iter().zip(of_streams) {
+                let sum = sums.entry(labels).or_default();
+                numbers.iter().for_each(|number| *sum += number.amount);
+            }
+        }
+        Ok(sums)
+    }
 
-impl Iterator for CountScan {
-    type Item = Result<Batch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// Counts until enough was done or another place comes; `None` when nothing is left.
+    fn fill(&mut self) -> Option<Result<()>> {
         let units = Arc::clone(&self.units);
         let scan = &*units.scan;
         let (mut chunks, mut headers) = (0, 0);
@@ -464,6 +513,23 @@ impl Iterator for CountScan {
                 Err(error) => return Some(Err(error)),
             }
         }
-        Some(self.give(scan).map(Batch::Counts))
+        Some(Ok(()))
+    }
+}
+
+/// The number of a group; a new one gets the next.
+fn number_of(groups: &mut Vec<Labels>, codes: &mut HashMap<Labels, u32>, group: Labels) -> u32 {
+    *codes.entry(group).or_insert_with_key(|group| {
+        groups.push(group.clone());
+        u32::try_from(groups.len() - 1).unwrap_or(u32::MAX)
+    })
+}
+
+impl Iterator for CountScan {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let filled = self.fill()?;
+        Some(filled.and_then(|()| self.give()).map(Batch::Counts))
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use trine_storage::{Result, TimeRange};
 
@@ -57,7 +56,7 @@ impl Scan {
         stream: u32,
         range: TimeRange,
     ) -> TimeRange {
-        let known = open.others.get(stream as usize).and_then(OnceLock::get);
+        let known = open.others.get(stream);
         let others = match known {
             Some(others) => Some(others),
             None if self.may_share(number, range) => self.others(number, open, stream),
@@ -67,8 +66,8 @@ impl Scan {
     }
 
     fn others<'a>(&self, number: usize, open: &'a OpenPlace, stream: u32) -> Option<&'a Others> {
-        let slot = open.others.get(stream as usize)?;
-        Some(slot.get_or_init(|| self.find_others(number, open, stream)))
+        let find = || self.find_others(number, open, stream);
+        open.others.get_or_init(stream, find)
     }
 
     fn find_others(&self, number: usize, open: &OpenPlace, stream: u32) -> Others {

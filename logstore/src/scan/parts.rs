@@ -30,6 +30,13 @@ impl Units {
         }
     }
 
+    /// How many chunks of places that can be read may hold something.
+    pub(crate) fn chunks(&self) -> usize {
+        let places = 0..self.scan.places.len();
+        let open = places.filter_map(|place| self.scan.place(place));
+        open.map(|open| open.chunks.len()).sum()
+    }
+
     /// The next chunk: number of its place, number there.
     pub(super) fn take(&self) -> Option<(usize, usize)> {
         let mut next = self.next.lock();

@@ -61,14 +61,44 @@ pub(super) struct OpenPlace {
     candidates: Option<Candidates>,
     /// Whether the token index left few of them.
     pub(super) is_sparse: bool,
-    /// Of selected streams, as they are asked for.
-    labels: Vec<OnceLock<Labels>>,
+    /// Of streams of a block, as they are asked for.
+    labels: PerStream<Labels>,
     /// Where else the entries of a stream may be, as it is asked for.
-    pub(super) others: Vec<OnceLock<Others>>,
+    pub(super) others: PerStream<Others>,
     codes: OnceLock<HashMap<Labels, u32>>,
     look_ups: AtomicUsize,
     /// Memory's rows by stream and time, when asked for.
     sorted: OnceLock<Vec<RowOfMemory>>,
+}
+
+/// Something of each stream by code, found when it is asked for. Takes room for the streams near
+/// those that were asked for.
+#[derive(Debug)]
+pub(super) struct PerStream<T>(Box<[Near<T>]>);
+
+type Near<T> = OnceLock<Box<[OnceLock<T>]>>;
+
+/// So many streams get room together.
+const NEAR: usize = 256;
+
+impl<T> PerStream<T> {
+    fn new(streams: usize) -> Self {
+        let near = 0..streams.div_ceil(NEAR);
+        Self(near.map(|_| OnceLock::new()).collect())
+    }
+
+    /// What was found before.
+    pub(super) fn get(&self, stream: u32) -> Option<&T> {
+        let near = self.0.get(stream as usize / NEAR)?.get()?;
+        near.get(stream as usize % NEAR)?.get()
+    }
+
+    /// What is known, or what `find` finds; `None` for a stream that there is not.
+    pub(super) fn get_or_init(&self, stream: u32, find: impl FnOnce() -> T) -> Option<&T> {
+        let near = self.0.get(stream as usize / NEAR)?;
+        let near = near.get_or_init(|| (0..NEAR).map(|_| OnceLock::new()).collect());
+        Some(near.get(stream as usize % NEAR)?.get_or_init(find))
+    }
 }
 
 /// Where the entries are.
@@ -173,14 +203,12 @@ impl OpenPlace {
             chunks: Vec::new(),
             candidates: None,
             is_sparse: false,
-            labels: Vec::new(),
-            others: Vec::new(),
+            labels: PerStream::new(streams),
+            others: PerStream::new(streams),
             codes: OnceLock::new(),
             look_ups: AtomicUsize::new(0),
             sorted: OnceLock::new(),
         };
-        open.labels.resize_with(streams, OnceLock::new);
-        open.others.resize_with(streams, OnceLock::new);
         let veil = place.veil(hidden, spec.range);
         if !veil.is_empty() {
             let labels = open.selected_labels()?;
@@ -236,9 +264,14 @@ impl OpenPlace {
     fn selected_labels(&self) -> Result<Vec<(u32, Labels)>> {
         let selected = (0u32..).zip(&self.is_selected);
         let selected = selected.filter_map(|(code, selected)| selected.then_some(code));
+        self.labels_of(&selected.collect())
+    }
+
+    /// The labels of streams, by code.
+    pub(super) fn labels_of(&self, codes: &RoaringBitmap) -> Result<Vec<(u32, Labels)>> {
         match &self.held {
-            Held::Block(_, tables) => tables.labels_of(&selected.collect()),
-            Held::Memory { view, .. } => Ok(view.labels_of(&selected.collect())),
+            Held::Block(_, tables) => tables.labels_of(codes),
+            Held::Memory { view, .. } => Ok(view.labels_of(codes)),
         }
     }
 
@@ -290,18 +323,16 @@ impl OpenPlace {
 
     /// The labels of a stream.
     pub(super) fn labels(&self, stream: u32) -> Result<Labels> {
-        let slot = match (&self.held, self.labels.get(stream as usize)) {
-            (Held::Block(_, tables), None) => return tables.index.labels(stream),
-            (Held::Memory { view, .. }, _) => {
-                return Ok(view.labels(stream));
-            }
-            (Held::Block(_, tables), Some(slot)) => match slot.get() {
-                Some(labels) => return Ok(labels.clone()),
-                None => (slot, tables.index.labels(stream)?),
-            },
+        let tables = match &self.held {
+            Held::Block(_, tables) => tables,
+            Held::Memory { view, .. } => return Ok(view.labels(stream)),
         };
-        let (slot, labels) = slot;
-        Ok(slot.get_or_init(|| labels).clone())
+        if let Some(labels) = self.labels.get(stream) {
+            return Ok(labels.clone());
+        }
+        let labels = tables.index.labels(stream)?;
+        self.labels.get_or_init(stream, || labels.clone());
+        Ok(labels)
     }
 
     /// The code of the stream with these labels; `None` when there is none, or what says so cannot
@@ -310,7 +341,7 @@ impl OpenPlace {
         let look_ups = self.look_ups.fetch_add(1, Ordering::Relaxed);
         if self.codes.get().is_none()
             && let Held::Block(_, tables) = &self.held
-            && look_ups < self.labels.len() / LOOK_UP_COST
+            && look_ups < self.is_selected.len() / LOOK_UP_COST
         {
             return code_in(tables, labels);
         }

@@ -1,12 +1,10 @@
 //! Damaged files: what is damaged is told and never answered as if it were whole, the rest is read.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use trine_logstore::{Config, Durability, LogStore};
-use trine_storage::clock::ManualClock;
+use trine_logstore::{Config, Durability, LineFilter, LogStore, Rows};
 use trine_storage::fs::Fs;
-use trine_storage::shared::Shared;
 use trine_storage::sim::{Crash, Rng, SimFs};
 use trine_storage::{Kind, Labels, Matcher, Result, TimeRange};
 
@@ -26,12 +24,7 @@ fn try_open(fs: &SimFs) -> Result<LogStore> {
     let mut config = Config::default();
     // Several segments.
     config.wal.segment_bytes = 2_000;
-    LogStore::builder("/store")
-        .config(config)
-        .fs(Arc::new(fs.clone()))
-        .clock(Arc::new(ManualClock::new(NOW_NS)))
-        .shared(Shared::without_workers())
-        .open()
+    store::open(fs, config)
 }
 
 fn open(fs: &SimFs) -> LogStore {
@@ -87,7 +80,7 @@ fn put(store: &LogStore, count: i64, start: i64) {
 }
 
 fn rows(store: &LogStore, range: TimeRange) -> Result<Vec<Entry>> {
-    store::rows(store, trine_logstore::Rows::new(vec![], range))
+    store::rows(store, Rows::new(vec![], range))
 }
 
 /// A store with blocks of several levels, a delete, and a log, each of its own day. Gives the days:
@@ -274,6 +267,67 @@ fn a_delete_stays_in_force_while_a_damaged_block_may_hold_its_entries() {
     );
     store.compact().unwrap();
     assert_eq!((store.stats().deletes, store.stats().block_rows), (0, 320));
+}
+
+#[test]
+fn a_merge_makes_a_damaged_token_index_anew() {
+    const STEP: usize = 29;
+    let fs = SimFs::new();
+    let store = open(&fs);
+    put(&store, 400, NOW_NS - 48 * HOUR);
+    store.flush().unwrap();
+    let all = rows(&store, TimeRange::ALL).unwrap();
+    let search = |store: &LogStore| {
+        let needle = LineFilter::Contains("comes".into());
+        let request = Rows {
+            lines: vec![needle],
+            ..store::everything()
+        };
+        store::rows(store, request)
+    };
+    let found = search(&store).unwrap();
+    assert_eq!(found.len(), 100);
+    for (level, sections) in [(0, &["filters"][..]), (1, &["filters", "words"])] {
+        let [before] = store.blocks().try_into().unwrap();
+        assert_eq!(before.level, level);
+        let path = PathBuf::from(format!("/store/blocks/{}.block", before.id));
+        let mut met = 0;
+        for offset in (0..len(&fs, &path)).step_by(STEP) {
+            let damaged = fs.crash(Crash::Process, 0);
+            damaged.corrupt(&path, offset as usize, 1);
+            let store = open(&damaged);
+            let Ok(searched) = search(&store) else {
+                continue;
+            };
+            let slower = store.stats().damaged;
+            if !slower.iter().all(|what| what.contains("slower")) || slower.is_empty() {
+                continue;
+            }
+            let place = format!("level {level}, byte {offset}: {slower:?}");
+            met += STEP as u64;
+            assert_eq!(searched, found, "{place}");
+            assert_eq!(rows(&store, TimeRange::ALL).unwrap(), all, "{place}");
+            assert_eq!(store.verify().errors.len(), 1, "{place}");
+            store.compact().unwrap();
+            let [after] = store.blocks().try_into().unwrap();
+            assert_ne!(after.id, before.id, "{place}");
+            assert_eq!(search(&store).unwrap(), found, "{place}");
+            assert_eq!(rows(&store, TimeRange::ALL).unwrap(), all, "{place}");
+            assert_eq!(store.stats().damaged, [""; 0], "{place}");
+            let report = store.verify();
+            assert!(report.errors.is_empty(), "{place}: {:?}", report.errors);
+            assert_eq!(report.rows, 400, "{place}");
+        }
+        // Every byte of these sections, and of no others but the list of long tokens.
+        let sizes: BTreeMap<_, _> = store.sizes().unwrap().into_iter().collect();
+        let expected: u64 = sections.iter().map(|name| sizes[name]).sum();
+        let most = expected + sizes["long tokens"] + 3 * STEP as u64;
+        assert!(
+            met + STEP as u64 > expected && met <= most,
+            "{met} {sizes:?}"
+        );
+        store.compact().unwrap();
+    }
 }
 
 /// A log of several segments, one entry a record, nothing sealed.

@@ -6,11 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use trine_logstore::{Config, Durability, LineFilter, LogStore};
 use trine_storage::clock::ManualClock;
-use trine_storage::shared::Shared;
 use trine_storage::sim::SimFs;
 use trine_storage::{Kind, Labels, Matcher, TimeRange};
 
-use crate::store::{self, Entry, NOW_NS};
+use crate::store::{self, Entry, NOW_NS, lines};
 
 const HOUR: i64 = 3_600_000_000_000;
 
@@ -24,19 +23,13 @@ impl Bench {
     fn new() -> Self {
         Self {
             fs: SimFs::new(),
-            clock: Arc::new(ManualClock::new(NOW_NS)),
+            clock: store::clock(),
             config: Config::default(),
         }
     }
 
     fn open(&self) -> LogStore {
-        LogStore::builder("/store")
-            .config(self.config.clone())
-            .fs(Arc::new(self.fs.clone()))
-            .clock(Arc::clone(&self.clock) as _)
-            .shared(Shared::without_workers())
-            .open()
-            .unwrap()
+        store::open_at(&self.fs, "/store", &self.clock, self.config.clone()).unwrap()
     }
 }
 
@@ -60,12 +53,6 @@ fn put(store: &LogStore, lines: &[(&str, i64, &str)]) {
     };
     let entries: Vec<Entry> = lines.iter().map(entry).collect();
     store::append(store, &entries, Durability::Synced).unwrap();
-}
-
-fn lines(store: &LogStore) -> Vec<String> {
-    let found = store::rows(store, store::everything()).unwrap();
-    let text = |entry: Entry| String::from_utf8(entry.line).unwrap();
-    found.into_iter().map(text).collect()
 }
 
 fn ago(from: i64, to: i64) -> TimeRange {

@@ -9,6 +9,8 @@ mod delete;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod questions;
 #[cfg(test)]
 mod reads;

@@ -5,26 +5,15 @@ use std::time::Duration;
 
 use trine_logstore::{Config, Durability, LogStore, RetentionRule, Rows};
 use trine_storage::clock::ManualClock;
-use trine_storage::shared::Shared;
 use trine_storage::sim::{Crash, SimFs};
 use trine_storage::{Error, Kind, Labels, Matcher, TimeRange};
 
-use crate::store::{self, Entry, NOW_NS};
+use crate::store::{self, Entry, NOW_NS, clock, lines};
 
 const HOUR: u64 = 3_600;
 
 fn open(fs: &SimFs, clock: &Arc<ManualClock>, config: &Config) -> LogStore {
-    LogStore::builder("/store")
-        .config(config.clone())
-        .fs(Arc::new(fs.clone()))
-        .clock(Arc::clone(clock) as _)
-        .shared(Shared::without_workers())
-        .open()
-        .unwrap()
-}
-
-fn clock() -> Arc<ManualClock> {
-    Arc::new(ManualClock::new(NOW_NS))
+    store::open_at(fs, "/store", clock, config.clone()).unwrap()
 }
 
 fn hours(hours: u64) -> Duration {
@@ -47,12 +36,6 @@ fn rule(app: &str, keep: Option<u64>) -> RetentionRule {
         keep: keep.map(hours),
         priority: 1,
     }
-}
-
-fn lines(store: &LogStore) -> Vec<String> {
-    let found = store::rows(store, store::everything()).unwrap();
-    let text = |entry: Entry| String::from_utf8(entry.line).unwrap();
-    found.into_iter().map(text).collect()
 }
 
 #[test]

@@ -23,12 +23,26 @@ pub(crate) struct Entry {
 }
 
 pub(crate) fn open(fs: &SimFs, config: Config) -> Result<LogStore> {
-    LogStore::builder("/store")
+    open_at(fs, "/store", &clock(), config)
+}
+
+/// Opens a store that does no work by itself, in the time that `clock` tells.
+pub(crate) fn open_at(
+    fs: &SimFs,
+    path: &str,
+    clock: &Arc<ManualClock>,
+    config: Config,
+) -> Result<LogStore> {
+    LogStore::builder(path)
         .config(config)
         .fs(Arc::new(fs.clone()))
-        .clock(Arc::new(ManualClock::new(NOW_NS)))
+        .clock(Arc::<ManualClock>::clone(clock))
         .shared(Shared::without_workers())
         .open()
+}
+
+pub(crate) fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(NOW_NS))
 }
 
 pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -43,6 +57,13 @@ pub(crate) fn append(store: &LogStore, entries: &[Entry], durability: Durability
     let accepted = appender.commit(durability)?.wait()?;
     assert_eq!(accepted.rejected, []);
     Ok(accepted.stored)
+}
+
+/// The lines of all entries, the oldest first.
+pub(crate) fn lines(store: &LogStore) -> Vec<String> {
+    let text = |entry: Entry| String::from_utf8(entry.line).unwrap();
+    let found = rows(store, everything()).unwrap();
+    found.into_iter().map(text).collect()
 }
 
 /// What a snapshot holds.

@@ -79,13 +79,48 @@ fn check(fs: &dyn Fs, root: &Path) {
     fs.lock(&dir.join("lock")).unwrap();
 }
 
+fn check_claim(fs: &dyn Fs, root: &Path) {
+    let dir = root.join("a/b");
+    let claimed = claim(fs, &dir).unwrap();
+    fs.list(&dir).unwrap();
+    let error = claim(fs, &dir).unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    let told = format!("{} is in use by another process", dir.display());
+    assert!(error.to_string().contains(&told), "{error}");
+    let above = claim(fs, dir.parent().unwrap()).unwrap();
+    drop(claimed);
+    drop(claim(fs, &dir).unwrap());
+    drop(above);
+}
+
 #[test]
 fn the_simulation_does_as_the_script_says() {
     check(&SimFs::new(), Path::new("root"));
+    check_claim(&SimFs::new(), Path::new("root"));
 }
 
 #[test]
 fn the_real_file_system_does_as_the_script_says() {
     let dir = tempfile::tempdir().unwrap();
     check(&RealFs, dir.path());
+    let dir = tempfile::tempdir().unwrap();
+    check_claim(&RealFs, dir.path());
+}
+
+#[test]
+fn a_directory_that_cannot_be_had_is_told_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, locked) = (dir.path().join("file"), dir.path().join("locked"));
+    write(&RealFs, &file, &[b"x"]);
+    RealFs.create_dir_all(&locked.join("lock")).unwrap();
+    for (path, told) in [
+        (file.join("below"), "create "),
+        (file, "lock "),
+        (locked, "lock "),
+    ] {
+        let error = claim(&RealFs, &path).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io, "{error}");
+        let told = format!("{told}{}", path.display());
+        assert!(error.to_string().contains(&told), "{error}");
+    }
 }
