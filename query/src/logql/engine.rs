@@ -1,14 +1,16 @@
 //! Evaluates queries over a source; called by the server with a parsed query.
 //!
 //! `engine/log.rs` answers queries for lines, `engine/metric.rs` those for numbers, on the series
-//! (`engine/series.rs`) that `engine/range.rs` makes of lines, with the functions of
-//! `engine/window.rs` for the values of `unwrap`.
+//! (`engine/series.rs`) that `engine/range.rs` and `engine/scan.rs` make of lines, with the functions
+//! of `engine/window.rs` for the values of `unwrap` (`engine/unwrap.rs`).
 
 mod log;
 mod metric;
 mod range;
 mod result;
+mod scan;
 mod series;
+mod unwrap;
 mod window;
 
 use std::sync::Arc;

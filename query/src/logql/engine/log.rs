@@ -20,7 +20,7 @@ pub(super) fn evaluate(
 ) -> Result<QueryResult, QueryError> {
     let pipeline = Pipeline::new(&expr.stages, Wanted::All)?;
     let range = TimeRange::new(query.start_ns, query.end_ns);
-    let permits = Permits::take(usize::MAX);
+    let permits = Permits::take(budget.limits().threads_max.saturating_sub(1));
     let request = Request::Rows(Rows {
         matchers: expr.selector.matchers.clone(),
         range,

@@ -1,21 +1,18 @@
-//! Makes series of lines: scans what the windows of a range aggregation cover, runs the pipeline,
-//! and adds each line to the series of its labels at all steps whose window holds it.
+//! Makes series of lines: plans what of a range aggregation the store counts and what is read, has
+//! it scanned, and adds each line to the series of its labels at all steps whose window holds it.
 
-use trine_storage::{Kind, Labels, MatchOp, Matcher, TimeRange};
+use trine_storage::{Labels, MatchOp, Matcher, TimeRange};
 
 use super::metric::{Evaluator, Steps};
-use super::series::{Amount, Holds, SeriesTable};
+use super::scan::Scan;
+use super::series::Holds;
+use super::unwrap::Extractor;
 use super::window::Window;
-use crate::budget::Budget;
-use crate::logql::ast::{Conversion, RangeAggregation, RangeOp, Stage, StageKind, Unwrap};
+use crate::logql::ast::{RangeAggregation, RangeOp};
 use crate::logql::error::QueryError;
-use crate::logql::pipeline::label_filter::LabelTest;
-use crate::logql::pipeline::labels::{EXTRACTED, PRESERVE_ERROR, RowError, RowLabels, Wanted};
-use crate::logql::pipeline::{Pipeline, Scratch, label_test};
-use crate::logql::source::{
-    Batch, CountBatch, Counts, Direction, Measure, Projection, Request, RowBatch, Rows,
-};
-use crate::logql::units;
+use crate::logql::pipeline::Pipeline;
+use crate::logql::pipeline::labels::{EXTRACTED, Wanted};
+use crate::logql::source::{Counts, Direction, Measure, Projection, Request, Rows};
 use crate::vector::{ABSENT, Grouping, StepSeries};
 
 /// The most buckets that a source is asked to count in.
@@ -55,40 +52,29 @@ pub(super) fn evaluate(
     } else {
         Holds::Counts
     };
-    let mut scan = Scan {
+    let scan = Scan {
         windows,
         measure,
         pipeline: &pipeline,
         counted: &counted,
         extractor: extractor.as_ref(),
         budget: evaluator.budget,
-        table: SeriesTable::new(grouping, holds, evaluator.steps.count),
-        scratch: pipeline.scratch(),
+        request: &request,
+        grouping: &grouping,
+        holds,
+        steps: evaluator.steps.count,
     };
-    for batch in evaluator.source.scan(&request)? {
-        evaluator.budget.check()?;
-        let Some(batch) = super::readable(batch, &mut evaluator.warnings)? else {
-            continue;
-        };
-        match (batch, &request) {
-            (Batch::Rows(batch), _) => {
-                evaluator.stats.lines_processed += batch.timestamps.len() as u64;
-                evaluator.stats.bytes_processed += batch.lines.blob.len() as u64;
-                evaluator.stats.lines_passed += scan.rows(&batch)?;
-            }
-            (Batch::Counts(batch), Request::Counts(counts)) => scan.counts(&batch, counts)?,
-            (Batch::Counts(_), Request::Rows(_)) => {
-                let text = "a log store answered a query for lines with counts";
-                return Err(trine_storage::Error::new(Kind::Unsupported, text).into());
-            }
-        }
-    }
+    let found = scan.run(evaluator.source, evaluator.permits())?;
+    evaluator.stats.lines_processed += found.stats.lines_processed;
+    evaluator.stats.bytes_processed += found.stats.bytes_processed;
+    evaluator.stats.lines_passed += found.stats.lines_passed;
+    evaluator.warnings.extend(found.warnings);
     let window = Window {
         op: node.op,
         param: node.param.unwrap_or(0.0),
         seconds: node.range.interval as f64 / 1e9,
     };
-    let series = scan.table.finish(window, windows);
+    let series = found.table.finish(window, windows);
     evaluator.stats.entries_returned += series.len() as u64;
     if is_absent {
         return Ok(absent(
@@ -143,7 +129,7 @@ fn plan(
             lines: lines.clone(),
             metadata: metadata.clone(),
             by,
-            threads: evaluator.threads(),
+            threads: 1,
             ..Counts::new(matchers, range, bucket_ns, measure)
         }));
     }
@@ -152,18 +138,17 @@ fn plan(
         range,
         lines: lines.clone(),
         metadata: metadata.clone(),
-        // Sums of values depend on the order, if only by their last digits.
-        direction: if has_values {
-            Direction::Forward
-        } else {
-            Direction::Any
+        // Which of two values of one instant is later is known in order only.
+        direction: match node.op {
+            RangeOp::First | RangeOp::Last | RangeOp::RateCounter => Direction::Forward,
+            _ => Direction::Any,
         },
         limit_hint: None,
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
         },
-        threads: evaluator.threads(),
+        threads: 1,
     }))
 }
 
@@ -199,22 +184,32 @@ impl Windows {
     }
 
     /// The steps whose windows hold an instant: from the first to before the second.
-    pub(super) fn steps_of(&self, timestamp: i64) -> (usize, usize) {
+    pub(super) fn steps_of(&self, timestamp: i64) -> Held {
         let Steps {
             start_ns,
             step_ns,
             count,
         } = self.steps;
-        let shifted = timestamp.saturating_add(self.offset_ns);
-        let step_at = |instant: i64| {
-            let distance = instant.saturating_sub(start_ns);
+        // The first step at or after an instant, and the instants of which the same is true.
+        let step_at = |shift: i64| {
+            let distance = timestamp.saturating_add(shift).saturating_sub(start_ns);
             let step = distance.div_euclid(step_ns) + i64::from(distance.rem_euclid(step_ns) > 0);
-            usize::try_from(step.max(0)).map_or(count, |step| step.min(count))
+            let until = start_ns
+                .saturating_add(step.saturating_mul(step_ns))
+                .saturating_sub(shift);
+            let clamped = usize::try_from(step.max(0)).map_or(count, |step| step.min(count));
+            (clamped, until)
         };
-        (
-            step_at(shifted),
-            step_at(shifted.saturating_add(self.range_ns)),
-        )
+        let (first, in_until) = step_at(self.offset_ns);
+        let (end, out_until) = step_at(self.offset_ns.saturating_add(self.range_ns));
+        let until = in_until.min(out_until).max(timestamp);
+        let after = in_until.max(out_until).saturating_sub(step_ns);
+        Held {
+            first,
+            end,
+            after: after.min(timestamp.saturating_sub(1)),
+            until,
+        }
     }
 
     /// The window of a step: after the first instant, up to the second.
@@ -238,184 +233,35 @@ impl Windows {
     }
 }
 
+/// The steps from `first` to before `end`, whose windows hold all instants after `after` up to `until`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) first: usize,
+    pub(super) end: usize,
+    after: i64,
+    until: i64,
+}
+
+impl Held {
+    /// The steps of some instant after those of another: most lines come close after one another.
+    pub(super) fn of(self, windows: &Windows, timestamp: i64) -> Self {
+        if timestamp > self.after && timestamp <= self.until {
+            return self;
+        }
+        windows.steps_of(timestamp)
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_some(self) -> bool {
+        self.first < self.end
+    }
+}
+
 fn greatest_divisor(mut a: i64, mut b: i64) -> i64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }
     a
-}
-
-/// Reads the value of `unwrap`.
-struct Extractor {
-    label: String,
-    conversion: Conversion,
-    filters: Vec<LabelTest>,
-}
-
-impl Extractor {
-    fn new(unwrap: &Unwrap) -> Result<Self, QueryError> {
-        let compile = |filter| {
-            let kind = StageKind::LabelFilter(Clone::clone(filter));
-            label_test(
-                &Stage {
-                    kind,
-                    span: unwrap.span,
-                },
-                filter,
-            )
-        };
-        Ok(Self {
-            label: unwrap.label.clone(),
-            conversion: unwrap.conversion,
-            filters: unwrap
-                .filters
-                .iter()
-                .map(compile)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// The value of a row; `None` when it has none or a filter drops it.
-    fn value(&self, labels: &mut RowLabels<'_>) -> Option<f64> {
-        let text = labels.get(&self.label)?;
-        let read = match self.conversion {
-            Conversion::Number => units::float(text),
-            Conversion::Bytes => units::bytes(text).map(|bytes| bytes as f64),
-            Conversion::Duration | Conversion::DurationSeconds => {
-                units::go_duration(text).map(|nanos| nanos as f64 / 1e9)
-            }
-        };
-        let value = match read {
-            Ok(value) => value,
-            Err(details) => {
-                labels.set_error(RowError::SampleExtraction, &details);
-                0.0
-            }
-        };
-        if !self.filters.iter().all(|test| test.passes(labels)) {
-            return None;
-        }
-        // The value is no label of the series; but an error is told with it.
-        if labels.error().is_none() {
-            labels.remove(&self.label);
-        }
-        Some(value)
-    }
-}
-
-/// A scan at work.
-struct Scan<'a> {
-    windows: Windows,
-    measure: Measure,
-    pipeline: &'a Pipeline,
-    /// For numbers that the source counted.
-    counted: &'a Pipeline,
-    extractor: Option<&'a Extractor>,
-    budget: &'a Budget,
-    table: SeriesTable,
-    scratch: Scratch,
-}
-
-impl Scan<'_> {
-    /// Takes in the lines of a batch; gives how many came through.
-    fn rows(&mut self, batch: &RowBatch) -> Result<u64, QueryError> {
-        self.table.next_batch();
-        let in_windows = |timestamp: &i64| {
-            let (first, end) = self.windows.steps_of(*timestamp);
-            first < end
-        };
-        let mut selected: Vec<bool> = batch.timestamps.iter().map(in_windows).collect();
-        self.pipeline.select(&batch.lines, &mut selected);
-        let mut passed = 0;
-        for (row, &timestamp) in batch.timestamps.iter().enumerate() {
-            if selected.get(row) == Some(&true) {
-                passed += u64::from(self.row(batch, row, timestamp)?);
-            }
-        }
-        Ok(passed)
-    }
-
-    fn row(&mut self, batch: &RowBatch, row: usize, timestamp: i64) -> Result<bool, QueryError> {
-        let Some(stream) = batch.stream_of(row) else {
-            return Ok(false);
-        };
-        let empty = Labels::empty();
-        let code = batch.metadata_code(row);
-        let metadata = batch.metadata_sets.get(code as usize).unwrap_or(&empty);
-        let line = batch.lines.get(row);
-        let Some(mut passed) = self.pipeline.run(line, stream, metadata, &mut self.scratch) else {
-            return Ok(false);
-        };
-        let mut value = 0.0;
-        if let Some(extractor) = self.extractor {
-            match extractor.value(&mut passed.labels) {
-                Some(found) => value = found,
-                None => return Ok(false),
-            }
-        }
-        if let Some(error) = passed.labels.error()
-            && passed.labels.get(PRESERVE_ERROR) != Some("true")
-        {
-            return Err(pipeline_error(error, &passed.labels.merged()));
-        }
-        let codes = (batch.stream.get(row).copied().unwrap_or(0), code);
-        let before = self.table.len();
-        let series = self.table.find(&passed.labels, codes);
-        let weight = match self.measure {
-            Measure::Lines => 1,
-            Measure::Bytes => passed.line.len() as u64,
-        };
-        let held = self
-            .table
-            .add(series, self.windows, timestamp, Amount { weight, value });
-        let new = (self.table.len() - before) as u64;
-        self.budget
-            .hold_samples(held + new * self.windows.steps.count as u64)?;
-        Ok(true)
-    }
-
-    /// Takes in numbers that the source counted.
-    fn counts(&mut self, batch: &CountBatch, request: &Counts) -> Result<(), QueryError> {
-        self.table.next_batch();
-        let empty = Labels::empty();
-        let columns = batch.stream.iter().zip(&batch.bucket).zip(&batch.count);
-        for (row, ((&stream, &bucket), &weight)) in columns.enumerate() {
-            let Some(labels) = batch.streams.get(stream as usize) else {
-                continue;
-            };
-            let group = batch.group.get(row).copied().unwrap_or(0);
-            let metadata = batch.groups.get(group as usize).unwrap_or(&empty);
-            // All of a bucket is in the windows that hold its last instant.
-            let width = request.bucket_ns.saturating_mul(i64::from(bucket) + 1);
-            let timestamp = request.range.start.saturating_add(width);
-            let Some(passed) = self.counted.run(&[], labels, metadata, &mut self.scratch) else {
-                continue;
-            };
-            let before = self.table.len();
-            let series = self.table.find(&passed.labels, (stream, group));
-            self.table.add(
-                series,
-                self.windows,
-                timestamp,
-                Amount { weight, value: 0.0 },
-            );
-            let new = (self.table.len() - before) as u64;
-            self.budget
-                .hold_samples(new * self.windows.steps.count as u64)?;
-        }
-        Ok(())
-    }
-}
-
-fn pipeline_error(error: RowError, series: &Labels) -> QueryError {
-    let error = error.name();
-    QueryError::Invalid(format!(
-        "pipeline error: '{error}' for series: '{series}'.\n\
-         Use a label filter to intentionally skip this error. (e.g | __error__!=\"{error}\").\n\
-         To skip all potential errors you can match empty errors.(e.g __error__=\"\")\n\
-         The label filter can also be specified after unwrap. \
-         (e.g | unwrap latency | __error__=\"\" )\n"
-    ))
 }
 
 /// 1 at the steps at which no series has a value.

@@ -20,6 +20,17 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Puts values into the order of time. Values of one instant come in that of their numbers,
+    /// whatever found them first, but where the function tells earlier from later.
+    pub(super) fn sort(&self, values: &mut [Value]) {
+        match self.op {
+            RangeOp::First | RangeOp::Last | RangeOp::RateCounter => {
+                values.sort_by_key(|(timestamp, _)| *timestamp);
+            }
+            _ => values.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1))),
+        }
+    }
+
     /// The value over the window after the first to the second of `bounds` that holds `values`,
     /// which are some, in order of time.
     pub(super) fn value(&self, values: &[Value], bounds: (i64, i64)) -> f64 {
