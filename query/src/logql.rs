@@ -17,7 +17,7 @@ mod units;
 
 pub use engine::{
     Engine, Entry, LogRows, LogStream, Point, QueryResult, QueryValue, RangeQuery, Sample, Series,
-    Stats, StreamEntry,
+    Stats, StreamEntry, TooManySeries,
 };
 pub use error::{ParseError, QueryError};
 pub use parser::{NESTING_MAX, OPERATORS_MAX, QUERY_BYTES_MAX, parse, parse_selector};

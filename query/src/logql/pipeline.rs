@@ -46,7 +46,7 @@ pub(super) struct Pushed {
 }
 
 #[derive(Debug)]
-enum Step {
+pub(in crate::logql) enum Step {
     Json,
     JsonPaths(Vec<json::Path>),
     Logfmt(logfmt::Options),
@@ -174,6 +174,11 @@ impl Pipeline {
         !self.pushed.is_part && self.steps.iter().all(is_condition)
     }
 
+    /// Whether a stage drops lines that a store does not drop that applies [`Pipeline::pushed`].
+    pub(super) fn may_drop(&self) -> bool {
+        self.pushed.is_part
+    }
+
     /// What a store may apply first.
     pub(super) fn pushed(&self) -> &Pushed {
         &self.pushed
@@ -188,7 +193,7 @@ impl Pipeline {
 
     /// Runs the stages after the line filters on one row; `None` when one drops it.
     pub(super) fn run<'a, 'l>(
-        &self,
+        &'a self,
         line: &'l [u8],
         stream: &'a Labels,
         metadata: &'a Labels,
@@ -202,7 +207,14 @@ impl Pipeline {
         let mut locations = locations.iter_mut();
         let mut labels = RowLabels::new(stream, metadata, fields);
         let mut line = Cow::Borrowed(line);
-        for step in &self.steps {
+        for (at, step) in self.steps.iter().enumerate() {
+            if step.is_parser() {
+                let after = self.steps.get(at + 1..).unwrap_or_default();
+                let tests = after
+                    .iter()
+                    .take_while(|step| matches!(step, Step::Labels(_)));
+                labels.guard(after.get(..tests.count()).unwrap_or_default());
+            }
             match step {
                 Step::Json => json::extract_all(&line, name, &self.wanted, &mut labels),
                 Step::JsonPaths(paths) => {
@@ -233,12 +245,31 @@ impl Pipeline {
                     }
                 }
             }
+            if labels.is_dropped() {
+                return None;
+            }
         }
         Some(Passed { line, labels })
     }
 }
 
 impl Step {
+    fn is_parser(&self) -> bool {
+        matches!(
+            self,
+            Self::Json
+                | Self::JsonPaths(_)
+                | Self::Logfmt(_)
+                | Self::LogfmtKeys(..)
+                | Self::Regexp(_)
+        )
+    }
+
+    /// Whether the stage drops each row in which the label `name` is `text`, whatever else it has.
+    fn drops(&self, name: &str, text: &str) -> bool {
+        matches!(self, Self::Labels(test) if test.drops(name, text))
+    }
+
     /// Whether the stage matters where no label is looked at: it may drop or change lines.
     fn sees_lines(&self) -> bool {
         matches!(self, Self::Labels(_) | Self::Decolorize | Self::Line(_))

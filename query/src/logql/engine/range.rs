@@ -5,13 +5,13 @@ use trine_storage::{Labels, MatchOp, Matcher, TimeRange};
 
 use super::metric::{Evaluator, Steps};
 use super::scan::Scan;
-use super::series::Holds;
+use super::series::{Holds, SeriesTable};
 use super::unwrap::Extractor;
 use super::window::Window;
-use crate::logql::ast::{RangeAggregation, RangeOp};
+use crate::logql::ast::{LabelChoice, RangeAggregation, RangeOp, Stage, StageKind};
 use crate::logql::error::QueryError;
 use crate::logql::pipeline::Pipeline;
-use crate::logql::pipeline::labels::{EXTRACTED, Wanted};
+use crate::logql::pipeline::labels::{ERROR, EXTRACTED, Wanted};
 use crate::logql::source::{Counts, Direction, Measure, Projection, Request, Rows};
 use crate::vector::{ABSENT, Grouping, StepSeries};
 
@@ -44,7 +44,7 @@ pub(super) fn evaluate(
         RangeOp::Bytes | RangeOp::BytesRate => Measure::Bytes,
         _ => Measure::Lines,
     };
-    let request = plan(evaluator, node, &grouping, &pipeline, windows, measure)?;
+    let plans = plan(evaluator, node, &grouping, &pipeline, windows, measure)?;
     // What is counted has passed all stages.
     let counted = Pipeline::new(&[], wanted(&grouping, None))?;
     let holds = if extractor.is_some() {
@@ -52,29 +52,35 @@ pub(super) fn evaluate(
     } else {
         Holds::Counts
     };
-    let scan = Scan {
-        windows,
-        measure,
-        pipeline: &pipeline,
-        counted: &counted,
-        extractor: extractor.as_ref(),
-        budget: evaluator.budget,
-        request: &request,
-        grouping: &grouping,
-        holds,
-        steps: evaluator.steps.count,
-    };
-    let found = scan.run(evaluator.source, evaluator.permits())?;
-    evaluator.stats.lines_processed += found.stats.lines_processed;
-    evaluator.stats.bytes_processed += found.stats.bytes_processed;
-    evaluator.stats.lines_passed += found.stats.lines_passed;
-    evaluator.warnings.extend(found.warnings);
+    let mut table = SeriesTable::new(grouping.clone(), holds, evaluator.steps.count);
+    for Plan { request, only } in &plans {
+        let scan = Scan {
+            windows,
+            measure,
+            pipeline: &pipeline,
+            counted: &counted,
+            extractor: extractor.as_ref(),
+            budget: evaluator.budget,
+            request,
+            only,
+            grouping: &grouping,
+            holds,
+            steps: evaluator.steps.count,
+        };
+        for found in scan.run(evaluator.source, evaluator.permits())? {
+            table.absorb(found.table, evaluator.budget);
+            evaluator.stats.lines_processed += found.stats.lines_processed;
+            evaluator.stats.bytes_processed += found.stats.bytes_processed;
+            evaluator.stats.lines_passed += found.stats.lines_passed;
+            evaluator.warnings.extend(found.warnings);
+        }
+    }
     let window = Window {
         op: node.op,
         param: node.param.unwrap_or(0.0),
         seconds: node.range.interval as f64 / 1e9,
     };
-    let series = found.table.finish(window, windows);
+    let series = table.finish(window, windows);
     evaluator.stats.entries_returned += series.len() as u64;
     if is_absent {
         return Ok(absent(
@@ -101,8 +107,18 @@ fn wanted(grouping: &Option<Grouping>, extractor: Option<&Extractor>) -> Wanted 
     Wanted::Names(names)
 }
 
+/// One request to the source.
+struct Plan {
+    request: Request,
+    /// Only lines of which these hold are meant, whatever the source gives.
+    only: Vec<Matcher>,
+}
+
 /// What to ask of the source: numbers when the source can do all that the stages do and the result
 /// has no labels but those that the source counts by, else rows.
+///
+/// Where stages parse lines only to find labels that most lines have beside them, numbers are asked
+/// for of those and rows of the others.
 fn plan(
     evaluator: &Evaluator<'_>,
     node: &RangeAggregation,
@@ -110,31 +126,14 @@ fn plan(
     pipeline: &Pipeline,
     windows: Windows,
     measure: Measure,
-) -> Result<Request, QueryError> {
+) -> Result<Vec<Plan>, QueryError> {
     let matchers = node.range.log.selector.matchers.clone();
     let range = windows.scanned();
     let (lines, metadata) = (&pipeline.pushed().lines, &pipeline.pushed().metadata);
     let has_values = node.range.unwrap.is_some();
     let plain = pipeline.is_empty() && !has_values;
-    if pipeline.is_pushed()
-        && !has_values
-        && let Some(Grouping::By(names)) = grouping
-        && !names.iter().any(|name| name.ends_with(EXTRACTED))
-        && let Some(bucket_ns) = windows.bucket()
-    {
-        let by = missing_labels(evaluator, &matchers, range, names)?;
-        // Buckets are open at their start: they begin where the first window does.
-        let range = TimeRange::new(range.start.saturating_sub(1), range.end);
-        return Ok(Request::Counts(Counts {
-            lines: lines.clone(),
-            metadata: metadata.clone(),
-            by,
-            threads: 1,
-            ..Counts::new(matchers, range, bucket_ns, measure)
-        }));
-    }
-    Ok(Request::Rows(Rows {
-        matchers,
+    let rows = Rows {
+        matchers: matchers.clone(),
         range,
         lines: lines.clone(),
         metadata: metadata.clone(),
@@ -149,7 +148,90 @@ fn plan(
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
         },
         threads: 1,
-    }))
+    };
+    let all_rows = |rows| {
+        let only = Vec::new();
+        let request = Request::Rows(rows);
+        Ok(vec![Plan { request, only }])
+    };
+    let Some(Grouping::By(names)) = grouping else {
+        return all_rows(rows);
+    };
+    let countable = !has_values && !names.iter().any(|name| name.ends_with(EXTRACTED));
+    let Some(bucket_ns) = windows.bucket().filter(|_| countable) else {
+        return all_rows(rows);
+    };
+    let stages = match pipeline.is_pushed() {
+        true => Some(node.range.log.stages.clone()),
+        false => without_parsers(&node.range.log.stages, names),
+    };
+    let unparsed = stages.map(|stages| Pipeline::new(&stages, Wanted::Names(names.clone())));
+    if !unparsed
+        .transpose()?
+        .is_some_and(|unparsed| unparsed.is_pushed())
+    {
+        return all_rows(rows);
+    }
+    let missing = missing_labels(evaluator, &matchers, range, names)?;
+    let mut counts = Counts {
+        lines: lines.clone(),
+        metadata: metadata.clone(),
+        by: missing.clone(),
+        // Buckets are open at their start: they begin where the first window does.
+        ..Counts::new(
+            matchers,
+            TimeRange::new(range.start.saturating_sub(1), range.end),
+            bucket_ns,
+            measure,
+        )
+    };
+    let mut plans = Vec::new();
+    let mut present = Vec::new();
+    if !pipeline.is_pushed() {
+        for name in &missing {
+            let mut only = present.clone();
+            only.push(Matcher::equal(name.as_str(), ""));
+            let mut rows = rows.clone();
+            rows.metadata.extend_from_slice(&only);
+            plans.push(Plan {
+                request: Request::Rows(rows),
+                only,
+            });
+            present.push(Matcher::new(MatchOp::NotEqual, name.as_str(), "")?);
+        }
+    }
+    counts.metadata.extend_from_slice(&present);
+    plans.push(Plan {
+        request: Request::Counts(counts),
+        only: present,
+    });
+    Ok(plans)
+}
+
+/// The stages without those that parse, if these make no difference to lines that have labels of all
+/// `names` before they are parsed: what is parsed gets other names then, and errors are dropped.
+fn without_parsers(stages: &[Stage], names: &[String]) -> Option<Vec<Stage>> {
+    let (mut left, mut parsed, mut may_fail) = (Vec::new(), false, false);
+    for stage in stages {
+        match &stage.kind {
+            StageKind::LineFilter(_) => left.push(stage.clone()),
+            StageKind::LabelFilter(_) if !parsed => left.push(stage.clone()),
+            StageKind::Json(_) | StageKind::Logfmt(_) => (parsed, may_fail) = (true, true),
+            StageKind::Regexp(_) | StageKind::Pattern(_) => parsed = true,
+            StageKind::Drop(choices) => {
+                for choice in choices {
+                    match choice {
+                        LabelChoice::Name(name) if name == ERROR => may_fail = false,
+                        choice if choice.name() == ERROR => return None,
+                        choice if names.iter().any(|name| name == choice.name()) => return None,
+                        _ => {}
+                    }
+                }
+            }
+            _ => return None,
+        }
+    }
+    (parsed && !may_fail).then_some(left)
 }
 
 /// Those of the names that some stream has no label of, so that metadata counts there.

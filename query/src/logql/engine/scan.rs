@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use trine_storage::{Kind, Labels};
+use trine_storage::{Kind, Labels, Matcher};
 
 use super::Stats;
 use super::range::{Held, Windows};
@@ -29,6 +29,8 @@ pub(super) struct Scan<'a> {
     pub(super) extractor: Option<&'a Extractor>,
     pub(super) budget: &'a Budget,
     pub(super) request: &'a Request,
+    /// Lines of which one of these does not hold are another request's.
+    pub(super) only: &'a [Matcher],
     pub(super) grouping: &'a Option<Grouping>,
     pub(super) holds: Holds,
     pub(super) steps: usize,
@@ -42,8 +44,12 @@ pub(super) struct Found {
 }
 
 impl Scan<'_> {
-    /// Reads everything, on as many threads as `permits` allow.
-    pub(super) fn run(&self, source: &dyn Source, permits: &Permits) -> Result<Found, QueryError> {
+    /// Reads everything, on as many threads as `permits` allow; gives what each found.
+    pub(super) fn run(
+        &self,
+        source: &dyn Source,
+        permits: &Permits,
+    ) -> Result<Vec<Found>, QueryError> {
         let is_ordered =
             matches!(self.request, Request::Rows(rows) if rows.direction != Direction::Any);
         let parts = if is_ordered {
@@ -63,21 +69,7 @@ impl Scan<'_> {
             }
         };
         let jobs = parts.into_iter().map(job).collect();
-        let mut all: Option<Found> = None;
-        for found in threads::all(jobs, permits) {
-            let found = found?;
-            match &mut all {
-                Some(all) => {
-                    all.table.absorb(found.table, self.budget);
-                    all.stats.lines_processed += found.stats.lines_processed;
-                    all.stats.bytes_processed += found.stats.bytes_processed;
-                    all.stats.lines_passed += found.stats.lines_passed;
-                    all.warnings.extend(found.warnings);
-                }
-                None => all = Some(found),
-            }
-        }
-        Ok(all.unwrap_or_else(|| self.nothing()))
+        threads::all(jobs, permits).into_iter().collect()
     }
 
     fn nothing(&self) -> Found {
@@ -140,6 +132,11 @@ impl Reader<'_> {
             held = held.of(windows, *timestamp);
             held.is_some()
         }));
+        if !self.scan.only.is_empty() {
+            for (row, selected) in selected.iter_mut().enumerate() {
+                *selected &= holds(self.scan.only, batch, row);
+            }
+        }
         self.scan.pipeline.select(&batch.lines, &mut selected);
         self.found.stats.lines_processed += batch.timestamps.len() as u64;
         self.found.stats.bytes_processed += batch.lines.blob.len() as u64;
@@ -217,6 +214,16 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether all conditions hold for the stream's labels and the metadata of a row.
+fn holds(only: &[Matcher], batch: &RowBatch, row: usize) -> bool {
+    let metadata = batch.metadata_sets.get(batch.metadata_code(row) as usize);
+    only.iter().all(|matcher| {
+        let of_stream = batch.stream_of(row).and_then(|of| of.get(matcher.name()));
+        let value = of_stream.or_else(|| metadata?.get(matcher.name()));
+        matcher.matches(value.unwrap_or(""))
+    })
 }
 
 fn pipeline_error(error: RowError, series: &Labels) -> QueryError {

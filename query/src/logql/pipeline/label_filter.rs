@@ -108,6 +108,27 @@ impl LabelTest {
         }
     }
 
+    /// Whether each row is dropped in which `label` is `text`, whatever else the row has.
+    pub(in crate::logql) fn drops(&self, label: &str, text: &str) -> bool {
+        match self {
+            Self::Text {
+                name,
+                negative,
+                value: Value::Literal(value),
+            } => name == label && (text == value) == *negative,
+            Self::Number(compare) if compare.name == label => {
+                units::float(text).is_ok_and(|found| !holds(compare.op, &found, &compare.value))
+            }
+            Self::Duration(compare) if compare.name == label => units::go_duration(text)
+                .is_ok_and(|found| !holds(compare.op, &found, &compare.value)),
+            Self::Bytes { name, op, value } if name == label => {
+                units::bytes(text).is_ok_and(|found| !holds(*op, &found, value))
+            }
+            Self::All(tests) => tests.iter().any(|test| test.drops(label, text)),
+            _ => false,
+        }
+    }
+
     /// Calls `visit` with the name of each label that the condition looks at.
     pub(in crate::logql) fn each_name(&self, visit: &mut impl FnMut(&str)) {
         match self {
@@ -180,17 +201,21 @@ fn compare_with<T: PartialOrd>(
         return false;
     };
     match read(text) {
-        Ok(value) => match op {
-            CompareOp::Equal => value == *wanted,
-            CompareOp::NotEqual => value != *wanted,
-            CompareOp::Greater => value > *wanted,
-            CompareOp::GreaterOrEqual => value >= *wanted,
-            CompareOp::Less => value < *wanted,
-            CompareOp::LessOrEqual => value <= *wanted,
-        },
+        Ok(value) => holds(op, &value, wanted),
         Err(details) => {
             labels.set_error(RowError::LabelFilter, &details);
             true
         }
+    }
+}
+
+fn holds<T: PartialOrd>(op: CompareOp, value: &T, wanted: &T) -> bool {
+    match op {
+        CompareOp::Equal => value == wanted,
+        CompareOp::NotEqual => value != wanted,
+        CompareOp::Greater => value > wanted,
+        CompareOp::GreaterOrEqual => value >= wanted,
+        CompareOp::Less => value < wanted,
+        CompareOp::LessOrEqual => value <= wanted,
     }
 }

@@ -8,6 +8,8 @@ use std::ops::{ControlFlow, Range};
 
 use trine_storage::Labels;
 
+use super::Step;
+
 /// Where a label comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::logql) enum Category {
@@ -31,6 +33,31 @@ impl Wanted {
             Self::All => true,
             Self::Names(names) => names.iter().any(|wanted| wanted == name),
         }
+    }
+
+    /// Whether a field that a parser calls `name` may become one of these.
+    fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names
+                .iter()
+                .any(|wanted| wanted == name || wanted.strip_suffix(EXTRACTED) == Some(name)),
+        }
+    }
+
+    /// Whether a name whose first `at` bytes are known may go on with `key`; wrong answers are all
+    /// "yes". Asked before the key is made into a name.
+    pub(in crate::logql) fn may_go_on(&self, at: usize, key: &[u8]) -> bool {
+        let Self::Names(names) = self else {
+            return true;
+        };
+        let begins = |name: &String| {
+            let rest = name.as_bytes().get(at..);
+            rest.is_some_and(|rest| rest.starts_with(key))
+        };
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let digit = key.first().is_none_or(u8::is_ascii_digit);
+        digit || names.iter().any(begins) || !key.iter().all(is_plain)
     }
 }
 
@@ -86,6 +113,10 @@ pub(in crate::logql) struct RowLabels<'a> {
     stream: &'a Labels,
     metadata: &'a Labels,
     buffers: &'a mut Fields,
+    /// Conditions that are asked at once of what is extracted.
+    guards: &'a [Step],
+    /// Whether one of them dropped the row.
+    dropped: bool,
 }
 
 impl<'a> RowLabels<'a> {
@@ -104,7 +135,20 @@ impl<'a> RowLabels<'a> {
             stream,
             metadata,
             buffers,
+            guards: &[],
+            dropped: false,
         }
+    }
+
+    /// From now on asks each label that is extracted whether one of `tests` drops the row: parsers
+    /// stop there, and [`RowLabels::is_dropped`] says so. The tests follow the parser at once.
+    pub(in crate::logql) fn guard(&mut self, tests: &'a [Step]) {
+        self.guards = tests;
+    }
+
+    /// Whether a guard dropped the row.
+    pub(in crate::logql) fn is_dropped(&self) -> bool {
+        self.dropped
     }
 
     fn text(&self, range: &Range<usize>) -> &str {
@@ -187,7 +231,7 @@ impl<'a> RowLabels<'a> {
         wanted: &Wanted,
         write: impl FnOnce(&mut String),
     ) -> ControlFlow<()> {
-        if name.is_empty() {
+        if name.is_empty() || !wanted.takes(name) {
             return ControlFlow::Continue(());
         }
         let start = self.buffers.text.len();
@@ -205,17 +249,32 @@ impl<'a> RowLabels<'a> {
         }
         write(&mut self.buffers.text);
         let value = name.end..self.buffers.text.len();
+        let (text_of_name, text) = (self.text(&name), self.text(&value));
+        if self
+            .guards
+            .iter()
+            .any(|step| step.drops(text_of_name, text))
+        {
+            self.dropped = true;
+            return ControlFlow::Break(());
+        }
         self.buffers.fields.push(Field {
             category: Category::Parsed,
             name,
             value,
         });
         match wanted {
-            Wanted::Names(names) if names.iter().all(|name| self.field(name).is_some()) => {
+            Wanted::Names(names) if names.iter().all(|name| self.is_settled(name)) => {
                 ControlFlow::Break(())
             }
             _ => ControlFlow::Continue(()),
         }
+    }
+
+    /// Whether no parser can give `name` another value: it is extracted, or it is the stream's, so
+    /// that what is extracted gets another name.
+    fn is_settled(&self, name: &str) -> bool {
+        self.field(name).is_some() || self.stream.get(name).is_some()
     }
 
     /// Sets a label, whatever had its name before.
