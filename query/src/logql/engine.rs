@@ -4,6 +4,7 @@
 //! (`engine/series.rs`) that `engine/range.rs` and `engine/scan.rs` make of lines, with the functions
 //! of `engine/window.rs` for the values of `unwrap` (`engine/unwrap.rs`).
 
+mod equality;
 mod log;
 mod metric;
 mod range;

@@ -18,7 +18,7 @@ use crate::logql::source::{Batch, Direction, Projection, Request, RowBatch, Rows
 use crate::threads::Permits;
 
 /// After so many lines it is seen whether few pass ..
-const SEEN_MIN: u64 = 16 << 10;
+const SEEN_MIN: u64 = 4 << 10;
 /// .. which is one in so many.
 const FEW_PASS: u64 = 64;
 

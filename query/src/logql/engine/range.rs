@@ -3,6 +3,7 @@
 
 use trine_storage::{Labels, MatchOp, Matcher, TimeRange};
 
+use super::equality::Equality;
 use super::metric::{Evaluator, Steps};
 use super::scan::Scan;
 use super::series::{Holds, SeriesTable};
@@ -149,10 +150,18 @@ fn plan(
         },
         threads: 1,
     };
-    let all_rows = |rows| {
-        let only = Vec::new();
-        let request = Request::Rows(rows);
-        Ok(vec![Plan { request, only }])
+    let all_rows = |rows: Rows| {
+        let is_any = rows.direction == Direction::Any;
+        let equality = Equality::of(&node.range.log.stages).filter(|_| is_any);
+        let planned = match equality {
+            Some(equality) => Vec::from(equality.split(&rows)),
+            None => vec![(rows, Vec::new())],
+        };
+        let plan = |(rows, only)| Plan {
+            request: Request::Rows(rows),
+            only,
+        };
+        Ok(planned.into_iter().map(plan).collect())
     };
     let Some(Grouping::By(names)) = grouping else {
         return all_rows(rows);
@@ -298,6 +307,11 @@ impl Windows {
     pub(super) fn of(&self, step: usize) -> (i64, i64) {
         let end = self.steps.at(step).saturating_sub(self.offset_ns);
         (end.saturating_sub(self.range_ns), end)
+    }
+
+    /// Whether no instant is in two windows.
+    pub(super) fn are_apart(&self) -> bool {
+        self.steps.count == 1 || self.range_ns <= self.steps.step_ns
     }
 
     /// The width of buckets of which all windows consist; `None` when there were too many.

@@ -132,11 +132,7 @@ impl Reader<'_> {
             held = held.of(windows, *timestamp);
             held.is_some()
         }));
-        if !self.scan.only.is_empty() {
-            for (row, selected) in selected.iter_mut().enumerate() {
-                *selected &= holds(self.scan.only, batch, row);
-            }
-        }
+        select_only(self.scan.only, batch, &mut selected);
         self.scan.pipeline.select(&batch.lines, &mut selected);
         self.found.stats.lines_processed += batch.timestamps.len() as u64;
         self.found.stats.bytes_processed += batch.lines.blob.len() as u64;
@@ -213,6 +209,16 @@ impl Reader<'_> {
             table.add(series, self.held, timestamp, amount, budget)?;
         }
         Ok(())
+    }
+}
+
+/// Takes the rows out of `selected` of which not all of `only` hold.
+pub(super) fn select_only(only: &[Matcher], batch: &RowBatch, selected: &mut [bool]) {
+    if only.is_empty() {
+        return;
+    }
+    for (row, selected) in selected.iter_mut().enumerate() {
+        *selected = *selected && holds(only, batch, row);
     }
 }
 

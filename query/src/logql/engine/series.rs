@@ -9,7 +9,7 @@ use super::range::{Held, Windows};
 use super::window::{self, Window};
 use crate::budget::{Budget, BudgetError};
 use crate::logql::ast::RangeOp;
-use crate::logql::pipeline::labels::RowLabels;
+use crate::logql::pipeline::labels::{ERROR, ERROR_DETAILS, RowLabels};
 use crate::vector::{ABSENT, Grouping, StepSeries};
 
 /// What one line adds.
@@ -127,6 +127,9 @@ impl SeriesTable {
             }
             grouping => {
                 let without = grouping.as_ref().map_or(&[][..], Grouping::names);
+                for name in [ERROR, ERROR_DETAILS] {
+                    push(labels.get(name).unwrap_or(""));
+                }
                 labels.each_hidden(&mut push);
                 // An empty name parts what was removed from what was added.
                 push("");
@@ -263,6 +266,9 @@ impl SeriesTable {
         let finish = |series: OneSeries| {
             let values = match series.state {
                 State::Counts { lines, weights } => totals(window, &lines, &weights, steps),
+                State::Values(values) if window.takes_any_order() && windows.are_apart() => {
+                    scatter(window, windows, &values, steps)
+                }
                 State::Values(mut values) => {
                     window.sort(&mut values);
                     slide(window, windows, &values, steps)
@@ -301,4 +307,40 @@ fn slide(window: Window, windows: Windows, values: &[window::Value], steps: usiz
         }
     };
     (0..steps).map(value_at).collect()
+}
+
+/// As [`slide`], where each value is in one window at most and their order does not matter.
+fn scatter(window: Window, windows: Windows, values: &[window::Value], steps: usize) -> Vec<f64> {
+    let step_of = |held: &mut Held, timestamp: i64| {
+        *held = held.of(&windows, timestamp);
+        held.is_some().then_some(held.first)
+    };
+    let mut held = windows.steps_of(i64::MIN);
+    let mut ends = vec![0usize; steps];
+    for (timestamp, _) in values {
+        if let Some(step) = step_of(&mut held, *timestamp) {
+            ends[step] += 1;
+        }
+    }
+    let mut total = 0;
+    for end in &mut ends {
+        // For now where the window begins; each value that is put into it moves it on.
+        (*end, total) = (total, total + *end);
+    }
+    let mut numbers = vec![0.0; total];
+    for (timestamp, value) in values {
+        if let Some(step) = step_of(&mut held, *timestamp) {
+            numbers[ends[step]] = *value;
+            ends[step] += 1;
+        }
+    }
+    let mut start = 0;
+    let value = |end: usize| {
+        let numbers = &mut numbers[std::mem::replace(&mut start, end)..end];
+        match numbers.is_empty() {
+            true => ABSENT,
+            false => window.of_any_order(numbers),
+        }
+    };
+    ends.into_iter().map(value).collect()
 }
