@@ -113,7 +113,7 @@ fn a_search_finds_what_an_ordered_read_finds() {
             vec![1, 2, 3],
         ),
     ];
-    for (text, kinds) in texts {
+    for (text, kinds) in &texts {
         let is_found = |i: &i64| {
             let logfmt = text.contains("logfmt");
             // Of the third kind only the first line is JSON.
@@ -146,7 +146,7 @@ fn a_search_finds_what_an_ordered_read_finds() {
         }
     }
     store.flush().unwrap();
-    for (text, _) in texts {
+    for (text, _) in &texts {
         let in_blocks = ask(&store.snapshot(), text, whole, 2);
         assert_eq!(in_blocks, ask(&memory, text, whole, 1), "{text}");
     }
