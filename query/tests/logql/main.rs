@@ -8,6 +8,7 @@
 mod dashboards;
 mod memory;
 mod metric;
+mod own;
 mod parse;
 mod pipeline;
 
