@@ -13,6 +13,7 @@ mod parser;
 mod pipeline;
 mod printer;
 pub mod source;
+mod template;
 mod units;
 
 pub use engine::{

@@ -134,6 +134,7 @@ impl Collector<'_> {
             .get(batch.metadata_code(row) as usize)
             .unwrap_or(&empty);
         let line = batch.lines.get(row);
+        self.scratch.timestamp_ns = timestamp;
         let Some(passed) = self.pipeline.run(line, stream, metadata, &mut self.scratch) else {
             return;
         };

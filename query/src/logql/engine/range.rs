@@ -343,6 +343,7 @@ impl Scan<'_> {
         let code = batch.metadata_code(row);
         let metadata = batch.metadata_sets.get(code as usize).unwrap_or(&empty);
         let line = batch.lines.get(row);
+        self.scratch.timestamp_ns = timestamp;
         let Some(mut passed) = self.pipeline.run(line, stream, metadata, &mut self.scratch) else {
             return Ok(false);
         };
@@ -407,8 +408,7 @@ impl Scan<'_> {
     }
 }
 
-fn pipeline_error(error: RowError, series: &Labels) -> QueryError {
-    let error = error.name();
+fn pipeline_error(error: &str, series: &Labels) -> QueryError {
     QueryError::Invalid(format!(
         "pipeline error: '{error}' for series: '{series}'.\n\
          Use a label filter to intentionally skip this error. (e.g | __error__!=\"{error}\").\n\

@@ -3,6 +3,7 @@
 use trine_storage::regex::{Dot, LabelRegex};
 use trine_storage::{MatchOp, Matcher};
 
+use super::ip::IpRange;
 use super::labels::{ERROR, ERROR_DETAILS, EXTRACTED, RowError, RowLabels};
 use crate::logql::ast::{CompareOp, LabelCompare, LabelFilter};
 use crate::logql::units;
@@ -22,6 +23,11 @@ pub(in crate::logql) enum LabelTest {
         op: CompareOp,
         value: u64,
     },
+    Ip {
+        name: String,
+        negative: bool,
+        range: IpRange,
+    },
     All(Vec<LabelTest>),
     Any(Vec<LabelTest>),
 }
@@ -34,16 +40,13 @@ pub(in crate::logql) enum Value {
     Regex(LabelRegex),
 }
 
-/// Why a condition cannot be compiled.
-#[derive(Debug)]
-pub(in crate::logql) enum LabelFilterError {
-    Regex(trine_storage::Error),
-    Unsupported(&'static str),
-}
-
 impl LabelTest {
-    pub(in crate::logql) fn new(filter: &LabelFilter) -> Result<Self, LabelFilterError> {
-        let all = |filters: &[LabelFilter]| -> Result<Vec<Self>, LabelFilterError> {
+    /// Compiles the condition.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(in crate::logql) fn new(filter: &LabelFilter) -> Result<Self, String> {
+        let all = |filters: &[LabelFilter]| -> Result<Vec<Self>, String> {
             filters.iter().map(Self::new).collect()
         };
         Ok(match filter {
@@ -51,7 +54,7 @@ impl LabelTest {
                 let negative = matches!(matcher.op(), MatchOp::NotEqual | MatchOp::NotMatch);
                 let value = if matcher.regex().is_some() {
                     let regex = LabelRegex::with_dot(matcher.value(), Dot::NotNewline);
-                    Value::Regex(regex.map_err(LabelFilterError::Regex)?)
+                    Value::Regex(regex.map_err(|error| error.to_string())?)
                 } else {
                     Value::Literal(matcher.value().to_owned())
                 };
@@ -68,7 +71,18 @@ impl LabelTest {
                 op: compare.op,
                 value: compare.value.bytes,
             },
-            LabelFilter::Ip { .. } => return Err(LabelFilterError::Unsupported("ip label filter")),
+            LabelFilter::Ip { name, op, range } => {
+                let negative = match op {
+                    MatchOp::Equal => false,
+                    MatchOp::NotEqual => true,
+                    _ => return Err("ip: invalid operation".to_owned()),
+                };
+                Self::Ip {
+                    name: name.clone(),
+                    negative,
+                    range: IpRange::parse(range)?,
+                }
+            }
             LabelFilter::All(filters) => Self::All(all(filters)?),
             LabelFilter::Any(filters) => Self::Any(all(filters)?),
         })
@@ -111,7 +125,9 @@ impl LabelTest {
     /// Calls `visit` with the name of each label that the condition looks at.
     pub(in crate::logql) fn each_name(&self, visit: &mut impl FnMut(&str)) {
         match self {
-            Self::Text { name, .. } | Self::Bytes { name, .. } => visit(name),
+            Self::Text { name, .. } | Self::Bytes { name, .. } | Self::Ip { name, .. } => {
+                visit(name)
+            }
             Self::Number(compare) => visit(&compare.name),
             Self::Duration(compare) => visit(&compare.name),
             Self::All(tests) | Self::Any(tests) => {
@@ -150,6 +166,13 @@ impl LabelTest {
                 units::go_duration,
             ),
             Self::Bytes { name, op, value } => compare_with(labels, name, *op, value, units::bytes),
+            Self::Ip {
+                name,
+                negative,
+                range,
+            } => labels
+                .get(name)
+                .is_some_and(|text| range.is_in(text.as_bytes()) != *negative),
             // All parts run, also after one has failed: each may mark the row, which shows when
             // the whole is an alternative of another condition.
             Self::All(tests) => {

@@ -41,15 +41,20 @@ pub(in crate::logql) enum RowError {
     Logfmt,
     LabelFilter,
     SampleExtraction,
+    TemplateFormat,
+    /// One that the row came with, in its metadata.
+    Told,
 }
 
 impl RowError {
-    pub(in crate::logql) fn name(self) -> &'static str {
+    fn name<'a>(self, told: &'a str) -> &'a str {
         match self {
             Self::Json => "JSONParserErr",
             Self::Logfmt => "LogfmtParserErr",
             Self::LabelFilter => "LabelFilterErr",
             Self::SampleExtraction => "SampleExtractionErr",
+            Self::TemplateFormat => "TemplateFormatErr",
+            Self::Told => told,
         }
     }
 }
@@ -77,6 +82,7 @@ pub(in crate::logql) struct Fields {
     fields: Vec<Field>,
     hidden: Vec<Range<usize>>,
     error: Option<RowError>,
+    told: String,
     details: String,
 }
 
@@ -100,10 +106,29 @@ impl<'a> RowLabels<'a> {
         buffers.hidden.clear();
         buffers.error = None;
         buffers.details.clear();
-        Self {
+        let mut labels = Self {
             stream,
             metadata,
             buffers,
+        };
+        labels.take_told();
+        labels
+    }
+
+    /// Makes metadata that has the name of the error the row's error.
+    fn take_told(&mut self) {
+        let early = self
+            .metadata
+            .iter()
+            .take_while(|(name, _)| *name <= ERROR_DETAILS);
+        for (name, value) in early {
+            if name == ERROR {
+                self.buffers.told.clear();
+                self.buffers.told.push_str(value);
+                self.buffers.error = Some(RowError::Told);
+            } else if name == ERROR_DETAILS {
+                self.buffers.details.push_str(value);
+            }
         }
     }
 
@@ -154,15 +179,17 @@ impl<'a> RowLabels<'a> {
     /// The value of `name`, the error labels included.
     pub(in crate::logql) fn get(&self, name: &str) -> Option<&str> {
         match name {
-            ERROR => self.buffers.error.map(RowError::name),
+            ERROR => self.error(),
             ERROR_DETAILS => Some(self.buffers.details.as_str()).filter(|text| !text.is_empty()),
             _ => self.find(name).map(|(_, value)| value),
         }
     }
 
     /// What went wrong with the row.
-    pub(in crate::logql) fn error(&self) -> Option<RowError> {
-        self.buffers.error
+    pub(in crate::logql) fn error(&self) -> Option<&str> {
+        self.buffers
+            .error
+            .map(|error| error.name(&self.buffers.told))
     }
 
     /// Marks the row as bad.
@@ -187,9 +214,6 @@ impl<'a> RowLabels<'a> {
         wanted: &Wanted,
         write: impl FnOnce(&mut String),
     ) -> ControlFlow<()> {
-        if name.is_empty() {
-            return ControlFlow::Continue(());
-        }
         let start = self.buffers.text.len();
         self.buffers.text.push_str(name);
         let taken = self.stream.get(name).is_some()
@@ -216,6 +240,11 @@ impl<'a> RowLabels<'a> {
             }
             _ => ControlFlow::Continue(()),
         }
+    }
+
+    /// Sets a label that a stage made.
+    pub(in crate::logql) fn set_parsed(&mut self, name: &str, value: &str) {
+        self.set(Category::Parsed, name, value);
     }
 
     /// Sets a label, whatever had its name before.
@@ -278,6 +307,9 @@ impl<'a> RowLabels<'a> {
             visit(Category::Stream, name, value);
         }
         for (name, value) in self.metadata {
+            if matches!(name, ERROR | ERROR_DETAILS) {
+                continue;
+            }
             if self.stream.get(name).is_none() {
                 if visible(name) {
                     visit(Category::Metadata, name, value);
@@ -325,7 +357,9 @@ impl<'a> RowLabels<'a> {
         if wanted == Category::Stream && untouched {
             return self.stream.clone();
         }
-        let is_free = |(name, _): (&str, &str)| self.stream.get(name).is_none();
+        let is_free = |(name, _): (&str, &str)| {
+            self.stream.get(name).is_none() && !matches!(name, ERROR | ERROR_DETAILS)
+        };
         if wanted == Category::Metadata && untouched && self.metadata.iter().all(is_free) {
             return self.metadata.clone();
         }
@@ -338,8 +372,7 @@ impl<'a> RowLabels<'a> {
         if wanted == Category::Parsed {
             self.push_error(&mut pairs);
         }
-        // The names are unique: a field hides the base label of its name.
-        Labels::from_pairs(pairs).unwrap_or_default()
+        Labels::showing(pairs)
     }
 
     /// All labels in one set, the error included.
@@ -347,7 +380,7 @@ impl<'a> RowLabels<'a> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         self.each(|_, name, value| pairs.push((name.to_owned(), value.to_owned())));
         self.push_error(&mut pairs);
-        Labels::from_pairs(pairs).unwrap_or_default()
+        Labels::showing(pairs)
     }
 
     fn push_error(&self, pairs: &mut Vec<(String, String)>) {
