@@ -35,6 +35,8 @@ use super::template::{Memory, Row, Template};
 pub(super) struct Pipeline {
     filters: Vec<LineTest>,
     steps: Vec<Step>,
+    /// For each step the conditions that later steps have on what a parser finds.
+    conditions: Vec<Vec<LabelTest>>,
     pushed: Pushed,
     wanted: Wanted,
     /// Whether rows are told apart by their error, which is then no failure.
@@ -111,6 +113,7 @@ impl Pipeline {
         let mut pipeline = Self {
             filters: Vec::new(),
             steps: Vec::new(),
+            conditions: Vec::new(),
             pushed: Pushed::default(),
             wanted,
             keeps_errors,
@@ -143,7 +146,25 @@ impl Pipeline {
             pipeline.steps.push(step);
         }
         pipeline.narrow();
+        pipeline.look_ahead();
         Ok(pipeline)
+    }
+
+    /// Tells each parser which rows will be dropped for what it finds. No parser changes a label that
+    /// is there already, so that what a label filter sees is what the first parser found.
+    fn look_ahead(&mut self) {
+        let conditions = |at: usize| {
+            let later = self.steps.get(at + 1..).unwrap_or_default();
+            let unchanged = later.iter().take_while(|step| {
+                !matches!(step, Step::LabelFormat(_) | Step::Drop(_) | Step::Keep(_))
+            });
+            let tests = unchanged.filter_map(|step| match step {
+                Step::Labels(test) if !test.sees_error() => Some(test.clone()),
+                _ => None,
+            });
+            tests.collect()
+        };
+        self.conditions = (0..self.steps.len()).map(conditions).collect();
     }
 
     /// Adds what the stages look at to what is wanted, and drops all stages that only set or remove
@@ -232,7 +253,7 @@ impl Pipeline {
 
     /// Runs the stages after the line filters on one row; `None` when one drops it.
     pub(super) fn run<'a>(
-        &self,
+        &'a self,
         line: &'a [u8],
         stream: &'a Labels,
         metadata: &'a Labels,
@@ -251,8 +272,9 @@ impl Pipeline {
         let mut labels = RowLabels::new(stream, metadata, fields);
         let (original, wanted) = (line, &self.wanted);
         let mut is_changed = false;
-        for step in &self.steps {
+        for (step, conditions) in self.steps.iter().zip(&self.conditions) {
             let line: &[u8] = if is_changed { changed } else { original };
+            labels.refuse_by(conditions);
             match step {
                 Step::Json => json::extract_all(line, name, wanted, &mut labels),
                 Step::JsonPaths(paths) => json::extract_paths(line, paths, wanted, &mut labels),
@@ -306,6 +328,9 @@ impl Pipeline {
                         is_changed = true;
                     }
                 }
+            }
+            if labels.is_refused() {
+                return None;
             }
         }
         if self.keeps_errors && labels.error().is_some() {

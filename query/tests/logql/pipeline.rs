@@ -133,11 +133,11 @@ fn run(query: &str, source: &OneStream) -> Result<QueryResult, String> {
     result.map_err(|error| error.to_string())
 }
 
-/// The lines that come through, with all their labels.
-fn entries(
-    query: &str,
-    source: &OneStream,
-) -> Result<Vec<(String, BTreeMap<String, String>)>, String> {
+/// A line that came through, and all its labels.
+type Passed = (String, BTreeMap<String, String>);
+
+/// The lines that come through.
+fn entries(query: &str, source: &OneStream) -> Result<Vec<Passed>, String> {
     let QueryValue::Streams(rows) = run(query, source)?.value else {
         return Err(format!("{query} gives no lines"));
     };

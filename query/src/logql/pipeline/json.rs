@@ -253,7 +253,10 @@ fn push_escapes(text: &mut String, raw: &[u8]) -> Option<()> {
 /// The character of `\uXXXX`, or of a surrogate pair of them, after the first `\u`.
 fn take_unicode(rest: &[u8]) -> Option<(char, &[u8])> {
     let unit = |bytes: &[u8]| -> Option<u32> {
-        u32::from_str_radix(std::str::from_utf8(bytes.get(..4)?).ok()?, 16).ok()
+        let digits = bytes
+            .get(..4)
+            .filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
     let high = unit(rest)?;
     let after = rest.get(4..)?;
@@ -307,7 +310,7 @@ pub(in crate::logql) fn unpack(
         return false;
     };
     // The whole object has been read once: this walk meets no mistake.
-    let _ = each_member(line, |key, value| {
+    let walk = each_member(line, |key, value| {
         if !matches!(value, Value::Text(_)) || key == PACKED_ENTRY {
             return Ok(());
         }
@@ -318,6 +321,7 @@ pub(in crate::logql) fn unpack(
             ControlFlow::Break(()) => Err(Stop::Done),
         }
     });
+    debug_assert!(matches!(walk, Ok(()) | Err(Stop::Done)), "read before");
     name.clear();
     push_value(name, Value::Text(packed));
     entry.clear();

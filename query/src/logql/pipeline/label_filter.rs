@@ -9,7 +9,7 @@ use crate::logql::ast::{CompareOp, LabelCompare, LabelFilter};
 use crate::logql::units;
 
 /// A condition on the labels of a row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::logql) enum LabelTest {
     Text {
         name: String,
@@ -33,11 +33,31 @@ pub(in crate::logql) enum LabelTest {
 }
 
 /// What a label's text is compared with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::logql) enum Value {
     Literal(String),
     /// Anchored; unlike in selectors `.` does not match a newline.
     Regex(LabelRegex),
+}
+
+impl Value {
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Literal(literal) => text == literal,
+            Self::Regex(regex) => regex.is_match(text),
+        }
+    }
+}
+
+fn holds<T: PartialOrd>(op: CompareOp, value: &T, wanted: &T) -> bool {
+    match op {
+        CompareOp::Equal => value == wanted,
+        CompareOp::NotEqual => value != wanted,
+        CompareOp::Greater => value > wanted,
+        CompareOp::GreaterOrEqual => value >= wanted,
+        CompareOp::Less => value < wanted,
+        CompareOp::LessOrEqual => value <= wanted,
+    }
 }
 
 impl LabelTest {
@@ -122,11 +142,51 @@ impl LabelTest {
         }
     }
 
+    /// Whether no row passes in which the label `name` has this value.
+    pub(in crate::logql) fn refuses(&self, name: &str, text: &str) -> bool {
+        match self {
+            Self::Text {
+                name: own,
+                negative,
+                value,
+            } => own == name && value.matches(text) == *negative,
+            Self::Number(compare) => {
+                compare.name == name
+                    && units::float(text)
+                        .is_ok_and(|found| !holds(compare.op, &found, &compare.value))
+            }
+            Self::Duration(compare) => {
+                compare.name == name
+                    && units::go_duration(text)
+                        .is_ok_and(|found| !holds(compare.op, &found, &compare.value))
+            }
+            Self::Bytes {
+                name: own,
+                op,
+                value,
+            } => own == name && units::bytes(text).is_ok_and(|found| !holds(*op, &found, value)),
+            Self::Ip {
+                name: own,
+                negative,
+                range,
+            } => own == name && range.is_in(text.as_bytes()) == *negative,
+            Self::All(tests) => tests.iter().any(|test| test.refuses(name, text)),
+            Self::Any(tests) => tests.iter().all(|test| test.refuses(name, text)),
+        }
+    }
+
+    /// Whether the condition looks at a label that tells of the row's error.
+    pub(in crate::logql) fn sees_error(&self) -> bool {
+        let mut sees = false;
+        self.each_name(&mut |name| sees |= matches!(name, ERROR | ERROR_DETAILS));
+        sees
+    }
+
     /// Calls `visit` with the name of each label that the condition looks at.
     pub(in crate::logql) fn each_name(&self, visit: &mut impl FnMut(&str)) {
         match self {
             Self::Text { name, .. } | Self::Bytes { name, .. } | Self::Ip { name, .. } => {
-                visit(name)
+                visit(name);
             }
             Self::Number(compare) => visit(&compare.name),
             Self::Duration(compare) => visit(&compare.name),
@@ -145,11 +205,7 @@ impl LabelTest {
                 value,
             } => {
                 let found = labels.get(name).unwrap_or("");
-                let same = match value {
-                    Value::Literal(literal) => found == literal,
-                    Value::Regex(regex) => regex.is_match(found),
-                };
-                same != *negative
+                value.matches(found) != *negative
             }
             Self::Number(compare) => compare_with(
                 labels,
@@ -203,14 +259,7 @@ fn compare_with<T: PartialOrd>(
         return false;
     };
     match read(text) {
-        Ok(value) => match op {
-            CompareOp::Equal => value == *wanted,
-            CompareOp::NotEqual => value != *wanted,
-            CompareOp::Greater => value > *wanted,
-            CompareOp::GreaterOrEqual => value >= *wanted,
-            CompareOp::Less => value < *wanted,
-            CompareOp::LessOrEqual => value <= *wanted,
-        },
+        Ok(value) => holds(op, &value, wanted),
         Err(details) => {
             labels.set_error(RowError::LabelFilter, &details);
             true

@@ -8,6 +8,8 @@ use std::ops::{ControlFlow, Range};
 
 use trine_storage::Labels;
 
+use super::label_filter::LabelTest;
+
 /// Where a label comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::logql) enum Category {
@@ -47,7 +49,7 @@ pub(in crate::logql) enum RowError {
 }
 
 impl RowError {
-    fn name<'a>(self, told: &'a str) -> &'a str {
+    fn name(self, told: &str) -> &str {
         match self {
             Self::Json => "JSONParserErr",
             Self::Logfmt => "LogfmtParserErr",
@@ -92,6 +94,10 @@ pub(in crate::logql) struct RowLabels<'a> {
     stream: &'a Labels,
     metadata: &'a Labels,
     buffers: &'a mut Fields,
+    /// Conditions on what the parser at work finds.
+    conditions: &'a [LabelTest],
+    /// Whether one of them refuses the row.
+    refused: bool,
 }
 
 impl<'a> RowLabels<'a> {
@@ -110,6 +116,8 @@ impl<'a> RowLabels<'a> {
             stream,
             metadata,
             buffers,
+            conditions: &[],
+            refused: false,
         };
         labels.take_told();
         labels
@@ -205,6 +213,23 @@ impl<'a> RowLabels<'a> {
         start..self.buffers.text.len()
     }
 
+    /// Makes [`RowLabels::extract`] break with a label that one of the conditions refuses: the row
+    /// will be dropped, whatever else the parser finds.
+    pub(in crate::logql) fn refuse_by(&mut self, conditions: &'a [LabelTest]) {
+        self.conditions = conditions;
+    }
+
+    /// Whether the row is to be dropped.
+    pub(in crate::logql) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether the stream or the metadata have the name, so that what is parsed gets another.
+    fn is_taken(&self, name: &str) -> bool {
+        self.stream.get(name).is_some()
+            || (self.metadata.get(name).is_some() && !self.is_hidden(name))
+    }
+
     /// Adds a label that a parser found, whose value `write` appends. A name that the stream or
     /// the metadata have becomes `<name>_extracted`; the first of several equal names stays.
     /// Breaks when everything wanted has been found.
@@ -216,9 +241,7 @@ impl<'a> RowLabels<'a> {
     ) -> ControlFlow<()> {
         let start = self.buffers.text.len();
         self.buffers.text.push_str(name);
-        let taken = self.stream.get(name).is_some()
-            || (self.metadata.get(name).is_some() && !self.is_hidden(name));
-        if taken {
+        if self.is_taken(name) {
             self.buffers.text.push_str(EXTRACTED);
         }
         let name = start..self.buffers.text.len();
@@ -229,15 +252,19 @@ impl<'a> RowLabels<'a> {
         }
         write(&mut self.buffers.text);
         let value = name.end..self.buffers.text.len();
+        let (found, text) = (self.text(&name), self.text(&value));
+        if self.conditions.iter().any(|test| test.refuses(found, text)) {
+            self.refused = true;
+            return ControlFlow::Break(());
+        }
         self.buffers.fields.push(Field {
             category: Category::Parsed,
             name,
             value,
         });
+        let is_known = |name: &String| self.field(name).is_some() || self.is_taken(name);
         match wanted {
-            Wanted::Names(names) if names.iter().all(|name| self.field(name).is_some()) => {
-                ControlFlow::Break(())
-            }
+            Wanted::Names(names) if names.iter().all(is_known) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         }
     }

@@ -218,7 +218,7 @@ impl<'a> Run<'a, '_> {
         if !branch.pipe.assigns {
             self.variables.truncate(known);
         }
-        let flow = self.range_over(branch, dot, value);
+        let flow = self.range_over(branch, dot, &value);
         self.variables.truncate(known);
         flow
     }
@@ -227,15 +227,15 @@ impl<'a> Run<'a, '_> {
         &mut self,
         branch: &'a Branch,
         dot: &Value<'a>,
-        over: Value<'a>,
+        over: &Value<'a>,
     ) -> Outcome<Flow> {
         let mut any = false;
-        match &over {
+        match over {
             Value::List(list) => {
                 for (i, value) in list.iter().enumerate() {
                     any = true;
                     let key = Value::Int(i64::try_from(i).unwrap_or(i64::MAX));
-                    if self.element(branch, key, value.clone())? == Flow::Break {
+                    if self.element(branch, key, value)? == Flow::Break {
                         break;
                     }
                 }
@@ -244,7 +244,7 @@ impl<'a> Run<'a, '_> {
                 for (key, value) in map.iter() {
                     any = true;
                     let key = Value::text(key.clone());
-                    if self.element(branch, key, value.clone())? == Flow::Break {
+                    if self.element(branch, key, value)? == Flow::Break {
                         break;
                     }
                 }
@@ -253,7 +253,7 @@ impl<'a> Run<'a, '_> {
                 for (name, value) in labels(self.env.row) {
                     any = true;
                     let (key, value) = (Value::owned(name), Value::owned(value));
-                    if self.element(branch, key, value)? == Flow::Break {
+                    if self.element(branch, key, &value)? == Flow::Break {
                         break;
                     }
                 }
@@ -268,7 +268,7 @@ impl<'a> Run<'a, '_> {
                 }
                 for i in 0..*count {
                     any = true;
-                    if self.element(branch, Value::Int(i), Value::Int(i))? == Flow::Break {
+                    if self.element(branch, Value::Int(i), &Value::Int(i))? == Flow::Break {
                         break;
                     }
                 }
@@ -289,7 +289,7 @@ impl<'a> Run<'a, '_> {
         }
     }
 
-    fn element(&mut self, branch: &'a Branch, key: Value<'a>, value: Value<'a>) -> Outcome<Flow> {
+    fn element(&mut self, branch: &'a Branch, key: Value<'a>, value: &Value<'a>) -> Outcome<Flow> {
         self.step()?;
         let known = self.variables.len();
         let pipe = &branch.pipe;
@@ -301,7 +301,7 @@ impl<'a> Run<'a, '_> {
         for (name, value) in values {
             self.set(name, value, pipe.assigns);
         }
-        let flow = self.items(&branch.body, &value);
+        let flow = self.items(&branch.body, value);
         self.variables.truncate(known);
         flow
     }

@@ -185,8 +185,7 @@ impl Time {
         while let Some((before, chunk, after)) = next_chunk(rest) {
             out.push_str(before);
             rest = after;
-            // Writing to a string cannot fail.
-            let _ = match chunk {
+            let written = match chunk {
                 Chunk::LongYear if civil.year < 0 => write!(out, "-{:04}", -civil.year),
                 Chunk::LongYear => write!(out, "{:04}", civil.year),
                 Chunk::Year => write!(out, "{:02}", civil.year.rem_euclid(100)),
@@ -224,6 +223,8 @@ impl Time {
                     Ok(())
                 }
             };
+            // Writing to a string cannot fail.
+            written.ok();
         }
         out.push_str(rest);
     }
@@ -287,12 +288,13 @@ impl OffsetStyle {
         }
         let (sign, size) = (if offset < 0 { '-' } else { '+' }, offset.unsigned_abs());
         let colon = if self.colons { ":" } else { "" };
-        let _ = write!(out, "{sign}{:02}", size / 3600);
+        // Writing to a string cannot fail.
+        write!(out, "{sign}{:02}", size / 3600).ok();
         if self.minutes {
-            let _ = write!(out, "{colon}{:02}", size / 60 % 60);
+            write!(out, "{colon}{:02}", size / 60 % 60).ok();
         }
         if self.seconds {
-            let _ = write!(out, "{colon}{:02}", size % 60);
+            write!(out, "{colon}{:02}", size % 60).ok();
         }
     }
 

@@ -80,8 +80,7 @@ impl<'a> Value<'a> {
     /// Appends the value as `%v` prints it; `nil` is what is printed for nothing.
     pub(super) fn print(&self, row: Row<'_>, nil: &str, out: &mut Vec<u8>) {
         use std::io::Write as _;
-        // Writing to a vector cannot fail.
-        let _ = match self {
+        let written = match self {
             Self::Nil => out.write_all(nil.as_bytes()),
             Self::Bool(value) => write!(out, "{value}"),
             Self::Int(value) | Self::Int64(value) => write!(out, "{value}"),
@@ -92,7 +91,7 @@ impl<'a> Value<'a> {
                 out.extend_from_slice(b"map[");
                 for (i, (name, value)) in labels(row).iter().enumerate() {
                     let space = if i == 0 { "" } else { " " };
-                    let _ = write!(out, "{space}{name}:{value}");
+                    write!(out, "{space}{name}:{value}").ok();
                 }
                 out.write_all(b"]")
             }
@@ -119,6 +118,8 @@ impl<'a> Value<'a> {
                 out.write_all(b"]")
             }
         };
+        // Writing to a vector cannot fail.
+        written.ok();
     }
 
     /// How many bytes printing it makes at most, roughly; to bound what is made of it.
