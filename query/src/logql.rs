@@ -15,6 +15,7 @@ mod pipeline;
 mod prettifier;
 mod printer;
 pub mod source;
+mod template;
 mod units;
 
 pub use engine::{

@@ -19,4 +19,4 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { lines parsers labels metrics vectors errors }
+scripts! { lines parsers labels metrics vectors errors stages templates }

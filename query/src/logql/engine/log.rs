@@ -234,6 +234,7 @@ impl Collector<'_> {
             .get(batch.metadata_code(row) as usize)
             .unwrap_or(&empty);
         let line = batch.lines.get(row);
+        self.scratch.timestamp_ns = timestamp;
         let Some(passed) = self.pipeline.run(line, stream, metadata, &mut self.scratch) else {
             return;
         };
@@ -259,7 +260,7 @@ impl Collector<'_> {
 }
 
 /// The entry of a row that came through all stages.
-pub(super) fn entry(timestamp_ns: i64, passed: Passed<'_, '_>) -> Entry {
+pub(super) fn entry(timestamp_ns: i64, passed: Passed<'_>) -> Entry {
     Entry {
         timestamp_ns,
         stream: passed.labels.category(Category::Stream),

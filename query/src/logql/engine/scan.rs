@@ -11,7 +11,7 @@ use super::series::{Amount, Holds, SeriesTable};
 use super::unwrap::Extractor;
 use crate::budget::Budget;
 use crate::logql::error::QueryError;
-use crate::logql::pipeline::labels::{PRESERVE_ERROR, RowError};
+use crate::logql::pipeline::labels::PRESERVE_ERROR;
 use crate::logql::pipeline::{Pipeline, Scratch};
 use crate::logql::source::{
     Batch, Batches, CountBatch, Counts, Direction, Measure, Request, RowBatch, Source,
@@ -154,6 +154,7 @@ impl Reader<'_> {
         let metadata = batch.metadata_sets.get(code as usize).unwrap_or(&empty);
         let line = batch.lines.get(row);
         let pipeline = self.scan.pipeline;
+        self.scratch.timestamp_ns = timestamp;
         let Some(mut passed) = pipeline.run(line, stream, metadata, &mut self.scratch) else {
             return Ok(());
         };
@@ -232,8 +233,7 @@ fn holds(only: &[Matcher], batch: &RowBatch, row: usize) -> bool {
     })
 }
 
-fn pipeline_error(error: RowError, series: &Labels) -> QueryError {
-    let error = error.name();
+fn pipeline_error(error: &str, series: &Labels) -> QueryError {
     QueryError::Invalid(format!(
         "pipeline error: '{error}' for series: '{series}'.\n\
          Use a label filter to intentionally skip this error. (e.g | __error__!=\"{error}\").\n\

@@ -235,6 +235,8 @@ impl Part<'_> {
             let metadata = batch.metadata_sets.get(code).unwrap_or(&empty);
             let line = batch.lines.get(row);
             let sieve = &self.search.sieve;
+            self.sieving.timestamp_ns = timestamp;
+            self.scratch.timestamp_ns = timestamp;
             if sieve
                 .run(line, stream, metadata, &mut self.sieving)
                 .is_none()

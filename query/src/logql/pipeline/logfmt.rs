@@ -217,6 +217,7 @@ fn push_unquoted(text: &mut String, raw: &[u8]) {
             b'u' => {
                 let digits = rest
                     .get(at + 2..at + 6)
+                    .filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))
                     .and_then(|hex| std::str::from_utf8(hex).ok());
                 let code = digits.and_then(|hex| u32::from_str_radix(hex, 16).ok());
                 text.push(code.and_then(char::from_u32).unwrap_or(' '));
