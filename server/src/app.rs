@@ -9,6 +9,7 @@ use crate::body::Budget;
 use crate::config::Config;
 use crate::observe::Observer;
 use crate::pool::Pool;
+use crate::slots::Slots;
 use crate::tenants::Tenants;
 
 /// The state of one running server.
@@ -26,6 +27,8 @@ pub struct App {
     pub queries: Pool,
     /// Runs remote reads.
     pub reads: Pool,
+    /// Who follows logs.
+    pub tails: Slots,
     /// Memory of request bodies.
     pub bodies: Budget,
     /// What the server observes of itself.
@@ -50,6 +53,7 @@ impl App {
             reads: Pool::new("read", config.remote_reads_max, config.waiting_max),
             // A quarter of the budget; the engines have the rest.
             bodies: Budget::new((config.memory_budget_bytes / 4).max(config.body_bytes_max)),
+            tails: Slots::default(),
             config,
             started_ns: clock.now_ns(),
             clock,

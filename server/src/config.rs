@@ -3,6 +3,7 @@
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +13,11 @@ use trine_query::promql::ParseOptions;
 
 mod file;
 mod ingest;
+mod logs;
 mod value;
 
 pub use ingest::{HighAvailability, OtlpMetrics};
+pub use logs::{Action, Logs, OtlpLogs, shown as limits_of_logs};
 
 /// What the server is told. [`Config::default`] is what it does when it is told nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,12 +68,16 @@ pub struct Config {
     pub promql: Promql,
     /// Limits of log entries and metric series.
     pub limits: Limits,
-    /// How far ahead of the clock the timestamp of a metric sample may lie.
+    /// How far ahead of the clock the timestamp of a sample or entry may lie.
     pub creation_grace_period: Duration,
     /// What becomes of metrics that several replicas of one sender send.
     pub ha: HighAvailability,
     /// How OTLP metrics become series.
     pub otlp: OtlpMetrics,
+    /// Limits of logs.
+    pub logs: Logs,
+    /// Tenants for whom other limits hold, with all that holds for them.
+    pub overrides: BTreeMap<String, Config>,
     /// The settings that were told, as they were written.
     pub told: Vec<(&'static str, String)>,
 }
@@ -187,12 +194,44 @@ impl Default for Config {
             creation_grace_period: Duration::from_secs(600),
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
+            logs: Logs::default(),
+            overrides: BTreeMap::new(),
             told: Vec::new(),
         }
     }
 }
 
 impl Config {
+    /// What holds for a tenant.
+    pub fn of(&self, tenant: &str) -> &Self {
+        self.overrides.get(tenant).unwrap_or(self)
+    }
+
+    /// Applies what the file says of single tenants to what holds for all.
+    fn override_for(&mut self, overrides: &[file::Override]) -> Result<(), String> {
+        for told in overrides {
+            let place = format!("{}: overrides of {}", told.path, told.tenant);
+            let name = told.name.replace('_', "-");
+            let setting = logs::own_name(&name)
+                .and_then(|own| settings().find(|setting| setting.name == own))
+                .ok_or_else(|| format!("{place}: no setting {:?} of one tenant", told.name))?;
+            let base = self.overrides.remove(&told.tenant);
+            let mut own = base.unwrap_or_else(|| self.clone_for_one());
+            (setting.apply)(&mut own, &told.value)
+                .map_err(|why| format!("{place}: {}: {why}", told.name))?;
+            self.overrides.insert(told.tenant.clone(), own);
+        }
+        Ok(())
+    }
+
+    fn clone_for_one(&self) -> Self {
+        Self {
+            overrides: BTreeMap::new(),
+            told: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// All settings by name, as texts: what was told, else the default.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let value = |setting: &Setting| {
@@ -482,7 +521,10 @@ const SETTINGS: &[Setting] = &[
 
 /// All settings.
 fn settings() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(ingest::SETTINGS)
+    SETTINGS
+        .iter()
+        .chain(ingest::SETTINGS)
+        .chain(logs::SETTINGS)
 }
 
 /// What the command line asks for.
@@ -531,13 +573,14 @@ impl Invocation {
             .get_one::<String>("config")
             .cloned()
             .or_else(|| (outside.variable)("TRINE_CONFIG").filter(|path| !path.is_empty()));
-        let from_file = match &path {
+        let (from_file, overrides) = match &path {
             Some(path) => file::parse(path, &(outside.read)(path)?)?,
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
         for setting in settings() {
             apply(setting, &mut config, &flags, &from_file, outside)?;
         }
+        config.override_for(&overrides)?;
         if config.body_bytes_max > config.memory_budget_bytes {
             return Err("memory-budget must be at least body-bytes-max".to_owned());
         }

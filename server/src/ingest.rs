@@ -2,12 +2,13 @@
 //!
 //! Translators are plain functions over a `Sink`, tested without HTTP and without engines
 //! ([`remote_write`], [`remote_write_v2`], [`loki_push`], [`otlp_metrics`], [`otlp_logs`], [`otlp_traces`] with what
-//! they share); [`store`] holds the sinks; [`http`], [`otlp_http`] and [`grpc`] are the handlers.
+//! they share, such as [`log_rules`]); [`store`] holds the sinks; [`http`], [`otlp_http`] and [`grpc`] are the handlers.
 
 pub mod elections;
 pub mod grpc;
 pub mod http;
 pub mod known_series;
+pub mod log_rules;
 pub mod loki_push;
 pub mod metric_labels;
 pub mod metric_rows;
@@ -18,6 +19,7 @@ pub mod otlp_metrics;
 pub mod otlp_names;
 pub mod otlp_traces;
 pub mod otlp_value;
+pub mod rates;
 #[cfg(test)]
 mod recorder;
 pub mod rejections;

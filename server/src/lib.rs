@@ -6,8 +6,8 @@
 //!
 //! In reading order: [`config`] is what it is told, [`server`] starts and stops it, [`listen`] and
 //! [`routes`] bring requests in, [`app`] is what handlers share; [`tenants`], [`pool`], [`body`]
-//! and [`params`] are what they use. [`ingest`] holds the write paths with [`proto`], [`api`] the
-//! read paths, [`observe`] what the server stores of itself.
+//! [`slots`] and [`params`] are what they use. [`ingest`] holds the write paths with [`proto`], [`api`]
+//! the read paths, [`process`] what is learned on the way, [`observe`] what the server stores of itself.
 
 #![forbid(unsafe_code)]
 
@@ -30,10 +30,12 @@ pub mod listen;
 pub mod observe;
 pub mod params;
 pub mod pool;
+pub mod process;
 pub mod proto;
 pub mod refusal;
 pub mod routes;
 pub mod server;
+pub mod slots;
 pub mod tenants;
 
 pub use config::Config;

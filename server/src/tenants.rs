@@ -21,6 +21,8 @@ use trine_tsdb::Tsdb;
 use crate::config::Config;
 use crate::ingest::elections::Elections;
 use crate::ingest::known_series::KnownSeries;
+use crate::ingest::rates::Rates;
+use crate::process::patterns::{Patterns, Total};
 use crate::refusal::Refusal;
 
 /// The header that names the tenant.
@@ -57,7 +59,8 @@ impl TenantId {
     /// [`Reason::Bad`](crate::refusal::Reason::Bad) when it is not one.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if text.contains('|') {
-            let why = "only metrics are read of several tenants at once (a|b); name one tenant";
+            let why =
+                "only metrics and logs are read of several tenants at once (a|b); name one tenant";
             return Err(Refusal::bad(why));
         }
         if text.len() > ID_BYTES_MAX {
@@ -137,13 +140,46 @@ struct Parts {
     clock: Arc<dyn Clock>,
     shared: Shared,
     metrics: trine_tsdb::Config,
-    logs: trine_logstore::Config,
+    logs: Arc<LogsByTenant>,
     traces: trine_tracestore::Config,
+    /// How many patterns of lines there are of all tenants.
+    patterns: Total,
+}
+
+/// What the engines of logs are opened with.
+#[derive(Debug)]
+struct LogsByTenant {
+    usual: trine_logstore::Config,
+    others: BTreeMap<String, trine_logstore::Config>,
+}
+
+impl LogsByTenant {
+    fn new(config: &Config) -> Self {
+        let of = |config: &Config| trine_logstore::Config {
+            retention: config.retention,
+            future_max: Some(config.creation_grace_period),
+            line_bytes_max: config.limits.log_line_bytes_max,
+            // The server adds the level to what the sender's metadata may be.
+            metadata_bytes_max: config.limits.log_metadata_bytes_max + LEVEL_BYTES_MAX,
+            metadata_max: config.limits.log_metadata_entries_max + 1,
+            ..Default::default()
+        };
+        let others = config.overrides.iter();
+        Self {
+            usual: of(config),
+            others: others.map(|(id, own)| (id.clone(), of(own))).collect(),
+        }
+    }
+
+    fn of(&self, id: &TenantId) -> &trine_logstore::Config {
+        self.others.get(id.as_str()).unwrap_or(&self.usual)
+    }
 }
 
 /// One tenant's engines.
 #[derive(Debug)]
 pub struct Tenant {
+    id: TenantId,
     dir: PathBuf,
     parts: Parts,
     metrics: Slot<Tsdb>,
@@ -152,6 +188,10 @@ pub struct Tenant {
     /// Which replicas of senders of metrics are listened to.
     elections: Elections,
     logs: Slot<LogStore>,
+    /// How fast logs come.
+    rates: Rates,
+    /// Patterns of the lines of logs.
+    patterns: Patterns,
     traces: Slot<TraceStore>,
 }
 
@@ -199,15 +239,7 @@ impl Tenants {
             future_max: Some(config.creation_grace_period),
             ..Default::default()
         };
-        let limits = &config.limits;
-        let logs = trine_logstore::Config {
-            retention: config.retention,
-            line_bytes_max: limits.log_line_bytes_max,
-            // The server adds the level to what the sender's metadata may be.
-            metadata_bytes_max: limits.log_metadata_bytes_max + LEVEL_BYTES_MAX,
-            metadata_max: limits.log_metadata_entries_max + 1,
-            ..Default::default()
-        };
+        let logs = Arc::new(LogsByTenant::new(config));
         let traces = trine_tracestore::Config {
             retention: config.retention,
             ..Default::default()
@@ -219,6 +251,7 @@ impl Tenants {
             metrics,
             logs,
             traces,
+            patterns: Total::default(),
         };
         let entries = parts
             .fs
@@ -297,12 +330,15 @@ impl Tenants {
 impl Tenant {
     fn new(root: &Path, id: &TenantId, parts: &Parts) -> Self {
         Self {
+            id: id.clone(),
             dir: root.join(id.as_str()),
             parts: parts.clone(),
             metrics: Slot::new(),
             known_series: KnownSeries::default(),
             elections: Elections::default(),
             logs: Slot::new(),
+            rates: Rates::default(),
+            patterns: Patterns::new(parts.patterns.clone()),
             traces: Slot::new(),
         }
     }
@@ -339,6 +375,16 @@ impl Tenant {
         &self.elections
     }
 
+    /// How fast logs come.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Patterns of the lines of logs.
+    pub fn patterns(&self) -> &Patterns {
+        &self.patterns
+    }
+
     /// The logs engine, for writing.
     ///
     /// # Errors
@@ -347,7 +393,7 @@ impl Tenant {
         self.logs.get_or_open(|| {
             let parts = &self.parts;
             LogStore::builder(self.dir.join("logs"))
-                .config(parts.logs.clone())
+                .config(parts.logs.of(&self.id).clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
                 .shared(parts.shared.clone())
@@ -459,7 +505,7 @@ mod tests {
             ("a b", "unsupported character ' '"),
             ("é", "unsupported character 'é'"),
             ("a\0", "unsupported character"),
-            ("a|b", "only metrics are read of several tenants"),
+            ("a|b", "only metrics and logs are read of several tenants"),
             (&too_long, "too long"),
         ] {
             let refusal = TenantId::parse(bad).unwrap_err();

@@ -10,8 +10,8 @@ pub(super) mod label_filter;
 pub(super) mod labels;
 pub(super) mod line_filter;
 pub(super) mod logfmt;
-mod pattern;
-mod regexp;
+pub(super) mod pattern;
+pub(super) mod regexp;
 mod text;
 
 use std::borrow::Cow;
@@ -119,7 +119,7 @@ impl Pipeline {
             keeps_errors,
         };
         let (mut line_changed, mut labels_changed) = (false, false);
-        for stage in stages {
+        for stage in super::order::filters_first(stages) {
             if let StageKind::LineFilter(filter) = &stage.kind {
                 let test = LineTest::new(filter).map_err(|what| stage_error(stage, &what))?;
                 if line_changed {

@@ -4,8 +4,18 @@
 //! (`answer`).
 
 mod answer;
+mod delete;
+mod detected;
+mod given;
+mod legacy;
+mod limits;
+mod line_filters;
+mod pages;
+mod patterns;
 mod request;
+mod several;
 mod source;
+mod tail;
 mod volume;
 
 use std::collections::BTreeSet;
@@ -13,16 +23,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use trine_query::logql::ast::Expr;
 use trine_query::logql::source::{Measure, Source};
-use trine_query::logql::{self, Engine, QueryError};
+use trine_query::logql::{self, Engine, QueryError, RangeQuery};
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 use self::answer::{Encoding, Failure};
-use self::volume::Grouping;
+use self::limits::QueryLimits;
 use super::prometheus::json::{self, Object};
 use super::prometheus::run::{self, Asked};
 use crate::api::ops;
@@ -33,23 +43,72 @@ use crate::routes::Routes;
 const ENCODING_HEADER: &str = "x-loki-response-encoding-flags";
 
 /// Adds the routes under `prefix`.
-pub fn mount(routes: Routes, prefix: &str) -> Routes {
+pub fn mount(mut routes: Routes, prefix: &str) -> Routes {
+    for (name, work) in QUESTIONS {
+        routes = routes.route(&format!("{prefix}/loki/api/v1/{name}"), asking(*work));
+    }
     let path = |name: &str| format!("{prefix}/loki/api/v1/{name}");
-    routes
-        .route(&path("query"), asking(query))
-        .route(&path("query_range"), asking(query_range))
-        .route(&path("labels"), asking(labels))
-        .route(&path("label"), asking(labels))
+    routes = routes
+        .route(&path("label/{name}/values"), valued(label_values))
         .route(
-            &path("label/{name}/values"),
-            get(label_values).post(label_values),
+            &path("detected_field/{name}/values"),
+            valued(detected::values),
         )
-        .route(&path("series"), asking(series))
-        .route(&path("index/stats"), asking(index_stats))
-        .route(&path("index/volume"), asking(index_volume))
+        .route(
+            &path("detected_fields/{name}/values"),
+            valued(detected::values),
+        )
         .route(&path("format_query"), get(format_query).post(format_query))
         .route(&path("status/buildinfo"), get(ops::loki_build))
+        .route(&path("tail"), get(tail::tail))
+        .route(
+            &path("delete"),
+            get(deletes).post(deletes).put(deletes).delete(deletes),
+        );
+    for rules in ["/loki/api/v1/rules", "/api/prom/rules"] {
+        let path = |name: &str| format!("{prefix}{rules}{name}");
+        routes = routes
+            .route(&path(""), get(pages::rules))
+            .route(&path("/{name}"), get(pages::rules_of_namespace))
+            .route(&path("/{name}/{id}"), get(pages::rule_group));
+    }
+    if !prefix.is_empty() {
+        // At the root they are those of the metrics.
+        let path = |name: &str| format!("{prefix}/prometheus/api/v1/{name}");
+        routes = routes
+            .route(&path("rules"), get(pages::prometheus_rules))
+            .route(&path("alerts"), get(pages::prometheus_alerts));
+    }
+    let path = |name: &str| format!("{prefix}{name}");
+    routes
+        .route(&path("/config/tenant/v1/limits"), get(limits_page))
+        .route(&path("/api/prom/query"), asking(legacy::query))
+        .route(&path("/api/prom/label"), asking(legacy_labels))
+        .route(
+            &path("/api/prom/label/{name}/values"),
+            valued(legacy_values),
+        )
+        .route(&path("/api/prom/series"), asking(series))
+        .route(&path("/api/prom/tail"), get(tail::tail))
 }
+
+/// Questions whose answer is JSON.
+const QUESTIONS: &[(&str, Work)] = &[
+    ("query", query),
+    ("query_range", query_range),
+    ("labels", labels),
+    ("label", labels),
+    ("series", series),
+    ("index/stats", index_stats),
+    ("index/volume", index_volume),
+    ("index/volume_range", index_volume_range),
+    ("patterns", patterns::patterns),
+    ("detected_labels", detected::labels),
+    ("detected_fields", detected::fields),
+    ("drilldown-limits", |asked| {
+        Ok(pages::drilldown_limits(asked))
+    }),
+];
 
 /// What a request asks for, worked out on a thread that may block.
 type Work = fn(&Asked) -> Result<String, Failure>;
@@ -59,12 +118,20 @@ fn asking(work: Work) -> MethodRouter<Arc<App>> {
     get(handler).post(handler)
 }
 
+/// Questions about what the path names.
+fn valued(work: fn(&Asked, &str) -> Result<String, Failure>) -> MethodRouter<Arc<App>> {
+    let handler = async move |State(app), Path(name): Path<String>, request| {
+        answer(app, request, move |asked| work(asked, &name)).await
+    };
+    get(handler).post(handler)
+}
+
 async fn answer(
     app: Arc<App>,
     request: Request,
     work: impl FnOnce(&Asked) -> Result<String, Failure> + Send + 'static,
 ) -> Response {
-    match run::run(app, request, work).await {
+    match run::run_of_several(app, request, work).await {
         Ok(text) => answer::respond(text),
         Err(failure) => failure.into_response(),
     }
@@ -72,12 +139,24 @@ async fn answer(
 
 fn query(asked: &Asked) -> Result<String, Failure> {
     let started = asked.app.clock.monotonic_ns();
-    let time = request::time(&asked.params, "time")?;
-    let time = time.unwrap_or_else(|| asked.app.clock.now_ns());
-    // They mean nothing here, but must make sense.
-    request::limit(&asked.params)?;
-    request::direction(&asked.params)?;
+    let now_ns = asked.app.clock.now_ns();
+    let time = request::time(&asked.params, "time")?.unwrap_or(now_ns);
+    let mut query = RangeQuery {
+        start_ns: time,
+        end_ns: time,
+        step_ns: 1,
+        // These two mean nothing here, but must make sense.
+        limit: request::limit(&asked.params)?,
+        direction: request::direction(&asked.params)?,
+        interval_ns: 0,
+    };
     let expr = parsed(asked)?;
+    let limits = QueryLimits::of(asked);
+    // What is computed from nothing is there at all times.
+    if limits::reads_lines(&expr) {
+        limits.check_range(&mut query, now_ns)?;
+    }
+    limits.check(asked, &expr, (time, time))?;
     let result = engine(asked).instant(&*source::of(asked)?, &expr, time, &asked.cancel)?;
     Ok(answer::query_result(
         result,
@@ -88,15 +167,7 @@ fn query(asked: &Asked) -> Result<String, Failure> {
 
 fn query_range(asked: &Asked) -> Result<String, Failure> {
     let started = asked.app.clock.monotonic_ns();
-    let query = request::range_query(&asked.params, asked.app.clock.now_ns())?;
-    let expr = parsed(asked)?;
-    if matches!(expr, Expr::Log(_)) && query.limit > request::LINES_MAX {
-        return Err(Failure::bad(format!(
-            "max entries limit per query exceeded, limit > max_entries_limit_per_query ({} > {})",
-            query.limit,
-            request::LINES_MAX
-        )));
-    }
+    let (expr, query) = ranged(asked)?;
     let result = engine(asked).range(&*source::of(asked)?, &expr, query, &asked.cancel)?;
     Ok(answer::query_result(
         result,
@@ -105,25 +176,46 @@ fn query_range(asked: &Asked) -> Result<String, Failure> {
     ))
 }
 
-fn labels(asked: &Asked) -> Result<String, Failure> {
-    let range = bounds(asked)?.range();
-    let matchers = request::selector(&asked.params)?;
-    let names = source::of(asked)?.label_names(&matchers, range)?;
-    Ok(answer::names(&names))
+/// An expression over a range, within the limits of the tenants.
+fn ranged(asked: &Asked) -> Result<(Expr, RangeQuery), Failure> {
+    let now_ns = asked.app.clock.now_ns();
+    let mut query = request::range_query(&asked.params, now_ns)?;
+    let expr = parsed(asked)?;
+    let limits = QueryLimits::of(asked);
+    if matches!(expr, Expr::Log(_)) {
+        limits.check_entries(query.limit)?;
+    }
+    limits.check_range(&mut query, now_ns)?;
+    limits.check(asked, &expr, (query.start_ns, query.end_ns))?;
+    Ok((expr, query))
 }
 
-async fn label_values(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
-    answer(app, request, move |asked| {
-        let range = bounds(asked)?.range();
-        let matchers = request::selector(&asked.params)?;
-        let values = source::of(asked)?.label_values(&name, &matchers, range)?;
-        Ok(answer::names(&values))
-    })
-    .await
+fn labels(asked: &Asked) -> Result<String, Failure> {
+    Ok(answer::names(&names(asked)?))
+}
+
+fn names(asked: &Asked) -> Result<Vec<String>, Failure> {
+    let range = bounds(asked)?.range();
+    let matchers = request::selector(&asked.params)?;
+    Ok(source::of(asked)?.label_names(&matchers, range)?)
+}
+
+fn label_values(asked: &Asked, name: &str) -> Result<String, Failure> {
+    Ok(answer::names(&values(asked, name)?))
+}
+
+fn values(asked: &Asked, name: &str) -> Result<Vec<String>, Failure> {
+    let range = bounds(asked)?.range();
+    let matchers = request::selector(&asked.params)?;
+    Ok(source::of(asked)?.label_values(name, &matchers, range)?)
+}
+
+fn legacy_labels(asked: &Asked) -> Result<String, Failure> {
+    Ok(legacy::values(&names(asked)?))
+}
+
+fn legacy_values(asked: &Asked, name: &str) -> Result<String, Failure> {
+    Ok(legacy::values(&values(asked, name)?))
 }
 
 fn series(asked: &Asked) -> Result<String, Failure> {
@@ -146,57 +238,75 @@ fn streams(
     Ok(found.into_iter().collect())
 }
 
-/// Chunks hold lines of many streams here, so there is no number of them that belongs to a
-/// selector; it is 0.
 fn index_stats(asked: &Asked) -> Result<String, Failure> {
-    let bounds = bounds(asked)?;
+    let range = bounds(asked)?.range();
     let matchers = request::selector(&asked.params)?;
-    let source = source::of(asked)?;
-    let sum = |measure| volume::by_stream(&*source, &matchers, bounds, measure, &asked.cancel);
-    let (entries, bytes) = (sum(Measure::Lines)?, sum(Measure::Bytes)?);
+    let mut sum = [0u64; 4];
+    for (view, matchers) in source::chosen(asked, &matchers)? {
+        let found = view.totals(&matchers, range)?;
+        let of_tenant = [found.streams, found.chunks, found.bytes, found.entries];
+        for (sum, figure) in sum.iter_mut().zip(of_tenant) {
+            *sum += figure;
+        }
+    }
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
-    object.raw("streams", entries.len());
-    object.raw("chunks", 0);
-    object.raw("bytes", bytes.values().sum::<u64>());
-    object.raw("entries", entries.values().sum::<u64>());
+    for (name, sum) in ["streams", "chunks", "bytes", "entries"]
+        .into_iter()
+        .zip(sum)
+    {
+        object.raw(name, sum);
+    }
     object.end();
     Ok(out)
 }
 
 fn index_volume(asked: &Asked) -> Result<String, Failure> {
-    let params = &asked.params;
     let bounds = bounds(asked)?;
-    let limit = request::limit(params)?;
-    let matchers = request::selector(params)?;
-    let targets = params
-        .get("targetLabels")
-        .unwrap_or("")
-        .split(',')
-        .filter(|t| !t.is_empty());
-    let mut names: BTreeSet<String> = targets.map(str::to_owned).collect();
-    let grouping = match params.get("aggregateBy").unwrap_or("series") {
-        "series" => {
-            if names.is_empty() {
-                names = matchers
-                    .iter()
-                    .map(|matcher| matcher.name().to_owned())
-                    .collect();
-            }
-            Grouping::Values(names)
-        }
-        "labels" => Grouping::Names(names),
-        _ => return Err(Failure::bad("invalid aggregation option")),
-    };
+    let limit = request::limit(&asked.params)?;
+    let (matchers, grouping) = volume::asked_for(&asked.params)?;
     let source = source::of(asked)?;
     let volumes = volume::by_stream(&*source, &matchers, bounds, Measure::Bytes, &asked.cancel)?;
     let groups = volume::grouped(&volumes, &grouping, limit);
     Ok(answer::volumes(&groups, bounds.end_ns))
 }
 
+fn index_volume_range(asked: &Asked) -> Result<String, Failure> {
+    let bounds = bounds(asked)?;
+    let query = request::range_query(&asked.params, asked.app.clock.now_ns())?;
+    let (matchers, grouping) = volume::asked_for(&asked.params)?;
+    let source = source::of(asked)?;
+    let steps = volume::over_time(&*source, &matchers, bounds, query.step_ns, &asked.cancel)?;
+    let groups = volume::grouped_over_time(steps, &grouping, query.limit);
+    Ok(answer::volumes_over_time(&groups))
+}
+
+/// Deletes are of one tenant.
+async fn deletes(State(app): State<Arc<App>>, request: Request) -> Response {
+    let method = request.method().clone();
+    let answered = run::run(app, request, move |asked| match method {
+        Method::POST | Method::PUT => delete::add(asked).map(|()| None),
+        Method::DELETE => delete::cancel(asked).map(|()| None),
+        _ => delete::list(asked).map(Some),
+    });
+    match answered.await {
+        Ok(Some(list)) => answer::respond(list),
+        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn limits_page(State(app): State<Arc<App>>, request: Request) -> Response {
+    let page = run::run(app, request, |asked| Ok::<_, Failure>(pages::limits(asked)));
+    match page.await {
+        Ok(text) => pages::limits_page(text),
+        Err(failure) => failure.into_response(),
+    }
+}
+
 /// The only call whose errors are JSON.
 async fn format_query(State(app): State<Arc<App>>, request: Request) -> Response {
-    let formatted = run::run(app, request, |asked| {
+    let formatted = run::run_of_several(app, request, |asked| {
         let text = parsed(asked)?.to_string();
         Ok::<_, Failure>(answer::data(|out| json::string(out, &text)))
     });
@@ -223,8 +333,10 @@ fn parsed(asked: &Asked) -> Result<Expr, Failure> {
 }
 
 fn engine(asked: &Asked) -> Engine {
+    let own = QueryLimits::of(asked);
     let mut limits = asked.limits();
-    limits.series_max = asked.app.config.query_series_max as u64;
+    limits.series_max = own.series_max as u64;
+    limits.wall_time = own.timeout;
     Engine::with_clock(limits, Arc::clone(&asked.app.clock))
 }
 

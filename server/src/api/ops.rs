@@ -57,6 +57,9 @@ fn build(version: &str) -> serde_json::Value {
 /// The version of Prometheus whose API is spoken.
 const PROMETHEUS: &str = "3.14.0";
 
+/// The version of Loki whose API is spoken.
+pub(in crate::api) const LOKI: &str = "3.6.0";
+
 /// The version of Mimir whose API is spoken.
 const MIMIR: &str = "3.0.0";
 
@@ -103,7 +106,7 @@ pub async fn quit(app: Arc<App>) -> Response {
 
 /// `/loki/api/v1/status/buildinfo`.
 pub async fn loki_build() -> impl IntoResponse {
-    ([JSON], build("3.6.0").to_string())
+    ([JSON], build(LOKI).to_string())
 }
 
 /// `/api/status/buildinfo` of Tempo.

@@ -10,7 +10,7 @@ mod answer;
 mod cardinality;
 mod exemplars;
 mod federate;
-mod federation;
+pub(super) mod federation;
 pub(super) mod json;
 mod metadata;
 mod names;

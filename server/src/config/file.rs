@@ -11,19 +11,34 @@ pub(super) struct Entry {
     pub(super) values: Vec<String>,
 }
 
+/// What the file says for one tenant only.
+pub(super) struct Override {
+    pub(super) path: String,
+    pub(super) tenant: String,
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+/// The key under which tenants have settings of their own.
+const OVERRIDES: &str = "overrides";
+
 /// The most edits between an unknown key and the known one that is suggested for it.
 const EDITS_MAX: usize = 3;
 
 /// Reads the file's `text`; `path` is for messages.
-pub(super) fn parse(path: &str, text: &str) -> Result<Vec<Entry>, String> {
+pub(super) fn parse(path: &str, text: &str) -> Result<(Vec<Entry>, Vec<Override>), String> {
     if text
         .lines()
         .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
     {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
-    let keys: BTreeMap<String, serde_json::Value> =
+    let mut keys: BTreeMap<String, serde_json::Value> =
         serde_saphyr::from_str(text).map_err(|error| format!("{path}: {error}"))?;
+    let overrides = match keys.remove(OVERRIDES) {
+        Some(value) => overrides(path, value)?,
+        None => Vec::new(),
+    };
     let mut entries = Vec::new();
     for (key, value) in keys {
         let name = key.replace('_', "-");
@@ -35,6 +50,8 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Vec<Entry>, String> {
         }
         let values = match &value {
             serde_json::Value::Array(items) => items.iter().map(scalar).collect::<Option<Vec<_>>>(),
+            // JSON is YAML.
+            serde_json::Value::Object(_) if takes_yaml(&name) => Some(vec![value.to_string()]),
             single => scalar(single).map(|text| vec![text]),
         };
         let values = values.ok_or_else(|| {
@@ -49,7 +66,45 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Vec<Entry>, String> {
             values,
         });
     }
-    Ok(entries)
+    Ok((entries, overrides))
+}
+
+/// Tenants with their settings.
+fn overrides(path: &str, value: serde_json::Value) -> Result<Vec<Override>, String> {
+    let wrong = || format!("{path}: {OVERRIDES} must name tenants, each with keys and values");
+    let tenants: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_value(value).map_err(|_| wrong())?;
+    let mut found = Vec::new();
+    for (tenant, keys) in tenants {
+        for (name, value) in keys {
+            found.push(Override {
+                path: path.to_owned(),
+                tenant: tenant.clone(),
+                value: scalar_or_words(&name, &value).ok_or_else(wrong)?,
+                name,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a setting is written as YAML.
+fn takes_yaml(name: &str) -> bool {
+    settings().any(|setting| setting.name == name && setting.value == "YAML")
+}
+
+/// One value as it would be written on the command line; lists have commas between their words.
+fn scalar_or_words(name: &str, value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::Object(_) if takes_yaml(&name.replace('_', "-")) => {
+            Some(value.to_string())
+        }
+        serde_json::Value::Array(items) => {
+            let words: Option<Vec<String>> = items.iter().map(scalar).collect();
+            words.map(|words| words.join(","))
+        }
+        single => scalar(single),
+    }
 }
 
 fn scalar(value: &serde_json::Value) -> Option<String> {

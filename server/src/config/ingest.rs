@@ -55,7 +55,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "creation-grace-period",
         value: "DURATION",
-        help: "How far ahead of the clock the timestamp of a metric sample may lie [default: 10m]",
+        help: "How far ahead of the clock the timestamp of a sample or entry may lie [default: 10m]",
         apply: |config, text| value::put(&mut config.creation_grace_period, value::duration(text)),
     },
     Setting {

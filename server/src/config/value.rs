@@ -78,6 +78,17 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A number that may be zero.
+pub(super) fn number(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a whole number"))
+}
+
+/// As [`size`]; zero for none.
+pub(super) fn size_or_none(text: &str) -> Result<usize, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
 /// Bytes: a number with an optional unit, `64MiB`, `1GB`, `4096`.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let wrong = || format!("{text:?} is not a size; write it as 64MiB, 1GB or 4096");

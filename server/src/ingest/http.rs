@@ -13,7 +13,7 @@ use super::loki_push::{self, Format};
 use super::metric_labels::Rules;
 use super::rejections::Rejections;
 use super::remote_write::{self, Version};
-use super::store::{self, Logs, Outcome};
+use super::store::{self, Outcome};
 use crate::app::App;
 use crate::body::{self, Encoding, Payload};
 use crate::observe::registry::Signal;
@@ -140,7 +140,9 @@ pub async fn loki_push(State(app): State<Arc<App>>, request: Request) -> Respons
 async fn push_entries(app: &Arc<App>, request: Request) -> Result<Outcome, Refusal> {
     let tenant = TenantId::of(request.headers())?;
     let format = Format::of(content_type(request.headers()));
-    let encoding = Encoding::of(request.headers())?;
+    // Fluent Bit repeats a 415 for ever.
+    let encoding = Encoding::of(request.headers());
+    let encoding = encoding.map_err(|refusal| Refusal::bad(refusal.text))?;
     let mut payload = read_body(app, request)
         .await
         .map_err(|refusal| match format {
@@ -153,10 +155,9 @@ async fn push_entries(app: &Arc<App>, request: Request) -> Result<Outcome, Refus
             let max = work.config.decoded_bytes_max;
             let bytes =
                 loki_push::unpack(format, encoding, payload.bytes, max, &mut payload.share)?;
-            let engine = work.tenants.get_or_create(&tenant)?.logs()?;
-            let mut logs = Logs::new(&engine);
-            let rejections = loki_push::translate(format, &bytes, &work.config.limits, &mut logs)?;
-            let outcome = logs.commit(rejections)?;
+            let outcome = store::push(&work, &tenant, |rules, logs| {
+                loki_push::translate(format, &bytes, rules, logs)
+            })?;
             let rejected = outcome.rejections.count();
             work.observer
                 .registry
@@ -187,7 +188,13 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
 fn answer(outcome: Result<Outcome, Refusal>) -> Response {
     match outcome {
         Ok(outcome) if outcome.rejections.is_empty() => StatusCode::NO_CONTENT.into_response(),
-        Ok(outcome) => refused(&Refusal::bad(told(&outcome.rejections))),
+        Ok(outcome) => {
+            let reason = match outcome.rejections.is_busy() {
+                true => Reason::Busy,
+                false => Reason::Bad,
+            };
+            refused(&Refusal::new(reason, told(&outcome.rejections)))
+        }
         Err(refusal) => refused(&refusal),
     }
 }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use trine_logstore::discover::{DETECTED_LEVEL, Levels};
 use trine_storage::Labels;
 
+use super::log_rules::{Counted, Denied, Rules};
 use super::otlp_logs::Sink;
 use super::rejections::Rejections;
 use super::stream;
 use crate::body::{Encoding, Share};
-use crate::config::Limits;
 use crate::proto::loki::{Entry, PushRequest};
 use crate::refusal::{Reason, Refusal};
 
@@ -84,16 +84,16 @@ pub fn too_large_is_bad(refusal: Refusal) -> Refusal {
 /// Gives every entry of an unpacked body to `sink` and says what was refused.
 ///
 /// # Errors
-/// [`Reason::Bad`] when the body cannot be read. Nothing has been given to `sink` then, because
-/// the whole body is read once before.
+/// [`Reason::Bad`] when the body cannot be read, [`Reason::Busy`] when it is too much at once. Nothing
+/// has been given to `sink` then, because the whole body is read once before.
 pub fn translate(
     format: Format,
     body: &[u8],
-    limits: &Limits,
+    rules: &Rules<'_>,
     sink: &mut dyn Sink,
 ) -> Result<Rejections, Refusal> {
     let mut push = Push {
-        limits,
+        rules,
         sink,
         rejections: Rejections::default(),
         entries: 0,
@@ -101,13 +101,19 @@ pub fn translate(
     match format {
         Format::Json => {
             let request = json::parse(body).map_err(Refusal::bad)?;
+            if rules.limits_rate() {
+                let entries = || request.streams.iter().flat_map(|stream| &stream.entries);
+                let bytes = |entry: &json::Entry<'_>| entry.line.len() + bytes_of(&entry.metadata);
+                rules.take(entries().count() as u64, entries().map(bytes).sum())?;
+            }
             for stream in &request.streams {
                 push.json_stream(stream);
             }
         }
         Format::Protobuf => {
             let wrong = |error| Refusal::bad(format!("cannot read the push request: {error}"));
-            check_protobuf(body).map_err(wrong)?;
+            let (lines, bytes) = check_protobuf(body).map_err(wrong)?;
+            rules.take(lines, bytes)?;
             let mut request = PushRequest::of(body);
             while let Some(stream) = request.next_stream().map_err(wrong)? {
                 push.protobuf_stream(&stream).map_err(wrong)?;
@@ -122,19 +128,28 @@ pub fn translate(
     Ok(push.rejections)
 }
 
-/// Reads a whole request without keeping anything.
-fn check_protobuf(body: &[u8]) -> Result<(), crate::proto::wire::WireError> {
+/// Reads a whole request without keeping anything; says how many lines and bytes it brings.
+fn check_protobuf(body: &[u8]) -> Result<(u64, usize), crate::proto::wire::WireError> {
     let mut request = PushRequest::of(body);
     let mut entry = Entry::default();
+    let (mut lines, mut bytes) = (0, 0);
     while let Some(stream) = request.next_stream()? {
         let mut entries = stream.entries();
-        while entries.next_entry(&mut entry)? {}
+        while entries.next_entry(&mut entry)? {
+            lines += 1;
+            bytes += entry.line.len() + bytes_of(&entry.metadata);
+        }
     }
-    Ok(())
+    Ok((lines, bytes))
+}
+
+fn bytes_of<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> usize {
+    let size = |(name, value): &(N, V)| name.as_ref().len() + value.as_ref().len();
+    pairs.iter().map(size).sum()
 }
 
 struct Push<'a> {
-    limits: &'a Limits,
+    rules: &'a Rules<'a>,
     sink: &'a mut dyn Sink,
     rejections: Rejections,
     entries: u64,
@@ -146,7 +161,7 @@ impl Push<'_> {
             json::StreamLabels::Pairs(pairs) => stream::build(pairs, &json::text(pairs)),
             json::StreamLabels::Text(text) => stream::parse(text),
         };
-        let labels = match labels.and_then(|labels| stream::admit(labels, self.limits)) {
+        let labels = match labels.and_then(|labels| self.rules.admit_stream(labels)) {
             Ok(labels) => labels,
             Err(text) => {
                 return self
@@ -158,6 +173,7 @@ impl Push<'_> {
         for entry in entries {
             self.entry(&mut stream, entry.timestamp, &entry.line, &entry.metadata);
         }
+        self.end(&stream);
     }
 
     fn protobuf_stream(
@@ -165,7 +181,7 @@ impl Push<'_> {
         stream: &crate::proto::loki::Stream<'_>,
     ) -> Result<(), crate::proto::wire::WireError> {
         let mut admitted = stream::parse(stream.labels)
-            .and_then(|labels| stream::admit(labels, self.limits))
+            .and_then(|labels| self.rules.admit_stream(labels))
             .map(Stream::of);
         let mut entries = stream.entries();
         let mut entry = Entry::default();
@@ -185,7 +201,15 @@ impl Push<'_> {
                 Err(text) => self.rejections.add(1, text.clone()),
             }
         }
+        if let Ok(stream) = &admitted {
+            self.end(stream);
+        }
         Ok(())
+    }
+
+    fn end(&mut self, stream: &Stream) {
+        let (labels, counted) = (&stream.labels, &stream.counted);
+        self.rules.tell(labels, counted, &mut self.rejections);
     }
 
     fn entry(
@@ -196,23 +220,42 @@ impl Push<'_> {
         metadata: &[(Cow<'_, str>, Cow<'_, str>)],
     ) {
         self.entries += 1;
-        let admitted = stream::admit_entry(&stream.labels, line, metadata, self.limits);
-        let stored = admitted.and_then(|()| {
-            let level = stream.levels.level(metadata, line.as_bytes());
-            let described = match &stream.described {
-                _ if !metadata.is_empty() => describe(metadata, &level)?,
-                Some((last, described)) if *last == level => described.clone(),
-                _ => {
-                    let described = describe(metadata, &level)?;
-                    stream.described = Some((level.into_owned(), described.clone()));
-                    described
-                }
-            };
-            self.sink.entry(&stream.labels, timestamp, line, &described)
-        });
+        let rules = self.rules;
+        let admitted = rules.admit_entry(&stream.labels, timestamp, line, metadata);
+        let too_fast = admitted == Err(Denied::TooFast);
+        stream.counted.add(timestamp, line, too_fast);
+        let stored = match admitted {
+            Ok(line) => self.store(stream, timestamp, line, metadata),
+            Err(Denied::Bad(text)) => Err(text),
+            Err(Denied::TooFast) => return,
+        };
         if let Err(text) = stored {
             self.rejections.add(1, text);
         }
+    }
+
+    fn store(
+        &mut self,
+        stream: &mut Stream,
+        timestamp: i64,
+        line: &str,
+        metadata: &[(Cow<'_, str>, Cow<'_, str>)],
+    ) -> Result<(), String> {
+        if !self.rules.logs.levels {
+            let described = describe(metadata, None)?;
+            return self.sink.entry(&stream.labels, timestamp, line, &described);
+        }
+        let level = stream.levels.level(metadata, line.as_bytes());
+        let described = match &stream.described {
+            _ if !metadata.is_empty() => describe(metadata, Some(&level))?,
+            Some((last, described)) if *last == level => described.clone(),
+            _ => {
+                let described = describe(metadata, Some(&level))?;
+                stream.described = Some((level.into_owned(), described.clone()));
+                described
+            }
+        };
+        self.sink.entry(&stream.labels, timestamp, line, &described)
     }
 }
 
@@ -222,6 +265,7 @@ struct Stream {
     levels: Levels,
     /// The level of the last entry without metadata, and the metadata that this makes.
     described: Option<(String, Labels)>,
+    counted: Counted,
 }
 
 impl Stream {
@@ -230,14 +274,18 @@ impl Stream {
             levels: Levels::of(&labels),
             labels,
             described: None,
+            counted: Counted::default(),
         }
     }
 }
 
-/// The metadata as a set, with the level. Of two values of one name the first is kept.
-fn describe(metadata: &[(Cow<'_, str>, Cow<'_, str>)], level: &str) -> Result<Labels, String> {
+/// The metadata as a set, with the level if it is known. Of two values of one name the first is kept.
+fn describe(
+    metadata: &[(Cow<'_, str>, Cow<'_, str>)],
+    level: Option<&str>,
+) -> Result<Labels, String> {
     let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(metadata.len() + 1);
-    pairs.push((DETECTED_LEVEL, level));
+    pairs.extend(level.map(|level| (DETECTED_LEVEL, level)));
     for (name, value) in metadata {
         if !pairs.iter().any(|(earlier, _)| *earlier == &**name) {
             pairs.push((name, value));

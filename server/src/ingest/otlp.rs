@@ -7,12 +7,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 
 use super::metric_labels::Rules;
-use super::store::{Logs, Outcome, with_known};
+use super::store::{Outcome, push, with_known};
 use super::{otlp_logs, otlp_metrics, otlp_traces};
 use crate::app::App;
 use crate::observe::registry::Signal;
 use crate::proto::otlp_metrics::resources;
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::tenants::TenantId;
 
 /// A request of one of the signals.
@@ -80,11 +80,14 @@ impl Export for ExportLogsServiceRequest {
         if self.resource_logs.is_empty() {
             return Ok(Outcome::default());
         }
-        let engine = app.tenants.get_or_create(tenant)?.logs()?;
-        let mut logs = Logs::new(&engine);
-        let now_ns = app.clock.now_ns();
-        let rejections = otlp_logs::translate(&self, now_ns, &app.config.limits, &mut logs);
-        logs.commit(rejections)
+        let outcome = push(app, tenant, |rules, logs| {
+            otlp_logs::translate(&self, rules, logs)
+        })?;
+        match outcome.rejections.is_busy() {
+            // What is refused in an answer of success is never sent again.
+            true => Err(Refusal::new(Reason::Busy, outcome.rejections.text("; "))),
+            false => Ok(outcome),
+        }
     }
 }
 

@@ -5,39 +5,18 @@
 use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
 use trine_logstore::discover::{DETECTED_LEVEL, Levels};
 use trine_storage::Labels;
 
+use super::log_rules::{Counted, Denied, Rules};
 use super::otlp_names::label_name;
 use super::otlp_value::{flatten, hex, text};
 use super::rejections::Rejections;
 use super::stream;
-use crate::config::Limits;
-
-/// Resource attributes that become labels of the stream: few values each, and known to everyone
-/// who searches.
-const LABELS: [&str; 18] = [
-    "service.name",
-    "service.namespace",
-    "service.instance.id",
-    "deployment.environment",
-    "deployment.environment.name",
-    "cloud.region",
-    "cloud.availability_zone",
-    "k8s.cluster.name",
-    "k8s.namespace.name",
-    "k8s.pod.name",
-    "k8s.container.name",
-    "container.name",
-    "k8s.replicaset.name",
-    "k8s.deployment.name",
-    "k8s.statefulset.name",
-    "k8s.daemonset.name",
-    "k8s.cronjob.name",
-    "k8s.job.name",
-];
+use crate::config::Action;
+use crate::refusal::Refusal;
 
 /// Takes entries one by one.
 pub trait Sink {
@@ -58,13 +37,22 @@ pub trait Sink {
 type Pairs = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
 /// Gives every record of `request` to `sink` and says what was refused. A record without any time
-/// is given `now_ns`.
+/// is given that of `rules`.
+///
+/// # Errors
+/// [`Reason::Busy`](crate::refusal::Reason::Busy) when it is too much at once; nothing has been given
+/// to `sink` then.
 pub fn translate(
     request: &ExportLogsServiceRequest,
-    now_ns: i64,
-    limits: &Limits,
+    rules: &Rules<'_>,
     sink: &mut dyn Sink,
-) -> Rejections {
+) -> Result<Rejections, Refusal> {
+    if rules.limits_rate() {
+        let scopes = request.resource_logs.iter().flat_map(|r| &r.scope_logs);
+        let records = || scopes.clone().flat_map(|scope| &scope.log_records);
+        let bytes = records().map(|record| text(record.body.as_ref()).len());
+        rules.take(records().count() as u64, bytes.sum())?;
+    }
     let mut rejections = Rejections::default();
     for resource in &request.resource_logs {
         let records = || {
@@ -73,34 +61,69 @@ pub fn translate(
                 .iter()
                 .flat_map(|scope| &scope.log_records)
         };
-        let (labels, shared) = match of_resource(resource, limits) {
-            Ok(both) => both,
+        let (own, shared) = of_resource(resource, rules);
+        let mut stream = match Stream::of(own.clone(), rules) {
+            Ok(stream) => stream,
             Err(text) => {
                 rejections.add(records().count() as u64, text);
                 continue;
             }
         };
-        let levels = Levels::of(&labels);
         for scope in &resource.scope_logs {
             let mut of_scope = shared.clone();
             if let Some(scope) = &scope.scope {
-                describe_scope(scope, &mut of_scope);
+                describe_scope(scope, rules, &mut of_scope);
             }
             for record in &scope.log_records {
                 let mut pairs = of_scope.clone();
-                describe_record(record, &mut pairs);
-                let stored = store(record, (&labels, &levels), pairs, now_ns, limits, sink);
-                if let Err(text) = stored {
-                    rejections.add(1, text);
+                let mut labels = Vec::new();
+                describe_record(record, rules, &mut pairs, &mut labels);
+                if labels.is_empty() {
+                    store(record, &mut stream, pairs, rules, sink, &mut rejections);
+                    continue;
+                }
+                // Labels of the record make it one of another stream.
+                labels.extend(own.iter().cloned());
+                match Stream::of(labels, rules) {
+                    Ok(mut other) => {
+                        store(record, &mut other, pairs, rules, sink, &mut rejections);
+                        rules.tell(&other.labels, &other.counted, &mut rejections);
+                    }
+                    Err(text) => rejections.add(1, text),
                 }
             }
         }
+        rules.tell(&stream.labels, &stream.counted, &mut rejections);
     }
-    rejections
+    Ok(rejections)
+}
+
+/// A stream whose records are read.
+struct Stream {
+    labels: Labels,
+    levels: Levels,
+    counted: Counted,
+}
+
+impl Stream {
+    /// Of several values of one label the first is taken.
+    fn of(mut pairs: Vec<(String, String)>, rules: &Rules<'_>) -> Result<Self, String> {
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        pairs.dedup_by(|later, kept| later.0 == kept.0);
+        if pairs.is_empty() {
+            pairs.push(("service_name".to_owned(), "unknown_service".to_owned()));
+        }
+        let labels = rules.admit_stream(stream::build(&pairs, "resource")?)?;
+        Ok(Self {
+            levels: Levels::of(&labels),
+            labels,
+            counted: Counted::default(),
+        })
+    }
 }
 
 /// The labels of a resource's streams and the metadata that all its entries share.
-fn of_resource(resource: &ResourceLogs, limits: &Limits) -> Result<(Labels, Pairs), String> {
+fn of_resource(resource: &ResourceLogs, rules: &Rules<'_>) -> (Vec<(String, String)>, Pairs) {
     let mut labels: Vec<(String, String)> = Vec::new();
     let mut shared = Pairs::new();
     let attributes = resource
@@ -108,25 +131,31 @@ fn of_resource(resource: &ResourceLogs, limits: &Limits) -> Result<(Labels, Pair
         .as_ref()
         .map_or(&[][..], |r| &r.attributes);
     for pair in attributes {
-        if LABELS.contains(&pair.key.as_str()) {
+        let action = rules.logs.otlp.of_resource(&pair.key);
+        take(pair, action, &mut shared, &mut labels);
+    }
+    (labels, shared)
+}
+
+/// Does with an attribute what is to be done.
+fn take(pair: &KeyValue, action: Action, pairs: &mut Pairs, labels: &mut Vec<(String, String)>) {
+    match action {
+        Action::IndexLabel => {
             let value = text(pair.value.as_ref());
             if !value.is_empty() {
                 labels.push((label_name(&pair.key), value));
             }
-        } else {
+        }
+        Action::StructuredMetadata => {
             flatten("", std::slice::from_ref(pair), &mut |name, value| {
-                shared.push((name.to_owned().into(), value.into()));
+                pairs.push((name.to_owned().into(), value.into()));
             });
         }
+        Action::Drop => {}
     }
-    if labels.is_empty() {
-        labels.push(("service_name".to_owned(), "unknown_service".to_owned()));
-    }
-    let labels = stream::build(&labels, "resource")?;
-    Ok((stream::admit(labels, limits)?, shared))
 }
 
-fn describe_scope(scope: &InstrumentationScope, pairs: &mut Pairs) {
+fn describe_scope(scope: &InstrumentationScope, rules: &Rules<'_>, pairs: &mut Pairs) {
     let mut add = |name: &'static str, value: String| {
         if !value.is_empty() {
             pairs.push((name.into(), value.into()));
@@ -140,15 +169,25 @@ fn describe_scope(scope: &InstrumentationScope, pairs: &mut Pairs) {
             scope.dropped_attributes_count.to_string(),
         );
     }
-    flatten("", &scope.attributes, &mut |name, value| {
-        pairs.push((name.to_owned().into(), value.into()));
-    });
+    for pair in &scope.attributes {
+        let action = match rules.logs.otlp.of_scope(&pair.key) {
+            Action::IndexLabel => Action::StructuredMetadata,
+            other => other,
+        };
+        take(pair, action, pairs, &mut Vec::new());
+    }
 }
 
-fn describe_record(record: &LogRecord, pairs: &mut Pairs) {
-    flatten("", &record.attributes, &mut |name, value| {
-        pairs.push((name.to_owned().into(), value.into()));
-    });
+fn describe_record(
+    record: &LogRecord,
+    rules: &Rules<'_>,
+    pairs: &mut Pairs,
+    labels: &mut Vec<(String, String)>,
+) {
+    let otlp = &rules.logs.otlp;
+    for pair in &record.attributes {
+        take(pair, otlp.of_record(&pair.key), pairs, labels);
+    }
     let numbers: [(&'static str, u64); 4] = [
         ("observed_timestamp", record.observed_time_unix_nano),
         (
@@ -166,6 +205,9 @@ fn describe_record(record: &LogRecord, pairs: &mut Pairs) {
             pairs.push((name.into(), number.to_string().into()));
         }
     }
+    if otlp.severity_is_label() && !record.severity_text.is_empty() {
+        labels.push(("severity_text".to_owned(), record.severity_text.clone()));
+    }
     let texts = [
         ("severity_text", record.severity_text.clone()),
         ("trace_id", hex(&record.trace_id)),
@@ -173,7 +215,7 @@ fn describe_record(record: &LogRecord, pairs: &mut Pairs) {
         ("event_name", record.event_name.clone()),
     ];
     for (name, value) in texts {
-        if !value.is_empty() {
+        if !value.is_empty() && !labels.iter().any(|(label, _)| label == name) {
             pairs.push((name.into(), value.into()));
         }
     }
@@ -181,28 +223,41 @@ fn describe_record(record: &LogRecord, pairs: &mut Pairs) {
 
 fn store(
     record: &LogRecord,
-    (labels, levels): (&Labels, &Levels),
+    stream: &mut Stream,
     mut pairs: Pairs,
-    now_ns: i64,
-    limits: &Limits,
+    rules: &Rules<'_>,
     sink: &mut dyn Sink,
-) -> Result<(), String> {
+    rejections: &mut Rejections,
+) {
     let line = text(record.body.as_ref());
-    let found = levels.level(&pairs, line.as_bytes()).into_owned();
-    pairs.retain(|(name, _)| name != DETECTED_LEVEL);
-    pairs.push((DETECTED_LEVEL.into(), found.into()));
+    if rules.logs.levels {
+        let found = stream.levels.level(&pairs, line.as_bytes()).into_owned();
+        pairs.retain(|(name, _)| name != DETECTED_LEVEL);
+        pairs.push((DETECTED_LEVEL.into(), found.into()));
+    }
     // A later attribute of the same name wins: the record's over the scope's and the resource's.
     pairs.reverse();
     pairs.sort_by(|a, b| a.0.cmp(&b.0));
     pairs.dedup_by(|later, kept| later.0 == kept.0);
-    stream::admit_entry(labels, &line, &pairs, limits)?;
-    let metadata = Labels::from_pairs(pairs.iter().map(|(name, value)| (&**name, &**value)))
-        .map_err(|error| error.to_string())?;
     let timestamp = [record.time_unix_nano, record.observed_time_unix_nano]
         .into_iter()
         .find(|&time| time != 0)
-        .map_or(now_ns, |time| i64::try_from(time).unwrap_or(i64::MAX));
-    sink.entry(labels, timestamp, &line, &metadata)
+        .map_or(rules.now_ns, |time| i64::try_from(time).unwrap_or(i64::MAX));
+    let admitted = rules.admit_entry(&stream.labels, timestamp, &line, &pairs);
+    let too_fast = admitted == Err(Denied::TooFast);
+    stream.counted.add(timestamp, &line, too_fast);
+    let stored = match admitted {
+        Ok(line) => {
+            let metadata = pairs.iter().map(|(name, value)| (&**name, &**value));
+            let metadata = Labels::from_pairs(metadata).map_err(|error| error.to_string());
+            metadata.and_then(|set| sink.entry(&stream.labels, timestamp, line, &set))
+        }
+        Err(Denied::Bad(text)) => Err(text),
+        Err(Denied::TooFast) => return,
+    };
+    if let Err(text) = stored {
+        rejections.add(1, text);
+    }
 }
 
 #[cfg(test)]
@@ -214,7 +269,9 @@ mod tests {
     use opentelemetry_proto::tonic::resource::v1::Resource;
     use trine_storage::Labels;
 
-    use super::{Limits, Sink, translate};
+    use super::{Rules, Sink, translate};
+    use crate::config::Config;
+    use crate::ingest::rates::Rates;
 
     struct Lines(Vec<String>);
 
@@ -271,11 +328,11 @@ mod tests {
             }],
         };
         let mut lines = Lines(Vec::new());
-        let limits = Limits {
-            log_line_bytes_max: 20,
-            ..Limits::default()
-        };
-        let rejections = translate(&request, 99, &limits, &mut lines);
+        let mut config = Config::default();
+        config.limits.log_line_bytes_max = 20;
+        let rates = Rates::default();
+        let rules = Rules::new(&config, "t", &rates, (99, 0));
+        let rejections = translate(&request, &rules, &mut lines).unwrap();
         assert_eq!(lines.0, expect);
         assert_eq!(rejections.text("; "), told);
     }

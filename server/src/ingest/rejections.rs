@@ -11,6 +11,7 @@ const TEXTS_MAX: usize = 10;
 pub struct Rejections {
     count: u64,
     texts: Vec<String>,
+    busy: bool,
 }
 
 impl Rejections {
@@ -22,6 +23,17 @@ impl Rejections {
         if self.texts.len() < TEXTS_MAX && !self.texts.contains(&text) {
             self.texts.push(text);
         }
+    }
+
+    /// As [`Rejections::add`], of parts that came too fast and may come again later.
+    pub fn add_busy(&mut self, count: u64, text: impl Into<String>) {
+        self.busy = true;
+        self.add(count, text);
+    }
+
+    /// Whether some parts only came too fast.
+    pub fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// Something beside the parts that are counted was not stored, for the reason that `text` gives.
@@ -81,6 +93,8 @@ mod tests {
         assert_eq!((rejections.count(), rejections.is_empty()), (0, false));
         rejections.add(7, "many");
         rejections.limit(5);
-        assert_eq!(rejections.count(), 5);
+        assert_eq!((rejections.count(), rejections.is_busy()), (5, false));
+        rejections.add_busy(1, "fast");
+        assert_eq!((rejections.count(), rejections.is_busy()), (6, true));
     }
 }

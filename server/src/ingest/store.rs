@@ -9,12 +9,16 @@ use trine_storage::{Error, Labels};
 use trine_tsdb::{Reason, SeriesAppender, Tsdb};
 
 use super::known_series::{KnownSeries, LEARNED_MAX, Lookup, Print};
+use super::log_rules::Rules as LogRules;
 use super::metric_labels::{Rules, admit};
 use super::metric_rows::{self, Rows};
 use super::otlp_logs;
 use super::rejections::Rejections;
+use crate::app::App;
 use crate::config::Limits;
+use crate::process::patterns::Patterns;
 use crate::refusal::Refusal;
+use crate::tenants::TenantId;
 
 /// What became of a request that was committed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -224,9 +228,33 @@ fn stage(mut series: SeriesAppender<'_>, rows: &mut Rows<'_>) {
     }
 }
 
+/// Stores the logs that `translate` gives for a tenant, and learns of them.
+///
+/// # Errors
+/// Those of `translate`, of opening the engine and of [`Logs::commit`].
+pub fn push(
+    app: &App,
+    id: &TenantId,
+    translate: impl FnOnce(&LogRules<'_>, &mut Logs<'_>) -> Result<Rejections, Refusal>,
+) -> Result<Outcome, Refusal> {
+    let tenant = app.tenants.get_or_create(id)?;
+    let engine = tenant.logs()?;
+    let (now_ns, monotonic_ns) = (app.clock.now_ns(), app.clock.monotonic_ns());
+    let times = (now_ns, monotonic_ns);
+    let rules = LogRules::new(&app.config, id.as_str(), tenant.rates(), times);
+    let mut logs = Logs::new(&engine);
+    if rules.logs.patterns {
+        logs = logs.learning(tenant.patterns(), now_ns);
+    }
+    let rejections = translate(&rules, &mut logs)?;
+    logs.commit(rejections)
+}
+
 /// Stages log entries.
 #[derive(Debug)]
-pub struct Logs {
+pub struct Logs<'a> {
+    /// Where patterns of lines are learned, and when the entries came, in nanoseconds.
+    patterns: Option<(&'a Patterns, i64)>,
     engine: LogStore,
     appender: trine_logstore::Appender,
     bytes: usize,
@@ -234,16 +262,24 @@ pub struct Logs {
     failed: Option<Error>,
 }
 
-impl Logs {
+impl<'a> Logs<'a> {
     /// An empty batch for `engine`.
     pub fn new(engine: &LogStore) -> Self {
         Self {
+            patterns: None,
             engine: engine.clone(),
             appender: engine.appender(),
             bytes: 0,
             commits: Vec::new(),
             failed: None,
         }
+    }
+
+    /// The patterns of entries, which come at `now_ns`, are learned as well.
+    #[must_use]
+    pub fn learning(mut self, patterns: &'a Patterns, now_ns: i64) -> Self {
+        self.patterns = Some((patterns, now_ns));
+        self
     }
 
     /// Commits what was staged and adds what the engine refused to what the translator refused.
@@ -283,7 +319,7 @@ impl Logs {
     }
 }
 
-impl otlp_logs::Sink for Logs {
+impl otlp_logs::Sink for Logs<'_> {
     fn entry(
         &mut self,
         labels: &Labels,
@@ -293,6 +329,9 @@ impl otlp_logs::Sink for Logs {
     ) -> Result<(), String> {
         self.appender
             .append(labels, timestamp_ns, line.as_bytes(), metadata);
+        if let Some((patterns, now_ns)) = self.patterns {
+            patterns.add(labels, metadata, (timestamp_ns, now_ns), line);
+        }
         let fixed = labels.encoded().len() + metadata.encoded().len() + size_of::<u64>();
         self.bytes += fixed + line.len();
         if self.bytes >= PIECE_BYTES {

@@ -42,6 +42,24 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The tenant may not do this.
+    pub(super) fn forbidden(text: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            text: text.into(),
+        }
+    }
+
+    /// There is no such thing.
+    pub(super) fn not_found(text: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            text: text.into(),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -106,6 +124,12 @@ impl IntoResponse for Failure {
 /// A JSON text as a response.
 pub(super) fn respond(text: String) -> Response {
     let kind = HeaderValue::from_static("application/json; charset=UTF-8");
+    ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()
+}
+
+/// As [`respond`], where clients expect the content type without a parameter.
+pub(super) fn respond_strictly(text: String) -> Response {
+    let kind = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()
 }
 
@@ -189,6 +213,43 @@ pub(super) fn query_result(result: QueryResult, encoding: Encoding, time: Durati
     out
 }
 
+/// Volumes by group at the ends of steps, in the form of a matrix.
+pub(super) fn volumes_over_time(groups: &[(Group, Vec<(i64, u64)>)]) -> String {
+    data(|out| {
+        let mut data = Object::begin(out);
+        data.text("resultType", "matrix");
+        json::array(data.key("result"), groups, |out, (group, volumes)| {
+            let mut object = Object::begin(out);
+            metric(object.key("metric"), group);
+            json::array(
+                object.key("values"),
+                volumes,
+                |out, (timestamp_ns, volume)| {
+                    let (timestamp_ns, value) = (*timestamp_ns, *volume as f64);
+                    point(
+                        out,
+                        Point {
+                            timestamp_ns,
+                            value,
+                        },
+                    );
+                },
+            );
+            object.end();
+        });
+        stats(data.key("stats"), Stats::default(), Duration::ZERO);
+        data.end();
+    })
+}
+
+fn metric(out: &mut String, group: &Group) {
+    let mut metric = Object::begin(out);
+    for (name, value) in group {
+        metric.text(name, value);
+    }
+    metric.end();
+}
+
 /// Volumes by group, at the end of the range, in the form of a vector.
 pub(super) fn volumes(groups: &[(Group, u64)], time_ns: i64) -> String {
     data(|out| {
@@ -196,11 +257,7 @@ pub(super) fn volumes(groups: &[(Group, u64)], time_ns: i64) -> String {
         data.text("resultType", "vector");
         json::array(data.key("result"), groups, |out, (group, volume)| {
             let mut object = Object::begin(out);
-            let mut metric = Object::begin(object.key("metric"));
-            for (name, value) in group {
-                metric.text(name, value);
-            }
-            metric.end();
+            metric(object.key("metric"), group);
             point(
                 object.key("value"),
                 Point {
@@ -215,7 +272,8 @@ pub(super) fn volumes(groups: &[(Group, u64)], time_ns: i64) -> String {
     })
 }
 
-fn streams(out: &mut String, rows: LogRows, encoding: Encoding) {
+/// Lines by the labels of their streams.
+pub(super) fn streams(out: &mut String, rows: LogRows, encoding: Encoding) {
     let streams = match encoding {
         Encoding::Merged => rows.merged(),
         Encoding::Categorized => rows.categorized(),
@@ -277,8 +335,8 @@ fn stats(out: &mut String, stats: Stats, time: Duration) {
     summary.raw("queueTime", 0);
     summary.raw("subqueries", 0);
     summary.raw("totalEntriesReturned", stats.entries_returned);
-    summary.raw("splits", 0);
-    summary.raw("shards", 0);
+    summary.raw("splits", 1);
+    summary.raw("shards", 1);
     summary.raw("totalPostFilterLines", stats.lines_passed);
     summary.raw("totalStructuredMetadataBytesProcessed", 0);
     summary.end();
@@ -286,38 +344,106 @@ fn stats(out: &mut String, stats: Stats, time: Duration) {
     store_stats(querier.key("store"), stats);
     querier.end();
     let mut ingester = Object::begin(object.key("ingester"));
-    for name in [
-        "totalReached",
-        "totalChunksMatched",
-        "totalBatches",
-        "totalLinesSent",
-    ] {
-        ingester.raw(name, 0);
-    }
+    zeros(
+        &mut ingester,
+        &[
+            "totalReached",
+            "totalChunksMatched",
+            "totalBatches",
+            "totalLinesSent",
+        ],
+    );
     store_stats(ingester.key("store"), Stats::default());
     ingester.end();
+    // Where older versions have it, and Grafana looks for it.
     store_stats(object.key("store"), stats);
+    let mut cache = Object::begin(object.key("cache"));
+    for name in CACHES {
+        let mut one = Object::begin(cache.key(name));
+        zeros(
+            &mut one,
+            &[
+                "entriesFound",
+                "entriesRequested",
+                "entriesStored",
+                "bytesReceived",
+                "bytesSent",
+                "requests",
+                "downloadTime",
+                "queryLengthServed",
+            ],
+        );
+        one.end();
+    }
+    cache.end();
+    let mut index = Object::begin(object.key("index"));
+    zeros(
+        &mut index,
+        &["totalChunks", "postFilterChunks", "shardsDuration"],
+    );
+    index.raw("usedBloomFilters", false);
+    zeros(
+        &mut index,
+        &["totalStreams", "chunkRefsLookupTime", "bloomFilterTime"],
+    );
+    index.end();
     object.end();
+}
+
+/// The caches of Loki, none of which is there.
+const CACHES: [&str; 10] = [
+    "chunk",
+    "index",
+    "result",
+    "statsResult",
+    "volumeResult",
+    "seriesResult",
+    "labelResult",
+    "instantMetricResult",
+    "logResult",
+    "taskResult",
+];
+
+fn zeros(object: &mut Object<'_>, names: &[&str]) {
+    for name in names {
+        object.raw(name, 0);
+    }
 }
 
 fn store_stats(out: &mut String, stats: Stats) {
     let mut store = Object::begin(out);
-    for name in [
-        "totalChunksRef",
-        "totalChunksDownloaded",
-        "chunksDownloadTime",
-    ] {
-        store.raw(name, 0);
-    }
+    zeros(
+        &mut store,
+        &[
+            "totalChunksRef",
+            "totalChunksDownloaded",
+            "chunksDownloadTime",
+        ],
+    );
+    store.raw("queryReferencedStructuredMetadata", false);
+    store.raw("queryUsedV2Engine", false);
     let mut chunk = Object::begin(store.key("chunk"));
-    chunk.raw("headChunkBytes", 0);
-    chunk.raw("headChunkLines", 0);
+    zeros(&mut chunk, &["headChunkBytes", "headChunkLines"]);
     chunk.raw("decompressedBytes", stats.bytes_processed);
     chunk.raw("decompressedLines", stats.lines_processed);
-    chunk.raw("compressedBytes", 0);
-    chunk.raw("totalDuplicates", 0);
+    zeros(&mut chunk, &["compressedBytes", "totalDuplicates"]);
     chunk.raw("postFilterLines", stats.lines_passed);
+    zeros(
+        &mut chunk,
+        &[
+            "headChunkStructuredMetadataBytes",
+            "decompressedStructuredMetadataBytes",
+        ],
+    );
     chunk.end();
+    zeros(
+        &mut store,
+        &[
+            "chunkRefsFetchTime",
+            "congestionControlLatency",
+            "pipelineWrapperFilteredLines",
+        ],
+    );
     store.end();
 }
 

@@ -12,11 +12,14 @@ use crate::params::Params;
 /// Points that one series of a range query may have, beside the first.
 const POINTS_MAX: i64 = 11_000;
 
-/// Lines that one query may give.
-pub(super) const LINES_MAX: usize = 5000;
-
 /// Lines that a query gives that does not say how many.
 const LINES_DEFAULT: usize = 100;
+
+/// Lines that fields are looked for in unless a query says how many.
+const SAMPLE_DEFAULT: usize = 100;
+
+/// Fields, or values of one, that are told unless a query says how many.
+const FIELDS_DEFAULT: usize = 1000;
 
 /// How far back a query goes that does not say it.
 const SINCE_DEFAULT_NS: i64 = 3_600_000_000_000;
@@ -97,14 +100,32 @@ pub(super) fn range_query(params: &Params, now_ns: i64) -> Result<RangeQuery, Fa
 
 /// The parameter `limit`.
 pub(super) fn limit(params: &Params) -> Result<usize, Failure> {
-    let Some(text) = params.get("limit") else {
-        return Ok(LINES_DEFAULT);
+    Ok(count(params, "limit")?.unwrap_or(LINES_DEFAULT))
+}
+
+/// In how many lines fields are looked for: the parameter `line_limit`.
+pub(super) fn line_limit(params: &Params) -> Result<usize, Failure> {
+    Ok(count(params, "line_limit")?.unwrap_or(SAMPLE_DEFAULT))
+}
+
+/// How many fields, or values of one, are told: the parameter `limit`, or `field_limit`.
+pub(super) fn fields_limit(params: &Params) -> Result<usize, Failure> {
+    let limit = match count(params, "limit")? {
+        Some(limit) => Some(limit),
+        None => count(params, "field_limit")?,
+    };
+    Ok(limit.unwrap_or(FIELDS_DEFAULT))
+}
+
+fn count(params: &Params, name: &str) -> Result<Option<usize>, Failure> {
+    let Some(text) = params.get(name) else {
+        return Ok(None);
     };
     let limit: i64 = text
         .parse()
-        .map_err(|_| unreadable("limit", &format!("{} is not a number", quote(text))))?;
+        .map_err(|_| unreadable(name, &format!("{} is not a number", quote(text))))?;
     match usize::try_from(limit) {
-        Ok(limit) if limit > 0 => Ok(limit),
+        Ok(limit) if limit > 0 => Ok(Some(limit)),
         _ => Err(Failure::bad("limit must be a positive value")),
     }
 }
@@ -148,6 +169,12 @@ pub(super) fn time(params: &Params, name: &str) -> Result<Option<i64>, Failure> 
     i64::try_from(time.as_nanosecond())
         .map(Some)
         .map_err(|_| wrong())
+}
+
+/// A time in the form of RFC 3339, with nanoseconds where there are any.
+pub(super) fn rfc3339(time_ns: i64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(time_ns));
+    time.map_or_else(|_| time_ns.to_string(), |time| time.to_string())
 }
 
 /// Nanoseconds of a duration that may be absent: seconds, or a duration with units.

@@ -147,7 +147,7 @@ async fn names_series_and_volumes() {
         ),
         (
             "index/stats?query={app=%22api%22}&",
-            r#"{"streams":1,"chunks":0,"bytes":24,"entries":2}"#,
+            r#"{"streams":1,"chunks":1,"bytes":24,"entries":2}"#,
         ),
         (
             "format_query?query={app=%22api%22}|=%22a%22&",

@@ -8,7 +8,9 @@ use trine_query::logql::QueryError;
 use trine_query::logql::source::{Batch, CountBatch, Counts, Measure, Request, RowBatch, Source};
 use trine_storage::{Labels, Matcher, TimeRange};
 
-use super::request::Bounds;
+use super::answer::Failure;
+use super::request::{self, Bounds};
+use crate::params::Params;
 
 /// Entries or bytes by stream.
 pub(super) fn by_stream(
@@ -69,6 +71,83 @@ fn add_rows(found: &mut BTreeMap<Labels, u64>, batch: &RowBatch, bounds: Bounds,
     }
 }
 
+/// The end of a step, and bytes by stream.
+pub(super) type Step = (i64, BTreeMap<Labels, u64>);
+
+/// Bytes by stream in each step from the start of the range on, and the ends of the steps.
+pub(super) fn over_time(
+    source: &dyn Source,
+    matchers: &[Matcher],
+    bounds: Bounds,
+    step_ns: i64,
+    cancel: &Cancel,
+) -> Result<Vec<Step>, QueryError> {
+    let (step, start) = (step_ns.max(1), bounds.start_ns.saturating_sub(1));
+    let request = Request::Counts(Counts::new(
+        matchers.to_vec(),
+        TimeRange::inclusive(start, bounds.end_ns),
+        step,
+        Measure::Bytes,
+    ));
+    let mut steps: BTreeMap<i64, BTreeMap<Labels, u64>> = BTreeMap::new();
+    for batch in source.scan(&request)? {
+        if cancel.is_canceled() {
+            return Err(QueryError::Cancelled);
+        }
+        match batch? {
+            Batch::Counts(counts) => {
+                let numbers = counts.stream.iter().zip(&counts.bucket).zip(&counts.count);
+                for ((stream, bucket), count) in numbers {
+                    if let Some(labels) = counts.streams.get(*stream as usize) {
+                        add(steps.entry(i64::from(*bucket)).or_default(), labels, *count);
+                    }
+                }
+            }
+            Batch::Rows(rows) => {
+                for (row, timestamp) in rows.timestamps.iter().enumerate() {
+                    if let Some(labels) = rows.stream_of(row)
+                        && bounds.range().contains(*timestamp)
+                    {
+                        let step = (timestamp - start - 1).div_euclid(step);
+                        let bytes = rows.lines.get(row).len() as u64;
+                        add(steps.entry(step).or_default(), labels, bytes);
+                    }
+                }
+            }
+        }
+    }
+    let end = |at: i64| {
+        let end = bounds
+            .start_ns
+            .saturating_add(step.saturating_mul(at.saturating_add(1)));
+        end.min(bounds.end_ns)
+    };
+    Ok(steps
+        .into_iter()
+        .map(|(at, sums)| (end(at), sums))
+        .collect())
+}
+
+/// The parameters `query`, `targetLabels` and `aggregateBy`.
+pub(super) fn asked_for(params: &Params) -> Result<(Vec<Matcher>, Grouping), Failure> {
+    let matchers = request::selector(params)?;
+    let targets = params.get("targetLabels").unwrap_or("").split(',');
+    let targets = targets.map(str::trim).filter(|target| !target.is_empty());
+    let mut names: BTreeSet<String> = targets.map(str::to_owned).collect();
+    let grouping = match params.get("aggregateBy").unwrap_or("series") {
+        "series" => {
+            if names.is_empty() {
+                let of_matchers = matchers.iter().map(|matcher| matcher.name().to_owned());
+                names = of_matchers.collect();
+            }
+            Grouping::Values(names)
+        }
+        "labels" => Grouping::Names(names),
+        _ => return Err(Failure::bad("invalid aggregation option")),
+    };
+    Ok((matchers, grouping))
+}
+
 /// How the volumes of streams are summed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Grouping {
@@ -87,8 +166,36 @@ pub(super) fn grouped(
     grouping: &Grouping,
     limit: usize,
 ) -> Vec<(Group, u64)> {
+    let mut sums: Vec<(Group, u64)> = sums(volumes, grouping).into_iter().collect();
+    // The sort is stable: groups of equal volume stay in the order of their labels.
+    sums.sort_by_key(|(_, volume)| std::cmp::Reverse(*volume));
+    sums.truncate(limit);
+    sums
+}
+
+/// As [`grouped`], at the ends of steps; the groups of the largest sums over all steps.
+pub(super) fn grouped_over_time(
+    steps: Vec<Step>,
+    grouping: &Grouping,
+    limit: usize,
+) -> Vec<(Group, Vec<(i64, u64)>)> {
+    let mut groups: BTreeMap<Group, Vec<(i64, u64)>> = BTreeMap::new();
+    for (end, volumes) in steps {
+        for (group, sum) in sums(&volumes, grouping) {
+            groups.entry(group).or_default().push((end, sum));
+        }
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_cached_key(|(_, volumes)| {
+        std::cmp::Reverse(volumes.iter().map(|(_, volume)| *volume).sum::<u64>())
+    });
+    groups.truncate(limit);
+    groups
+}
+
+fn sums(volumes: &BTreeMap<Labels, u64>, grouping: &Grouping) -> BTreeMap<Group, u64> {
     let mut sums: BTreeMap<Group, u64> = BTreeMap::new();
-    let mut add = |group, volume| {
+    let mut add = |group, volume: u64| {
         let sum = sums.entry(group).or_insert(0);
         *sum = sum.saturating_add(volume);
     };
@@ -112,10 +219,6 @@ pub(super) fn grouped(
             }
         }
     }
-    let mut sums: Vec<(Group, u64)> = sums.into_iter().collect();
-    // The sort is stable: groups of equal volume stay in the order of their labels.
-    sums.sort_by_key(|(_, volume)| std::cmp::Reverse(*volume));
-    sums.truncate(limit);
     sums
 }
 

@@ -7,7 +7,7 @@ use trine_query::promql::{SelectRequest, Series, SeriesIter, Source};
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 /// The label that holds the tenant.
-pub(super) const TENANT_LABEL: &str = "__tenant_id__";
+pub(in crate::api) const TENANT_LABEL: &str = "__tenant_id__";
 
 /// What a label of that name which a series has already is called.
 const ORIGINAL_LABEL: &str = "original___tenant_id__";
@@ -50,13 +50,13 @@ fn renamed(matcher: &Matcher) -> Matcher {
 }
 
 /// Whether the tenant is one of those that `matchers` choose, and what is left for its series.
-pub(super) fn chosen(matchers: &[Matcher], tenant: &str) -> Option<Vec<Matcher>> {
+pub(in crate::api) fn chosen(matchers: &[Matcher], tenant: &str) -> Option<Vec<Matcher>> {
     let split = Split::of(matchers);
     split.has(tenant).then_some(split.series)
 }
 
 /// The labels of a series of `tenant`.
-pub(super) fn labelled(labels: &Labels, tenant: &str) -> Labels {
+pub(in crate::api) fn labelled(labels: &Labels, tenant: &str) -> Labels {
     match labels.get(TENANT_LABEL) {
         Some(own) => labels.with(ORIGINAL_LABEL, own),
         None => labels.clone(),

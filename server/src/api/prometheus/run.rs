@@ -66,7 +66,7 @@ where
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn run_of_several<T, E>(
+pub(in crate::api) async fn run_of_several<T, E>(
     app: Arc<App>,
     request: Request,
     work: impl FnOnce(&Asked) -> Result<T, E> + Send + 'static,

@@ -5,8 +5,10 @@ use trine_storage::Labels;
 
 use super::{Format, translate, unpack};
 use crate::body::{Budget, Encoding};
-use crate::config::Limits;
+use crate::config::Config;
+use crate::ingest::log_rules::Rules;
 use crate::ingest::otlp_logs::Sink;
+use crate::ingest::rates::Rates;
 use crate::proto::loki::schema;
 use crate::refusal::Reason;
 
@@ -29,11 +31,11 @@ impl Sink for Lines {
 /// What is stored of a body, and what the sender is told.
 fn run(format: Format, body: &[u8]) -> (Vec<String>, String) {
     let mut lines = Lines(Vec::new());
-    let limits = Limits {
-        log_line_bytes_max: 10,
-        ..Limits::default()
-    };
-    let told = match translate(format, body, &limits, &mut lines) {
+    let mut config = Config::default();
+    config.limits.log_line_bytes_max = 10;
+    let rates = Rates::default();
+    let rules = Rules::new(&config, "t", &rates, (1_700_000_000_000_000_000, 0));
+    let told = match translate(format, body, &rules, &mut lines) {
         Ok(rejections) => rejections.text("; "),
         Err(refusal) => format!("{:?}: {refusal}", refusal.reason),
     };
