@@ -391,6 +391,17 @@ fn limits_hold_at_their_edges() {
         &deep(NESTING_MAX + 1),
         &format!("parse error : the query nests deeper than {NESTING_MAX} levels"),
     );
+    // Conditions side by side are no levels, unlike alternatives behind a comma.
+    for between in [", ", " and ", " or ", " "] {
+        let conditions = vec!["c>1"; 5000].join(between);
+        assert!(parse(&format!("{{a=\"b\"}} | {conditions}")).is_ok());
+    }
+    let alternating = |commas: usize| format!("{{a=\"b\"}} | c>1{}", " or c>2, c>3".repeat(commas));
+    assert!(parse(&alternating(NESTING_MAX)).is_ok());
+    check_error(
+        &alternating(NESTING_MAX + 1),
+        &format!("parse error : the query nests deeper than {NESTING_MAX} levels"),
+    );
     let wide = |operators: usize| format!("1{}", "+1".repeat(operators));
     assert!(parse(&wide(OPERATORS_MAX)).is_ok());
     check_error(
