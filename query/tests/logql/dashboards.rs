@@ -79,7 +79,7 @@ fn substituted(query: &str) -> String {
 }
 
 /// What running a query showed.
-enum Outcome {
+pub(super) enum Outcome {
     Something,
     Nothing,
     Unsupported(String),
@@ -89,7 +89,7 @@ enum Outcome {
 const SECOND: i64 = 1_000_000_000;
 
 /// Runs a query over a store that has what it looks for.
-fn run(expr: &Expr) -> Outcome {
+pub(super) fn run(expr: &Expr) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(dir.path()).unwrap();
     let now = SystemClock::new().now_ns() / (60 * SECOND) * 60 * SECOND;

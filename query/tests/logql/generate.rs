@@ -20,8 +20,8 @@ pub(super) struct Entry {
     pub(super) line: String,
 }
 
-/// Entries that the query should find: for each of its selectors a line in JSON, one in logfmt,
-/// and plain ones.
+/// Entries that the query should find: for each of its selectors lines in JSON and, unless it
+/// parses only these, one in logfmt and plain ones.
 pub(super) fn entries_for(expr: &Expr) -> Vec<Entry> {
     let mut wanted = Vec::new();
     match expr {
@@ -64,6 +64,8 @@ struct Wanted {
     fields: BTreeMap<String, String>,
     /// The expression of a `pattern` stage.
     pattern: Option<String>,
+    /// Whether all lines must be JSON, since the first parser reads nothing else.
+    is_json: bool,
 }
 
 impl Wanted {
@@ -79,6 +81,15 @@ impl Wanted {
                 }
             }
         }
+        let parsers = log.stages.iter().map(|stage| &stage.kind);
+        let mut parsers = parsers.filter(|kind| {
+            matches!(
+                kind,
+                StageKind::Json(_) | StageKind::Logfmt(_) | StageKind::Unpack
+            )
+        });
+        wanted.is_json = matches!(parsers.next(), Some(StageKind::Json(_) | StageKind::Unpack))
+            && parsers.next().is_none();
         for stage in &log.stages {
             match &stage.kind {
                 StageKind::LineFilter(filter) => {
@@ -157,13 +168,16 @@ impl Wanted {
             line,
         };
         let none = BTreeMap::new();
-        vec![
-            entry(object.to_string(), &none),
+        let as_json = [&none, &fields].map(|metadata| entry(object.to_string(), metadata));
+        if self.is_json {
+            return as_json.into();
+        }
+        let others = [
             entry(format!("{} {words} msg={words:?}", pairs.join(" ")), &none),
             entry(plain, &none),
-            entry(object.to_string(), &fields),
             entry(format!("{words} GET x x"), &fields),
-        ]
+        ];
+        as_json.into_iter().chain(others).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use trine_query::logql::ast::{Expr, LabelFilter, StageKind};
 use trine_query::logql::{QueryError, parse, parse_bytes, parse_selector, tokens};
 use trine_storage::Labels;
 
+use super::dashboards::{Outcome, run};
 use super::{same, text};
 
 /// Checks a case of `parse_cases`.
@@ -124,7 +125,7 @@ pub(super) fn label_set(case: &Value) -> Result<(), String> {
     same(input, &labels.to_string(), &expected.to_string())
 }
 
-/// Checks that a query of a benchmark's set parses.
+/// Checks that a query of a benchmark's set parses and runs.
 pub(super) fn query(case: &Value) -> Result<(), String> {
     let query = text(case, "query");
     let filled = query
@@ -137,6 +138,9 @@ pub(super) fn query(case: &Value) -> Result<(), String> {
         ("metric", Expr::Log(_)) | ("log", Expr::Metric(_)) => {
             Err(format!("{query}\n      is of the other kind"))
         }
-        _ => Ok(()),
+        (_, expr) => match run(&expr) {
+            Outcome::Error(error) => Err(format!("{query}\n      {error}")),
+            _ => Ok(()),
+        },
     }
 }
