@@ -307,7 +307,7 @@ async fn limits_page(State(app): State<Arc<App>>, request: Request) -> Response 
 /// The only call whose errors are JSON.
 async fn format_query(State(app): State<Arc<App>>, request: Request) -> Response {
     let formatted = run::run_of_several(app, request, |asked| {
-        let text = parsed(asked)?.to_string();
+        let text = parsed(asked)?.pretty();
         Ok::<_, Failure>(answer::data(|out| json::string(out, &text)))
     });
     match formatted.await {
