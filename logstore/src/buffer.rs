@@ -168,6 +168,22 @@ impl View {
         codes.iter().filter_map(labels).collect()
     }
 
+    /// The labels of those of `codes` that may have entries in `range`, in order, and from the first
+    /// to the last timestamp of each; may be wider than the entries of this view.
+    pub(crate) fn held_in(
+        &self,
+        range: TimeRange,
+        codes: &RoaringBitmap,
+    ) -> Vec<(Labels, TimeRange)> {
+        let inner = self.buffer.inner.read();
+        let Streams { labels, ranges, .. } = &inner.streams;
+        let held = |code: u32| {
+            let held = ranges.get(code as usize).filter(|r| r.overlaps(&range))?;
+            Some((labels.get(code as usize)?.clone(), *held))
+        };
+        codes.iter().filter_map(held).collect()
+    }
+
     /// From the first to the last timestamp of each stream; may be wider than the entries of this
     /// view.
     pub(crate) fn stream_ranges(&self) -> Vec<TimeRange> {

@@ -101,11 +101,14 @@ impl Snapshot {
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and [`Kind::Io`](trine_storage::Kind::Io)
     /// when a block cannot be read.
     pub fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>> {
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         for place in self.places(range) {
             streams_of(&place, matchers, range, &self.hidden, &mut found)?;
+            // What is sorted already, as blocks are, is only merged.
+            found.sort();
+            found.dedup();
         }
-        Ok(found.into_iter().collect())
+        Ok(found)
     }
 
     /// The names of the labels of these streams, sorted.
@@ -162,8 +165,8 @@ impl Snapshot {
         Ok(Totals {
             streams: streams.len() as u64,
             chunks: units.chunks() as u64,
-            entries: streams.values().map(|amount| amount.entries).sum(),
-            bytes: streams.values().map(|amount| amount.bytes).sum(),
+            entries: streams.iter().map(|(_, amount)| amount.entries).sum(),
+            bytes: streams.iter().map(|(_, amount)| amount.bytes).sum(),
         })
     }
 
@@ -242,22 +245,16 @@ fn streams_of(
     matchers: &[Matcher],
     range: TimeRange,
     hidden: &Hidden,
-    found: &mut BTreeSet<Labels>,
+    found: &mut Vec<Labels>,
 ) -> Result<()> {
     let veil = place.veil(hidden, range);
+    let is_seen = |(labels, held): &(Labels, TimeRange)| {
+        veil.is_empty() || !veil.of_stream(labels).covers(*held)
+    };
     match place {
         Place::Memory(view) => {
-            let (streams, ranges) = (view.streams(), view.stream_ranges());
-            for stream in view.select(matchers) {
-                let (Some(held), Some(labels)) =
-                    (ranges.get(stream as usize), streams.get(stream as usize))
-                else {
-                    continue;
-                };
-                if held.overlaps(&range) && !veil.of_stream(labels).covers(*held) {
-                    found.insert(labels.clone());
-                }
-            }
+            let held = view.held_in(range, &view.select(matchers)).into_iter();
+            found.extend(held.filter(is_seen).map(|(labels, _)| labels));
         }
         Place::Block(block) => {
             let tables = block.reader.tables()?;
@@ -275,10 +272,8 @@ fn streams_of(
                 .labels_of(&codes)?
                 .into_iter()
                 .map(|(_, labels)| labels);
-            let seen = labels
-                .zip(held.into_values())
-                .filter(|(labels, held)| veil.is_empty() || !veil.of_stream(labels).covers(*held));
-            found.extend(seen.map(|(labels, _)| labels));
+            let held = labels.zip(held.into_values());
+            found.extend(held.filter(is_seen).map(|(labels, _)| labels));
         }
     }
     Ok(())

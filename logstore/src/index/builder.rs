@@ -19,7 +19,7 @@ use super::words;
 
 /// Most bytes of distinct words and fields of a block that go into its dictionaries. The words of
 /// chunks after the one that exceeds it go into filters.
-pub(crate) const WORDS_BYTES_MAX: usize = 32 << 20;
+pub(crate) const WORDS_BYTES_MAX: usize = 16 << 20;
 
 /// Most bytes of the dictionaries of the indexes together of which chunks are taken over.
 pub(crate) const TAKEN_BYTES_MAX: usize = 64 << 20;

@@ -2,7 +2,7 @@
 //! it, from timestamps and lengths otherwise. Lines and metadata are unpacked only where the
 //! request has conditions on them or splits by them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
@@ -465,10 +465,14 @@ impl CountScan {
     }
 
     /// All that there is of each stream, in label order.
-    pub(crate) fn by_stream(mut self) -> Result<BTreeMap<Labels, Amount>> {
-        let mut sums: BTreeMap<Labels, Amount> = BTreeMap::new();
+    pub(crate) fn by_stream(mut self) -> Result<Vec<(Labels, Amount)>> {
+        let (mut sums, mut place) = (Vec::new(), 0);
         while let Some(filled) = self.fill() {
             filled?;
+            if place != self.place {
+                place = self.place;
+                add_up(&mut sums);
+            }
             let mut numbers = self.take_numbers();
             numbers.sort_unstable_by_key(|number| number.stream);
             let codes: RoaringBitmap = numbers.iter().map(|number| number.stream).collect();
@@ -477,10 +481,12 @@ impl CountScan {
             };
             let of_streams = numbers.chunk_by(|a, b| a.stream == b.stream);
             for ((_, labels), numbers) in open.labels_of(&codes)?.into_iter().zip(of_streams) {
-                let sum = sums.entry(labels).or_default();
-                numbers.iter().for_each(|number| *sum += number.amount);
+                let mut sum = Amount::default();
+                numbers.iter().for_each(|number| sum += number.amount);
+                sums.push((labels, sum));
             }
         }
+        add_up(&mut sums);
         Ok(sums)
     }
 
@@ -515,6 +521,19 @@ impl CountScan {
         }
         Some(Ok(()))
     }
+}
+
+/// Sorts by stream and leaves one sum of each. What is sorted already, as that of a block is, is
+/// only merged.
+fn add_up(sums: &mut Vec<(Labels, Amount)>) {
+    sums.sort_by(|(a, _), (b, _)| a.cmp(b));
+    sums.dedup_by(|(other, amount), (labels, sum)| {
+        let same = other == labels;
+        if same {
+            *sum += *amount;
+        }
+        same
+    });
 }
 
 /// The number of a group; a new one gets the next.

@@ -1,0 +1,158 @@
+//! Runs LogQL's conformance cases where the environment variable `TRINE_CONFORMANCE` (or
+//! `../shared/conformance` beside the workspace) has them: every list of every YAML file of the
+//! folder `logql`, and the queries of dashboards.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+#![expect(clippy::disallowed_methods, reason = "reads files, which have no Fs")]
+
+mod dashboards;
+mod metric;
+mod parse;
+mod pipeline;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use serde_saphyr::NonFiniteFloatPolicy;
+
+/// Checks a case; the error says what is wrong with it.
+type Check = fn(&Value) -> Result<(), String>;
+
+/// The check that a list's cases need; `None` for a list that nobody knows.
+fn check_of(list: &str, case: &Value) -> Option<Check> {
+    Some(match list {
+        "cases" if case.get("group").is_some() => pipeline::CASE?,
+        "cases" => parse::case,
+        "level_cases" => pipeline::LEVEL?,
+        "lexer_cases" => parse::lexer,
+        "duration_cases" => parse::duration,
+        "label_set_cases" => parse::label_set,
+        "queries" => parse::query,
+        "scenarios" => metric::SCENARIO?,
+        _ => return None,
+    })
+}
+
+/// Asserts that two texts are the same.
+fn same(what: &str, found: &str, expected: &str) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}\n      found    {found}\n      expected {expected}"
+    ))
+}
+
+/// The text of a field; empty where it is missing.
+fn text<'a>(case: &'a Value, field: &str) -> &'a str {
+    case[field].as_str().unwrap_or("")
+}
+
+/// What became of a list.
+#[derive(Default)]
+struct Tally {
+    cases: usize,
+    /// Number (from 1) and reason of those that failed.
+    failures: Vec<(usize, String)>,
+}
+
+fn run(list: &str, cases: &[Value]) -> Option<Tally> {
+    let mut tally = Tally::default();
+    for (i, case) in cases.iter().enumerate() {
+        let check = check_of(list, case)?;
+        tally.cases += 1;
+        if let Err(reason) = check(case) {
+            tally.failures.push((i + 1, reason));
+        }
+    }
+    Some(tally)
+}
+
+/// The folder of conformance data, where there is one.
+fn conformance() -> Option<PathBuf> {
+    let folder = match std::env::var_os("TRINE_CONFORMANCE") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
+    };
+    folder.is_dir().then_some(folder)
+}
+
+/// Files of a folder that end in `.extension`, by name.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+    paths.sort();
+    paths
+}
+
+fn yaml(text: &str) -> Value {
+    let options = serde_saphyr::options! {
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
+    serde_saphyr::from_str_with_options(text, options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Prints a line even where the test passes: `println` is caught.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// The cases that are known to fail, each of which must have its reason.
+fn known_failures() -> BTreeSet<String> {
+    include_str!("../../testdata/logql_known_failures.txt")
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let (place, reason) = line.split_once(' ').unwrap_or((line, ""));
+            assert!(!reason.trim().is_empty(), "{place} has no reason");
+            place.to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn conformance_cases() {
+    let Some(folder) = conformance() else {
+        say("conformance: SKIPPED, no data");
+        return;
+    };
+    let mut known = known_failures();
+    let (mut passed, mut cases, mut wrong) = (0, 0, String::new());
+    for path in files(&folder.join("logql"), "yaml") {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let document = yaml(&std::fs::read_to_string(&path).unwrap());
+        for (list, found) in document.as_object().into_iter().flatten() {
+            let Some(tally) = run(list, found.as_array().map_or(&[], Vec::as_slice)) else {
+                continue;
+            };
+            let good = tally.cases - tally.failures.len();
+            say(&format!(
+                "logql {stem} {list}: {good} of {} passed",
+                tally.cases
+            ));
+            (passed, cases) = (passed + good, cases + tally.cases);
+            for (number, reason) in tally.failures {
+                let place = format!("{stem}:{list}:{number}");
+                if !known.remove(&place) {
+                    writeln!(wrong, "{place}: {reason}").unwrap();
+                }
+            }
+        }
+    }
+    say(&format!("logql: {passed} of {cases} passed"));
+    for place in known {
+        writeln!(
+            wrong,
+            "{place} passes now (or is no case): take it off the list"
+        )
+        .unwrap();
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
