@@ -9,8 +9,10 @@ mod error;
 mod lexer;
 #[cfg(feature = "logstore")]
 pub mod logstore;
+mod order;
 mod parser;
 mod pipeline;
+mod prettifier;
 mod printer;
 pub mod source;
 mod units;
@@ -20,7 +22,8 @@ pub use engine::{
     Stats, StreamEntry,
 };
 pub use error::{ParseError, QueryError};
-pub use parser::{NESTING_MAX, OPERATORS_MAX, QUERY_BYTES_MAX, parse, parse_selector};
+pub use lexer::tokens;
+pub use parser::{NESTING_MAX, OPERATORS_MAX, QUERY_BYTES_MAX, parse, parse_bytes, parse_selector};
 
 #[cfg(test)]
 mod tests;

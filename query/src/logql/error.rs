@@ -11,21 +11,22 @@ pub struct ParseError {
     pub message: String,
     /// The bytes of the query that it is about.
     pub span: Span,
-    /// Line and column (in characters, from 1) when the text names them.
+    /// Line and column (in characters, from 1) when the text names them. The line is 0 where Loki
+    /// does not know it; both are in an empty query.
     pub position: Option<(usize, usize)>,
 }
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {
-            Some((line, column)) => {
+            Some((line, column)) if (line, column) != (0, 0) => {
                 write!(
                     f,
                     "parse error at line {line}, col {column}: {}",
                     self.message
                 )
             }
-            None => write!(f, "parse error : {}", self.message),
+            _ => write!(f, "parse error : {}", self.message),
         }
     }
 }

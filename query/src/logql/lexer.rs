@@ -45,10 +45,36 @@ const PLAIN_FUNCTIONS: [&str; 6] = [
     "ip",
 ];
 
-/// Operators and punctuation, longer ones before their prefixes.
-const SYMBOLS: [&str; 26] = [
-    "|=", "|~", "|>", "!=", "!~", "!>", "==", "=~", ">=", "<=", "|", "=", ">", "<", "{", "}", "(",
-    ")", ",", ".", "+", "-", "*", "/", "%", "^",
+/// Operators and punctuation with their names, longer ones before their prefixes.
+const SYMBOLS: [(&str, &str); 28] = [
+    ("|=", "PIPE_EXACT"),
+    ("|~", "PIPE_MATCH"),
+    ("|>", "PIPE_PATTERN"),
+    ("!=", "NEQ"),
+    ("!~", "NRE"),
+    ("!>", "NPA"),
+    ("==", "CMP_EQ"),
+    ("=~", "RE"),
+    (">=", "GTE"),
+    ("<=", "LTE"),
+    ("|", "PIPE"),
+    ("=", "EQ"),
+    (">", "GT"),
+    ("<", "LT"),
+    ("{", "OPEN_BRACE"),
+    ("}", "CLOSE_BRACE"),
+    ("(", "OPEN_PARENTHESIS"),
+    (")", "CLOSE_PARENTHESIS"),
+    ("[", "OPEN_BRACKET"),
+    ("]", "CLOSE_BRACKET"),
+    (",", "COMMA"),
+    (".", "DOT"),
+    ("+", "ADD"),
+    ("-", "SUB"),
+    ("*", "MUL"),
+    ("/", "DIV"),
+    ("%", "MOD"),
+    ("^", "POW"),
 ];
 
 /// One token.
@@ -74,8 +100,6 @@ pub(super) enum Token {
     Function(&'static str),
     /// An operator or punctuation.
     Symbol(&'static str),
-    /// A character that means nothing here.
-    Unknown,
     /// A mistake.
     Bad(Mistake),
     /// The end of the text.
@@ -87,8 +111,8 @@ pub(super) enum Token {
 pub(super) struct Mistake {
     /// What is wrong.
     pub(super) message: String,
-    /// Whether the position is told as line 0, as it is for ranges.
-    pub(super) in_range: bool,
+    /// Whether it was found in the brackets of a range.
+    in_range: bool,
 }
 
 impl Token {
@@ -101,22 +125,64 @@ impl Token {
             Self::Duration(_) => "DURATION".to_owned(),
             Self::Bytes(_) => "BYTES".to_owned(),
             Self::Range(_) => "RANGE".to_owned(),
-            Self::Flag(_) => "PARSER_FLAG".to_owned(),
+            Self::Flag(_) => "FUNCTION_FLAG".to_owned(),
             Self::Keyword(word) | Self::Symbol(word) => (*word).to_owned(),
-            Self::Function("ip") => "ip".to_owned(),
+            Self::Function(word @ ("ip" | "label_replace")) => (*word).to_owned(),
             Self::Function("bytes") => "BYTES_CONV".to_owned(),
             Self::Function("duration") => "DURATION_CONV".to_owned(),
             Self::Function("duration_seconds") => "DURATION_SECONDS_CONV".to_owned(),
             Self::Function(name) => name.to_uppercase(),
-            Self::Unknown | Self::Bad(_) => "$unk".to_owned(),
+            Self::Bad(_) => "$unk".to_owned(),
             Self::End => "$end".to_owned(),
+        }
+    }
+
+    /// How the grammar calls the token.
+    fn terminal(&self) -> String {
+        match self {
+            Self::Symbol(symbol) => SYMBOLS
+                .iter()
+                .find(|(text, _)| text == symbol)
+                .map_or("", |(_, name)| name)
+                .to_owned(),
+            Self::Keyword("line_format") => "LINE_FMT".to_owned(),
+            Self::Keyword("label_format") => "LABEL_FMT".to_owned(),
+            token => token.name().to_uppercase(),
+        }
+    }
+
+    /// Whether errors name the token's column without its line. The original's scanner forgets
+    /// the line of what it reads rune by rune: all operators of two, and whatever has a unit.
+    pub(super) fn has_no_line(&self) -> bool {
+        match self {
+            Self::Symbol(symbol) => symbol.len() == 2,
+            Self::Range(_) | Self::Duration(_) | Self::Bytes(_) | Self::Flag(_) => true,
+            Self::Bad(mistake) => mistake.in_range,
+            _ => false,
         }
     }
 }
 
+/// The names of the tokens of a query as Loki's grammar calls them (`OPEN_BRACE`, `IDENTIFIER`,
+/// `PIPE_MATCH`), each with its place, up to the first mistake; for tools that show or compare
+/// queries.
+///
+/// ```
+/// let names: Vec<_> = trine_query::logql::tokens("{a=\"b\"}").map(|(name, _)| name).collect();
+/// assert_eq!(names, ["OPEN_BRACE", "IDENTIFIER", "EQ", "STRING", "CLOSE_BRACE"]);
+/// ```
+pub fn tokens(query: &str) -> impl Iterator<Item = (String, Span)> {
+    tokenize(query)
+        .into_iter()
+        .filter(|(token, _)| !matches!(token, Token::Bad(_) | Token::End))
+        .map(|(token, span)| (token.terminal(), span))
+}
+
 /// Splits `source` into tokens with their places. The last one is [`Token::End`].
 pub(super) fn tokenize(source: &str) -> Vec<(Token, Span)> {
-    let mut lexer = Lexer { source, at: 0 };
+    // A byte order mark before the first token is none of it.
+    let at = if source.starts_with('\u{feff}') { 3 } else { 0 };
+    let mut lexer = Lexer { source, at };
     let mut tokens = Vec::new();
     loop {
         lexer.skip_blanks();
@@ -163,33 +229,66 @@ impl<'a> Lexer<'a> {
             '[' => self.range(),
             '0'..='9' => self.number(),
             '.' if second.is_some_and(|c| c.is_ascii_digit()) => self.number(),
-            '-' if second == Some('-') => match self.flag() {
+            '-' => match self.flag() {
                 Some(flag) => Token::Flag(flag),
-                None => self.symbol(),
+                None => self.negative_duration().unwrap_or_else(|| self.symbol()),
             },
+            '\'' => self.character(),
+            '\0' => bad("invalid character NUL"),
             _ if is_name_start(first) => self.word(),
             _ => self.symbol(),
         }
     }
 
+    /// An operator or punctuation. Any other character is a name of its own.
     fn symbol(&mut self) -> Token {
         let rest = self.rest();
-        match SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) {
-            Some(symbol) => {
-                self.at += symbol.len();
-                Token::Symbol(symbol)
-            }
-            None => {
-                self.at += rest.chars().next().map_or(0, char::len_utf8);
-                Token::Unknown
-            }
+        if let Some((symbol, _)) = SYMBOLS.iter().find(|(text, _)| rest.starts_with(text)) {
+            self.at += symbol.len();
+            return Token::Symbol(symbol);
         }
+        let len = rest.chars().next().map_or(0, char::len_utf8);
+        self.name(len)
+    }
+
+    fn name(&mut self, len: usize) -> Token {
+        let name = self.rest().get(..len).unwrap_or("").to_owned();
+        self.at += len;
+        Token::Ident(name)
+    }
+
+    /// One character in single quotes is a name too, anything else in them a mistake.
+    fn character(&mut self) -> Token {
+        let mut runes = self.rest().char_indices().skip(1).peekable();
+        let mut count = 0;
+        while let Some((i, c)) = runes.next() {
+            match c {
+                '\'' if count == 1 => return self.name(i + 1),
+                '\'' => return bad("invalid char literal"),
+                '\n' => break,
+                '\\' => drop(runes.next()),
+                _ => {}
+            }
+            count += 1;
+        }
+        bad("literal not terminated")
+    }
+
+    fn negative_duration(&mut self) -> Option<Token> {
+        let rest = self.rest();
+        let tail = rest.strip_prefix('-')?;
+        let is_part = |c: char| is_duration_part(c) || c.is_ascii_digit() || c == '.';
+        let len = tail.find(|c| !is_part(c)).unwrap_or(tail.len());
+        let literal = rest.get(..=len)?;
+        let nanos = units::duration(literal).ok()?;
+        self.at += literal.len();
+        Some(Token::Duration(nanos))
     }
 
     fn flag(&mut self) -> Option<&'static str> {
         let body = self.rest().strip_prefix("--")?;
         let len = body
-            .find(|c: char| !c.is_ascii_alphabetic() && c != '-')
+            .find(|c: char| !c.is_alphabetic() && c != '-')
             .unwrap_or(body.len());
         let flag = ["strict", "keep-empty"]
             .into_iter()
@@ -211,6 +310,7 @@ impl<'a> Lexer<'a> {
                     self.at += literal.len();
                     return match text::unquote(literal) {
                         Ok(value) => Token::Text(value),
+                        Err(_) if has_unknown_escape(literal) => bad("invalid char escape"),
                         Err(error) => bad(error.to_string()),
                     };
                 }
@@ -245,10 +345,8 @@ impl<'a> Lexer<'a> {
         let rest = self.rest();
         let number = rest.get(..number_len(rest)).unwrap_or(rest);
         let tail = rest.get(number.len()..).unwrap_or("");
-        let is_duration =
-            |c: char| matches!(c, 'n' | 's' | 'u' | 'm' | 'h' | 'µ' | 'd' | 'w' | 'y');
         let is_size = |c: char| matches!(c, 'B' | 'i' | 'k' | 'K' | 'M' | 'G' | 'T' | 'P');
-        if let Some(literal) = literal_with_unit(rest, number.len(), tail, is_duration)
+        if let Some(literal) = literal_with_unit(rest, number.len(), tail, is_duration_part)
             && let Ok(nanos) = units::duration(literal)
         {
             self.at += literal.len();
@@ -299,6 +397,33 @@ impl<'a> Lexer<'a> {
         ahead.skip_blanks();
         matches!(word.as_str(), "by" | "without") && ahead.rest().starts_with('(')
     }
+}
+
+/// A character of the unit of a duration.
+fn is_duration_part(c: char) -> bool {
+    matches!(c, 'n' | 's' | 'u' | 'm' | 'h' | 'µ' | 'd' | 'w' | 'y')
+}
+
+/// Whether a backslash of the string is followed by no letter of an escape or by too few digits.
+fn has_unknown_escape(literal: &str) -> bool {
+    let mut rest = literal;
+    while let Some((_, after)) = rest.split_once('\\') {
+        let mut chars = after.chars();
+        let (count, radix) = match chars.next() {
+            Some('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\' | '"') => (0, 10),
+            Some('0'..='7') => (2, 8),
+            Some('x') => (2, 16),
+            Some('u') => (4, 16),
+            Some('U') => (8, 16),
+            _ => return true,
+        };
+        let digits = chars.by_ref().take(count).filter(|c| c.is_digit(radix));
+        if digits.count() < count {
+            return true;
+        }
+        rest = chars.as_str();
+    }
+    false
 }
 
 fn bad(message: impl Into<String>) -> Token {

@@ -10,9 +10,11 @@ mod metric;
 
 use trine_storage::Matcher;
 
-use super::ast::{Expr, MetricExpr, MetricKind, Selector};
+pub(super) use self::metric::{binds_right, precedence};
+
+use super::ast::{Expr, Selector};
 use super::error::ParseError;
-use super::lexer::{self, Mistake, Token};
+use super::lexer::{self, Token};
 use crate::text::Span;
 
 /// The longest query, in bytes.
@@ -37,8 +39,33 @@ pub fn parse(query: &str) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(query)?;
     let expr = parser.expr(0)?;
     parser.end()?;
-    check_selectors(&expr)?;
-    Ok(expr)
+    match parser.flaws.into_iter().next() {
+        Some(flaw) => Err(flaw),
+        None => Ok(expr),
+    }
+}
+
+/// Reads a query that may not be UTF-8, as it comes over the wire.
+///
+/// # Errors
+/// As [`parse`], and where the first byte stands that is not UTF-8.
+pub fn parse_bytes(query: &[u8]) -> Result<Expr, ParseError> {
+    let valid = match std::str::from_utf8(query) {
+        Ok(query) => return parse(query),
+        Err(error) => error.valid_up_to(),
+    };
+    let text = String::from_utf8_lossy(query);
+    let tokens = lexer::tokenize(&text);
+    let token = tokens.iter().find(|(_, span)| span.end > valid);
+    let start = token.map_or(valid, |(_, span)| span.start.min(valid));
+    match parse(&text) {
+        Err(error) if error.span.start < start => Err(error),
+        _ => Err(ParseError {
+            message: "invalid UTF-8 encoding".to_owned(),
+            span: Span::new(start, valid),
+            position: Some(position(&text, start)),
+        }),
+    }
 }
 
 /// Reads a selector such as `{app="api"}`, for the calls that list labels and streams; here `{}`
@@ -61,6 +88,9 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     operators: usize,
+    /// What makes no sense in expressions that are well written, each where its expression
+    /// starts. They are told after all mistakes in writing.
+    flaws: Vec<ParseError>,
 }
 
 impl<'a> Parser<'a> {
@@ -79,6 +109,7 @@ impl<'a> Parser<'a> {
             at: 0,
             depth: 0,
             operators: 0,
+            flaws: Vec::new(),
         })
     }
 
@@ -170,38 +201,23 @@ impl<'a> Parser<'a> {
 
     /// The next token does not belong here; `expected` says what would, when it is one of few.
     fn unexpected(&self, expected: &[&str]) -> ParseError {
-        let span = self.span();
+        let (token, span) = (self.peek(), self.span());
         let (line, column) = self.position(span.start);
-        let (message, line) = match self.peek() {
-            Token::Bad(Mistake { message, in_range }) => {
-                (message.clone(), if *in_range { 0 } else { line })
+        let message = match token {
+            Token::Bad(mistake) => mistake.message.clone(),
+            token if expected.is_empty() => {
+                format!("syntax error: unexpected {}", token.name())
             }
-            token => {
-                let comma = if expected.is_empty() {
-                    ""
-                } else {
-                    ", expecting "
-                };
-                let message = format!(
-                    "syntax error: unexpected {}{comma}{}",
-                    token.name(),
-                    expected.join(" or ")
-                );
-                // Ranges are read ahead of the rest, so their place has no line.
-                (
-                    message,
-                    if matches!(token, Token::Range(_)) {
-                        0
-                    } else {
-                        line
-                    },
-                )
-            }
+            token => format!(
+                "syntax error: unexpected {}, expecting {}",
+                token.name(),
+                expected.join(" or ")
+            ),
         };
         ParseError {
             message,
             span,
-            position: Some((line, column)),
+            position: Some((if token.has_no_line() { 0 } else { line }, column)),
         }
     }
 
@@ -210,10 +226,7 @@ impl<'a> Parser<'a> {
         if self.source.is_empty() {
             return (0, 0);
         }
-        let before = self.source.get(..at).unwrap_or(self.source);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
-        (before.matches('\n').count() + 1, column)
+        position(self.source, at)
     }
 
     /// An error about the meaning of what was read since `start`, told without a position.
@@ -222,6 +235,20 @@ impl<'a> Parser<'a> {
             message: message.into(),
             span: self.since(start),
             position: None,
+        }
+    }
+
+    /// Notes that the expression since `start` makes no sense, which leaves its parts untold.
+    fn flaw(&mut self, start: usize, message: impl Into<String>) {
+        let flaw = self.invalid(start, message);
+        self.flaws.retain(|inner| inner.span.start < start);
+        self.flaws.push(flaw);
+    }
+
+    /// Notes a selector that every stream could match.
+    fn check_selector(&mut self, selector: &Selector) {
+        if selector.matchers.iter().all(Matcher::matches_empty) {
+            self.flaw(selector.span.start, SELECTOR_TOO_BROAD);
         }
     }
 
@@ -265,40 +292,12 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Checks that no selector of the query could match every stream.
-fn check_selectors(expr: &Expr) -> Result<()> {
-    match expr {
-        Expr::Log(log) => check_selector(&log.selector),
-        Expr::Metric(metric) => check_metric(metric),
-    }
-}
-
-fn check_metric(metric: &MetricExpr) -> Result<()> {
-    match &metric.kind {
-        MetricKind::Literal(_) | MetricKind::Vector(_) => Ok(()),
-        MetricKind::Range(range) => check_selector(&range.range.log.selector),
-        MetricKind::Aggregate(aggregate) => check_metric(&aggregate.inner),
-        MetricKind::Binary(binary) => {
-            check_metric(&binary.left)?;
-            check_metric(&binary.right)
-        }
-        MetricKind::LabelReplace(replace) => check_metric(&replace.inner),
-    }
-}
-
-fn check_selector(selector: &Selector) -> Result<()> {
-    if selector
-        .matchers
-        .iter()
-        .any(|matcher| !matcher.matches_empty())
-    {
-        return Ok(());
-    }
-    Err(ParseError {
-        message: SELECTOR_TOO_BROAD.to_owned(),
-        span: selector.span,
-        position: None,
-    })
+/// Line and column of a byte, both from 1; columns count characters.
+fn position(source: &str, at: usize) -> (usize, usize) {
+    let before = source.get(..at).unwrap_or(source);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
 }
 
 #[cfg(test)]

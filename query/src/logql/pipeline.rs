@@ -9,7 +9,7 @@ pub(super) mod label_filter;
 pub(super) mod labels;
 pub(super) mod line_filter;
 pub(super) mod logfmt;
-mod regexp;
+pub(super) mod regexp;
 mod text;
 
 use std::borrow::Cow;
@@ -90,7 +90,7 @@ impl Pipeline {
             wanted,
         };
         let (mut line_changed, mut labels_changed) = (false, false);
-        for stage in stages {
+        for stage in super::order::filters_first(stages) {
             match &stage.kind {
                 StageKind::LineFilter(filter) => {
                     let test = LineTest::new(filter).map_err(|error| match error {

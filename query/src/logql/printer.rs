@@ -194,6 +194,13 @@ fn group(f: &mut Formatter<'_>, between: &str, filters: &[LabelFilter]) -> Resul
 impl Display for MetricExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match &self.kind {
+            // What division and powers make of literals has no literal of its own.
+            MetricKind::Literal(value) if value.is_nan() => f.write_str("(0 / 0)"),
+            MetricKind::Literal(value) if value.is_infinite() => f.write_str(if *value > 0.0 {
+                "(2 ^ 1024)"
+            } else {
+                "(-2 ^ 1025)"
+            }),
             MetricKind::Literal(value) => f.write_str(&format_float(*value)),
             MetricKind::Vector(value) => write!(f, "vector({})", format_float(*value)),
             MetricKind::Range(range) => range.fmt(f),
@@ -244,12 +251,19 @@ impl Display for LogRange {
     }
 }
 
+impl Unwrap {
+    /// The stage without its bar and the filters after it.
+    pub(super) fn head(&self) -> String {
+        match self.conversion.name() {
+            Some(function) => format!("unwrap {function}({})", self.label),
+            None => format!("unwrap {}", self.label),
+        }
+    }
+}
+
 impl Display for Unwrap {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self.conversion.name() {
-            Some(function) => write!(f, "| unwrap {function}({})", self.label)?,
-            None => write!(f, "| unwrap {}", self.label)?,
-        }
+        write!(f, "| {}", self.head())?;
         self.filters
             .iter()
             .try_for_each(|filter| write!(f, " | {filter}"))

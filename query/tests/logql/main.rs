@@ -7,6 +7,7 @@
 
 mod dashboards;
 mod metric;
+mod own;
 mod parse;
 mod pipeline;
 

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use trine_query::logql::ast::{Expr, LabelFilter, StageKind};
-use trine_query::logql::{ParseError, parse, parse_selector};
+use trine_query::logql::{ParseError, parse, parse_bytes, parse_selector, tokens};
+use trine_storage::Labels;
 
 use super::{same, text};
 
@@ -30,6 +31,23 @@ pub(super) fn case(case: &Value) -> Result<(), String> {
     if let Some(expected) = case["canonical"].as_str() {
         same(query, &printed, expected)?;
     }
+    if let Some(expected) = case["pretty"].as_str() {
+        let line_max = case["pretty_max_line"].as_u64().unwrap_or(100) as usize;
+        let pretty = expr.pretty_within(line_max);
+        same(query, &pretty, expected)?;
+        let again = parse(&pretty).map_err(|error| error.to_string())?;
+        same("printed twice", &again.pretty_within(line_max), &pretty)?;
+    }
+    if let (Some(expected), Expr::Log(log)) = (case["has_filter"].as_bool(), &expr)
+        && log.has_filter() != expected
+    {
+        return problem(&format!("has filters: {expected}"));
+    }
+    if let (Some(expected), Expr::Log(log)) = (case["reordered_stages"].as_str(), &expr) {
+        let stages = log.filters_first();
+        let stages: Vec<String> = stages.iter().map(ToString::to_string).collect();
+        same(query, &stages.join(" "), expected)?;
+    }
     match parse(&printed) {
         Ok(again) => same(query, &again.to_string(), &printed)?,
         // Selectors that are too broad for a query are fine where only selectors are asked for.
@@ -41,16 +59,38 @@ pub(super) fn case(case: &Value) -> Result<(), String> {
 
 /// Reads the query of a case with the entry point that it names.
 fn parsed(case: &Value) -> Result<Expr, ParseError> {
-    let query = text(case, "query");
-    match text(case, "api") {
-        "matchers_only" => parse_selector(query).and_then(|_| parse(query)),
-        _ => parse(query),
+    let query = match case["query_base64"].as_str() {
+        Some(encoded) => base64(encoded),
+        None => text(case, "query").as_bytes().to_owned(),
+    };
+    if text(case, "api") == "matchers_only" {
+        parse_selector(text(case, "query"))?;
     }
+    parse_bytes(&query)
+}
+
+/// The bytes that are written in base64.
+fn base64(encoded: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut out, mut bits, mut held) = (Vec::new(), 0u32, 0);
+    for byte in encoded.trim_end_matches('=').bytes() {
+        let digit = DIGITS.iter().position(|digit| *digit == byte).unwrap();
+        (bits, held) = ((bits << 6) | digit as u32, held + 6);
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    out
 }
 
 /// Checks the names of the tokens of a text.
-pub(super) fn lexer(_case: &Value) -> Result<(), String> {
-    Err("the names of tokens are not shown".to_owned())
+pub(super) fn lexer(case: &Value) -> Result<(), String> {
+    let input = text(case, "input");
+    let names: Vec<String> = tokens(input).map(|(name, _)| name).collect();
+    let expected = case["tokens"].as_array().into_iter().flatten();
+    let expected: Vec<&str> = expected.filter_map(Value::as_str).collect();
+    same(input, &names.join(" "), &expected.join(" "))
 }
 
 /// Checks a duration as it is compared with a label.
@@ -68,8 +108,15 @@ pub(super) fn duration(case: &Value) -> Result<(), String> {
 }
 
 /// Checks a set of labels as clients push it.
-pub(super) fn label_set(_case: &Value) -> Result<(), String> {
-    Err("there is no reader of label sets".to_owned())
+pub(super) fn label_set(case: &Value) -> Result<(), String> {
+    let input = text(case, "input");
+    let matchers = parse_selector(input).map_err(|error| error.to_string())?;
+    let pairs = matchers.iter().map(|m| (m.name(), m.value()));
+    let labels = Labels::from_pairs(pairs).map_err(|error| error.to_string())?;
+    let expected = case["labels"].as_object().into_iter().flatten();
+    let expected = expected.map(|(name, value)| (name, value.as_str().unwrap_or("")));
+    let expected = Labels::from_pairs(expected).map_err(|error| error.to_string())?;
+    same(input, &labels.to_string(), &expected.to_string())
 }
 
 /// Checks that a query of a benchmark's set parses.

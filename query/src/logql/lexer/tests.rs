@@ -31,7 +31,7 @@ fn texts_split_into_tokens() {
     check("1+1--1", "NUMBER + NUMBER - - NUMBER");
     check(
         "logfmt --strict --keep-empty",
-        "logfmt PARSER_FLAG PARSER_FLAG",
+        "logfmt FUNCTION_FLAG FUNCTION_FLAG",
     );
     check("ip", "IDENTIFIER");
     check("ip(\"::1\")", "ip ( STRING )");
@@ -42,7 +42,12 @@ fn texts_split_into_tokens() {
         "COUNT_OVER_TIME ( { IDENTIFIER = STRING } RANGE )",
     );
     check("a # b\n c", "IDENTIFIER IDENTIFIER");
-    check("a ; b", "IDENTIFIER $unk IDENTIFIER");
+    check("a ; b", "IDENTIFIER IDENTIFIER IDENTIFIER");
+    check("\u{feff}a'b'", "IDENTIFIER IDENTIFIER");
+    check("'ab'", "$unk");
+    check("x > -123ms -5", "IDENTIFIER > DURATION - NUMBER");
+    check("1-5m", "NUMBER DURATION");
+    check("label_replace(", "label_replace (");
     check("\"a\nb\"", "$unk");
     check("[0s]", "$unk");
 }

@@ -8,12 +8,25 @@ use crate::logql::ast::{
     LineFilter, LineOp, LineOperand, LogExpr, Logfmt, Selector, Stage, StageKind, Unwrap,
 };
 use crate::logql::lexer::Token;
+use crate::logql::pipeline::regexp::Regexp;
 use crate::logql::units;
+
+/// What may follow `unwrap`.
+const UNWRAPPED: [&str; 4] = [
+    "IDENTIFIER",
+    "BYTES_CONV",
+    "DURATION_CONV",
+    "DURATION_SECONDS_CONV",
+];
+
+/// What a condition behind another may begin with.
+const CONDITION: [&str; 2] = ["IDENTIFIER", "("];
 
 impl Parser<'_> {
     pub(super) fn log_expr(&mut self) -> Result<LogExpr> {
         let start = self.start();
         let selector = self.selector()?;
+        self.check_selector(&selector);
         let mut stages = Vec::new();
         self.pipeline(&mut stages)?;
         Ok(LogExpr {
@@ -80,8 +93,18 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads stages until something else comes; stops before `| unwrap`.
-    pub(super) fn pipeline(&mut self, stages: &mut Vec<Stage>) -> Result<()> {
+    /// Reads stages until something else comes.
+    fn pipeline(&mut self, stages: &mut Vec<Stage>) -> Result<()> {
+        self.pipeline_before_unwrap(stages)?;
+        if self.is_unwrap() {
+            self.bump();
+            return Err(self.unexpected(&[]));
+        }
+        Ok(())
+    }
+
+    /// Reads stages until something else comes, such as `| unwrap`.
+    pub(super) fn pipeline_before_unwrap(&mut self, stages: &mut Vec<Stage>) -> Result<()> {
         loop {
             let start = self.start();
             if let Some(op) = self.line_op() {
@@ -153,13 +176,19 @@ impl Parser<'_> {
     fn stage(&mut self) -> Result<StageKind> {
         let start = self.start();
         let Token::Keyword(keyword) = *self.peek() else {
-            return Ok(StageKind::LabelFilter(self.label_filter(0)?));
+            return Ok(StageKind::LabelFilter(self.label_filter(0, &[])?));
         };
         self.bump();
         Ok(match keyword {
             "json" => StageKind::Json(self.extractions()?),
             "logfmt" => StageKind::Logfmt(self.logfmt()?),
-            "regexp" => StageKind::Regexp(self.expect_text()?),
+            "regexp" => {
+                let regex = self.expect_text()?;
+                if let Err(error) = Regexp::new(&regex) {
+                    return Err(self.invalid(start, format!("invalid regexp parser: {error}")));
+                }
+                StageKind::Regexp(regex)
+            }
             "pattern" => StageKind::Pattern(self.expect_text()?),
             "unpack" => StageKind::Unpack,
             "line_format" => StageKind::LineFormat(self.expect_text()?),
@@ -261,19 +290,20 @@ impl Parser<'_> {
 
     /// Reads conditions whose operators bind at least as tightly as `least`: 1 for `or`, 2 for
     /// `and`. A comma, or nothing at all, means `and` and takes all that follows as its right side.
-    fn label_filter(&mut self, least: u8) -> Result<LabelFilter> {
-        let mut left = self.label_condition()?;
+    /// `begins` is told where no condition begins.
+    fn label_filter(&mut self, least: u8, begins: &[&str]) -> Result<LabelFilter> {
+        let mut left = self.label_condition(begins)?;
         loop {
             let juxtaposed = matches!(self.peek(), Token::Ident(_)) || self.is_symbol("(");
             if self.is_symbol(",") || juxtaposed {
                 self.at += usize::from(!juxtaposed);
-                let right = self.nested(|parser| parser.label_filter(0))?;
+                let right = self.nested(|parser| parser.label_filter(0, &CONDITION))?;
                 left = all_of(left, right);
             } else if least <= 1 && self.take_keyword("or") {
-                let right = self.label_filter(2)?;
+                let right = self.label_filter(2, &CONDITION)?;
                 left = any_of(left, right);
             } else if least <= 2 && self.take_keyword("and") {
-                let right = self.label_filter(3)?;
+                let right = self.label_filter(3, &CONDITION)?;
                 left = all_of(left, right);
             } else {
                 return Ok(left);
@@ -281,15 +311,15 @@ impl Parser<'_> {
         }
     }
 
-    fn label_condition(&mut self) -> Result<LabelFilter> {
+    fn label_condition(&mut self, begins: &[&str]) -> Result<LabelFilter> {
         let start = self.start();
         if self.take_symbol("(") {
-            let inner = self.nested(|parser| parser.label_filter(0))?;
-            self.expect_symbol(")")?;
+            let inner = self.nested(|parser| parser.label_filter(0, &CONDITION))?;
+            self.close()?;
             return Ok(inner);
         }
         let Token::Ident(name) = self.peek() else {
-            return Err(self.unexpected(&[]));
+            return Err(self.unexpected(begins));
         };
         let name = name.clone();
         self.bump();
@@ -327,23 +357,12 @@ impl Parser<'_> {
             _ => return Err(self.unexpected(&[])),
         };
         self.bump();
-        let start = self.start();
-        let negative = self.take_symbol("-");
-        if !negative {
-            self.take_symbol("+");
-        }
         let filter = match self.peek().clone() {
-            Token::Number(text) => {
-                let value = self.number(start, &text)?;
-                let value = if negative { -value } else { value };
-                LabelFilter::Number(LabelCompare { name, op, value })
-            }
-            Token::Duration(nanos) => {
-                let value = if negative { -nanos } else { nanos };
-                LabelFilter::Duration(LabelCompare { name, op, value })
-            }
-            Token::Bytes(value) if !negative => {
-                LabelFilter::Bytes(LabelCompare { name, op, value })
+            Token::Duration(value) => LabelFilter::Duration(LabelCompare { name, op, value }),
+            Token::Bytes(value) => LabelFilter::Bytes(LabelCompare { name, op, value }),
+            Token::Number(_) | Token::Symbol("+" | "-") => {
+                let value = self.signed_number()?;
+                return Ok(LabelFilter::Number(LabelCompare { name, op, value }));
             }
             _ => return Err(self.unexpected(&[])),
         };
@@ -379,6 +398,9 @@ impl Parser<'_> {
             _ => Conversion::Number,
         };
         let label = if conversion == Conversion::Number {
+            if !matches!(self.peek(), Token::Ident(_)) {
+                return Err(self.unexpected(&UNWRAPPED));
+            }
             self.expect_ident()?
         } else {
             self.bump();
@@ -389,7 +411,7 @@ impl Parser<'_> {
         };
         let mut filters = Vec::new();
         while self.take_symbol("|") {
-            filters.push(self.label_filter(0)?);
+            filters.push(self.label_filter(0, &CONDITION)?);
         }
         Ok(Some(Unwrap {
             label,

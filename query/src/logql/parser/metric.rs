@@ -8,6 +8,7 @@ use crate::logql::ast::{
     RangeOp, Selector, Stage, Unwrap, VectorAggregation, VectorOp,
 };
 use crate::logql::lexer::Token;
+use crate::logql::units;
 use crate::text::{Span, format_fixed};
 use crate::vector::{
     Arithmetic, BinaryOp, Cardinality, Comparison, Grouping, MatchLabels, Matching,
@@ -23,6 +24,22 @@ struct Ranged {
     unwrap: Option<Unwrap>,
     interval: Option<i64>,
     offset: i64,
+}
+
+impl Ranged {
+    fn is_bare(&self) -> bool {
+        self.stages.is_empty() && self.unwrap.is_none()
+    }
+
+    /// What may follow when nothing that is there does.
+    fn expected(&self, in_parentheses: bool) -> &'static [&'static str] {
+        match (self.interval, &self.unwrap) {
+            (Some(_), _) => &[")"],
+            (None, Some(_)) if in_parentheses => &["RANGE", ")", "|"],
+            (None, Some(_)) => &["RANGE", "|"],
+            (None, None) => &[],
+        }
+    }
 }
 
 impl Parser<'_> {
@@ -49,19 +66,26 @@ impl Parser<'_> {
                 Comparison::Filter
             };
             let matching = self.matching()?;
-            // `^` binds to the right, all others to the left.
-            let tighter = precedence(op) + u8::from(precedence(op) != POWER);
+            let tighter = precedence(op) + u8::from(!binds_right(op));
             let right = self.expr(tighter)?;
-            let left_leg = self.leg(start, op, "left", left)?;
-            let right_leg = self.leg(start, op, "right", right)?;
-            let binary = Binary {
-                op,
-                comparison,
-                matching,
-                left: left_leg,
-                right: right_leg,
-            };
-            left = Expr::Metric(fold(binary, self.since(start)));
+            let span = self.since(start);
+            left = Expr::Metric(match (leg(op, "left", left), leg(op, "right", right)) {
+                (Ok(left), Ok(right)) => {
+                    let binary = Binary {
+                        op,
+                        comparison,
+                        matching,
+                        left,
+                        right,
+                    };
+                    fold(binary, span)
+                }
+                (Err(message), _) | (_, Err(message)) => {
+                    self.flaw(start, message);
+                    let kind = MetricKind::Vector(f64::NAN);
+                    MetricExpr { kind, span }
+                }
+            });
         }
         Ok(left)
     }
@@ -72,7 +96,7 @@ impl Parser<'_> {
             Token::Symbol("(") => {
                 self.bump();
                 let inner = self.expr(0)?;
-                self.expect_symbol(")")?;
+                self.close()?;
                 Ok(inner)
             }
             Token::Symbol("{") => Ok(Expr::Log(self.log_expr()?)),
@@ -85,6 +109,14 @@ impl Parser<'_> {
         }
     }
 
+    /// The parenthesis after an expression, where operators could stand as well.
+    pub(super) fn close(&mut self) -> Result<()> {
+        match self.take_symbol(")") {
+            true => Ok(()),
+            false => Err(self.unexpected(&[])),
+        }
+    }
+
     fn metric(&self, start: usize, kind: MetricKind) -> Expr {
         Expr::Metric(MetricExpr {
             kind,
@@ -92,18 +124,23 @@ impl Parser<'_> {
         })
     }
 
-    fn signed_number(&mut self) -> Result<f64> {
-        let start = self.start();
+    /// A number with or without a sign.
+    pub(super) fn signed_number(&mut self) -> Result<f64> {
         let negative = self.take_symbol("-");
         if !negative {
             self.take_symbol("+");
         }
+        let value = self.plain_number()?;
+        Ok(if negative { -value } else { value })
+    }
+
+    fn plain_number(&mut self) -> Result<f64> {
+        let start = self.start();
         let Token::Number(text) = self.peek().clone() else {
             return Err(self.unexpected(&["NUMBER"]));
         };
         self.bump();
-        let value = self.number(start, &text)?;
-        Ok(if negative { -value } else { value })
+        self.number(start, &text)
     }
 
     fn call(&mut self, start: usize, name: &'static str) -> Result<Expr> {
@@ -121,7 +158,7 @@ impl Parser<'_> {
             "vector" => {
                 self.bump();
                 self.expect_symbol("(")?;
-                let value = self.signed_number()?;
+                let value = self.plain_number()?;
                 self.expect_symbol(")")?;
                 Ok(self.metric(start, MetricKind::Vector(value)))
             }
@@ -137,6 +174,9 @@ impl Parser<'_> {
     fn label_replace(&mut self, start: usize) -> Result<LabelReplace> {
         self.expect_symbol("(")?;
         let inner = self.metric_argument()?;
+        if !self.is_symbol(",") {
+            return Err(self.unexpected(&[]));
+        }
         let mut texts = [const { String::new() }; 4];
         for text in &mut texts {
             self.expect_symbol(",")?;
@@ -145,7 +185,7 @@ impl Parser<'_> {
         self.expect_symbol(")")?;
         let [to, replacement, from, regex] = texts;
         if let Err(error) = LineRegex::anchored(&regex) {
-            return Err(self.invalid(start, format!("invalid regex in label_replace: {error}")));
+            self.flaw(start, format!("invalid regex in label_replace: {error}"));
         }
         Ok(LabelReplace {
             inner,
@@ -190,117 +230,137 @@ impl Parser<'_> {
     fn range_aggregation(&mut self, start: usize, op: RangeOp) -> Result<RangeAggregation> {
         let name = op.name();
         self.expect_symbol("(")?;
-        let param_text = self.param();
-        let param = match &param_text {
-            Some(text) => Some(self.number(start, text)?),
-            None => None,
+        let mut param_text = None;
+        if let Token::Number(text) = self.peek() {
+            param_text = Some(text.clone());
+            self.bump();
+            self.expect_symbol(",")?;
+        }
+        let openings: &[&str] = match param_text {
+            Some(_) => &["{", "("],
+            None => &["NUMBER", "{", "("],
         };
-        let range = self.log_range()?;
+        let range = self.log_range(openings)?;
         self.expect_symbol(")")?;
         let grouping = self.grouping()?;
-        let problem = match (op, param_text) {
-            (RangeOp::Quantile, None) => Some(format!("parameter required for operation {name}")),
-            (RangeOp::Quantile, Some(_)) | (_, None) => None,
-            (_, Some(text)) => Some(format!(
+        let param = match (op, param_text) {
+            (RangeOp::Quantile, None) => Err(format!("parameter required for operation {name}")),
+            (RangeOp::Quantile, Some(text)) => match units::float(&text) {
+                Ok(value) => Ok(Some(value)),
+                Err(error) => Err(format!("invalid parameter for operation {name}: {error}")),
+            },
+            (_, None) => Ok(None),
+            (_, Some(text)) => Err(format!(
                 "parameter {text} not supported for operation {name}"
             )),
         };
-        let problem = problem.or_else(|| match (&range.unwrap, &grouping) {
+        let param = param.and_then(|param| match (&range.unwrap, &grouping) {
             (_, Some(_)) if !op.allows_grouping() => {
-                Some(format!("grouping not allowed for {name} aggregation"))
+                Err(format!("grouping not allowed for {name} aggregation"))
             }
             (Some(_), _) if !op.allows_unwrap() => {
-                Some(format!("invalid aggregation {name} with unwrap"))
+                Err(format!("invalid aggregation {name} with unwrap"))
             }
             (None, _) if !op.allows_lines() => {
-                Some(format!("invalid aggregation {name} without unwrap"))
+                Err(format!("invalid aggregation {name} without unwrap"))
             }
-            _ => None,
+            _ => Ok(param),
         });
-        match problem {
-            Some(message) => Err(self.invalid(start, message)),
-            None => Ok(RangeAggregation {
-                op,
-                param,
-                range,
-                grouping,
-            }),
-        }
+        Ok(RangeAggregation {
+            op,
+            param: self.sound(start, param),
+            range,
+            grouping,
+        })
     }
 
-    fn log_range(&mut self) -> Result<LogRange> {
+    /// The value of a parameter; what is wrong with it is noted.
+    fn sound<T>(&mut self, start: usize, param: Result<Option<T>, String>) -> Option<T> {
+        param.unwrap_or_else(|message| {
+            self.flaw(start, message);
+            None
+        })
+    }
+
+    /// Reads a selector with its window; `openings` are the tokens that may begin it.
+    fn log_range(&mut self, openings: &[&str]) -> Result<LogRange> {
         let start = self.start();
-        let ranged = self.ranged()?;
+        let ranged = self.ranged(openings)?;
         let Some(interval) = ranged.interval else {
-            return Err(self.unexpected(&[]));
+            return Err(self.unexpected(ranged.expected(false)));
         };
-        let Ranged {
-            selector,
-            stages,
-            unwrap,
-            offset,
-            ..
-        } = ranged;
         let log = LogExpr {
-            selector,
-            stages,
+            selector: ranged.selector,
+            stages: ranged.stages,
             span: self.since(start),
         };
         Ok(LogRange {
             log,
-            unwrap,
+            unwrap: ranged.unwrap,
             interval,
-            offset,
+            offset: ranged.offset,
         })
     }
 
-    /// A selector with pipeline, unwrap, range and offset, in any of the orders allowed.
-    fn ranged(&mut self) -> Result<Ranged> {
-        let mut ranged = if self.take_symbol("(") {
-            let inner = self.nested(Self::ranged)?;
-            self.expect_symbol(")")?;
-            inner
-        } else if self.is_symbol("{") {
-            Ranged {
-                selector: self.selector()?,
-                stages: Vec::new(),
-                unwrap: None,
-                interval: None,
-                offset: 0,
+    /// A selector with a window before or behind its pipeline, and parentheses around what is
+    /// before the window or around all. Without parentheses the window may be missing yet.
+    fn ranged(&mut self, openings: &[&str]) -> Result<Ranged> {
+        if self.take_symbol("(") {
+            let mut ranged = self.nested(|parser| parser.ranged(&["{", "("]))?;
+            if !self.take_symbol(")") {
+                return Err(self.unexpected(ranged.expected(true)));
             }
-        } else {
-            return Err(self.unexpected(&[]));
-        };
-        loop {
-            match *self.peek() {
-                Token::Range(nanos) if ranged.interval.is_none() => {
-                    self.bump();
-                    ranged.interval = Some(nanos);
-                    ranged.offset = self.offset()?;
+            if ranged.interval.is_none() {
+                if !self.window(&mut ranged)? {
+                    return Err(self.unexpected(&["RANGE"]));
                 }
-                _ if ranged.unwrap.is_none() => {
-                    let before = self.at;
-                    self.pipeline(&mut ranged.stages)?;
+                if ranged.is_bare() {
                     ranged.unwrap = self.unwrap_stage()?;
-                    if self.at == before {
-                        return Ok(ranged);
-                    }
                 }
-                _ => return Ok(ranged),
             }
+            return Ok(ranged);
         }
+        if !self.is_symbol("{") {
+            return Err(self.unexpected(openings));
+        }
+        let selector = self.selector()?;
+        self.check_selector(&selector);
+        let mut ranged = Ranged {
+            selector,
+            stages: Vec::new(),
+            unwrap: None,
+            interval: None,
+            offset: 0,
+        };
+        let first = self.window(&mut ranged)?;
+        self.pipeline_before_unwrap(&mut ranged.stages)?;
+        ranged.unwrap = self.unwrap_stage()?;
+        if !first {
+            self.window(&mut ranged)?;
+        }
+        Ok(ranged)
+    }
+
+    /// Reads `[5m] offset 1m` if it is there.
+    fn window(&mut self, ranged: &mut Ranged) -> Result<bool> {
+        let Token::Range(nanos) = *self.peek() else {
+            return Ok(false);
+        };
+        self.bump();
+        ranged.interval = Some(nanos);
+        ranged.offset = self.offset()?;
+        Ok(true)
     }
 
     fn offset(&mut self) -> Result<i64> {
         if !self.take_keyword("offset") {
             return Ok(0);
         }
-        let negative = self.take_symbol("-");
         let Token::Duration(nanos) = *self.peek() else {
             return Err(self.unexpected(&["DURATION"]));
         };
         self.bump();
-        Ok(if negative { -nanos } else { nanos })
+        Ok(nanos)
     }
 
     fn vector_aggregation(&mut self, start: usize, op: VectorOp) -> Result<VectorAggregation> {
@@ -309,7 +369,7 @@ impl Parser<'_> {
         self.expect_symbol("(")?;
         let param_text = self.param();
         let inner = Box::new(self.metric_argument()?);
-        self.expect_symbol(")")?;
+        self.close()?;
         let grouping = if before.is_some() {
             before
         } else {
@@ -329,14 +389,14 @@ impl Parser<'_> {
                 Ok(k) => Ok(Some(u32::try_from(k).unwrap_or(u32::MAX))),
             },
         };
-        let param = param.map_err(|message| self.invalid(start, message))?;
+        let param = self.sound(start, param);
         let message = match op {
             VectorOp::Sort | VectorOp::SortDesc => "sort and sort_desc doesn't allow grouping by ",
             VectorOp::ApproxTopk => "grouping not allowed for approx_topk aggregation",
             _ => "",
         };
         if grouping.is_some() && !message.is_empty() {
-            return Err(self.invalid(start, message));
+            self.flaw(start, message);
         }
         Ok(VectorAggregation {
             op,
@@ -383,51 +443,39 @@ impl Parser<'_> {
         } else {
             return Ok(matching);
         };
-        if self.is_group_labels() {
+        if self.is_symbol("(") {
             matching.include = self.label_list()?;
         }
         Ok(matching)
     }
+}
 
-    /// Whether the parenthesis after `group_left` holds labels rather than the right operand.
-    fn is_group_labels(&self) -> bool {
-        self.is_symbol("(")
-            && match self.token(1) {
-                Token::Symbol(")") => true,
-                Token::Ident(_) => matches!(self.token(2), Token::Symbol("," | ")")),
-                _ => false,
-            }
-    }
-
-    fn leg(&self, start: usize, op: BinaryOp, side: &str, expr: Expr) -> Result<MetricExpr> {
-        let symbol = op;
-        let message = match expr {
-            Expr::Log(log) => {
-                let kind = if log.stages.is_empty() {
-                    "*syntax.MatchersExpr"
-                } else {
-                    "*syntax.PipelineExpr"
-                };
-                format!("unexpected type for {side} leg of binary operation ({symbol}): {kind}")
-            }
-            Expr::Metric(MetricExpr {
-                kind: MetricKind::Literal(value),
-                ..
-            }) if op.is_set() => {
-                format!(
-                    "unexpected literal for {side} leg of logical/set binary operation \
-                     ({symbol}): {}",
-                    format_fixed(value, 6)
-                )
-            }
-            Expr::Metric(metric) => return Ok(metric),
-        };
-        Err(self.invalid(start, message))
+/// An operand of an operator, or why it cannot be one.
+fn leg(op: BinaryOp, side: &str, expr: Expr) -> Result<MetricExpr, String> {
+    match expr {
+        Expr::Log(log) => {
+            let kind = if log.stages.is_empty() {
+                "*syntax.MatchersExpr"
+            } else {
+                "*syntax.PipelineExpr"
+            };
+            Err(format!(
+                "unexpected type for {side} leg of binary operation ({op}): {kind}"
+            ))
+        }
+        Expr::Metric(MetricExpr {
+            kind: MetricKind::Literal(value),
+            ..
+        }) if op.is_set() => Err(format!(
+            "unexpected literal for {side} leg of logical/set binary operation ({op}): {}",
+            format_fixed(value, 6)
+        )),
+        Expr::Metric(metric) => Ok(metric),
     }
 }
 
 /// How tightly an operator binds; larger binds tighter.
-fn precedence(op: BinaryOp) -> u8 {
+pub(in crate::logql) fn precedence(op: BinaryOp) -> u8 {
     match op {
         BinaryOp::Or => 1,
         BinaryOp::And | BinaryOp::Unless => 2,
@@ -436,6 +484,11 @@ fn precedence(op: BinaryOp) -> u8 {
         BinaryOp::Pow | BinaryOp::Atan2 => POWER,
         _ => 3,
     }
+}
+
+/// Whether of two such operators in a row the second is computed first.
+pub(in crate::logql) fn binds_right(op: BinaryOp) -> bool {
+    precedence(op) == POWER
 }
 
 /// The operator, or its value when both operands are numbers.

@@ -1,6 +1,7 @@
 //! Tests of the parser and the printer: error texts, canonical forms, limits.
 
-use super::{NESTING_MAX, OPERATORS_MAX, QUERY_BYTES_MAX, parse, parse_selector};
+use super::{NESTING_MAX, OPERATORS_MAX, QUERY_BYTES_MAX, parse, parse_bytes, parse_selector};
+use crate::logql::ast::MetricKind;
 
 fn check_error(query: &str, expect: &str) {
     match parse(query) {
@@ -22,7 +23,7 @@ fn check_print(query: &str, expect: &str) {
 fn syntax_errors_name_place_token_and_what_would_do() {
     let at = |position: &str, text: &str| format!("parse error at {position}: {text}");
     let check = |query, position: &str, text: &str| check_error(query, &at(position, text));
-    check("", "line 0, col 0", "syntax error: unexpected $end");
+    check_error("", "parse error : syntax error: unexpected $end");
     check(
         "{a=\"b\"",
         "line 1, col 7",
@@ -156,8 +157,8 @@ fn syntax_errors_name_place_token_and_what_would_do() {
     );
     check(
         "{a=\"b\"} | unwrap c",
-        "line 1, col 9",
-        "syntax error: unexpected |",
+        "line 1, col 11",
+        "syntax error: unexpected unwrap",
     );
 }
 
@@ -285,7 +286,7 @@ fn what_is_read_prints_in_canonical_form() {
         "rate({a=\"b\"} |= \"c\"[1m])",
     );
     check_print(
-        "(rate((({a=\"b\"}) | json)[1m]))",
+        "(rate((({a=\"b\"} | json)[1m])))",
         "rate({a=\"b\"} | json[1m])",
     );
     check_print(
@@ -329,14 +330,14 @@ fn spans_are_bytes_of_the_query() {
         panic!("not a metric")
     };
     assert_eq!(&query[sum.span.start..sum.span.end], query);
-    let super::MetricKind::Aggregate(sum) = sum.kind else {
+    let MetricKind::Aggregate(sum) = sum.kind else {
         panic!("not a sum")
     };
     assert_eq!(
         &query[sum.inner.span.start..sum.inner.span.end],
         "rate({ä=\"b\"} | json [1m])"
     );
-    let super::MetricKind::Range(rate) = &sum.inner.kind else {
+    let MetricKind::Range(rate) = &sum.inner.kind else {
         panic!("not a range")
     };
     let stage = rate.range.log.stages.first().unwrap();
@@ -350,6 +351,28 @@ fn selectors_for_listings_may_be_empty() {
     assert!(parse_selector("{}").unwrap().is_empty());
     assert_eq!(parse_selector("{a=~\".*\", b!=\"c\"}").unwrap().len(), 2);
     assert!(parse_selector("{a=\"b\"} |= \"c\"").is_err());
+}
+
+#[test]
+fn bytes_that_are_no_text_are_a_mistake_like_others() {
+    let check = |query: &[u8], expect: &str| {
+        let error = parse_bytes(query).unwrap_err().to_string();
+        assert_eq!(error, expect, "{query:?}");
+    };
+    assert!(parse_bytes("{a=\"ä\"}".as_bytes()).is_ok());
+    check(
+        b"{a=\"b\xff\"}",
+        "parse error at line 1, col 4: invalid UTF-8 encoding",
+    );
+    check(
+        b"{a=\"b\"}\n|= `\xc3`",
+        "parse error at line 2, col 4: invalid UTF-8 encoding",
+    );
+    check(
+        b"{a b \xff",
+        "parse error at line 1, col 4: syntax error: unexpected IDENTIFIER, expecting = or =~ \
+         or !~ or !=",
+    );
 }
 
 #[test]

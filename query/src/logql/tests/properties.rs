@@ -7,7 +7,7 @@ use trine_storage::Labels;
 use super::memory::{Answers, Entry, Memory};
 use super::script::{engine, labels};
 use crate::budget::Cancel;
-use crate::logql::ast::{LineFilter, LineOp, LineOperand};
+use crate::logql::ast::{Expr, LineFilter, LineOp, LineOperand};
 use crate::logql::pipeline::line_filter::LineTest;
 use crate::logql::source::{Direction, Lines};
 use crate::logql::{QueryValue, RangeQuery, parse};
@@ -152,6 +152,8 @@ fn valid_query() -> impl Strategy<Value = String> {
                 .clone()
                 .prop_map(|i| format!("label_replace({i}, \"a\", \"$1\", \"b\", \"(.*)\")")),
             inner.clone().prop_map(|i| format!("2 * {i} ^ 0.5")),
+            inner.clone().prop_map(|i| format!("1 / 0 - (2 - {i})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} + {b}) % {a} ^ {b}")),
             (inner.clone(), inner.clone())
                 .prop_map(|(a, b)| format!("{a} > bool on (x) group_left (y) {b}")),
             (inner.clone(), inner).prop_map(|(a, b)| format!("{a} unless ignoring (x) {b}")),
@@ -160,6 +162,16 @@ fn valid_query() -> impl Strategy<Value = String> {
     let log = proptest::collection::vec(stage(), 0..5)
         .prop_map(|stages| format!("{{app=\"a\"}} {}", stages.join(" ")));
     prop_oneof![log, metric]
+}
+
+/// The tree as text, without where its nodes were read.
+fn without_places(expr: &Expr) -> String {
+    let text = format!("{expr:?}");
+    let mut parts = text.split("span: Span {");
+    let first = parts.next().unwrap_or("").to_owned();
+    parts.fold(first, |out, part| {
+        out + part.split_once('}').map_or(part, |(_, rest)| rest)
+    })
 }
 
 fn line_texts() -> impl Strategy<Value = Vec<String>> {
@@ -185,7 +197,18 @@ proptest! {
         let printed = expr.to_string();
         let again = parse(&printed)
             .map_err(|error| TestCaseError::fail(format!("{printed}: {error}")))?;
-        prop_assert_eq!(printed, again.to_string());
+        prop_assert_eq!(&printed, &again.to_string());
+        prop_assert_eq!(without_places(&expr), without_places(&again), "{}", printed);
+    }
+
+    #[test]
+    fn a_layout_changes_nothing_and_stays(text in valid_query(), line_max in 1..120usize) {
+        let expr = parse(&text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
+        let pretty = expr.pretty_within(line_max);
+        let again = parse(&pretty)
+            .map_err(|error| TestCaseError::fail(format!("{pretty}: {error}")))?;
+        prop_assert_eq!(expr.to_string(), again.to_string(), "{}", pretty);
+        prop_assert_eq!(&pretty, &again.pretty_within(line_max));
     }
 
     #[test]
