@@ -244,7 +244,9 @@ fn index_stats(asked: &Asked) -> Result<String, Failure> {
     let mut sum = [0u64; 4];
     for (view, matchers) in source::chosen(asked, &matchers)? {
         let found = view.totals(&matchers, range)?;
-        let of_tenant = [found.streams, found.chunks, found.bytes, found.entries];
+        // A chunk is there even if it has nothing of what is asked for.
+        let chunks = if found.entries > 0 { found.chunks } else { 0 };
+        let of_tenant = [found.streams, chunks, found.bytes, found.entries];
         for (sum, figure) in sum.iter_mut().zip(of_tenant) {
             *sum += figure;
         }
