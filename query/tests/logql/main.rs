@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads files, which have no Fs")]
 
 mod dashboards;
+mod generate;
 mod memory;
 mod metric;
 mod own;

@@ -244,7 +244,9 @@ fn index_stats(asked: &Asked) -> Result<String, Failure> {
     let mut sum = [0u64; 4];
     for (view, matchers) in source::chosen(asked, &matchers)? {
         let found = view.totals(&matchers, range)?;
-        let of_tenant = [found.streams, found.chunks, found.bytes, found.entries];
+        // A chunk is there even if it has nothing of what is asked for.
+        let chunks = if found.entries > 0 { found.chunks } else { 0 };
+        let of_tenant = [found.streams, chunks, found.bytes, found.entries];
         for (sum, figure) in sum.iter_mut().zip(of_tenant) {
             *sum += figure;
         }
@@ -307,7 +309,7 @@ async fn limits_page(State(app): State<Arc<App>>, request: Request) -> Response 
 /// The only call whose errors are JSON.
 async fn format_query(State(app): State<Arc<App>>, request: Request) -> Response {
     let formatted = run::run_of_several(app, request, |asked| {
-        let text = parsed(asked)?.to_string();
+        let text = parsed(asked)?.pretty();
         Ok::<_, Failure>(answer::data(|out| json::string(out, &text)))
     });
     match formatted.await {

@@ -210,13 +210,6 @@ impl OtlpLogs {
         action_of(&self.log_attributes, name)
     }
 
-    /// Whether attributes of records, or their severity, may become labels, so that records of one
-    /// resource may be of several streams.
-    pub fn splits_records(&self) -> bool {
-        let labels = |rule: &AttributeRule| rule.action == Action::IndexLabel;
-        self.severity_text_as_label || self.log_attributes.iter().any(labels)
-    }
-
     /// Whether the text of the severity becomes a label.
     pub fn severity_is_label(&self) -> bool {
         self.severity_text_as_label

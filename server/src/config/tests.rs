@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Invocation, MetricsApi, Outside, settings};
+use super::{Action, Config, Invocation, MetricsApi, Outside, settings};
 
 fn load(flags: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, String> {
     let variable = |name: &str| {
@@ -266,4 +266,106 @@ fn help_version_and_check() {
     ));
     assert_eq!(load(&["--check-config"], &[], ""), Ok(Invocation::Check));
     assert!(load(&["--check-config", "--retention=x"], &[], "").is_err());
+}
+
+#[test]
+fn tenants_may_have_limits_of_their_own() {
+    let file = "max_query_series: 9\noverrides:\n  a:\n    max_entries_limit_per_query: 7\n    \
+                max_line_size: 1KiB\n    required_labels: [app, env]\n    otlp_config:\n      \
+                log_attributes:\n      - {action: drop, regex: 'secret.*'}\n  b:\n    \
+                query_timeout: 5s\n";
+    let file = file.replace("max_query_series", "query-series-max");
+    let got = config(&["--config=t.yaml", "--log-labels-max=3"], &[], &file);
+    let (a, b, other) = (got.of("a"), got.of("b"), got.of("c"));
+    assert_eq!(
+        (
+            a.logs.entries_max,
+            b.logs.entries_max,
+            other.logs.entries_max
+        ),
+        (7, 5000, 5000)
+    );
+    assert_eq!(
+        (a.limits.log_line_bytes_max, other.limits.log_line_bytes_max),
+        (1024, 256 << 10)
+    );
+    assert_eq!(a.logs.required_labels, ["app", "env"]);
+    assert_eq!(a.logs.otlp.of_record("secret.key"), Action::Drop);
+    assert_eq!(
+        other.logs.otlp.of_record("secret.key"),
+        Action::StructuredMetadata
+    );
+    assert_eq!(b.query_timeout, Duration::from_secs(5));
+    // What holds for all holds for them too.
+    assert_eq!((a.query_series_max, a.limits.log_labels_max), (9, 3));
+    for (file, told) in [
+        (
+            "overrides: {a: {data_dir: x}}",
+            "t.yaml: overrides of a: no setting \"data_dir\"",
+        ),
+        (
+            "overrides: {a: {max_line_size: x}}",
+            "overrides of a: max_line_size: \"x\" is not a size",
+        ),
+        (
+            "overrides: {a: 1}",
+            "overrides must name tenants, each with keys and values",
+        ),
+        (
+            "overrides: [a]",
+            "overrides must name tenants, each with keys and values",
+        ),
+        (
+            "otlp_config: {log_attributes: [{action: keep}]}",
+            "otlp-config",
+        ),
+    ] {
+        let error = load(&["--config=t.yaml"], &[], file).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn attributes_of_otlp_go_where_they_are_told_to() {
+    let rules = "{resource_attributes: {attributes_config: [{action: index_label, attributes: \
+                 [team]}, {action: drop, regex: 'host.*'}]}, scope_attributes: [{action: drop, \
+                 attributes: [v]}], log_attributes: [{action: index_label, attributes: [tenant]}]}";
+    let got = config(&["--otlp-config", rules], &[], "").logs.otlp;
+    for (name, expect) in [
+        ("team", Action::IndexLabel),
+        ("host.name", Action::Drop),
+        ("service.name", Action::IndexLabel),
+        ("a.host", Action::StructuredMetadata),
+    ] {
+        assert_eq!(got.of_resource(name), expect, "{name}");
+    }
+    assert_eq!(got.of_scope("v"), Action::Drop);
+    assert_eq!(got.of_record("tenant"), Action::IndexLabel);
+    let none = "{resource_attributes: {ignore_defaults: true}}";
+    let got = config(&["--otlp-config", none], &[], "").logs.otlp;
+    assert_eq!(got.of_resource("service.name"), Action::StructuredMetadata);
+}
+
+#[test]
+fn the_page_of_limits_lists_those_that_there_are() {
+    let page = include_str!("../../../COMPAT.md");
+    let (_, section) = page.split_once("### Limits of logs").unwrap();
+    let rows = section.lines().take_while(|line| !line.starts_with('#'));
+    let mut told = std::collections::BTreeSet::new();
+    for row in rows.filter_map(|line| line.strip_prefix("| `")) {
+        let (name, rest) = row.split_once("` | `").unwrap();
+        let (setting, _) = rest.split_once('`').unwrap();
+        assert_eq!(
+            super::logs::own_name(&name.replace('_', "-")),
+            Some(setting)
+        );
+        told.insert(name);
+    }
+    let mut shown: std::collections::BTreeSet<&str> = super::limits_of_logs(&Config::default())
+        .into_keys()
+        .collect();
+    // What no tenant has for itself, and what is too long for that page.
+    assert!(shown.remove("retention_period") && shown.remove("volume_enabled"));
+    shown.insert("otlp_config");
+    assert_eq!(told, shown);
 }

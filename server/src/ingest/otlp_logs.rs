@@ -404,4 +404,63 @@ mod tests {
              entry with length '21' bytes",
         );
     }
+
+    #[test]
+    fn attributes_go_where_the_tenant_wants_them() {
+        let mut config = Config::default();
+        config.logs.otlp = serde_saphyr::from_str(
+            "{resource_attributes: {ignore_defaults: true, attributes_config: [{action: \
+             index_label, attributes: [team]}]}, scope_attributes: [{action: drop, regex: '.*'}], \
+             log_attributes: [{action: index_label, attributes: [shop]}, {action: drop, regex: \
+             'secret.*'}], severity_text_as_label: true}",
+        )
+        .unwrap();
+        let rates = Rates::default();
+        let rules = Rules::new(&config, "t", &rates, (99, 0));
+        let record = |attributes: Vec<KeyValue>, severity: &str| LogRecord {
+            time_unix_nano: 1,
+            body: body("x"),
+            attributes,
+            severity_text: severity.into(),
+            ..LogRecord::default()
+        };
+        let secret = attribute("secret.key", "s");
+        let request = ExportLogsServiceRequest {
+            resource_logs: vec![ResourceLogs {
+                resource: Some(Resource {
+                    attributes: vec![attribute("team", "a"), attribute("service.name", "n")],
+                    ..Resource::default()
+                }),
+                scope_logs: vec![ScopeLogs {
+                    scope: Some(InstrumentationScope {
+                        attributes: vec![attribute("v", "1")],
+                        ..InstrumentationScope::default()
+                    }),
+                    log_records: vec![
+                        record(vec![secret.clone(), attribute("k", "v")], ""),
+                        record(vec![attribute("shop", "b")], "warn"),
+                    ],
+                    ..ScopeLogs::default()
+                }],
+                ..ResourceLogs::default()
+            }],
+        };
+        let mut lines = Lines(Vec::new());
+        let rejections = translate(&request, &rules, &mut lines).unwrap();
+        assert!(rejections.is_empty());
+        let metadata = "service_name=\"n\"";
+        assert_eq!(
+            lines.0,
+            [
+                format!(
+                    "{{service_name=\"unknown_service\", team=\"a\"}} 1 x \
+                     {{detected_level=\"unknown\", k=\"v\", {metadata}}}"
+                ),
+                format!(
+                    "{{service_name=\"unknown_service\", severity_text=\"warn\", shop=\"b\", \
+                     team=\"a\"}} 1 x {{detected_level=\"warn\", {metadata}}}"
+                ),
+            ]
+        );
+    }
 }

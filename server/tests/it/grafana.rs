@@ -10,12 +10,13 @@ use crate::query::path;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Whether `value` looks like `shape`: `"<string>"`, `"<number>"` and `"<bool>"` stand for any such
-/// value, `["<each>", shape]` for a list of any length, objects have exactly the same keys.
-fn fits(shape: &Value, value: &Value) -> bool {
+/// Whether `value` looks like `shape`: `"<string>"` and `"<number>"` stand for any such value,
+/// `"<any>"` for any at all, `["<each>", shape]` for a list of any length, objects have exactly the same keys.
+pub(crate) fn fits(shape: &Value, value: &Value) -> bool {
     match (shape, value) {
         (Value::String(kind), _) if kind == "<string>" => value.is_string(),
         (Value::String(kind), _) if kind == "<number>" => value.is_number(),
+        (Value::String(kind), _) if kind == "<any>" => true,
         (Value::String(kind), _) if kind == "<labels>" => value
             .as_object()
             .is_some_and(|labels| labels.values().all(Value::is_string)),

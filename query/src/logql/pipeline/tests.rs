@@ -1,5 +1,7 @@
 //! Tests of single stages; whole pipelines are tested by the scripts.
 
+mod properties;
+
 use super::json::{Step, parse_path};
 use super::without_colors;
 

@@ -228,8 +228,8 @@ impl<'t> Parser<'t> {
             Kind::If => Item::If(self.branch("if")?),
             Kind::With => Item::With(self.branch("with")?),
             Kind::Range => Item::Range(self.branch("range")?),
-            Kind::Block => self.block(token.pos)?,
-            _ => self.template(token.pos)?,
+            Kind::Block => self.block()?,
+            _ => self.template()?,
         }))
     }
 
@@ -272,13 +272,14 @@ impl<'t> Parser<'t> {
         })
     }
 
-    fn template_name(&mut self, context: &str) -> Result<String, String> {
+    /// A template's name, and where it stands.
+    fn template_name(&mut self, context: &str) -> Result<(String, usize), String> {
         let token = self.next_solid();
         if token.kind != Kind::String {
             return self.unexpected(&token, context);
         }
         let name = self.unquoted(&token)?;
-        Ok(String::from_utf8_lossy(&name).into_owned())
+        Ok((String::from_utf8_lossy(&name).into_owned(), token.pos))
     }
 
     fn unquoted(&self, token: &Token<'_>) -> Result<Vec<u8>, String> {
@@ -288,9 +289,9 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn template(&mut self, pos: usize) -> Result<Item, String> {
+    fn template(&mut self) -> Result<Item, String> {
         const CONTEXT: &str = "template clause";
-        let name = self.template_name(CONTEXT)?;
+        let (name, pos) = self.template_name(CONTEXT)?;
         let mut pipe = None;
         if self.peek_solid() == Kind::Close {
             self.next();
@@ -300,9 +301,9 @@ impl<'t> Parser<'t> {
         Ok(called(pos, name, pipe))
     }
 
-    fn block(&mut self, pos: usize) -> Result<Item, String> {
+    fn block(&mut self) -> Result<Item, String> {
         const CONTEXT: &str = "block clause";
-        let name = self.template_name(CONTEXT)?;
+        let (name, pos) = self.template_name(CONTEXT)?;
         let pipe = self.pipe(CONTEXT, Kind::Close)?;
         self.body(name.clone(), CONTEXT)?;
         Ok(called(pos, name, Some(pipe)))
@@ -311,7 +312,7 @@ impl<'t> Parser<'t> {
     fn define(&mut self) -> Result<(), String> {
         const CONTEXT: &str = "define clause";
         self.next();
-        let name = self.template_name(CONTEXT)?;
+        let (name, _) = self.template_name(CONTEXT)?;
         self.expect(Kind::Close, CONTEXT)?;
         self.body(name, CONTEXT)
     }

@@ -149,7 +149,7 @@ fn instant(text: &str, name: &str) -> Result<i64, Failure> {
         ))
     };
     if let Ok(seconds) = text.parse::<i64>() {
-        return seconds.checked_mul(SECOND_NS).ok_or_else(wrong);
+        return Ok(seconds.saturating_mul(SECOND_NS));
     }
     let time = text.parse::<jiff::Timestamp>().map_err(|_| wrong())?;
     i64::try_from(time.as_nanosecond()).map_err(|_| wrong())

@@ -12,17 +12,18 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use trine_logstore::{LineFilter, Tail};
+use trine_logstore::{LineFilter, LogStore, Tail};
 use trine_query::budget::{Cancel, Limits};
 use trine_query::logql::ast::{Expr, LogExpr, StageKind};
-use trine_query::logql::source::{Direction, Lines, RowBatch};
+use trine_query::logql::source::{Direction, Lines, RowBatch, Source};
 use trine_query::logql::{self, Entry, LogRows, QueryError, QueryValue, RangeQuery};
 use trine_storage::{Error, Kind, Labels};
 
 use super::answer::{self, Encoding, Failure};
 use super::limits::QueryLimits;
 use super::line_filters::lowered;
-use super::{given, request, source};
+use super::several::Several;
+use super::{given, request};
 use crate::api::prometheus::federation;
 use crate::api::prometheus::json::{self, Object};
 use crate::api::prometheus::run::Asked;
@@ -318,7 +319,6 @@ struct Following {
     wanted: Wanted,
     lines: Vec<LineFilter>,
     tails: Vec<Option<Tail>>,
-    began: bool,
     /// Entries that were told at the start, and until when they may come again.
     told: HashSet<Print>,
     told_until: Instant,
@@ -330,19 +330,18 @@ impl Following {
             tails: wanted.asked.tenants.iter().map(|_| None).collect(),
             lines: leading_filters(&wanted.expr),
             wanted,
-            began: false,
             told: HashSet::new(),
             told_until: Instant::now() + OVERLAP,
         }
     }
 
-    /// What came since the last time; at first what was there.
+    /// What came since the last time; of a tenant that is new here, first what was there.
     fn look(&mut self) -> Result<Found, End> {
-        self.subscribe()?;
-        if !std::mem::replace(&mut self.began, true) {
-            return self.begin();
-        }
-        let mut found = Found::default();
+        let new = self.subscribe()?;
+        let mut found = Found {
+            entries: self.before(new)?,
+            dropped: Vec::new(),
+        };
         for at in 0..self.tails.len() {
             self.take(at, &mut found)?;
         }
@@ -352,10 +351,11 @@ impl Following {
         Ok(found)
     }
 
-    /// Follows the tenants that there are by now.
-    fn subscribe(&mut self) -> Result<(), End> {
+    /// Follows the tenants that there are by now; gives what those hold that are new.
+    fn subscribe(&mut self) -> Result<Vec<(String, LogStore)>, End> {
         let Asked { app, tenants, .. } = &self.wanted.asked;
         let matchers = &self.wanted.expr.selector.matchers;
+        let mut new = Vec::new();
         for ((id, _), tail) in tenants.iter().zip(&mut self.tails) {
             if tail.is_some() {
                 continue;
@@ -370,13 +370,17 @@ impl Following {
             };
             if let Some(store) = tenant.read_logs()? {
                 *tail = Some(store.tail(&left, &self.lines, WAITING_MAX)?);
+                new.push((id.as_str().to_owned(), store));
             }
         }
-        Ok(())
+        Ok(new)
     }
 
     /// The newest entries that were there before.
-    fn begin(&mut self) -> Result<Found, End> {
+    fn before(&mut self, stores: Vec<(String, LogStore)>) -> Result<Vec<Entry>, End> {
+        if stores.is_empty() {
+            return Ok(Vec::new());
+        }
         let Wanted {
             asked,
             expr,
@@ -393,17 +397,26 @@ impl Following {
             interval_ns: 0,
         };
         let expr = Expr::Log(expr.clone());
-        let source = source::of(asked)?;
+        let views = stores.into_iter().map(|(id, store)| {
+            let view: Box<dyn Source> = Box::new(store.snapshot());
+            (id, view)
+        });
+        let mut views: Vec<_> = views.collect();
+        let source = match (asked.tenants.len(), views.pop()) {
+            (1, Some((_, only))) => only,
+            (_, last) => {
+                views.extend(last);
+                Box::new(Several::new(views))
+            }
+        };
         let result = super::engine(asked).range(&*source, &expr, query, &asked.cancel)?;
         let QueryValue::Streams(mut rows) = result.value else {
-            return Ok(Found::default());
+            return Ok(Vec::new());
         };
         rows.entries.reverse();
-        self.told = rows.entries.iter().map(print).collect();
-        Ok(Found {
-            entries: rows.entries,
-            dropped: Vec::new(),
-        })
+        self.told.extend(rows.entries.iter().map(print));
+        self.told_until = Instant::now() + OVERLAP;
+        Ok(rows.entries)
     }
 
     fn take(&mut self, at: usize, found: &mut Found) -> Result<(), End> {
