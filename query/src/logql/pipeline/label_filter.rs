@@ -142,7 +142,8 @@ impl LabelTest {
         }
     }
 
-    /// Whether no row passes in which the label `name` has this value.
+    /// Whether no row passes in which the label `name` has this value, unless it has an error: a
+    /// line is not read on just to find one.
     pub(in crate::logql) fn refuses(&self, name: &str, text: &str) -> bool {
         match self {
             Self::Text {
@@ -165,11 +166,8 @@ impl LabelTest {
                 op,
                 value,
             } => own == name && units::bytes(text).is_ok_and(|found| !holds(*op, &found, value)),
-            Self::Ip {
-                name: own,
-                negative,
-                range,
-            } => own == name && range.is_in(text.as_bytes()) == *negative,
+            // A row with an error passes, and the error may be yet to come.
+            Self::Ip { .. } => false,
             Self::All(tests) => tests.iter().any(|test| test.refuses(name, text)),
             Self::Any(tests) => tests.iter().all(|test| test.refuses(name, text)),
         }
@@ -226,9 +224,10 @@ impl LabelTest {
                 name,
                 negative,
                 range,
-            } => labels
-                .get(name)
-                .is_some_and(|text| range.is_in(text.as_bytes()) != *negative),
+            } => {
+                let is_in = |text: &str| range.is_in(text.as_bytes()) != *negative;
+                labels.error().is_some() || labels.get(name).is_some_and(is_in)
+            }
             // All parts run, also after one has failed: each may mark the row, which shows when
             // the whole is an alternative of another condition.
             Self::All(tests) => {
@@ -243,8 +242,9 @@ impl LabelTest {
     }
 }
 
-/// Compares a label by what `read` makes of its text. A row without the label does not pass, and
-/// the labels of the error are none here: only text conditions see them.
+/// Compares a label by what `read` makes of its text. A row without the label does not pass, but one
+/// that has an error already does: only text conditions drop it. The labels of the error are none
+/// here.
 fn compare_with<T: PartialOrd>(
     labels: &mut RowLabels<'_>,
     name: &str,
@@ -252,6 +252,9 @@ fn compare_with<T: PartialOrd>(
     wanted: &T,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> bool {
+    if labels.error().is_some() {
+        return true;
+    }
     let Some(text) = labels
         .get(name)
         .filter(|_| !matches!(name, ERROR | ERROR_DETAILS))
