@@ -10,7 +10,7 @@ pub(super) mod label_filter;
 pub(super) mod labels;
 pub(super) mod line_filter;
 pub(super) mod logfmt;
-mod pattern;
+pub(super) mod pattern;
 pub(super) mod regexp;
 mod text;
 
