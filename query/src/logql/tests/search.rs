@@ -27,7 +27,7 @@ fn entries() -> Vec<Entry> {
                 metadata = labels("{status=\"503\"}");
                 line = format!("{{\"n\":{i}}}");
             }
-            2 if i == 800 => line = format!("{{\"n\":{i},\"status\":\"\\u0035\\u003003\"}}"),
+            2 if i == 800 => line = format!("{{\"n\":{i},\"status\":\"\\u0035\\u00303\"}}"),
             _ => {}
         }
         Entry {
