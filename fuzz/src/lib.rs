@@ -381,12 +381,15 @@ fn promql_series(data: &[u8]) {
 }
 
 fn logql_query(data: &[u8]) {
-    let Some(query) = text(data).and_then(|text| logql::parse(text).ok()) else {
+    let Ok(query) = logql::parse_bytes(data) else {
         return;
     };
     let printed = query.to_string();
-    let again = logql::parse(&printed).map(|query| query.to_string());
-    assert_eq!(again.as_ref().ok(), Some(&printed));
+    let pretty = query.pretty_within(data.len() / 2);
+    for text in [&printed, &pretty] {
+        let again = logql::parse(text).map(|query| query.to_string());
+        assert_eq!(again.as_ref().ok(), Some(&printed));
+    }
 }
 
 fn traceql_query(data: &[u8]) {

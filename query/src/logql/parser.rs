@@ -13,7 +13,7 @@ use trine_storage::Matcher;
 pub(super) use self::metric::{binds_right, precedence};
 
 use super::ast::{Expr, Selector};
-use super::error::ParseError;
+use super::error::{ParseError, QueryError};
 use super::lexer::{self, Token};
 use crate::text::Span;
 
@@ -30,6 +30,8 @@ pub const OPERATORS_MAX: usize = 256;
 const SELECTOR_TOO_BROAD: &str = "queries require at least one regexp or equality matcher that \
     does not have an empty-compatible value. For instance, app=~\".*\" does not meet this \
     requirement, but app=~\".+\" will";
+
+const ONLY_MATCHERS: &str = "only label matchers are supported";
 
 /// Reads a query and checks it.
 ///
@@ -72,12 +74,15 @@ pub fn parse_bytes(query: &[u8]) -> Result<Expr, ParseError> {
 /// is allowed.
 ///
 /// # Errors
-/// When the text is not a selector.
-pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+/// When the text is not LogQL, or is more than a selector.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
     let mut parser = Parser::new(text)?;
-    let selector = parser.selector()?;
+    let expr = parser.expr(0)?;
     parser.end()?;
-    Ok(selector.matchers)
+    match expr {
+        Expr::Log(log) if log.stages.is_empty() => Ok(log.selector.matchers),
+        _ => Err(QueryError::Invalid(ONLY_MATCHERS.to_owned())),
+    }
 }
 
 type Result<T, E = ParseError> = std::result::Result<T, E>;

@@ -110,6 +110,30 @@ fn whole(size: f64) -> u64 {
 
 /// A number as Go's `ParseFloat` reads it, with its errors.
 pub(super) fn float(text: &str) -> Result<f64, String> {
+    let plain = match text.contains('_') {
+        true if has_stray_underscore(text) => text.to_owned(),
+        true => text.replace('_', ""),
+        false => return float_of(text, text),
+    };
+    float_of(&plain, text)
+}
+
+/// Whether an underscore does not stand between two digits, or the `0x` and a digit.
+fn has_stray_underscore(text: &str) -> bool {
+    let body = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let hex = body.strip_prefix("0x").or_else(|| body.strip_prefix("0X"));
+    let is_digit = |c: char| c.is_ascii_digit() || (hex.is_some() && c.is_ascii_hexdigit());
+    let parts: Vec<&str> = hex.unwrap_or(body).split('_').collect();
+    let ends = |(i, part): (usize, &&str)| {
+        (i == 0 && hex.is_some() && part.is_empty()) || part.ends_with(is_digit)
+    };
+    let begins = |part: &&str| part.starts_with(is_digit);
+    let last = parts.len().saturating_sub(1);
+    !parts.iter().enumerate().take(last).all(ends) || !parts.iter().skip(1).all(begins)
+}
+
+/// The value of `text`; errors show it as it was `written`.
+fn float_of(text: &str, written: &str) -> Result<f64, String> {
     let body = text.strip_prefix(['-', '+']).unwrap_or(text);
     let parsed = match body.strip_prefix("0x").or_else(|| body.strip_prefix("0X")) {
         Some(hex) => hex_float(hex).map(|value| if text.starts_with('-') { -value } else { value }),
@@ -119,13 +143,13 @@ pub(super) fn float(text: &str) -> Result<f64, String> {
         Some(value) if value.is_infinite() && !body.to_lowercase().starts_with("inf") => {
             Err(format!(
                 "strconv.ParseFloat: parsing {}: value out of range",
-                quote(text)
+                quote(written)
             ))
         }
         Some(value) => Ok(value),
         None => Err(format!(
             "strconv.ParseFloat: parsing {}: invalid syntax",
-            quote(text)
+            quote(written)
         )),
     }
 }
@@ -192,5 +216,13 @@ mod tests {
         assert_eq!(float("0X1.8p3"), Ok(12.0));
         assert!(float("0x10").is_err() && float("0b1010").is_err() && float("1e999").is_err());
         assert_eq!(float("+Inf"), Ok(f64::INFINITY));
+        assert_eq!(float("-1_000.5_0e1_0"), Ok(-1000.5e10));
+        assert_eq!(float("0x_1_fp0"), Ok(31.0));
+        for stray in [
+            "_1", "1_", "1__0", "1_.5", "1._5", "1_e5", "-_1", "_", "1e_5",
+        ] {
+            let text = format!("strconv.ParseFloat: parsing \"{stray}\": invalid syntax");
+            assert_eq!(float(stray), Err(text));
+        }
     }
 }

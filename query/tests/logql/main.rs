@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads files, which have no Fs")]
 
 mod dashboards;
+mod generate;
 mod metric;
 mod own;
 mod parse;

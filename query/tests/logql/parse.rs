@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 use trine_query::logql::ast::{Expr, LabelFilter, StageKind};
-use trine_query::logql::{ParseError, parse, parse_bytes, parse_selector, tokens};
+use trine_query::logql::{QueryError, parse, parse_bytes, parse_selector, tokens};
 use trine_storage::Labels;
 
+use super::dashboards::{Outcome, run};
 use super::{same, text};
 
 /// Checks a case of `parse_cases`.
@@ -58,15 +59,20 @@ pub(super) fn case(case: &Value) -> Result<(), String> {
 }
 
 /// Reads the query of a case with the entry point that it names.
-fn parsed(case: &Value) -> Result<Expr, ParseError> {
+fn parsed(case: &Value) -> Result<Expr, QueryError> {
     let query = match case["query_base64"].as_str() {
         Some(encoded) => base64(encoded),
         None => text(case, "query").as_bytes().to_owned(),
     };
-    if text(case, "api") == "matchers_only" {
-        parse_selector(text(case, "query"))?;
+    let expr = parse_bytes(&query)?;
+    match (text(case, "api"), &expr) {
+        ("matchers_only", _) => drop(parse_selector(text(case, "query"))?),
+        ("sample_expr", Expr::Log(_)) | ("log_selector", Expr::Metric(_)) => {
+            return Err(QueryError::Invalid("is of the other kind".to_owned()));
+        }
+        _ => {}
     }
-    parse_bytes(&query)
+    Ok(expr)
 }
 
 /// The bytes that are written in base64.
@@ -119,7 +125,7 @@ pub(super) fn label_set(case: &Value) -> Result<(), String> {
     same(input, &labels.to_string(), &expected.to_string())
 }
 
-/// Checks that a query of a benchmark's set parses.
+/// Checks that a query of a benchmark's set parses and runs.
 pub(super) fn query(case: &Value) -> Result<(), String> {
     let query = text(case, "query");
     let filled = query
@@ -132,6 +138,9 @@ pub(super) fn query(case: &Value) -> Result<(), String> {
         ("metric", Expr::Log(_)) | ("log", Expr::Metric(_)) => {
             Err(format!("{query}\n      is of the other kind"))
         }
-        _ => Ok(()),
+        (_, expr) => match run(&expr) {
+            Outcome::Error(error) => Err(format!("{query}\n      {error}")),
+            _ => Ok(()),
+        },
     }
 }

@@ -291,22 +291,31 @@ impl Parser<'_> {
     /// Reads conditions whose operators bind at least as tightly as `least`: 1 for `or`, 2 for
     /// `and`. A comma, or nothing at all, means `and` and takes all that follows as its right side.
     /// `begins` is told where no condition begins.
-    fn label_filter(&mut self, least: u8, begins: &[&str]) -> Result<LabelFilter> {
+    fn label_filter(&mut self, mut least: u8, begins: &[&str]) -> Result<LabelFilter> {
         let mut left = self.label_condition(begins)?;
+        let mut before = Vec::new();
         loop {
             let juxtaposed = matches!(self.peek(), Token::Ident(_)) || self.is_symbol("(");
             if self.is_symbol(",") || juxtaposed {
                 self.at += usize::from(!juxtaposed);
-                let right = self.nested(|parser| parser.label_filter(0, &CONDITION))?;
-                left = all_of(left, right);
+                before.push(left);
+                left = self.label_condition(&CONDITION)?;
+                least = 0;
             } else if least <= 1 && self.take_keyword("or") {
-                let right = self.label_filter(2, &CONDITION)?;
+                let right = self.nested(|parser| parser.label_filter(2, &CONDITION))?;
                 left = any_of(left, right);
             } else if least <= 2 && self.take_keyword("and") {
-                let right = self.label_filter(3, &CONDITION)?;
+                let right = self.nested(|parser| parser.label_filter(3, &CONDITION))?;
                 left = all_of(left, right);
-            } else {
+            } else if before.is_empty() {
                 return Ok(left);
+            } else {
+                before.push(left);
+                let parts = before.into_iter().flat_map(|filter| match filter {
+                    LabelFilter::All(parts) => parts,
+                    other => vec![other],
+                });
+                return Ok(LabelFilter::All(parts.collect()));
             }
         }
     }

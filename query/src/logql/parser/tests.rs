@@ -350,7 +350,17 @@ fn spans_are_bytes_of_the_query() {
 fn selectors_for_listings_may_be_empty() {
     assert!(parse_selector("{}").unwrap().is_empty());
     assert_eq!(parse_selector("{a=~\".*\", b!=\"c\"}").unwrap().len(), 2);
-    assert!(parse_selector("{a=\"b\"} |= \"c\"").is_err());
+    assert_eq!(parse_selector("({a=\"b\"})").unwrap().len(), 1);
+    let check = |text: &str, expect: &str| {
+        assert_eq!(parse_selector(text).unwrap_err().to_string(), expect);
+    };
+    for more in ["{a=\"b\"} |= \"c\"", "rate({a=\"b\"}[5m])", "1"] {
+        check(more, "only label matchers are supported");
+    }
+    check(
+        "{a",
+        "parse error at line 1, col 3: syntax error: unexpected $end, expecting = or =~ or !~ or !=",
+    );
 }
 
 #[test]
@@ -389,6 +399,17 @@ fn limits_hold_at_their_edges() {
     assert!(parse(&deep(NESTING_MAX)).is_ok());
     check_error(
         &deep(NESTING_MAX + 1),
+        &format!("parse error : the query nests deeper than {NESTING_MAX} levels"),
+    );
+    // Conditions side by side are no levels, unlike alternatives behind a comma.
+    for between in [", ", " and ", " or ", " "] {
+        let conditions = vec!["c>1"; 5000].join(between);
+        assert!(parse(&format!("{{a=\"b\"}} | {conditions}")).is_ok());
+    }
+    let alternating = |commas: usize| format!("{{a=\"b\"}} | c>1{}", " or c>2, c>3".repeat(commas));
+    assert!(parse(&alternating(NESTING_MAX - 1)).is_ok());
+    check_error(
+        &alternating(NESTING_MAX),
         &format!("parse error : the query nests deeper than {NESTING_MAX} levels"),
     );
     let wide = |operators: usize| format!("1{}", "+1".repeat(operators));

@@ -207,7 +207,7 @@ fn milliseconds(seconds: f64) -> Option<i64> {
 /// The selector of the parameter `query`, which all streams satisfy when it is absent.
 pub(super) fn selector(params: &Params) -> Result<Vec<Matcher>, Failure> {
     match params.get("query") {
-        Some(text) => Ok(logql::parse_selector(text).map_err(logql::QueryError::from)?),
+        Some(text) => Ok(logql::parse_selector(text)?),
         None => Ok(Vec::new()),
     }
 }
@@ -217,7 +217,7 @@ pub(super) fn selector(params: &Params) -> Result<Vec<Matcher>, Failure> {
 pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Failure> {
     let mut selectors = Vec::new();
     for text in params.all("match[]").chain(params.all("match")) {
-        selectors.push(logql::parse_selector(text).map_err(logql::QueryError::from)?);
+        selectors.push(logql::parse_selector(text)?);
     }
     if selectors.is_empty() {
         selectors.push(Vec::new());
