@@ -142,7 +142,8 @@ impl LabelTest {
         }
     }
 
-    /// Whether no row passes in which the label `name` has this value.
+    /// Whether no row passes in which the label `name` has this value, unless it has an error: a
+    /// line is not read on just to find one.
     pub(in crate::logql) fn refuses(&self, name: &str, text: &str) -> bool {
         match self {
             Self::Text {
@@ -241,8 +242,9 @@ impl LabelTest {
     }
 }
 
-/// Compares a label by what `read` makes of its text. A row without the label does not pass, and
-/// the labels of the error are none here: only text conditions see them.
+/// Compares a label by what `read` makes of its text. A row without the label does not pass, but one
+/// that has an error already does: only text conditions drop it. The labels of the error are none
+/// here.
 fn compare_with<T: PartialOrd>(
     labels: &mut RowLabels<'_>,
     name: &str,
@@ -250,6 +252,9 @@ fn compare_with<T: PartialOrd>(
     wanted: &T,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> bool {
+    if labels.error().is_some() {
+        return true;
+    }
     let Some(text) = labels
         .get(name)
         .filter(|_| !matches!(name, ERROR | ERROR_DETAILS))

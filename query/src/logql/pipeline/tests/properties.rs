@@ -182,7 +182,8 @@ proptest! {
         prop_assert_eq!(extracted("logfmt", &line.join(" ")), expected);
     }
 
-    /// A parser that stops where a later filter refuses what it found drops the same rows.
+    /// A parser that stops where a later filter refuses what it found drops the same rows, but for
+    /// those in which it would have met a mistake after that.
     #[test]
     fn looking_ahead_changes_nothing(stages in stages(), line in line()) {
         let stream = Labels::from_pairs([("s", "own"), ("b", "2")]).unwrap();
@@ -190,10 +191,10 @@ proptest! {
         let ahead = pipeline(&query, Wanted::All);
         let mut naive = pipeline(&query, Wanted::All);
         naive.conditions.iter_mut().for_each(Vec::clear);
-        prop_assert_eq!(
-            row(&ahead, &line, &stream, &Wanted::All),
-            row(&naive, &line, &stream, &Wanted::All)
-        );
+        let expected = row(&naive, &line, &stream, &Wanted::All);
+        let found = row(&ahead, &line, &stream, &Wanted::All);
+        let is_bad = |row: &Row| row.1.contains_key("__error__");
+        prop_assert!(found == expected || (found.is_none() && expected.as_ref().is_some_and(is_bad)));
     }
 
     /// A pipeline that extracts what is wanted only gives the same values for it, where the line is
