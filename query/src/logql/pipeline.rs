@@ -239,6 +239,11 @@ impl Pipeline {
         !self.pushed.is_part && self.steps.iter().all(is_condition)
     }
 
+    /// Whether a stage drops lines that a store does not drop that applies [`Pipeline::pushed`].
+    pub(super) fn may_drop(&self) -> bool {
+        self.pushed.is_part
+    }
+
     /// What a store may apply first.
     pub(super) fn pushed(&self) -> &Pushed {
         &self.pushed

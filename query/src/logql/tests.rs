@@ -3,8 +3,10 @@
 
 mod answers;
 mod memory;
+mod model;
 mod properties;
 mod script;
+mod search;
 
 /// A script of queries with their answers; see `script.rs` for its form.
 macro_rules! scripts {

@@ -28,7 +28,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use trine_query::logql::ast::Expr;
 use trine_query::logql::source::{Measure, Source};
-use trine_query::logql::{self, Engine, QueryError, RangeQuery};
+use trine_query::logql::{self, Engine, QueryError, QueryResult, QueryValue, RangeQuery};
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 use self::answer::{Encoding, Failure};
@@ -41,6 +41,9 @@ use crate::routes::Routes;
 
 /// The header by which a client asks for labels by category.
 const ENCODING_HEADER: &str = "x-loki-response-encoding-flags";
+
+/// The header by which a client says who it is.
+const TAGS_HEADER: &str = "x-query-tags";
 
 /// Adds the routes under `prefix`.
 pub fn mount(mut routes: Routes, prefix: &str) -> Routes {
@@ -157,7 +160,8 @@ fn query(asked: &Asked) -> Result<String, Failure> {
         limits.check_range(&mut query, now_ns)?;
     }
     limits.check(asked, &expr, (time, time))?;
-    let result = engine(asked).instant(&*source::of(asked)?, &expr, time, &asked.cancel)?;
+    let mut result = engine(asked).instant(&*source::of(asked)?, &expr, time, &asked.cancel)?;
+    cut_series(asked, &mut result);
     Ok(answer::query_result(
         result,
         encoding(asked),
@@ -168,7 +172,8 @@ fn query(asked: &Asked) -> Result<String, Failure> {
 fn query_range(asked: &Asked) -> Result<String, Failure> {
     let started = asked.app.clock.monotonic_ns();
     let (expr, query) = ranged(asked)?;
-    let result = engine(asked).range(&*source::of(asked)?, &expr, query, &asked.cancel)?;
+    let mut result = engine(asked).range(&*source::of(asked)?, &expr, query, &asked.cancel)?;
+    cut_series(asked, &mut result);
     Ok(answer::query_result(
         result,
         encoding(asked),
@@ -337,9 +342,41 @@ fn parsed(asked: &Asked) -> Result<Expr, Failure> {
 fn engine(asked: &Asked) -> Engine {
     let own = QueryLimits::of(asked);
     let mut limits = asked.limits();
-    limits.series_max = own.series_max as u64;
+    if !takes_a_part(asked) {
+        limits.series_max = own.series_max as u64;
+    }
     limits.wall_time = own.timeout;
     Engine::with_clock(limits, Arc::clone(&asked.app.clock))
+}
+
+/// Whether the client would rather have some series than an error when there are too many.
+fn takes_a_part(asked: &Asked) -> bool {
+    let tags = asked.headers.get_all(TAGS_HEADER).into_iter();
+    let mut tags = tags.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tags.any(|tag| tag.trim_ascii() == b"Source=grafana-lokiexplore-app")
+}
+
+/// Leaves as many series as the tenant may have, and says so.
+fn cut_series(asked: &Asked, result: &mut QueryResult) {
+    let max = QueryLimits::of(asked).series_max;
+    let count = match &mut result.value {
+        QueryValue::Matrix(series) => {
+            let count = series.len();
+            series.truncate(max);
+            count
+        }
+        QueryValue::Vector(samples) => {
+            let count = samples.len();
+            samples.truncate(max);
+            count
+        }
+        QueryValue::Streams(_) | QueryValue::Scalar(_) => 0,
+    };
+    if count > max {
+        let text = "reached for a single query; returning partial results";
+        let warning = format!("maximum number of series ({max}) {text}");
+        result.warnings.push(warning);
+    }
 }
 
 fn encoding(asked: &Asked) -> Encoding {

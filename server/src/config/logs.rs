@@ -43,6 +43,8 @@ pub struct Logs {
     pub stream_rate_bytes: usize,
     /// Bytes that may be pushed to one stream at once when there is a limit per second.
     pub stream_burst_bytes: usize,
+    /// Streams that a tenant may push to within an hour.
+    pub streams_max: usize,
     /// Whether lines that are too long are cut rather than refused.
     pub truncate_lines: bool,
     /// How old an entry may be.
@@ -76,6 +78,7 @@ impl Default for Logs {
             burst_bytes: 6 << 20,
             stream_rate_bytes: 0,
             stream_burst_bytes: 15 << 20,
+            streams_max: 0,
             truncate_lines: false,
             age_max: Duration::from_secs(7 * 24 * 3600),
             reject_old: false,
@@ -270,6 +273,7 @@ pub fn shown(config: &Config) -> BTreeMap<&'static str, Value> {
         ("ingestion_rate_mb", megabytes(logs.rate_bytes)),
         ("max_concurrent_tail_requests", json!(logs.tails_max)),
         ("max_entries_limit_per_query", json!(logs.entries_max)),
+        ("max_global_streams_per_user", json!(logs.streams_max)),
         (
             "max_label_name_length",
             json!(limits.log_label_name_bytes_max),
@@ -438,6 +442,13 @@ pub(super) const SETTINGS: &[Setting] = &[
                 value::size_or_none(text),
             )
         },
+    },
+    Setting {
+        name: "max-global-streams-per-user",
+        value: "N",
+        help: "Streams of logs that one tenant may push to within an hour; 0 for any number \
+               [default: 0]",
+        apply: |config, text| value::put(&mut config.logs.streams_max, value::number(text)),
     },
     Setting {
         name: "max-line-size-truncate",

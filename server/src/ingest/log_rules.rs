@@ -33,8 +33,22 @@ pub struct Rules<'a> {
 pub enum Denied {
     /// It is not what it may be, as the text says.
     Bad(String),
+    /// Its stream is one too many, as the text says.
+    TooMany(String),
     /// Its stream comes too fast.
     TooFast,
+}
+
+impl Denied {
+    /// Writes down that `count` entries are not stored; those that come too fast are told together,
+    /// by [`Rules::tell`].
+    pub fn tell(&self, count: u64, rejections: &mut Rejections) {
+        match self {
+            Self::Bad(text) => rejections.add(count, text.as_str()),
+            Self::TooMany(text) => rejections.add_busy(count, text.as_str()),
+            Self::TooFast => {}
+        }
+    }
 }
 
 /// Entries of one stream, counted to say how many came too fast.
@@ -103,8 +117,22 @@ impl<'a> Rules<'a> {
     /// The labels of a stream, complete.
     ///
     /// # Errors
-    /// The refusal's text.
-    pub fn admit_stream(&self, labels: Labels) -> Result<Labels, String> {
+    /// Why it is refused.
+    pub fn admit_stream(&self, labels: Labels) -> Result<Labels, Denied> {
+        let labels = self.complete(labels).map_err(Denied::Bad)?;
+        let (stream, max) = (labels.hash64(), self.logs.streams_max);
+        if self.rates.take_stream(stream, max, self.monotonic_ns) {
+            return Ok(labels);
+        }
+        Err(Denied::TooMany(format!(
+            "maximum active stream limit exceeded when trying to create stream {labels}, reduce the \
+             number of active streams (reduce labels or reduce label values), or contact your Loki \
+             administrator to see if the limit can be increased, user: '{}'",
+            self.tenant
+        )))
+    }
+
+    fn complete(&self, labels: Labels) -> Result<Labels, String> {
         let labels = stream::admit(labels, self.limits)?;
         let names = self.logs.enforced_labels.iter().map(String::as_str);
         let missing: Vec<&str> = names.filter(|name| labels.get(name).is_none()).collect();
@@ -328,13 +356,34 @@ mod tests {
         config.logs.enforced_labels = vec!["app".to_owned(), "env".to_owned(), "team".to_owned()];
         let rates = Rates::default();
         let rules = Rules::new(&config, "t", &rates, (NOW, 0));
-        assert_eq!(
-            rules.admit_stream(labels()).unwrap_err(),
-            "missing required labels 'env,team' for user 't' for stream '{app=\"a\", \
-             service_name=\"a\"}' (policy: '')"
-        );
+        let told = "missing required labels 'env,team' for user 't' for stream '{app=\"a\", \
+                    service_name=\"a\"}' (policy: '')";
+        let denied = rules.admit_stream(labels()).unwrap_err();
+        assert_eq!(denied, Denied::Bad(told.to_owned()));
         let all = labels().with("env", "x").with("team", "y");
         assert!(rules.admit_stream(all).is_ok());
+    }
+
+    #[test]
+    fn streams_may_be_limited() {
+        let mut config = Config::default();
+        config.logs.streams_max = 1;
+        let rates = Rates::default();
+        let rules = Rules::new(&config, "t", &rates, (NOW, 0));
+        for _ in 0..2 {
+            assert!(rules.admit_stream(labels()).is_ok());
+        }
+        let denied = rules.admit_stream(labels().with("b", "c")).unwrap_err();
+        let mut rejections = Rejections::default();
+        denied.tell(2, &mut rejections);
+        assert_eq!((rejections.count(), rejections.is_busy()), (2, true));
+        assert_eq!(
+            rejections.text(""),
+            "maximum active stream limit exceeded when trying to create stream {app=\"a\", \
+             b=\"c\", service_name=\"a\"}, reduce the number of active streams (reduce labels or \
+             reduce label values), or contact your Loki administrator to see if the limit can be \
+             increased, user: 't'"
+        );
     }
 
     #[test]

@@ -161,12 +161,12 @@ impl Push<'_> {
             json::StreamLabels::Pairs(pairs) => stream::build(pairs, &json::text(pairs)),
             json::StreamLabels::Text(text) => stream::parse(text),
         };
+        let labels = labels.map_err(Denied::Bad);
         let labels = match labels.and_then(|labels| self.rules.admit_stream(labels)) {
             Ok(labels) => labels,
-            Err(text) => {
-                return self
-                    .rejections
-                    .add(stream.entries.len().max(1) as u64, text);
+            Err(denied) => {
+                let entries = stream.entries.len().max(1) as u64;
+                return denied.tell(entries, &mut self.rejections);
             }
         };
         let (entries, mut stream) = (&stream.entries, Stream::of(labels));
@@ -181,6 +181,7 @@ impl Push<'_> {
         stream: &crate::proto::loki::Stream<'_>,
     ) -> Result<(), crate::proto::wire::WireError> {
         let mut admitted = stream::parse(stream.labels)
+            .map_err(Denied::Bad)
             .and_then(|labels| self.rules.admit_stream(labels))
             .map(Stream::of);
         let mut entries = stream.entries();
@@ -198,7 +199,7 @@ impl Push<'_> {
                     );
                     self.entry(stream, entry.timestamp, entry.line, &metadata);
                 }
-                Err(text) => self.rejections.add(1, text.clone()),
+                Err(denied) => denied.tell(1, &mut self.rejections),
             }
         }
         if let Ok(stream) = &admitted {
@@ -226,8 +227,7 @@ impl Push<'_> {
         stream.counted.add(timestamp, line, too_fast);
         let stored = match admitted {
             Ok(line) => self.store(stream, timestamp, line, metadata),
-            Err(Denied::Bad(text)) => Err(text),
-            Err(Denied::TooFast) => return,
+            Err(denied) => return denied.tell(1, &mut self.rejections),
         };
         if let Err(text) = stored {
             self.rejections.add(1, text);

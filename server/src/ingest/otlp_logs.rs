@@ -64,8 +64,8 @@ pub fn translate(
         let (own, shared) = of_resource(resource, rules);
         let mut stream = match Stream::of(own.clone(), rules) {
             Ok(stream) => stream,
-            Err(text) => {
-                rejections.add(records().count() as u64, text);
+            Err(denied) => {
+                denied.tell(records().count() as u64, &mut rejections);
                 continue;
             }
         };
@@ -89,7 +89,7 @@ pub fn translate(
                         store(record, &mut other, pairs, rules, sink, &mut rejections);
                         rules.tell(&other.labels, &other.counted, &mut rejections);
                     }
-                    Err(text) => rejections.add(1, text),
+                    Err(denied) => denied.tell(1, &mut rejections),
                 }
             }
         }
@@ -107,13 +107,14 @@ struct Stream {
 
 impl Stream {
     /// Of several values of one label the first is taken.
-    fn of(mut pairs: Vec<(String, String)>, rules: &Rules<'_>) -> Result<Self, String> {
+    fn of(mut pairs: Vec<(String, String)>, rules: &Rules<'_>) -> Result<Self, Denied> {
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         pairs.dedup_by(|later, kept| later.0 == kept.0);
         if pairs.is_empty() {
             pairs.push(("service_name".to_owned(), "unknown_service".to_owned()));
         }
-        let labels = rules.admit_stream(stream::build(&pairs, "resource")?)?;
+        let labels = stream::build(&pairs, "resource").map_err(Denied::Bad)?;
+        let labels = rules.admit_stream(labels)?;
         Ok(Self {
             levels: Levels::of(&labels),
             labels,
@@ -252,8 +253,7 @@ fn store(
             let metadata = Labels::from_pairs(metadata).map_err(|error| error.to_string());
             metadata.and_then(|set| sink.entry(&stream.labels, timestamp, line, &set))
         }
-        Err(Denied::Bad(text)) => Err(text),
-        Err(Denied::TooFast) => return,
+        Err(denied) => return denied.tell(1, rejections),
     };
     if let Err(text) = stored {
         rejections.add(1, text);

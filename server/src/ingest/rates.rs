@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 /// forgotten first.
 const STREAMS_MAX: usize = 100_000;
 
+/// How long a stream counts after it was last pushed to, in nanoseconds.
+const ACTIVE_NS: u64 = 3600 * 1_000_000_000;
+
 /// The rates of one tenant.
 #[derive(Debug, Default)]
 pub struct Rates(Mutex<Held>);
@@ -17,6 +20,8 @@ pub struct Rates(Mutex<Held>);
 struct Held {
     tenant: Option<Bucket>,
     streams: HashMap<u64, Bucket>,
+    /// When each stream was last pushed to, kept only where their number is limited.
+    active: HashMap<u64, u64>,
 }
 
 /// What may be pushed at once, and at what rate that comes again.
@@ -64,6 +69,22 @@ impl Rates {
         held.tenant
             .get_or_insert(full(rate, now_ns))
             .take(bytes, rate, now_ns)
+    }
+
+    /// Whether the tenant, who may have `max` active streams (0 for any number), may push to this one.
+    pub fn take_stream(&self, stream: u64, max: usize, now_ns: u64) -> bool {
+        if max == 0 {
+            return true;
+        }
+        let active = &mut self.0.lock().active;
+        if active.len() >= max && !active.contains_key(&stream) {
+            active.retain(|_, last| now_ns.saturating_sub(*last) < ACTIVE_NS);
+            if active.len() >= max {
+                return false;
+            }
+        }
+        active.insert(stream, now_ns);
+        true
     }
 
     /// As [`Rates::take`], of one stream.
@@ -119,6 +140,23 @@ mod tests {
         assert!(rates.take_of(8, 20, rate, 100 * SECOND));
         let none = Rate { bytes: 0, burst: 0 };
         assert!(rates.take(usize::MAX, none, 0) && rates.take_of(7, usize::MAX, none, 0));
+    }
+
+    #[test]
+    fn streams_are_active_for_an_hour() {
+        let rates = Rates::default();
+        for (stream, max, hours, expect) in [
+            (1, 2, 0, true),
+            (2, 2, 0, true),
+            (3, 2, 0, false),
+            (3, 0, 0, true),
+            (2, 2, 1, true),
+            (3, 2, 1, true),
+            (1, 2, 1, false),
+        ] {
+            let got = rates.take_stream(stream, max, hours * ACTIVE_NS);
+            assert_eq!(got, expect, "{stream} of {max} after {hours} h");
+        }
     }
 
     #[test]

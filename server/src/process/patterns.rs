@@ -28,10 +28,10 @@ const LINE_BYTES_MAX: usize = 3000;
 
 /// Lines of a tenant that are looked at in one second before fewer of them are: then one of
 /// [`STRIDE`], for as many again, and so on.
-const LINES_MAX: u64 = 2000;
+const LINES_MAX: u64 = 1000;
 
 /// See [`LINES_MAX`].
-const STRIDE: u64 = 16;
+const STRIDE: u64 = 32;
 
 /// Patterns of one stream and level.
 const OF_STREAM_MAX: usize = 300;

@@ -362,6 +362,12 @@ fn a_query_of_too_many_series_says_so_as_the_app_expects() {
             .text()
             .starts_with("maximum number of series (2) reached for a single query")
     );
+    // Logs Drilldown takes what there is.
+    let tags = ("X-Query-Tags", "Source=grafana-lokiexplore-app");
+    let answer = ask(&running, "query_range", &query, &[tags]).json();
+    let told = "maximum number of series (2) reached for a single query; returning partial results";
+    assert_eq!(answer["warnings"], json!([told]));
+    assert_eq!(answer["data"]["result"].as_array().unwrap().len(), 2);
     running.stop();
 }
 

@@ -62,6 +62,9 @@ fn walk_object(
 ) -> Walk<()> {
     each_member(object, |key, value| {
         let parent = path.len();
+        if !wanted.may_go_on(parent + usize::from(parent > 0), key) {
+            return Ok(());
+        }
         push_member(path, key);
         let flow = match value {
             Value::Null | Value::Array(_) => Ok(()),

@@ -34,6 +34,31 @@ impl Wanted {
             Self::Names(names) => names.iter().any(|wanted| wanted == name),
         }
     }
+
+    /// Whether a field that a parser calls `name` may become one of these.
+    fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names
+                .iter()
+                .any(|wanted| wanted == name || wanted.strip_suffix(EXTRACTED) == Some(name)),
+        }
+    }
+
+    /// Whether a name whose first `at` bytes are known may go on with `key`; wrong answers are all
+    /// "yes". Asked before the key is made into a name.
+    pub(in crate::logql) fn may_go_on(&self, at: usize, key: &[u8]) -> bool {
+        let Self::Names(names) = self else {
+            return true;
+        };
+        let begins = |name: &String| {
+            let rest = name.as_bytes().get(at..);
+            rest.is_some_and(|rest| rest.starts_with(key))
+        };
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let digit = key.first().is_none_or(u8::is_ascii_digit);
+        digit || names.iter().any(begins) || !key.iter().all(is_plain)
+    }
 }
 
 /// What went wrong with a row; becomes its `__error__` label.
@@ -239,6 +264,9 @@ impl<'a> RowLabels<'a> {
         wanted: &Wanted,
         write: impl FnOnce(&mut String),
     ) -> ControlFlow<()> {
+        if !wanted.takes(name) {
+            return ControlFlow::Continue(());
+        }
         let start = self.buffers.text.len();
         self.buffers.text.push_str(name);
         if self.is_taken(name) {

@@ -55,7 +55,8 @@ pub(in crate::logql) fn extract_all(
     labels: &mut RowLabels<'_>,
 ) {
     let mistake = each_pair(line, options.strict, |key, value| {
-        if value == Value::Empty && !options.keep_empty {
+        let dropped = value == Value::Empty && !options.keep_empty;
+        if dropped || !wanted.may_go_on(0, key) {
             return ControlFlow::Continue(());
         }
         name.clear();
