@@ -4,6 +4,7 @@
 //! functions with `cargo fuzz run any --features fuzzing` (nightly) and `TRINE_FUZZ_TARGET=name`.
 //! A target fails by panicking: bad bytes must be read or refused.
 
+mod logql_stages;
 mod logstore_pages;
 mod remote_write;
 mod tsdb_files;
@@ -138,6 +139,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "logql",
         run: logql_query,
+    },
+    Target {
+        name: "logql_stages",
+        run: logql_stages::run,
     },
     Target {
         name: "traceql",

@@ -21,6 +21,8 @@ pub struct Limits {
     pub steps_max: usize,
     /// From the start of the query to its end. Default: two minutes.
     pub wall_time: Duration,
+    /// Threads that a LogQL query works on at a time, if as many cores are free. Default: 16.
+    pub threads_max: usize,
 }
 
 impl Default for Limits {
@@ -31,6 +33,7 @@ impl Default for Limits {
             series_max: 10_000_000,
             steps_max: 11_000,
             wall_time: Duration::from_secs(120),
+            threads_max: 16,
         }
     }
 }

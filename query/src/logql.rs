@@ -15,11 +15,12 @@ mod pipeline;
 mod prettifier;
 mod printer;
 pub mod source;
+mod template;
 mod units;
 
 pub use engine::{
     Engine, Entry, LogRows, LogStream, Point, QueryResult, QueryValue, RangeQuery, Sample, Series,
-    Stats, StreamEntry,
+    Stats, StreamEntry, TooManySeries,
 };
 pub use error::{ParseError, QueryError};
 pub use lexer::tokens;

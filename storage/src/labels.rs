@@ -77,6 +77,25 @@ impl Labels {
         ))
     }
 
+    /// Builds a label set from pairs in any order, also those without a value or a name, for what
+    /// answers show: such a set is not the same as one without them, and cannot be stored. Of pairs
+    /// with one name the first stays.
+    pub fn showing<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        pairs.dedup_by(|b, a| a.0.as_ref() == b.0.as_ref());
+        let mut text = Vec::new();
+        put_pairs(
+            &mut text,
+            pairs.iter().map(|(n, v)| (n.as_ref(), v.as_ref())),
+        );
+        Self(std::str::from_utf8(&text).unwrap_or_default().into())
+    }
+
     /// Builds a label set from pairs that are already sorted, unique and named.
     pub(crate) fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         thread_local! {

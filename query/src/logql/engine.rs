@@ -1,14 +1,18 @@
 //! Evaluates queries over a source; called by the server with a parsed query.
 //!
-//! `engine/log.rs` answers queries for lines, `engine/metric.rs` those for numbers, on the series
-//! (`engine/series.rs`) that `engine/range.rs` makes of lines, with the functions of
-//! `engine/window.rs` for the values of `unwrap`.
+//! `engine/log.rs` (with `engine/search.rs`) answers queries for lines, `engine/metric.rs` those for numbers, on the series
+//! (`engine/series.rs`) that `engine/range.rs` and `engine/scan.rs` make of lines, with the functions
+//! of `engine/window.rs` for the values of `unwrap` (`engine/unwrap.rs`).
 
+mod equality;
 mod log;
 mod metric;
 mod range;
 mod result;
+mod scan;
+mod search;
 mod series;
+mod unwrap;
 mod window;
 
 use std::sync::Arc;
@@ -34,6 +38,17 @@ const INSTANT_LOG_QUERY: &str = "log queries are not supported as an instant que
 pub struct Engine {
     limits: Limits,
     clock: Arc<dyn Clock>,
+    too_many_series: TooManySeries,
+}
+
+/// What becomes of a metric query whose answer has more series than the limits allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TooManySeries {
+    /// It fails.
+    #[default]
+    Fail,
+    /// It gives as many as are allowed, the first in the order of the answer, and a warning.
+    Cut,
 }
 
 /// Over what a range query is evaluated, and how much of it is wanted.
@@ -61,7 +76,20 @@ impl Engine {
 
     /// An engine that measures the time of its queries with `clock`.
     pub fn with_clock(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        Self { limits, clock }
+        Self {
+            limits,
+            clock,
+            too_many_series: TooManySeries::default(),
+        }
+    }
+
+    /// The same engine, which does so with too many series.
+    #[must_use]
+    pub fn with_too_many_series(self, too_many_series: TooManySeries) -> Self {
+        Self {
+            too_many_series,
+            ..self
+        }
     }
 
     /// Evaluates a metric query at `time_ns` (nanoseconds since 1970): a vector, or a scalar for a
@@ -93,10 +121,10 @@ impl Engine {
             }),
             Value::Vector(mut series) => {
                 series.retain(StepSeries::has_values);
-                self.check_series(series.len())?;
                 if !is_ordered(&metric.kind) {
                     series.sort_by(|a, b| a.labels.cmp(&b.labels));
                 }
+                self.bound_series(&mut series, &mut evaluator.warnings)?;
                 let sample = |series: StepSeries| Sample {
                     value: series.values.first().copied().unwrap_or(f64::NAN),
                     labels: series.labels,
@@ -134,8 +162,8 @@ impl Engine {
                     }
                 };
                 series.retain(StepSeries::has_values);
-                self.check_series(series.len())?;
                 series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                self.bound_series(&mut series, &mut evaluator.warnings)?;
                 let matrix = series
                     .into_iter()
                     .map(|series| to_points(series, steps))
@@ -184,16 +212,29 @@ impl Engine {
         })
     }
 
-    fn check_series(&self, series: usize) -> Result<(), QueryError> {
+    /// Sees to it that there are no more series than the limits allow.
+    fn bound_series(
+        &self,
+        series: &mut Vec<StepSeries>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), QueryError> {
         let max = self.limits.series_max;
-        if series as u64 <= max {
+        if series.len() as u64 <= max {
             return Ok(());
         }
-        Err(QueryError::Limit(format!(
-            "maximum number of series ({max}) reached for a single query; consider reducing query \
-             cardinality by adding more specific stream selectors, reducing the time range, or \
-             aggregating results with functions like sum(), count() or topk()"
-        )))
+        let text = format!("maximum number of series ({max}) reached for a single query");
+        match self.too_many_series {
+            TooManySeries::Cut => {
+                series.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+                warnings.push(format!("{text}; returning partial results"));
+                Ok(())
+            }
+            TooManySeries::Fail => Err(QueryError::Limit(format!(
+                "{text}; consider reducing query cardinality by adding more specific stream \
+                 selectors, reducing the time range, or aggregating results with functions like \
+                 sum(), count() or topk()"
+            ))),
+        }
     }
 }
 

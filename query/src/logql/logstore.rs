@@ -16,6 +16,13 @@ impl Source for engine::Snapshot {
         Ok(Box::new(batches.map(|batch| batch.map(raise))))
     }
 
+    fn scan_parts(&self, request: &Request, parts: usize) -> Result<Vec<Batches>, Error> {
+        let raised =
+            |part: engine::Batches| -> Batches { Box::new(part.map(|batch| batch.map(raise))) };
+        let parts = self.scan_parts(&lower(request), parts)?;
+        Ok(parts.into_iter().map(raised).collect())
+    }
+
     fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
         self.streams(matchers, range)
     }

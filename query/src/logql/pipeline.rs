@@ -4,34 +4,43 @@
 //! a line early or late is the same as long as no stage before changes the line. The other stages
 //! run row by row on the survivors.
 
+mod ip;
 pub(super) mod json;
 pub(super) mod label_filter;
 pub(super) mod labels;
 pub(super) mod line_filter;
 pub(super) mod logfmt;
+pub(super) mod pattern;
 pub(super) mod regexp;
 mod text;
 
 use std::borrow::Cow;
 
+use trine_storage::clock::{Clock as _, SystemClock};
 use trine_storage::regex::Locations;
 use trine_storage::{Labels, Matcher};
 
-use self::label_filter::{LabelFilterError, LabelTest};
-use self::labels::{ERROR, Fields, RowLabels, Wanted};
-use self::line_filter::{LineFilterError, LineTest};
+use self::label_filter::LabelTest;
+use self::labels::{ERROR, Fields, PRESERVE_ERROR, RowError, RowLabels, Wanted};
+use self::line_filter::LineTest;
+use self::pattern::Pattern;
 use self::regexp::Regexp;
 use super::ast::{LabelChoice, LabelFilter, LabelFormat, Stage, StageKind};
 use super::error::{ParseError, QueryError};
 use super::source::{self, Lines};
+use super::template::{Memory, Row, Template};
 
 /// The stages of a query.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     filters: Vec<LineTest>,
     steps: Vec<Step>,
+    /// For each step the conditions that later steps have on what a parser finds.
+    conditions: Vec<Vec<LabelTest>>,
     pushed: Pushed,
     wanted: Wanted,
+    /// Whether rows are told apart by their error, which is then no failure.
+    keeps_errors: bool,
 }
 
 /// What of the stages a store may apply first.
@@ -52,8 +61,11 @@ enum Step {
     Logfmt(logfmt::Options),
     LogfmtKeys(Vec<logfmt::KeyLabel>, logfmt::Options),
     Regexp(Regexp),
+    Pattern(Pattern),
+    Unpack,
     Labels(LabelTest),
-    Rename(Vec<(String, String)>),
+    LineFormat(Template),
+    LabelFormat(Vec<Format>),
     Drop(Vec<LabelChoice>),
     Keep(Vec<LabelChoice>),
     Decolorize,
@@ -61,19 +73,33 @@ enum Step {
     Line(LineTest),
 }
 
+/// One assignment of `label_format`.
+#[derive(Debug)]
+enum Format {
+    Rename { to: String, from: String },
+    Template { label: String, template: Template },
+}
+
 /// Buffers that all rows share.
 #[derive(Debug)]
 pub(super) struct Scratch {
+    /// When the row was written, for templates; set it before [`Pipeline::run`].
+    pub(super) timestamp_ns: i64,
     fields: Fields,
     name: String,
     /// One for each `regexp` stage, in their order.
     locations: Vec<Locations>,
+    /// The line after a stage that changed it.
+    line: Vec<u8>,
+    /// What a template makes.
+    made: Vec<u8>,
+    memory: Memory,
 }
 
 /// A row that came through.
 #[derive(Debug)]
-pub(super) struct Passed<'a, 'l> {
-    pub(super) line: Cow<'l, [u8]>,
+pub(super) struct Passed<'a> {
+    pub(super) line: Cow<'a, [u8]>,
     pub(super) labels: RowLabels<'a>,
 }
 
@@ -81,50 +107,64 @@ impl Pipeline {
     /// Compiles the stages. `wanted` are the labels that are looked at after the last stage.
     ///
     /// # Errors
-    /// What makes no sense in a stage, or is not supported yet.
+    /// What makes no sense in a stage.
     pub(super) fn new(stages: &[Stage], wanted: Wanted) -> Result<Self, QueryError> {
+        let keeps_errors = matches!(&wanted, Wanted::Names(_)) && wanted.contains(ERROR);
         let mut pipeline = Self {
             filters: Vec::new(),
             steps: Vec::new(),
+            conditions: Vec::new(),
             pushed: Pushed::default(),
             wanted,
+            keeps_errors,
         };
         let (mut line_changed, mut labels_changed) = (false, false);
         for stage in super::order::filters_first(stages) {
-            match &stage.kind {
-                StageKind::LineFilter(filter) => {
-                    let test = LineTest::new(filter).map_err(|error| match error {
-                        LineFilterError::Regex(error) => stage_error(stage, &error.to_string()),
-                        LineFilterError::Unsupported(what) => unsupported(what),
-                    })?;
-                    if line_changed {
-                        pipeline.pushed.is_part = true;
-                        pipeline.steps.push(Step::Line(test));
-                    } else {
-                        let pushed = test.pushdown();
-                        pipeline.pushed.is_part |= pushed.is_none();
-                        pipeline.pushed.lines.extend(pushed.unwrap_or_default());
-                        pipeline.filters.push(test);
-                    }
+            if let StageKind::LineFilter(filter) = &stage.kind {
+                let test = LineTest::new(filter).map_err(|what| stage_error(stage, &what))?;
+                if line_changed {
+                    pipeline.pushed.is_part = true;
+                    pipeline.steps.push(Step::Line(test));
+                } else {
+                    let all = test.pushdown(&mut pipeline.pushed.lines);
+                    pipeline.pushed.is_part |= !all;
+                    pipeline.filters.push(test);
                 }
-                _ => {
-                    let step = compile(stage)?;
-                    line_changed |= matches!(step, Step::Decolorize);
-                    match &step {
-                        Step::Labels(test) if !labels_changed => {
-                            let conditions = &mut pipeline.pushed.metadata;
-                            pipeline.pushed.is_part |= !test.pushdown(conditions);
-                        }
-                        Step::Labels(_) => pipeline.pushed.is_part = true,
-                        _ => {}
-                    }
-                    labels_changed |= !matches!(step, Step::Labels(_) | Step::Decolorize);
-                    pipeline.steps.push(step);
-                }
+                continue;
             }
+            let step = compile(stage)?;
+            line_changed |= step.changes_line();
+            match &step {
+                Step::Labels(test) if !labels_changed => {
+                    let conditions = &mut pipeline.pushed.metadata;
+                    pipeline.pushed.is_part |= !test.pushdown(conditions);
+                }
+                Step::Labels(_) => pipeline.pushed.is_part = true,
+                _ => {}
+            }
+            labels_changed |= step.changes_labels();
+            pipeline.steps.push(step);
         }
         pipeline.narrow();
+        pipeline.look_ahead();
         Ok(pipeline)
+    }
+
+    /// Tells each parser which rows will be dropped for what it finds. No parser changes a label that
+    /// is there already, so that what a label filter sees is what the first parser found.
+    fn look_ahead(&mut self) {
+        let conditions = |at: usize| {
+            let later = self.steps.get(at + 1..).unwrap_or_default();
+            let unchanged = later.iter().take_while(|step| {
+                !matches!(step, Step::LabelFormat(_) | Step::Drop(_) | Step::Keep(_))
+            });
+            let tests = unchanged.filter_map(|step| match step {
+                Step::Labels(test) if !test.sees_error() => Some(test.clone()),
+                _ => None,
+            });
+            tests.collect()
+        };
+        self.conditions = (0..self.steps.len()).map(conditions).collect();
     }
 
     /// Adds what the stages look at to what is wanted, and drops all stages that only set or remove
@@ -138,15 +178,36 @@ impl Pipeline {
                 names.push(name.to_owned());
             }
         };
+        let mut all = false;
         for step in &self.steps {
             match step {
                 Step::Labels(test) => test.each_name(&mut add),
-                Step::Rename(pairs) => pairs.iter().for_each(|(_, from)| add(from)),
+                Step::LineFormat(template) => all |= !add_labels(template, &mut add),
+                Step::LabelFormat(formats) => {
+                    for format in formats {
+                        match format {
+                            Format::Rename { from, .. } => add(from),
+                            Format::Template { template, .. } => {
+                                all |= !add_labels(template, &mut add);
+                            }
+                        }
+                    }
+                }
                 _ => {}
             }
         }
+        if all {
+            self.wanted = Wanted::All;
+            return;
+        }
         if names.is_empty() {
-            self.steps.retain(Step::sees_lines);
+            let last_line = self.steps.iter().rposition(Step::reads_line);
+            let mut place = 0;
+            self.steps.retain(|step| {
+                place += 1;
+                let unpacks = matches!(step, Step::Unpack) && last_line >= Some(place);
+                unpacks || step.sees_lines()
+            });
         }
     }
 
@@ -157,9 +218,13 @@ impl Pipeline {
             _ => None,
         });
         Scratch {
+            timestamp_ns: 0,
             fields: Fields::default(),
             name: String::new(),
             locations: locations.collect(),
+            line: Vec::new(),
+            made: Vec::new(),
+            memory: Memory::default(),
         }
     }
 
@@ -172,6 +237,11 @@ impl Pipeline {
     pub(super) fn is_pushed(&self) -> bool {
         let is_condition = |step: &Step| matches!(step, Step::Labels(_));
         !self.pushed.is_part && self.steps.iter().all(is_condition)
+    }
+
+    /// Whether a stage drops lines that a store does not drop that applies [`Pipeline::pushed`].
+    pub(super) fn may_drop(&self) -> bool {
+        self.pushed.is_part
     }
 
     /// What a store may apply first.
@@ -187,61 +257,175 @@ impl Pipeline {
     }
 
     /// Runs the stages after the line filters on one row; `None` when one drops it.
-    pub(super) fn run<'a, 'l>(
-        &self,
-        line: &'l [u8],
+    pub(super) fn run<'a>(
+        &'a self,
+        line: &'a [u8],
         stream: &'a Labels,
         metadata: &'a Labels,
         scratch: &'a mut Scratch,
-    ) -> Option<Passed<'a, 'l>> {
+    ) -> Option<Passed<'a>> {
         let Scratch {
+            timestamp_ns,
             fields,
             name,
             locations,
+            line: changed,
+            made,
+            memory,
         } = scratch;
         let mut locations = locations.iter_mut();
         let mut labels = RowLabels::new(stream, metadata, fields);
-        let mut line = Cow::Borrowed(line);
-        for step in &self.steps {
+        let (original, wanted) = (line, &self.wanted);
+        let mut is_changed = false;
+        for (step, conditions) in self.steps.iter().zip(&self.conditions) {
+            let line: &[u8] = if is_changed { changed } else { original };
+            labels.refuse_by(conditions);
             match step {
-                Step::Json => json::extract_all(&line, name, &self.wanted, &mut labels),
-                Step::JsonPaths(paths) => {
-                    json::extract_paths(&line, paths, &self.wanted, &mut labels);
-                }
+                Step::Json => json::extract_all(line, name, wanted, &mut labels),
+                Step::JsonPaths(paths) => json::extract_paths(line, paths, wanted, &mut labels),
                 Step::Logfmt(options) => {
-                    logfmt::extract_all(&line, name, *options, &self.wanted, &mut labels);
+                    logfmt::extract_all(line, name, *options, wanted, &mut labels);
                 }
                 Step::LogfmtKeys(keys, options) => {
-                    logfmt::extract_keys(&line, keys, *options, &self.wanted, &mut labels);
+                    logfmt::extract_keys(line, keys, *options, wanted, &mut labels);
                 }
                 Step::Regexp(regexp) => {
                     if let Some(locations) = locations.next() {
-                        regexp.extract(&line, locations, &self.wanted, &mut labels);
+                        regexp.extract(line, locations, wanted, &mut labels);
+                    }
+                }
+                Step::Pattern(pattern) => pattern.extract(line, wanted, &mut labels),
+                Step::Unpack => {
+                    if json::unpack(line, name, made, wanted, &mut labels) {
+                        std::mem::swap(changed, made);
+                        is_changed = true;
                     }
                 }
                 Step::Labels(test) if !test.passes(&mut labels) => return None,
-                Step::Line(test) if !test.passes(&line) => return None,
+                Step::Line(test) if !test.passes(line) => return None,
                 Step::Labels(_) | Step::Line(_) => {}
-                Step::Rename(pairs) => pairs.iter().for_each(|(to, from)| labels.rename(to, from)),
+                Step::LineFormat(template) => {
+                    let row = Row {
+                        labels: &labels,
+                        line,
+                        timestamp_ns: *timestamp_ns,
+                    };
+                    made.clear();
+                    match template.run(row, memory, made) {
+                        Ok(()) => {
+                            std::mem::swap(changed, made);
+                            is_changed = true;
+                        }
+                        Err(details) => labels.set_error(RowError::TemplateFormat, &details),
+                    }
+                }
+                Step::LabelFormat(formats) => {
+                    let when = *timestamp_ns;
+                    format_labels(formats, (line, when), (memory, made), &mut labels);
+                }
                 Step::Drop(choices) => drop_labels(choices, &mut labels),
                 Step::Keep(choices) => labels.retain(|name, value| {
                     choices.iter().any(|choice| is_chosen(choice, name, value))
                 }),
                 Step::Decolorize => {
-                    if let Some(plain) = without_colors(&line) {
-                        line = Cow::Owned(plain);
+                    if without_colors(line, made) {
+                        std::mem::swap(changed, made);
+                        is_changed = true;
                     }
                 }
             }
+            if labels.is_refused() {
+                return None;
+            }
         }
-        Some(Passed { line, labels })
+        if self.keeps_errors && labels.error().is_some() {
+            labels.set_parsed(PRESERVE_ERROR, "true");
+        }
+        Some(Passed {
+            line: Cow::Borrowed(if is_changed { changed } else { original }),
+            labels,
+        })
+    }
+}
+
+/// Adds the labels that a template looks at; false when these may be any.
+fn add_labels(template: &Template, add: &mut impl FnMut(&str)) -> bool {
+    let names = template.labels();
+    names.as_ref().is_some_and(|names| {
+        names.iter().for_each(|name| add(name));
+        true
+    })
+}
+
+/// Runs a `label_format` stage. All of its templates see the labels as the first of them does.
+fn format_labels(
+    formats: &[Format],
+    (line, timestamp_ns): (&[u8], i64),
+    (memory, made): (&mut Memory, &mut Vec<u8>),
+    labels: &mut RowLabels<'_>,
+) {
+    let is_template = |format: &Format| matches!(format, Format::Template { .. });
+    let first = formats
+        .iter()
+        .position(is_template)
+        .unwrap_or(formats.len());
+    let (before, rest) = formats.split_at(first);
+    let rename = |format: &Format, labels: &mut RowLabels<'_>| {
+        if let Format::Rename { to, from } = format {
+            labels.rename(to, from);
+        }
+    };
+    before.iter().for_each(|format| rename(format, labels));
+    made.clear();
+    let mut results = Vec::new();
+    for format in rest {
+        if let Format::Template { template, .. } = format {
+            let row = Row {
+                labels,
+                line,
+                timestamp_ns,
+            };
+            let start = made.len();
+            let result = template.run(row, memory, made);
+            results.push(result.map(|()| start..made.len()));
+        }
+    }
+    let mut results = results.into_iter();
+    for format in rest {
+        match format {
+            Format::Rename { .. } => rename(format, labels),
+            Format::Template { label, .. } => match results.next() {
+                Some(Ok(range)) => {
+                    let value = made.get(range).unwrap_or_default();
+                    labels.set_parsed(label, &String::from_utf8_lossy(value));
+                }
+                Some(Err(details)) => labels.set_error(RowError::TemplateFormat, &details),
+                None => {}
+            },
+        }
     }
 }
 
 impl Step {
     /// Whether the stage matters where no label is looked at: it may drop or change lines.
     fn sees_lines(&self) -> bool {
-        matches!(self, Self::Labels(_) | Self::Decolorize | Self::Line(_))
+        matches!(
+            self,
+            Self::Labels(_) | Self::Decolorize | Self::Line(_) | Self::LineFormat(_)
+        )
+    }
+
+    /// Whether what comes out depends on the line.
+    fn reads_line(&self) -> bool {
+        matches!(self, Self::Line(_) | Self::LineFormat(_))
+    }
+
+    fn changes_line(&self) -> bool {
+        matches!(self, Self::Decolorize | Self::LineFormat(_) | Self::Unpack)
+    }
+
+    fn changes_labels(&self) -> bool {
+        !matches!(self, Self::Labels(_) | Self::Decolorize | Self::Line(_))
     }
 }
 
@@ -292,16 +476,26 @@ fn compile(stage: &Stage) -> Result<Step, QueryError> {
         }
         StageKind::LabelFilter(filter) => Step::Labels(label_test(stage, filter)?),
         StageKind::LabelFormat(formats) => {
-            let mut pairs = Vec::with_capacity(formats.len());
+            let mut formats_of = Vec::with_capacity(formats.len());
             for format in formats {
-                match format {
-                    LabelFormat::Rename { to, from } => pairs.push((to.clone(), from.clone())),
-                    LabelFormat::Template { .. } => {
-                        return Err(unsupported("label_format with a template"));
+                formats_of.push(match format {
+                    LabelFormat::Rename { to, from } => Format::Rename {
+                        to: to.clone(),
+                        from: from.clone(),
+                    },
+                    LabelFormat::Template { label, template } => {
+                        let template = template_of(template, "label").map_err(|what| {
+                            let text = format!("invalid template for label '{label}': {what}");
+                            stage_error(stage, &text)
+                        })?;
+                        Format::Template {
+                            label: label.clone(),
+                            template,
+                        }
                     }
-                }
+                });
             }
-            Step::Rename(pairs)
+            Step::LabelFormat(formats_of)
         }
         StageKind::Drop(choices) => Step::Drop(choices.clone()),
         StageKind::Keep(choices) => Step::Keep(choices.clone()),
@@ -310,24 +504,29 @@ fn compile(stage: &Stage) -> Result<Step, QueryError> {
             Regexp::new(pattern)
                 .map_err(|error| parse_error(stage, format!("invalid regexp parser: {error}")))?,
         ),
-        StageKind::Pattern(_) => return Err(unsupported("pattern parser")),
-        StageKind::Unpack => return Err(unsupported("unpack parser")),
-        StageKind::LineFormat(_) => return Err(unsupported("line_format")),
-        StageKind::LineFilter(_) => return Err(unsupported("this line filter")),
+        StageKind::Pattern(pattern) => Step::Pattern(
+            Pattern::new(pattern)
+                .map_err(|error| parse_error(stage, format!("invalid pattern parser: {error}")))?,
+        ),
+        StageKind::Unpack => Step::Unpack,
+        StageKind::LineFormat(template) => {
+            let template = template_of(template, "line")
+                .map_err(|what| stage_error(stage, &format!("invalid line template: {what}")))?;
+            Step::LineFormat(template)
+        }
+        StageKind::LineFilter(filter) => {
+            Step::Line(LineTest::new(filter).map_err(|what| stage_error(stage, &what))?)
+        }
     })
+}
+
+fn template_of(text: &str, name: &'static str) -> Result<Template, String> {
+    Template::new(text, name, SystemClock::new().now_ns())
 }
 
 /// Compiles a condition that stands in `stage`.
 pub(super) fn label_test(stage: &Stage, filter: &LabelFilter) -> Result<LabelTest, QueryError> {
-    LabelTest::new(filter).map_err(|error| match error {
-        LabelFilterError::Regex(error) => stage_error(stage, &error.to_string()),
-        LabelFilterError::Unsupported(what) => unsupported(what),
-    })
-}
-
-/// A refusal that names what is missing.
-pub(super) fn unsupported(what: &str) -> QueryError {
-    QueryError::Unsupported(format!("{what} is not supported yet"))
+    LabelTest::new(filter).map_err(|what| stage_error(stage, &what))
 }
 
 fn stage_error(stage: &Stage, what: &str) -> QueryError {
@@ -364,11 +563,13 @@ fn drop_labels(choices: &[LabelChoice], labels: &mut RowLabels<'_>) {
     }
 }
 
-/// The line without the escape sequences that color it; `None` when it has none.
-fn without_colors(line: &[u8]) -> Option<Vec<u8>> {
+/// Writes the line without the escape sequences that color it; false when it has none.
+fn without_colors(line: &[u8], plain: &mut Vec<u8>) -> bool {
     const START: &[u8] = b"\x1b[";
-    memchr::memmem::find(line, START)?;
-    let mut plain = Vec::with_capacity(line.len());
+    if memchr::memmem::find(line, START).is_none() {
+        return false;
+    }
+    plain.clear();
     let mut rest = line;
     while let Some(at) = memchr::memmem::find(rest, START) {
         plain.extend_from_slice(&rest[..at]);
@@ -381,7 +582,7 @@ fn without_colors(line: &[u8]) -> Option<Vec<u8>> {
         rest = sequence.get(parameters + 1..).unwrap_or_default();
     }
     plain.extend_from_slice(rest);
-    Some(plain)
+    true
 }
 
 #[cfg(test)]

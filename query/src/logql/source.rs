@@ -15,6 +15,16 @@ pub trait Source: Send + Sync {
     /// Those of the store.
     fn scan(&self, request: &Request) -> Result<Batches, Error>;
 
+    /// The same in `parts` parts or fewer, which may be read on one thread each: together they give
+    /// every entry or number once, in no order, and none waits for another. A source that cannot be
+    /// divided is one part.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn scan_parts(&self, request: &Request, _parts: usize) -> Result<Vec<Batches>, Error> {
+        Ok(vec![self.scan(request)?])
+    }
+
     /// The streams that match and have entries in the range, in the order of their labels.
     ///
     /// # Errors

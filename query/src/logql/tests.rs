@@ -3,8 +3,10 @@
 
 mod answers;
 mod memory;
+mod model;
 mod properties;
 mod script;
+mod search;
 
 /// A script of queries with their answers; see `script.rs` for its form.
 macro_rules! scripts {
@@ -17,4 +19,4 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { lines parsers labels metrics vectors errors }
+scripts! { lines parsers labels metrics vectors errors stages templates }

@@ -139,9 +139,8 @@ impl Wanted {
                 let first = range.split(['-', '/']).next().unwrap_or("");
                 (name.as_str(), first.to_owned())
             }
-            LabelFilter::All(parts) => return parts.iter().for_each(|part| self.condition(part)),
-            LabelFilter::Any(parts) => {
-                return parts.first().into_iter().for_each(|p| self.condition(p));
+            LabelFilter::All(parts) | LabelFilter::Any(parts) => {
+                return parts.iter().for_each(|part| self.condition(part));
             }
         };
         if !name.starts_with("__") {

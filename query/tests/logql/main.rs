@@ -7,6 +7,7 @@
 
 mod dashboards;
 mod generate;
+mod memory;
 mod metric;
 mod own;
 mod parse;

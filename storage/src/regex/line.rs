@@ -159,6 +159,43 @@ impl LineRegex {
         false
     }
 
+    /// Calls `visit` with the groups of each match from left to right until it gives false. As in Go
+    /// an empty match right after another match is none. `locations` must come from this expression.
+    pub fn each_match(
+        &self,
+        line: &[u8],
+        locations: &mut Locations,
+        mut visit: impl FnMut(&Locations) -> bool,
+    ) {
+        let (text, replaced) = self.searchable(line);
+        locations.replaced = replaced;
+        let (mut start, mut last_end) = (0, None);
+        while start <= text.len() {
+            let Some(found) = self
+                .regex
+                .captures_read_at(&mut locations.slots, &text, start)
+                .map(|found| found.range())
+            else {
+                return;
+            };
+            if self.has_not_boundary && splits_character(&text, &found) {
+                start = found.end + 1;
+                continue;
+            }
+            let is_repeated = found.is_empty() && last_end == Some(found.end);
+            if !is_repeated && !visit(locations) {
+                return;
+            }
+            start = found.end;
+            if found.is_empty() {
+                // On to the next character.
+                let rest = text.get(start + 1..).unwrap_or_default();
+                start += 1 + rest.iter().take_while(|byte| **byte & 0xc0 == 0x80).count();
+            }
+            last_end = Some(found.end);
+        }
+    }
+
     /// The line with each invalid byte replaced by U+FFFD, if the pattern can tell, and where.
     fn searchable<'t>(&self, line: &'t [u8]) -> (Cow<'t, [u8]>, Vec<usize>) {
         if !self.sees_invalid || std::str::from_utf8(line).is_ok() {

@@ -55,7 +55,7 @@ pub(super) struct Evaluator<'a> {
     pub(super) steps: Steps,
     pub(super) stats: Stats,
     pub(super) warnings: Vec<String>,
-    /// Threads that no other query uses, for the store.
+    /// Threads that no other query uses.
     permits: Permits,
 }
 
@@ -67,13 +67,13 @@ impl<'a> Evaluator<'a> {
             steps,
             stats: Stats::default(),
             warnings: Vec::new(),
-            permits: Permits::take(usize::MAX),
+            permits: Permits::take(budget.limits().threads_max.saturating_sub(1)),
         }
     }
 
-    /// On how many threads the store may work.
-    pub(super) fn threads(&self) -> usize {
-        self.permits.count() + 1
+    /// The threads that may be worked on beside this one.
+    pub(super) fn permits(&self) -> &Permits {
+        &self.permits
     }
 
     /// The result of the whole query.

@@ -1,21 +1,19 @@
-//! Makes series of lines: scans what the windows of a range aggregation cover, runs the pipeline,
-//! and adds each line to the series of its labels at all steps whose window holds it.
+//! Makes series of lines: plans what of a range aggregation the store counts and what is read, has
+//! it scanned, and adds each line to the series of its labels at all steps whose window holds it.
 
-use trine_storage::{Kind, Labels, MatchOp, Matcher, TimeRange};
+use trine_storage::{Labels, MatchOp, Matcher, TimeRange};
 
+use super::equality::Equality;
 use super::metric::{Evaluator, Steps};
-use super::series::{Amount, Holds, SeriesTable};
+use super::scan::Scan;
+use super::series::{Holds, SeriesTable};
+use super::unwrap::Extractor;
 use super::window::Window;
-use crate::budget::Budget;
-use crate::logql::ast::{Conversion, RangeAggregation, RangeOp, Stage, StageKind, Unwrap};
+use crate::logql::ast::{LabelChoice, RangeAggregation, RangeOp, Stage, StageKind};
 use crate::logql::error::QueryError;
-use crate::logql::pipeline::label_filter::LabelTest;
-use crate::logql::pipeline::labels::{EXTRACTED, PRESERVE_ERROR, RowError, RowLabels, Wanted};
-use crate::logql::pipeline::{Pipeline, Scratch, label_test};
-use crate::logql::source::{
-    Batch, CountBatch, Counts, Direction, Measure, Projection, Request, RowBatch, Rows,
-};
-use crate::logql::units;
+use crate::logql::pipeline::Pipeline;
+use crate::logql::pipeline::labels::{ERROR, EXTRACTED, Wanted};
+use crate::logql::source::{Counts, Direction, Measure, Projection, Request, Rows};
 use crate::vector::{ABSENT, Grouping, StepSeries};
 
 /// The most buckets that a source is asked to count in.
@@ -47,7 +45,7 @@ pub(super) fn evaluate(
         RangeOp::Bytes | RangeOp::BytesRate => Measure::Bytes,
         _ => Measure::Lines,
     };
-    let request = plan(evaluator, node, &grouping, &pipeline, windows, measure)?;
+    let plans = plan(evaluator, node, &grouping, &pipeline, windows, measure)?;
     // What is counted has passed all stages.
     let counted = Pipeline::new(&[], wanted(&grouping, None))?;
     let holds = if extractor.is_some() {
@@ -55,32 +53,27 @@ pub(super) fn evaluate(
     } else {
         Holds::Counts
     };
-    let mut scan = Scan {
-        windows,
-        measure,
-        pipeline: &pipeline,
-        counted: &counted,
-        extractor: extractor.as_ref(),
-        budget: evaluator.budget,
-        table: SeriesTable::new(grouping, holds, evaluator.steps.count),
-        scratch: pipeline.scratch(),
-    };
-    for batch in evaluator.source.scan(&request)? {
-        evaluator.budget.check()?;
-        let Some(batch) = super::readable(batch, &mut evaluator.warnings)? else {
-            continue;
+    let mut table = SeriesTable::new(grouping.clone(), holds, evaluator.steps.count);
+    for Plan { request, only } in &plans {
+        let scan = Scan {
+            windows,
+            measure,
+            pipeline: &pipeline,
+            counted: &counted,
+            extractor: extractor.as_ref(),
+            budget: evaluator.budget,
+            request,
+            only,
+            grouping: &grouping,
+            holds,
+            steps: evaluator.steps.count,
         };
-        match (batch, &request) {
-            (Batch::Rows(batch), _) => {
-                evaluator.stats.lines_processed += batch.timestamps.len() as u64;
-                evaluator.stats.bytes_processed += batch.lines.blob.len() as u64;
-                evaluator.stats.lines_passed += scan.rows(&batch)?;
-            }
-            (Batch::Counts(batch), Request::Counts(counts)) => scan.counts(&batch, counts)?,
-            (Batch::Counts(_), Request::Rows(_)) => {
-                let text = "a log store answered a query for lines with counts";
-                return Err(trine_storage::Error::new(Kind::Unsupported, text).into());
-            }
+        for found in scan.run(evaluator.source, evaluator.permits())? {
+            table.absorb(found.table, evaluator.budget);
+            evaluator.stats.lines_processed += found.stats.lines_processed;
+            evaluator.stats.bytes_processed += found.stats.bytes_processed;
+            evaluator.stats.lines_passed += found.stats.lines_passed;
+            evaluator.warnings.extend(found.warnings);
         }
     }
     let window = Window {
@@ -88,7 +81,7 @@ pub(super) fn evaluate(
         param: node.param.unwrap_or(0.0),
         seconds: node.range.interval as f64 / 1e9,
     };
-    let series = scan.table.finish(window, windows);
+    let series = table.finish(window, windows);
     evaluator.stats.entries_returned += series.len() as u64;
     if is_absent {
         return Ok(absent(
@@ -115,8 +108,18 @@ fn wanted(grouping: &Option<Grouping>, extractor: Option<&Extractor>) -> Wanted 
     Wanted::Names(names)
 }
 
+/// One request to the source.
+struct Plan {
+    request: Request,
+    /// Only lines of which these hold are meant, whatever the source gives.
+    only: Vec<Matcher>,
+}
+
 /// What to ask of the source: numbers when the source can do all that the stages do and the result
 /// has no labels but those that the source counts by, else rows.
+///
+/// Where stages parse lines only to find labels that most lines have beside them, numbers are asked
+/// for of those and rows of the others.
 fn plan(
     evaluator: &Evaluator<'_>,
     node: &RangeAggregation,
@@ -124,47 +127,120 @@ fn plan(
     pipeline: &Pipeline,
     windows: Windows,
     measure: Measure,
-) -> Result<Request, QueryError> {
+) -> Result<Vec<Plan>, QueryError> {
     let matchers = node.range.log.selector.matchers.clone();
     let range = windows.scanned();
     let (lines, metadata) = (&pipeline.pushed().lines, &pipeline.pushed().metadata);
     let has_values = node.range.unwrap.is_some();
     let plain = pipeline.is_empty() && !has_values;
-    if pipeline.is_pushed()
-        && !has_values
-        && let Some(Grouping::By(names)) = grouping
-        && !names.iter().any(|name| name.ends_with(EXTRACTED))
-        && let Some(bucket_ns) = windows.bucket()
-    {
-        let by = missing_labels(evaluator, &matchers, range, names)?;
-        // Buckets are open at their start: they begin where the first window does.
-        let range = TimeRange::new(range.start.saturating_sub(1), range.end);
-        return Ok(Request::Counts(Counts {
-            lines: lines.clone(),
-            metadata: metadata.clone(),
-            by,
-            threads: evaluator.threads(),
-            ..Counts::new(matchers, range, bucket_ns, measure)
-        }));
-    }
-    Ok(Request::Rows(Rows {
-        matchers,
+    let rows = Rows {
+        matchers: matchers.clone(),
         range,
         lines: lines.clone(),
         metadata: metadata.clone(),
-        // Sums of values depend on the order, if only by their last digits.
-        direction: if has_values {
-            Direction::Forward
-        } else {
-            Direction::Any
+        // Which of two values of one instant is later is known in order only.
+        direction: match node.op {
+            RangeOp::First | RangeOp::Last | RangeOp::RateCounter => Direction::Forward,
+            _ => Direction::Any,
         },
         limit_hint: None,
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
         },
-        threads: evaluator.threads(),
-    }))
+        threads: 1,
+    };
+    let all_rows = |rows: Rows| {
+        let is_any = rows.direction == Direction::Any;
+        let equality = Equality::of(&node.range.log.stages).filter(|_| is_any);
+        let planned = match equality {
+            Some(equality) => Vec::from(equality.split(&rows)),
+            None => vec![(rows, Vec::new())],
+        };
+        let plan = |(rows, only)| Plan {
+            request: Request::Rows(rows),
+            only,
+        };
+        Ok(planned.into_iter().map(plan).collect())
+    };
+    let Some(Grouping::By(names)) = grouping else {
+        return all_rows(rows);
+    };
+    let countable = !has_values && !names.iter().any(|name| name.ends_with(EXTRACTED));
+    let Some(bucket_ns) = windows.bucket().filter(|_| countable) else {
+        return all_rows(rows);
+    };
+    let stages = match pipeline.is_pushed() {
+        true => Some(node.range.log.stages.clone()),
+        false => without_parsers(&node.range.log.stages, names),
+    };
+    let unparsed = stages.map(|stages| Pipeline::new(&stages, Wanted::Names(names.clone())));
+    if !unparsed
+        .transpose()?
+        .is_some_and(|unparsed| unparsed.is_pushed())
+    {
+        return all_rows(rows);
+    }
+    let missing = missing_labels(evaluator, &matchers, range, names)?;
+    let mut counts = Counts {
+        lines: lines.clone(),
+        metadata: metadata.clone(),
+        by: missing.clone(),
+        // Buckets are open at their start: they begin where the first window does.
+        ..Counts::new(
+            matchers,
+            TimeRange::new(range.start.saturating_sub(1), range.end),
+            bucket_ns,
+            measure,
+        )
+    };
+    let mut plans = Vec::new();
+    let mut present = Vec::new();
+    if !pipeline.is_pushed() {
+        for name in &missing {
+            let mut only = present.clone();
+            only.push(Matcher::equal(name.as_str(), ""));
+            let mut rows = rows.clone();
+            rows.metadata.extend_from_slice(&only);
+            plans.push(Plan {
+                request: Request::Rows(rows),
+                only,
+            });
+            present.push(Matcher::new(MatchOp::NotEqual, name.as_str(), "")?);
+        }
+    }
+    counts.metadata.extend_from_slice(&present);
+    plans.push(Plan {
+        request: Request::Counts(counts),
+        only: present,
+    });
+    Ok(plans)
+}
+
+/// The stages without those that parse, if these make no difference to lines that have labels of all
+/// `names` before they are parsed: what is parsed gets other names then, and errors are dropped.
+fn without_parsers(stages: &[Stage], names: &[String]) -> Option<Vec<Stage>> {
+    let (mut left, mut parsed, mut may_fail) = (Vec::new(), false, false);
+    for stage in stages {
+        match &stage.kind {
+            StageKind::LineFilter(_) => left.push(stage.clone()),
+            StageKind::LabelFilter(_) if !parsed => left.push(stage.clone()),
+            StageKind::Json(_) | StageKind::Logfmt(_) => (parsed, may_fail) = (true, true),
+            StageKind::Regexp(_) | StageKind::Pattern(_) => parsed = true,
+            StageKind::Drop(choices) => {
+                for choice in choices {
+                    match choice {
+                        LabelChoice::Name(name) if name == ERROR => may_fail = false,
+                        choice if choice.name() == ERROR => return None,
+                        choice if names.iter().any(|name| name == choice.name()) => return None,
+                        _ => {}
+                    }
+                }
+            }
+            _ => return None,
+        }
+    }
+    (parsed && !may_fail).then_some(left)
 }
 
 /// Those of the names that some stream has no label of, so that metadata counts there.
@@ -199,28 +275,43 @@ impl Windows {
     }
 
     /// The steps whose windows hold an instant: from the first to before the second.
-    pub(super) fn steps_of(&self, timestamp: i64) -> (usize, usize) {
+    pub(super) fn steps_of(&self, timestamp: i64) -> Held {
         let Steps {
             start_ns,
             step_ns,
             count,
         } = self.steps;
-        let shifted = timestamp.saturating_add(self.offset_ns);
-        let step_at = |instant: i64| {
-            let distance = instant.saturating_sub(start_ns);
+        // The first step at or after an instant, and the instants of which the same is true.
+        let step_at = |shift: i64| {
+            let distance = timestamp.saturating_add(shift).saturating_sub(start_ns);
             let step = distance.div_euclid(step_ns) + i64::from(distance.rem_euclid(step_ns) > 0);
-            usize::try_from(step.max(0)).map_or(count, |step| step.min(count))
+            let until = start_ns
+                .saturating_add(step.saturating_mul(step_ns))
+                .saturating_sub(shift);
+            let clamped = usize::try_from(step.max(0)).map_or(count, |step| step.min(count));
+            (clamped, until)
         };
-        (
-            step_at(shifted),
-            step_at(shifted.saturating_add(self.range_ns)),
-        )
+        let (first, in_until) = step_at(self.offset_ns);
+        let (end, out_until) = step_at(self.offset_ns.saturating_add(self.range_ns));
+        let until = in_until.min(out_until).max(timestamp);
+        let after = in_until.max(out_until).saturating_sub(step_ns);
+        Held {
+            first,
+            end,
+            after: after.min(timestamp.saturating_sub(1)),
+            until,
+        }
     }
 
     /// The window of a step: after the first instant, up to the second.
     pub(super) fn of(&self, step: usize) -> (i64, i64) {
         let end = self.steps.at(step).saturating_sub(self.offset_ns);
         (end.saturating_sub(self.range_ns), end)
+    }
+
+    /// Whether no instant is in two windows.
+    pub(super) fn are_apart(&self) -> bool {
+        self.steps.count == 1 || self.range_ns <= self.steps.step_ns
     }
 
     /// The width of buckets of which all windows consist; `None` when there were too many.
@@ -238,184 +329,35 @@ impl Windows {
     }
 }
 
+/// The steps from `first` to before `end`, whose windows hold all instants after `after` up to `until`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) first: usize,
+    pub(super) end: usize,
+    after: i64,
+    until: i64,
+}
+
+impl Held {
+    /// The steps of some instant after those of another: most lines come close after one another.
+    pub(super) fn of(self, windows: &Windows, timestamp: i64) -> Self {
+        if timestamp > self.after && timestamp <= self.until {
+            return self;
+        }
+        windows.steps_of(timestamp)
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_some(self) -> bool {
+        self.first < self.end
+    }
+}
+
 fn greatest_divisor(mut a: i64, mut b: i64) -> i64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }
     a
-}
-
-/// Reads the value of `unwrap`.
-struct Extractor {
-    label: String,
-    conversion: Conversion,
-    filters: Vec<LabelTest>,
-}
-
-impl Extractor {
-    fn new(unwrap: &Unwrap) -> Result<Self, QueryError> {
-        let compile = |filter| {
-            let kind = StageKind::LabelFilter(Clone::clone(filter));
-            label_test(
-                &Stage {
-                    kind,
-                    span: unwrap.span,
-                },
-                filter,
-            )
-        };
-        Ok(Self {
-            label: unwrap.label.clone(),
-            conversion: unwrap.conversion,
-            filters: unwrap
-                .filters
-                .iter()
-                .map(compile)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// The value of a row; `None` when it has none or a filter drops it.
-    fn value(&self, labels: &mut RowLabels<'_>) -> Option<f64> {
-        let text = labels.get(&self.label)?;
-        let read = match self.conversion {
-            Conversion::Number => units::float(text),
-            Conversion::Bytes => units::bytes(text).map(|bytes| bytes as f64),
-            Conversion::Duration | Conversion::DurationSeconds => {
-                units::go_duration(text).map(|nanos| nanos as f64 / 1e9)
-            }
-        };
-        let value = match read {
-            Ok(value) => value,
-            Err(details) => {
-                labels.set_error(RowError::SampleExtraction, &details);
-                0.0
-            }
-        };
-        if !self.filters.iter().all(|test| test.passes(labels)) {
-            return None;
-        }
-        // The value is no label of the series; but an error is told with it.
-        if labels.error().is_none() {
-            labels.remove(&self.label);
-        }
-        Some(value)
-    }
-}
-
-/// A scan at work.
-struct Scan<'a> {
-    windows: Windows,
-    measure: Measure,
-    pipeline: &'a Pipeline,
-    /// For numbers that the source counted.
-    counted: &'a Pipeline,
-    extractor: Option<&'a Extractor>,
-    budget: &'a Budget,
-    table: SeriesTable,
-    scratch: Scratch,
-}
-
-impl Scan<'_> {
-    /// Takes in the lines of a batch; gives how many came through.
-    fn rows(&mut self, batch: &RowBatch) -> Result<u64, QueryError> {
-        self.table.next_batch();
-        let in_windows = |timestamp: &i64| {
-            let (first, end) = self.windows.steps_of(*timestamp);
-            first < end
-        };
-        let mut selected: Vec<bool> = batch.timestamps.iter().map(in_windows).collect();
-        self.pipeline.select(&batch.lines, &mut selected);
-        let mut passed = 0;
-        for (row, &timestamp) in batch.timestamps.iter().enumerate() {
-            if selected.get(row) == Some(&true) {
-                passed += u64::from(self.row(batch, row, timestamp)?);
-            }
-        }
-        Ok(passed)
-    }
-
-    fn row(&mut self, batch: &RowBatch, row: usize, timestamp: i64) -> Result<bool, QueryError> {
-        let Some(stream) = batch.stream_of(row) else {
-            return Ok(false);
-        };
-        let empty = Labels::empty();
-        let code = batch.metadata_code(row);
-        let metadata = batch.metadata_sets.get(code as usize).unwrap_or(&empty);
-        let line = batch.lines.get(row);
-        let Some(mut passed) = self.pipeline.run(line, stream, metadata, &mut self.scratch) else {
-            return Ok(false);
-        };
-        let mut value = 0.0;
-        if let Some(extractor) = self.extractor {
-            match extractor.value(&mut passed.labels) {
-                Some(found) => value = found,
-                None => return Ok(false),
-            }
-        }
-        if let Some(error) = passed.labels.error()
-            && passed.labels.get(PRESERVE_ERROR) != Some("true")
-        {
-            return Err(pipeline_error(error, &passed.labels.merged()));
-        }
-        let codes = (batch.stream.get(row).copied().unwrap_or(0), code);
-        let before = self.table.len();
-        let series = self.table.find(&passed.labels, codes);
-        let weight = match self.measure {
-            Measure::Lines => 1,
-            Measure::Bytes => passed.line.len() as u64,
-        };
-        let held = self
-            .table
-            .add(series, self.windows, timestamp, Amount { weight, value });
-        let new = (self.table.len() - before) as u64;
-        self.budget
-            .hold_samples(held + new * self.windows.steps.count as u64)?;
-        Ok(true)
-    }
-
-    /// Takes in numbers that the source counted.
-    fn counts(&mut self, batch: &CountBatch, request: &Counts) -> Result<(), QueryError> {
-        self.table.next_batch();
-        let empty = Labels::empty();
-        let columns = batch.stream.iter().zip(&batch.bucket).zip(&batch.count);
-        for (row, ((&stream, &bucket), &weight)) in columns.enumerate() {
-            let Some(labels) = batch.streams.get(stream as usize) else {
-                continue;
-            };
-            let group = batch.group.get(row).copied().unwrap_or(0);
-            let metadata = batch.groups.get(group as usize).unwrap_or(&empty);
-            // All of a bucket is in the windows that hold its last instant.
-            let width = request.bucket_ns.saturating_mul(i64::from(bucket) + 1);
-            let timestamp = request.range.start.saturating_add(width);
-            let Some(passed) = self.counted.run(&[], labels, metadata, &mut self.scratch) else {
-                continue;
-            };
-            let before = self.table.len();
-            let series = self.table.find(&passed.labels, (stream, group));
-            self.table.add(
-                series,
-                self.windows,
-                timestamp,
-                Amount { weight, value: 0.0 },
-            );
-            let new = (self.table.len() - before) as u64;
-            self.budget
-                .hold_samples(new * self.windows.steps.count as u64)?;
-        }
-        Ok(())
-    }
-}
-
-fn pipeline_error(error: RowError, series: &Labels) -> QueryError {
-    let error = error.name();
-    QueryError::Invalid(format!(
-        "pipeline error: '{error}' for series: '{series}'.\n\
-         Use a label filter to intentionally skip this error. (e.g | __error__!=\"{error}\").\n\
-         To skip all potential errors you can match empty errors.(e.g __error__=\"\")\n\
-         The label filter can also be specified after unwrap. \
-         (e.g | unwrap latency | __error__=\"\" )\n"
-    ))
 }
 
 /// 1 at the steps at which no series has a value.

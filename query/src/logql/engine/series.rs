@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use trine_storage::Labels;
 
-use super::range::Windows;
+use super::range::{Held, Windows};
 use super::window::{self, Window};
+use crate::budget::{Budget, BudgetError};
 use crate::logql::ast::RangeOp;
-use crate::logql::pipeline::labels::RowLabels;
+use crate::logql::pipeline::labels::{ERROR, ERROR_DETAILS, RowLabels};
 use crate::vector::{ABSENT, Grouping, StepSeries};
 
 /// What one line adds.
@@ -45,6 +46,29 @@ pub(super) enum Holds {
     Values,
 }
 
+impl Holds {
+    /// Samples that a series without lines stands for.
+    fn samples(self, steps: usize) -> u64 {
+        match self {
+            Self::Counts => steps as u64 + 1,
+            Self::Values => 0,
+        }
+    }
+}
+
+/// Room for so many values is made at first.
+const VALUES_MIN: usize = 4;
+
+/// Bytes that a series takes beside its samples, about.
+fn series_bytes(labels: &Labels) -> u64 {
+    const FIXED: usize = 256;
+    let text: usize = labels
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    (FIXED + text) as u64
+}
+
 /// The series found so far.
 pub(super) struct SeriesTable {
     grouping: Option<Grouping>,
@@ -72,11 +96,6 @@ impl SeriesTable {
         }
     }
 
-    /// How many series there are.
-    pub(super) fn len(&self) -> usize {
-        self.series.len()
-    }
-
     /// Forgets what holds for one batch only.
     pub(super) fn next_batch(&mut self) {
         if !matches!(self.grouping, Some(Grouping::By(_))) {
@@ -85,7 +104,15 @@ impl SeriesTable {
     }
 
     /// The series that a row belongs to; `codes` are those of its stream and metadata.
-    pub(super) fn find(&mut self, labels: &RowLabels<'_>, codes: (u32, u32)) -> usize {
+    ///
+    /// # Errors
+    /// When a new series is more than the budget has room for.
+    pub(super) fn find(
+        &mut self,
+        labels: &RowLabels<'_>,
+        codes: (u32, u32),
+        budget: &Budget,
+    ) -> Result<usize, BudgetError> {
         self.key.clear();
         let key = &mut self.key;
         let mut push = |text: &str| {
@@ -100,6 +127,9 @@ impl SeriesTable {
             }
             grouping => {
                 let without = grouping.as_ref().map_or(&[][..], Grouping::names);
+                for name in [ERROR, ERROR_DETAILS] {
+                    push(labels.get(name).unwrap_or(""));
+                }
                 labels.each_hidden(&mut push);
                 // An empty name parts what was removed from what was added.
                 push("");
@@ -114,7 +144,7 @@ impl SeriesTable {
             }
         }
         if let Some(found) = self.by_key.get(self.key.as_slice()) {
-            return *found;
+            return Ok(*found);
         }
         let labels = self.labels_of(labels);
         let at = *self
@@ -122,18 +152,19 @@ impl SeriesTable {
             .entry(labels.clone())
             .or_insert(self.series.len());
         if at == self.series.len() {
-            let state = if self.holds == Holds::Values {
-                State::Values(Vec::new())
-            } else {
-                State::Counts {
+            budget.hold_samples(self.holds.samples(self.steps))?;
+            budget.hold_bytes(series_bytes(&labels))?;
+            let state = match self.holds {
+                Holds::Values => State::Values(Vec::new()),
+                Holds::Counts => State::Counts {
                     lines: vec![0; self.steps + 1],
                     weights: vec![0; self.steps + 1],
-                }
+                },
             };
             self.series.push(OneSeries { labels, state });
         }
         self.by_key.insert(self.key.clone(), at);
-        at
+        Ok(at)
     }
 
     fn labels_of(&self, labels: &RowLabels<'_>) -> Labels {
@@ -155,32 +186,76 @@ impl SeriesTable {
         }
     }
 
-    /// Adds a line to a series; gives how many values it has to hold for it.
+    /// Adds a line to a series, at the steps `held`.
+    ///
+    /// # Errors
+    /// When the value is more than the budget has room for.
     pub(super) fn add(
         &mut self,
         series: usize,
-        windows: Windows,
+        held: Held,
         timestamp: i64,
         amount: Amount,
-    ) -> u64 {
+        budget: &Budget,
+    ) -> Result<(), BudgetError> {
         let Some(series) = self.series.get_mut(series) else {
-            return 0;
+            return Ok(());
         };
         match &mut series.state {
             State::Values(values) => {
+                if values.len() == values.capacity() {
+                    let more = values.len().max(VALUES_MIN);
+                    budget.hold_samples(more as u64)?;
+                    values.reserve_exact(more);
+                }
                 values.push((timestamp, amount.value));
-                1
             }
             State::Counts { lines, weights } => {
-                let (first, end) = windows.steps_of(timestamp);
-                if first < end {
+                if held.is_some() {
                     let weight = i64::try_from(amount.weight).unwrap_or(i64::MAX);
-                    lines[first] += 1;
-                    lines[end] -= 1;
-                    weights[first] = weights[first].saturating_add(weight);
-                    weights[end] = weights[end].saturating_sub(weight);
+                    lines[held.first] += 1;
+                    lines[held.end] -= 1;
+                    weights[held.first] = weights[held.first].saturating_add(weight);
+                    weights[held.end] = weights[held.end].saturating_sub(weight);
                 }
-                0
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over the series of another table of the same kind.
+    pub(super) fn absorb(&mut self, other: Self, budget: &Budget) {
+        for OneSeries { labels, state } in other.series {
+            let next = self.series.len();
+            let at = *self.by_labels.entry(labels.clone()).or_insert(next);
+            let Some(series) = self.series.get_mut(at) else {
+                self.series.push(OneSeries { labels, state });
+                continue;
+            };
+            budget.release_samples(self.holds.samples(self.steps));
+            budget.release_bytes(series_bytes(&labels));
+            match (&mut series.state, state) {
+                (State::Values(all), State::Values(more)) => {
+                    let spare = (all.capacity() - all.len()) + (more.capacity() - more.len());
+                    all.shrink_to_fit();
+                    all.extend_from_slice(&more);
+                    budget.release_samples(spare as u64);
+                }
+                (
+                    State::Counts { lines, weights },
+                    State::Counts {
+                        lines: more_lines,
+                        weights: more_weights,
+                    },
+                ) => {
+                    for (sum, more) in lines.iter_mut().zip(more_lines) {
+                        *sum += more;
+                    }
+                    for (sum, more) in weights.iter_mut().zip(more_weights) {
+                        *sum = sum.saturating_add(more);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -191,10 +266,11 @@ impl SeriesTable {
         let finish = |series: OneSeries| {
             let values = match series.state {
                 State::Counts { lines, weights } => totals(window, &lines, &weights, steps),
+                State::Values(values) if window.takes_any_order() && windows.are_apart() => {
+                    scatter(window, windows, &values, steps)
+                }
                 State::Values(mut values) => {
-                    // A source gives order within a batch and between batches, and its promise is
-                    // cheap to keep: sorting what is sorted is one pass.
-                    values.sort_by_key(|(timestamp, _)| *timestamp);
+                    window.sort(&mut values);
                     slide(window, windows, &values, steps)
                 }
             };
@@ -231,4 +307,40 @@ fn slide(window: Window, windows: Windows, values: &[window::Value], steps: usiz
         }
     };
     (0..steps).map(value_at).collect()
+}
+
+/// As [`slide`], where each value is in one window at most and their order does not matter.
+fn scatter(window: Window, windows: Windows, values: &[window::Value], steps: usize) -> Vec<f64> {
+    let step_of = |held: &mut Held, timestamp: i64| {
+        *held = held.of(&windows, timestamp);
+        held.is_some().then_some(held.first)
+    };
+    let mut held = windows.steps_of(i64::MIN);
+    let mut ends = vec![0usize; steps];
+    for (timestamp, _) in values {
+        if let Some(step) = step_of(&mut held, *timestamp) {
+            ends[step] += 1;
+        }
+    }
+    let mut total = 0;
+    for end in &mut ends {
+        // For now where the window begins; each value that is put into it moves it on.
+        (*end, total) = (total, total + *end);
+    }
+    let mut numbers = vec![0.0; total];
+    for (timestamp, value) in values {
+        if let Some(step) = step_of(&mut held, *timestamp) {
+            numbers[ends[step]] = *value;
+            ends[step] += 1;
+        }
+    }
+    let mut start = 0;
+    let value = |end: usize| {
+        let numbers = &mut numbers[std::mem::replace(&mut start, end)..end];
+        match numbers.is_empty() {
+            true => ABSENT,
+            false => window.of_any_order(numbers),
+        }
+    };
+    ends.into_iter().map(value).collect()
 }

@@ -20,6 +20,32 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Puts values into the order of time. Values of one instant come in that of their numbers,
+    /// whatever found them first, but where the function tells earlier from later.
+    pub(super) fn sort(&self, values: &mut [Value]) {
+        match self.op {
+            RangeOp::First | RangeOp::Last | RangeOp::RateCounter => {
+                values.sort_by_key(|(timestamp, _)| *timestamp);
+            }
+            _ => values.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1))),
+        }
+    }
+
+    /// Whether the order of values makes no difference, not even in the last digit.
+    pub(super) fn takes_any_order(&self) -> bool {
+        matches!(self.op, RangeOp::Min | RangeOp::Max | RangeOp::Quantile)
+    }
+
+    /// The value over some numbers, of a function that takes them in any order; reorders them.
+    pub(super) fn of_any_order(&self, numbers: &mut [f64]) -> f64 {
+        let all = numbers.iter().copied();
+        match self.op {
+            RangeOp::Min => all.fold(f64::NAN, |least, x| if x >= least { least } else { x }),
+            RangeOp::Max => all.fold(f64::NAN, |most, x| if x <= most { most } else { x }),
+            _ => quantile(self.param, numbers),
+        }
+    }
+
     /// The value over the window after the first to the second of `bounds` that holds `values`,
     /// which are some, in order of time.
     pub(super) fn value(&self, values: &[Value], bounds: (i64, i64)) -> f64 {
@@ -29,11 +55,11 @@ impl Window {
             RangeOp::Rate => numbers.sum::<f64>() / self.seconds,
             RangeOp::RateCounter => counter_growth(values, bounds) / self.seconds,
             RangeOp::Avg => mean(numbers),
-            RangeOp::Min => numbers.fold(f64::NAN, |least, x| if x >= least { least } else { x }),
-            RangeOp::Max => numbers.fold(f64::NAN, |most, x| if x <= most { most } else { x }),
+            RangeOp::Min | RangeOp::Max | RangeOp::Quantile => {
+                self.of_any_order(&mut numbers.collect::<Vec<_>>())
+            }
             RangeOp::Stdvar => variance(numbers),
             RangeOp::Stddev => variance(numbers).sqrt(),
-            RangeOp::Quantile => quantile(self.param, &mut numbers.collect::<Vec<_>>()),
             RangeOp::First => values.first().map_or(f64::NAN, |(_, value)| *value),
             RangeOp::Last => values.last().map_or(f64::NAN, |(_, value)| *value),
             RangeOp::Absent => 1.0,

@@ -8,6 +8,7 @@ use crate::logql::ast::{
     LineFilter, LineOp, LineOperand, LogExpr, Logfmt, Selector, Stage, StageKind, Unwrap,
 };
 use crate::logql::lexer::Token;
+use crate::logql::pipeline::pattern::Pattern;
 use crate::logql::pipeline::regexp::Regexp;
 use crate::logql::units;
 
@@ -189,7 +190,13 @@ impl Parser<'_> {
                 }
                 StageKind::Regexp(regex)
             }
-            "pattern" => StageKind::Pattern(self.expect_text()?),
+            "pattern" => {
+                let pattern = self.expect_text()?;
+                if let Err(error) = Pattern::new(&pattern) {
+                    return Err(self.invalid(start, format!("invalid pattern parser: {error}")));
+                }
+                StageKind::Pattern(pattern)
+            }
             "unpack" => StageKind::Unpack,
             "line_format" => StageKind::LineFormat(self.expect_text()?),
             "decolorize" => StageKind::Decolorize,

@@ -62,6 +62,9 @@ fn walk_object(
 ) -> Walk<()> {
     each_member(object, |key, value| {
         let parent = path.len();
+        if !wanted.may_go_on(parent + usize::from(parent > 0), key) {
+            return Ok(());
+        }
         push_member(path, key);
         let flow = match value {
             Value::Null | Value::Array(_) => Ok(()),
@@ -253,7 +256,10 @@ fn push_escapes(text: &mut String, raw: &[u8]) -> Option<()> {
 /// The character of `\uXXXX`, or of a surrogate pair of them, after the first `\u`.
 fn take_unicode(rest: &[u8]) -> Option<(char, &[u8])> {
     let unit = |bytes: &[u8]| -> Option<u32> {
-        u32::from_str_radix(std::str::from_utf8(bytes.get(..4)?).ok()?, 16).ok()
+        let digits = bytes
+            .get(..4)
+            .filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
     let high = unit(rest)?;
     let after = rest.get(4..)?;
@@ -269,6 +275,61 @@ fn take_unicode(rest: &[u8]) -> Option<(char, &[u8])> {
     }
     let code = 0x10000 + ((high - 0xd800) << 10) + (low_unit - 0xdc00);
     Some((char::from_u32(code).unwrap_or(' '), low.get(4..)?))
+}
+
+/// The member of a packed line that holds the line itself.
+const PACKED_ENTRY: &[u8] = b"_entry";
+
+const NOT_PACKED: &str = "expecting json object(6), but it is not";
+
+/// Reads a line that was packed: the texts of its object become labels, and what stood in
+/// `_entry` is written to `entry`. Whether there was such a member; without it nothing happens.
+pub(in crate::logql) fn unpack(
+    line: &[u8],
+    name: &mut String,
+    entry: &mut Vec<u8>,
+    wanted: &Wanted,
+    labels: &mut RowLabels<'_>,
+) -> bool {
+    if line.is_empty() {
+        return false;
+    }
+    if line.first() != Some(&b'{') {
+        labels.set_error(RowError::Json, NOT_PACKED);
+        return false;
+    }
+    let mut packed = None;
+    let read = each_member(line, |key, value| {
+        if let (PACKED_ENTRY, Value::Text(text)) = (key, value) {
+            packed = Some(text);
+        }
+        Ok(())
+    });
+    if let Err(Stop::Bad(details)) = read {
+        labels.set_error(RowError::Json, details);
+        return false;
+    }
+    let Some(packed) = packed else {
+        return false;
+    };
+    // The whole object has been read once: this walk meets no mistake.
+    let walk = each_member(line, |key, value| {
+        if !matches!(value, Value::Text(_)) || key == PACKED_ENTRY {
+            return Ok(());
+        }
+        name.clear();
+        push_member(name, key);
+        match labels.extract(name, wanted, |text| push_value(text, value)) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Stop::Done),
+        }
+    });
+    debug_assert!(matches!(walk, Ok(()) | Err(Stop::Done)), "read before");
+    name.clear();
+    push_value(name, Value::Text(packed));
+    entry.clear();
+    entry.extend_from_slice(name.as_bytes());
+    true
 }
 
 /// One step of a path into a line.
@@ -296,7 +357,7 @@ pub(in crate::logql) fn extract_paths(
         return;
     }
     if skip_blanks(line).first() != Some(&b'{') {
-        labels.set_error(RowError::Json, BAD_JSON);
+        labels.set_error(RowError::Json, "");
         return;
     }
     for path in paths {
@@ -444,8 +505,9 @@ fn path_tokens(text: &str) -> Result<Vec<PathToken>, String> {
                 1
             }
             '"' => {
-                let (raw, after) = take_string(rest.as_bytes())
-                    .map_err(|_| "literal not terminated".to_owned())?;
+                // Text without its closing quote ends with the path.
+                let cut = rest.get(1..).unwrap_or("").as_bytes();
+                let (raw, after) = take_string(rest.as_bytes()).unwrap_or((cut, b""));
                 let mut name = String::new();
                 push_unescaped(&mut name, raw);
                 tokens.push(PathToken::Text(name));

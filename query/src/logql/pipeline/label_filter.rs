@@ -3,12 +3,13 @@
 use trine_storage::regex::{Dot, LabelRegex};
 use trine_storage::{MatchOp, Matcher};
 
+use super::ip::IpRange;
 use super::labels::{ERROR, ERROR_DETAILS, EXTRACTED, RowError, RowLabels};
 use crate::logql::ast::{CompareOp, LabelCompare, LabelFilter};
 use crate::logql::units;
 
 /// A condition on the labels of a row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::logql) enum LabelTest {
     Text {
         name: String,
@@ -22,28 +23,50 @@ pub(in crate::logql) enum LabelTest {
         op: CompareOp,
         value: u64,
     },
+    Ip {
+        name: String,
+        negative: bool,
+        range: IpRange,
+    },
     All(Vec<LabelTest>),
     Any(Vec<LabelTest>),
 }
 
 /// What a label's text is compared with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::logql) enum Value {
     Literal(String),
     /// Anchored; unlike in selectors `.` does not match a newline.
     Regex(LabelRegex),
 }
 
-/// Why a condition cannot be compiled.
-#[derive(Debug)]
-pub(in crate::logql) enum LabelFilterError {
-    Regex(trine_storage::Error),
-    Unsupported(&'static str),
+impl Value {
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Literal(literal) => text == literal,
+            Self::Regex(regex) => regex.is_match(text),
+        }
+    }
+}
+
+fn holds<T: PartialOrd>(op: CompareOp, value: &T, wanted: &T) -> bool {
+    match op {
+        CompareOp::Equal => value == wanted,
+        CompareOp::NotEqual => value != wanted,
+        CompareOp::Greater => value > wanted,
+        CompareOp::GreaterOrEqual => value >= wanted,
+        CompareOp::Less => value < wanted,
+        CompareOp::LessOrEqual => value <= wanted,
+    }
 }
 
 impl LabelTest {
-    pub(in crate::logql) fn new(filter: &LabelFilter) -> Result<Self, LabelFilterError> {
-        let all = |filters: &[LabelFilter]| -> Result<Vec<Self>, LabelFilterError> {
+    /// Compiles the condition.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(in crate::logql) fn new(filter: &LabelFilter) -> Result<Self, String> {
+        let all = |filters: &[LabelFilter]| -> Result<Vec<Self>, String> {
             filters.iter().map(Self::new).collect()
         };
         Ok(match filter {
@@ -51,7 +74,7 @@ impl LabelTest {
                 let negative = matches!(matcher.op(), MatchOp::NotEqual | MatchOp::NotMatch);
                 let value = if matcher.regex().is_some() {
                     let regex = LabelRegex::with_dot(matcher.value(), Dot::NotNewline);
-                    Value::Regex(regex.map_err(LabelFilterError::Regex)?)
+                    Value::Regex(regex.map_err(|error| error.to_string())?)
                 } else {
                     Value::Literal(matcher.value().to_owned())
                 };
@@ -68,7 +91,18 @@ impl LabelTest {
                 op: compare.op,
                 value: compare.value.bytes,
             },
-            LabelFilter::Ip { .. } => return Err(LabelFilterError::Unsupported("ip label filter")),
+            LabelFilter::Ip { name, op, range } => {
+                let negative = match op {
+                    MatchOp::Equal => false,
+                    MatchOp::NotEqual => true,
+                    _ => return Err("ip: invalid operation".to_owned()),
+                };
+                Self::Ip {
+                    name: name.clone(),
+                    negative,
+                    range: IpRange::parse(range)?,
+                }
+            }
             LabelFilter::All(filters) => Self::All(all(filters)?),
             LabelFilter::Any(filters) => Self::Any(all(filters)?),
         })
@@ -108,10 +142,50 @@ impl LabelTest {
         }
     }
 
+    /// Whether no row passes in which the label `name` has this value, unless it has an error: a
+    /// line is not read on just to find one.
+    pub(in crate::logql) fn refuses(&self, name: &str, text: &str) -> bool {
+        match self {
+            Self::Text {
+                name: own,
+                negative,
+                value,
+            } => own == name && value.matches(text) == *negative,
+            Self::Number(compare) => {
+                compare.name == name
+                    && units::float(text)
+                        .is_ok_and(|found| !holds(compare.op, &found, &compare.value))
+            }
+            Self::Duration(compare) => {
+                compare.name == name
+                    && units::go_duration(text)
+                        .is_ok_and(|found| !holds(compare.op, &found, &compare.value))
+            }
+            Self::Bytes {
+                name: own,
+                op,
+                value,
+            } => own == name && units::bytes(text).is_ok_and(|found| !holds(*op, &found, value)),
+            // A row with an error passes, and the error may be yet to come.
+            Self::Ip { .. } => false,
+            Self::All(tests) => tests.iter().any(|test| test.refuses(name, text)),
+            Self::Any(tests) => tests.iter().all(|test| test.refuses(name, text)),
+        }
+    }
+
+    /// Whether the condition looks at a label that tells of the row's error.
+    pub(in crate::logql) fn sees_error(&self) -> bool {
+        let mut sees = false;
+        self.each_name(&mut |name| sees |= matches!(name, ERROR | ERROR_DETAILS));
+        sees
+    }
+
     /// Calls `visit` with the name of each label that the condition looks at.
     pub(in crate::logql) fn each_name(&self, visit: &mut impl FnMut(&str)) {
         match self {
-            Self::Text { name, .. } | Self::Bytes { name, .. } => visit(name),
+            Self::Text { name, .. } | Self::Bytes { name, .. } | Self::Ip { name, .. } => {
+                visit(name);
+            }
             Self::Number(compare) => visit(&compare.name),
             Self::Duration(compare) => visit(&compare.name),
             Self::All(tests) | Self::Any(tests) => {
@@ -129,11 +203,7 @@ impl LabelTest {
                 value,
             } => {
                 let found = labels.get(name).unwrap_or("");
-                let same = match value {
-                    Value::Literal(literal) => found == literal,
-                    Value::Regex(regex) => regex.is_match(found),
-                };
-                same != *negative
+                value.matches(found) != *negative
             }
             Self::Number(compare) => compare_with(
                 labels,
@@ -150,6 +220,14 @@ impl LabelTest {
                 units::go_duration,
             ),
             Self::Bytes { name, op, value } => compare_with(labels, name, *op, value, units::bytes),
+            Self::Ip {
+                name,
+                negative,
+                range,
+            } => {
+                let is_in = |text: &str| range.is_in(text.as_bytes()) != *negative;
+                labels.error().is_some() || labels.get(name).is_some_and(is_in)
+            }
             // All parts run, also after one has failed: each may mark the row, which shows when
             // the whole is an alternative of another condition.
             Self::All(tests) => {
@@ -164,8 +242,9 @@ impl LabelTest {
     }
 }
 
-/// Compares a label by what `read` makes of its text. A row without the label does not pass, and
-/// the labels of the error are none here: only text conditions see them.
+/// Compares a label by what `read` makes of its text. A row without the label does not pass, but one
+/// that has an error already does: only text conditions drop it. The labels of the error are none
+/// here.
 fn compare_with<T: PartialOrd>(
     labels: &mut RowLabels<'_>,
     name: &str,
@@ -173,6 +252,9 @@ fn compare_with<T: PartialOrd>(
     wanted: &T,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> bool {
+    if labels.error().is_some() {
+        return true;
+    }
     let Some(text) = labels
         .get(name)
         .filter(|_| !matches!(name, ERROR | ERROR_DETAILS))
@@ -180,14 +262,7 @@ fn compare_with<T: PartialOrd>(
         return false;
     };
     match read(text) {
-        Ok(value) => match op {
-            CompareOp::Equal => value == *wanted,
-            CompareOp::NotEqual => value != *wanted,
-            CompareOp::Greater => value > *wanted,
-            CompareOp::GreaterOrEqual => value >= *wanted,
-            CompareOp::Less => value < *wanted,
-            CompareOp::LessOrEqual => value <= *wanted,
-        },
+        Ok(value) => holds(op, &value, wanted),
         Err(details) => {
             labels.set_error(RowError::LabelFilter, &details);
             true

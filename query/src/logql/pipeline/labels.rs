@@ -8,6 +8,8 @@ use std::ops::{ControlFlow, Range};
 
 use trine_storage::Labels;
 
+use super::label_filter::LabelTest;
+
 /// Where a label comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::logql) enum Category {
@@ -32,6 +34,31 @@ impl Wanted {
             Self::Names(names) => names.iter().any(|wanted| wanted == name),
         }
     }
+
+    /// Whether a field that a parser calls `name` may become one of these.
+    fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names
+                .iter()
+                .any(|wanted| wanted == name || wanted.strip_suffix(EXTRACTED) == Some(name)),
+        }
+    }
+
+    /// Whether a name whose first `at` bytes are known may go on with `key`; wrong answers are all
+    /// "yes". Asked before the key is made into a name.
+    pub(in crate::logql) fn may_go_on(&self, at: usize, key: &[u8]) -> bool {
+        let Self::Names(names) = self else {
+            return true;
+        };
+        let begins = |name: &String| {
+            let rest = name.as_bytes().get(at..);
+            rest.is_some_and(|rest| rest.starts_with(key))
+        };
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let digit = key.first().is_none_or(u8::is_ascii_digit);
+        digit || names.iter().any(begins) || !key.iter().all(is_plain)
+    }
 }
 
 /// What went wrong with a row; becomes its `__error__` label.
@@ -41,15 +68,20 @@ pub(in crate::logql) enum RowError {
     Logfmt,
     LabelFilter,
     SampleExtraction,
+    TemplateFormat,
+    /// One that the row came with, in its metadata.
+    Told,
 }
 
 impl RowError {
-    pub(in crate::logql) fn name(self) -> &'static str {
+    fn name(self, told: &str) -> &str {
         match self {
             Self::Json => "JSONParserErr",
             Self::Logfmt => "LogfmtParserErr",
             Self::LabelFilter => "LabelFilterErr",
             Self::SampleExtraction => "SampleExtractionErr",
+            Self::TemplateFormat => "TemplateFormatErr",
+            Self::Told => told,
         }
     }
 }
@@ -77,6 +109,7 @@ pub(in crate::logql) struct Fields {
     fields: Vec<Field>,
     hidden: Vec<Range<usize>>,
     error: Option<RowError>,
+    told: String,
     details: String,
 }
 
@@ -86,6 +119,10 @@ pub(in crate::logql) struct RowLabels<'a> {
     stream: &'a Labels,
     metadata: &'a Labels,
     buffers: &'a mut Fields,
+    /// Conditions on what the parser at work finds.
+    conditions: &'a [LabelTest],
+    /// Whether one of them refuses the row.
+    refused: bool,
 }
 
 impl<'a> RowLabels<'a> {
@@ -100,10 +137,31 @@ impl<'a> RowLabels<'a> {
         buffers.hidden.clear();
         buffers.error = None;
         buffers.details.clear();
-        Self {
+        let mut labels = Self {
             stream,
             metadata,
             buffers,
+            conditions: &[],
+            refused: false,
+        };
+        labels.take_told();
+        labels
+    }
+
+    /// Makes metadata that has the name of the error the row's error.
+    fn take_told(&mut self) {
+        let early = self
+            .metadata
+            .iter()
+            .take_while(|(name, _)| *name <= ERROR_DETAILS);
+        for (name, value) in early {
+            if name == ERROR {
+                self.buffers.told.clear();
+                self.buffers.told.push_str(value);
+                self.buffers.error = Some(RowError::Told);
+            } else if name == ERROR_DETAILS {
+                self.buffers.details.push_str(value);
+            }
         }
     }
 
@@ -154,15 +212,17 @@ impl<'a> RowLabels<'a> {
     /// The value of `name`, the error labels included.
     pub(in crate::logql) fn get(&self, name: &str) -> Option<&str> {
         match name {
-            ERROR => self.buffers.error.map(RowError::name),
+            ERROR => self.error(),
             ERROR_DETAILS => Some(self.buffers.details.as_str()).filter(|text| !text.is_empty()),
             _ => self.find(name).map(|(_, value)| value),
         }
     }
 
     /// What went wrong with the row.
-    pub(in crate::logql) fn error(&self) -> Option<RowError> {
-        self.buffers.error
+    pub(in crate::logql) fn error(&self) -> Option<&str> {
+        self.buffers
+            .error
+            .map(|error| error.name(&self.buffers.told))
     }
 
     /// Marks the row as bad.
@@ -178,6 +238,23 @@ impl<'a> RowLabels<'a> {
         start..self.buffers.text.len()
     }
 
+    /// Makes [`RowLabels::extract`] break with a label that one of the conditions refuses: the row
+    /// will be dropped, whatever else the parser finds.
+    pub(in crate::logql) fn refuse_by(&mut self, conditions: &'a [LabelTest]) {
+        self.conditions = conditions;
+    }
+
+    /// Whether the row is to be dropped.
+    pub(in crate::logql) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether the stream or the metadata have the name, so that what is parsed gets another.
+    fn is_taken(&self, name: &str) -> bool {
+        self.stream.get(name).is_some()
+            || (self.metadata.get(name).is_some() && !self.is_hidden(name))
+    }
+
     /// Adds a label that a parser found, whose value `write` appends. A name that the stream or
     /// the metadata have becomes `<name>_extracted`; the first of several equal names stays.
     /// Breaks when everything wanted has been found.
@@ -187,14 +264,12 @@ impl<'a> RowLabels<'a> {
         wanted: &Wanted,
         write: impl FnOnce(&mut String),
     ) -> ControlFlow<()> {
-        if name.is_empty() {
+        if !wanted.takes(name) {
             return ControlFlow::Continue(());
         }
         let start = self.buffers.text.len();
         self.buffers.text.push_str(name);
-        let taken = self.stream.get(name).is_some()
-            || (self.metadata.get(name).is_some() && !self.is_hidden(name));
-        if taken {
+        if self.is_taken(name) {
             self.buffers.text.push_str(EXTRACTED);
         }
         let name = start..self.buffers.text.len();
@@ -205,17 +280,26 @@ impl<'a> RowLabels<'a> {
         }
         write(&mut self.buffers.text);
         let value = name.end..self.buffers.text.len();
+        let (found, text) = (self.text(&name), self.text(&value));
+        if self.conditions.iter().any(|test| test.refuses(found, text)) {
+            self.refused = true;
+            return ControlFlow::Break(());
+        }
         self.buffers.fields.push(Field {
             category: Category::Parsed,
             name,
             value,
         });
+        let is_known = |name: &String| self.field(name).is_some() || self.is_taken(name);
         match wanted {
-            Wanted::Names(names) if names.iter().all(|name| self.field(name).is_some()) => {
-                ControlFlow::Break(())
-            }
+            Wanted::Names(names) if names.iter().all(is_known) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         }
+    }
+
+    /// Sets a label that a stage made.
+    pub(in crate::logql) fn set_parsed(&mut self, name: &str, value: &str) {
+        self.set(Category::Parsed, name, value);
     }
 
     /// Sets a label, whatever had its name before.
@@ -278,6 +362,9 @@ impl<'a> RowLabels<'a> {
             visit(Category::Stream, name, value);
         }
         for (name, value) in self.metadata {
+            if matches!(name, ERROR | ERROR_DETAILS) {
+                continue;
+            }
             if self.stream.get(name).is_none() {
                 if visible(name) {
                     visit(Category::Metadata, name, value);
@@ -325,7 +412,9 @@ impl<'a> RowLabels<'a> {
         if wanted == Category::Stream && untouched {
             return self.stream.clone();
         }
-        let is_free = |(name, _): (&str, &str)| self.stream.get(name).is_none();
+        let is_free = |(name, _): (&str, &str)| {
+            self.stream.get(name).is_none() && !matches!(name, ERROR | ERROR_DETAILS)
+        };
         if wanted == Category::Metadata && untouched && self.metadata.iter().all(is_free) {
             return self.metadata.clone();
         }
@@ -338,8 +427,7 @@ impl<'a> RowLabels<'a> {
         if wanted == Category::Parsed {
             self.push_error(&mut pairs);
         }
-        // The names are unique: a field hides the base label of its name.
-        Labels::from_pairs(pairs).unwrap_or_default()
+        Labels::showing(pairs)
     }
 
     /// All labels in one set, the error included.
@@ -347,7 +435,7 @@ impl<'a> RowLabels<'a> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         self.each(|_, name, value| pairs.push((name.to_owned(), value.to_owned())));
         self.push_error(&mut pairs);
-        Labels::from_pairs(pairs).unwrap_or_default()
+        Labels::showing(pairs)
     }
 
     fn push_error(&self, pairs: &mut Vec<(String, String)>) {

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use trine_storage::regex::LineRegex;
 
+use super::ip::IpRange;
+use super::pattern::PatternFilter;
 use crate::logql::ast::{LineFilter, LineOp, LineOperand};
 use crate::logql::source::{self, Lines};
 
@@ -22,6 +24,8 @@ pub(in crate::logql) struct LineTest {
 enum Needle {
     Literal(Box<Finder<'static>>),
     Regex(LineRegex),
+    Pattern(PatternFilter),
+    Ip(IpRange),
 }
 
 impl Needle {
@@ -29,30 +33,46 @@ impl Needle {
         match self {
             Self::Literal(finder) => finder.find(line).is_some(),
             Self::Regex(regex) => regex.is_match(line),
+            Self::Pattern(pattern) => pattern.is_match(line),
+            Self::Ip(range) => range.is_in(line),
         }
     }
+
+    /// The condition that says the same to a store when no line with it may pass.
+    fn excluded(&self) -> Option<source::LineFilter> {
+        match self {
+            Self::Literal(finder) => Some(source::LineFilter::NotContains(literal(finder))),
+            Self::Regex(regex) => Some(source::LineFilter::NotMatches(regex.clone())),
+            Self::Pattern(_) | Self::Ip(_) => None,
+        }
+    }
+}
+
+fn literal(finder: &Finder<'_>) -> Bytes {
+    Bytes::copy_from_slice(finder.needle())
 }
 
 impl LineTest {
     /// Builds the filter.
     ///
     /// # Errors
-    /// What is wrong with an expression, or what is not supported.
-    pub(in crate::logql) fn new(filter: &LineFilter) -> Result<Self, LineFilterError> {
+    /// What is wrong with an expression.
+    pub(in crate::logql) fn new(filter: &LineFilter) -> Result<Self, String> {
         let mut needles = Vec::with_capacity(filter.operands.len());
         for operand in &filter.operands {
             needles.push(match (filter.op, operand) {
-                (_, LineOperand::Ip(_)) => {
-                    return Err(LineFilterError::Unsupported("ip line filter"));
+                (LineOp::Contains | LineOp::NotContains, LineOperand::Ip(range)) => {
+                    Needle::Ip(IpRange::parse(range)?)
                 }
-                (LineOp::Pattern | LineOp::NotPattern, _) => {
-                    return Err(LineFilterError::Unsupported("pattern line filter"));
+                (_, LineOperand::Ip(_)) => return Err("ip: invalid operation".to_owned()),
+                (LineOp::Pattern | LineOp::NotPattern, LineOperand::Text(text)) => {
+                    Needle::Pattern(PatternFilter::new(text)?)
                 }
                 (LineOp::Contains | LineOp::NotContains, LineOperand::Text(text)) => {
                     Needle::Literal(Box::new(Finder::new(text.as_bytes()).into_owned()))
                 }
                 (LineOp::Matches | LineOp::NotMatches, LineOperand::Text(text)) => {
-                    Needle::Regex(LineRegex::new(text).map_err(LineFilterError::Regex)?)
+                    Needle::Regex(LineRegex::new(text).map_err(|error| error.to_string())?)
                 }
             });
         }
@@ -62,24 +82,36 @@ impl LineTest {
         })
     }
 
-    /// The conditions that, all of them together, say the same to a store; `None` when none do.
-    pub(in crate::logql) fn pushdown(&self) -> Option<Vec<source::LineFilter>> {
-        let literal = |finder: &Finder<'_>| Bytes::copy_from_slice(finder.needle());
+    /// Adds to `conditions` what a store may ask of lines first. Whether these say all that this
+    /// filter does.
+    pub(in crate::logql) fn pushdown(&self, conditions: &mut Vec<source::LineFilter>) -> bool {
         if self.negative {
-            let each = |needle: &Needle| match needle {
-                Needle::Literal(finder) => source::LineFilter::NotContains(literal(finder)),
-                Needle::Regex(regex) => source::LineFilter::NotMatches(regex.clone()),
-            };
-            return Some(self.needles.iter().map(each).collect());
+            let told = conditions.len() + self.needles.len();
+            conditions.extend(self.needles.iter().filter_map(Needle::excluded));
+            return conditions.len() == told;
         }
+        if let [Needle::Pattern(pattern)] = self.needles.as_slice() {
+            let contains = |text: &[u8]| source::LineFilter::Contains(Bytes::copy_from_slice(text));
+            conditions.extend(pattern.literals().map(contains));
+            return false;
+        }
+        let any = self.any();
+        let is_told = any.is_some();
+        conditions.extend(any);
+        is_told
+    }
+
+    /// One condition that holds when one of the needles is in the line.
+    fn any(&self) -> Option<source::LineFilter> {
         let (mut literals, mut patterns) = (Vec::new(), Vec::new());
         for needle in &self.needles {
             match needle {
                 Needle::Literal(finder) => literals.push(literal(finder)),
                 Needle::Regex(regex) => patterns.push(regex),
+                Needle::Pattern(_) | Needle::Ip(_) => return None,
             }
         }
-        let filter = match (literals.len(), patterns.as_slice()) {
+        Some(match (literals.len(), patterns.as_slice()) {
             (1, []) => source::LineFilter::Contains(literals.pop()?),
             (_, []) => source::LineFilter::ContainsAny(literals),
             (0, [regex]) => source::LineFilter::Matches((*regex).clone()),
@@ -91,8 +123,7 @@ impl LineTest {
                 source::LineFilter::Matches(LineRegex::new(&any).ok()?)
             }
             _ => return None,
-        };
-        Some(vec![filter])
+        })
     }
 
     /// Whether one line passes.
@@ -108,7 +139,7 @@ impl LineTest {
             .iter()
             .map(|needle| match needle {
                 Needle::Literal(finder) => Some(&**finder),
-                Needle::Regex(_) => None,
+                Needle::Regex(_) | Needle::Pattern(_) | Needle::Ip(_) => None,
             })
             .collect();
         match literals {
@@ -155,13 +186,4 @@ fn mark(finder: &Finder<'_>, lines: &Lines, hits: &mut [bool]) {
         from = end as usize;
         row += 1;
     }
-}
-
-/// Why a line filter cannot be built.
-#[derive(Debug)]
-pub(in crate::logql) enum LineFilterError {
-    /// The expression is wrong.
-    Regex(trine_storage::Error),
-    /// The kind of filter (named) is not supported yet.
-    Unsupported(&'static str),
 }

@@ -55,7 +55,8 @@ pub(in crate::logql) fn extract_all(
     labels: &mut RowLabels<'_>,
 ) {
     let mistake = each_pair(line, options.strict, |key, value| {
-        if value == Value::Empty && !options.keep_empty {
+        let dropped = value == Value::Empty && !options.keep_empty;
+        if dropped || !wanted.may_go_on(0, key) {
             return ControlFlow::Continue(());
         }
         name.clear();
@@ -216,6 +217,7 @@ fn push_unquoted(text: &mut String, raw: &[u8]) {
             b'u' => {
                 let digits = rest
                     .get(at + 2..at + 6)
+                    .filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))
                     .and_then(|hex| std::str::from_utf8(hex).ok());
                 let code = digits.and_then(|hex| u32::from_str_radix(hex, 16).ok());
                 text.push(code.and_then(char::from_u32).unwrap_or(' '));

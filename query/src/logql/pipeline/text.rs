@@ -5,6 +5,12 @@ const REPLACEMENT: char = ' ';
 
 /// Appends `bytes` as text; each that is not UTF-8 becomes a space.
 pub(super) fn push_lossy(text: &mut String, bytes: &[u8]) {
+    if bytes.is_ascii()
+        && let Ok(ascii) = std::str::from_utf8(bytes)
+    {
+        text.push_str(ascii);
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         let valid = chunk.valid();
         if valid.contains('\u{fffd}') {

@@ -11,7 +11,9 @@ use super::memory::{Answers, Entry, Memory};
 use super::script::{engine, labels};
 use crate::budget::{Cancel, Limits};
 use crate::logql::source::{Batches, Direction, Request, Source};
-use crate::logql::{Engine, LogRows, QueryError, QueryResult, QueryValue, RangeQuery, parse};
+use crate::logql::{
+    Engine, LogRows, QueryError, QueryResult, QueryValue, RangeQuery, TooManySeries, parse,
+};
 
 fn memory(lines: &[(i64, &str)]) -> Memory {
     let entry = |(timestamp, line): &(i64, &str)| Entry {
@@ -228,4 +230,122 @@ fn limits_and_cancelling_stop_a_query() {
     cancel.cancel();
     let error = engine.range(&source, &all, query(), &cancel).unwrap_err();
     assert!(matches!(error, QueryError::Cancelled), "{error}");
+}
+
+/// Cancels the query when it has given some batches, and counts those that are alive.
+struct Cancelling {
+    memory: Memory,
+    cancel: Cancel,
+    alive: Arc<()>,
+}
+
+impl Source for Cancelling {
+    fn scan(&self, request: &Request) -> Result<Batches, Error> {
+        let (cancel, alive) = (self.cancel.clone(), Arc::clone(&self.alive));
+        let batches = self.memory.scan(request)?.enumerate();
+        Ok(Box::new(batches.map(move |(number, batch)| {
+            assert!(number <= 3, "read on after it was cancelled: {alive:?}");
+            if number == 3 {
+                cancel.cancel();
+            }
+            batch
+        })))
+    }
+
+    fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
+        self.memory.streams(matchers, range)
+    }
+
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, Error> {
+        self.memory.label_names(matchers, range)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, Error> {
+        self.memory.label_values(name, matchers, range)
+    }
+}
+
+#[test]
+fn a_cancelled_query_stops_within_a_batch_and_lets_go_of_what_it_read() {
+    let lines: Vec<(i64, String)> = (0..100).map(|at| (at, format!("{{\"v\":{at}}}"))).collect();
+    let lines: Vec<(i64, &str)> = lines
+        .iter()
+        .map(|(at, line)| (*at, line.as_str()))
+        .collect();
+    for text in [
+        "{app=\"a\"} | json",
+        "{app=\"a\"} | json | v=\"999\"",
+        "count_over_time({app=\"a\"} | json [1s])",
+        "sum_over_time({app=\"a\"} | json | unwrap v [1s])",
+    ] {
+        let mut memory = memory(&lines);
+        memory.answers = Answers::Rows;
+        let source = Cancelling {
+            memory,
+            cancel: Cancel::new(),
+            alive: Arc::new(()),
+        };
+        let result = engine().range(&source, &parse(text).unwrap(), query(), &source.cancel);
+        assert!(matches!(result, Err(QueryError::Cancelled)), "{text}");
+        assert_eq!(Arc::strong_count(&source.alive), 1, "{text}");
+    }
+}
+
+#[test]
+fn too_many_series_fail_or_are_cut_with_a_warning() {
+    let lines: Vec<(i64, String)> = (0..6).map(|at| (at, format!("v={at}"))).collect();
+    let lines: Vec<(i64, &str)> = lines
+        .iter()
+        .map(|(at, line)| (*at, line.as_str()))
+        .collect();
+    let memory = memory(&lines);
+    let expr = parse("sum by (v) (count_over_time({app=\"a\"} | logfmt [1s]))").unwrap();
+    let ask = |series_max, too_many_series| {
+        let limits = Limits {
+            series_max,
+            ..Limits::default()
+        };
+        let engine = Engine::with_clock(limits, Arc::new(ManualClock::new(0)));
+        let engine = engine.with_too_many_series(too_many_series);
+        let instant = engine.instant(&memory, &expr, 1000, &Cancel::new());
+        let range = engine.range(&memory, &expr, query(), &Cancel::new());
+        (instant, range)
+    };
+    let (instant, range) = ask(6, TooManySeries::Fail);
+    assert!(
+        instant.is_ok() && range.is_ok(),
+        "exactly as many as allowed"
+    );
+    let text = "maximum number of series (5) reached for a single query";
+    let (instant, range) = ask(5, TooManySeries::Fail);
+    for result in [instant, range] {
+        let error = result.map(|_| ()).unwrap_err().to_string();
+        let advice = "; consider reducing query cardinality by adding more specific stream \
+            selectors, reducing the time range, or aggregating results with functions like sum(), \
+            count() or topk()";
+        assert_eq!(error, format!("{text}{advice}"));
+    }
+    let (instant, range) = ask(5, TooManySeries::Cut);
+    for result in [instant.unwrap(), range.unwrap()] {
+        assert_eq!(
+            result.warnings,
+            [format!("{text}; returning partial results")]
+        );
+        let labels: Vec<Labels> = match result.value {
+            QueryValue::Vector(samples) => samples.into_iter().map(|s| s.labels).collect(),
+            QueryValue::Matrix(series) => series.into_iter().map(|s| s.labels).collect(),
+            other => panic!("{other:?}"),
+        };
+        let expected: Vec<Labels> = (0..5).map(labels_of).collect();
+        assert_eq!(labels, expected, "the first in their order");
+    }
+}
+
+fn labels_of(v: i32) -> Labels {
+    labels(&format!("{{v=\"{v}\"}}"))
 }

@@ -36,7 +36,7 @@ pub(super) fn engine() -> Engine {
 /// A label set written as a selector.
 pub(super) fn labels(text: &str) -> Labels {
     let matchers = parse_selector(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    Labels::from_pairs(matchers.iter().map(|m| (m.name(), m.value()))).unwrap()
+    Labels::showing(matchers.iter().map(|m| (m.name(), m.value())))
 }
 
 fn seconds(text: &str) -> i64 {

@@ -1,0 +1,1 @@
+//! Templates against hand-computed outputs.
