@@ -67,6 +67,15 @@ struct Waiting {
     closed: bool,
 }
 
+/// What streams and sets of a batch are to a queue.
+#[derive(Debug, Default)]
+struct Known {
+    streams: Vec<Option<u32>>,
+    sets: HashMap<u32, u32>,
+    /// The set of the last entry: the next one often has it too.
+    last_set: (u32, u32),
+}
+
 impl Tail {
     /// What was committed since the last call; `None` when nothing was. Does not wait.
     ///
@@ -159,7 +168,10 @@ impl Queue {
             return;
         }
         let mut waiting = self.waiting.lock();
-        let mut sets = HashMap::new();
+        let mut known = Known {
+            streams: vec![None; batch.streams.len()],
+            ..Known::default()
+        };
         for (at, &row) in rows.iter().enumerate() {
             let row = row as usize;
             let labels = &batch.streams[columns.streams[row] as usize];
@@ -171,7 +183,7 @@ impl Queue {
                 waiting.tailed.dropped += (rows.len() - at) as u64;
                 break;
             }
-            waiting.push(labels, columns, row, &mut sets);
+            waiting.push(labels, columns, row, &mut known);
         }
         drop(waiting);
         self.changed.notify_all();
@@ -189,16 +201,11 @@ impl Waiting {
             && self.blob.len() + self.set_bytes + bytes <= TAIL_BYTES_MAX
     }
 
-    fn push(
-        &mut self,
-        labels: &Labels,
-        columns: &Columns,
-        row: usize,
-        sets: &mut HashMap<u32, u32>,
-    ) {
+    fn push(&mut self, labels: &Labels, columns: &Columns, row: usize, known: &mut Known) {
         let rows = &mut self.tailed.rows;
         let code = |len: usize| u32::try_from(len).expect("a queue holds TAIL_BYTES_MAX at most");
-        let stream = match self.stream_codes.get(labels) {
+        let place = &mut known.streams[columns.streams[row] as usize];
+        let stream = *place.get_or_insert_with(|| match self.stream_codes.get(labels) {
             Some(&stream) => stream,
             None => {
                 let stream = code(rows.streams.len());
@@ -206,19 +213,21 @@ impl Waiting {
                 self.stream_codes.insert(labels.clone(), stream);
                 stream
             }
-        };
+        });
         if rows.metadata_sets.is_empty() {
             rows.metadata_sets.push(Labels::empty());
         }
         let set = match columns.set_code(row) {
             0 => 0,
-            found => *sets.entry(found).or_insert_with(|| {
+            found if known.last_set.0 == found => known.last_set.1,
+            found => *known.sets.entry(found).or_insert_with(|| {
                 let set = columns.sets.labels(found);
                 self.set_bytes += set.encoded().len();
                 rows.metadata_sets.push(set);
                 code(rows.metadata_sets.len() - 1)
             }),
         };
+        known.last_set = (columns.set_code(row), set);
         self.blob.extend_from_slice(columns.line(row));
         rows.stream.push(stream);
         rows.timestamps.push(columns.timestamps[row]);
