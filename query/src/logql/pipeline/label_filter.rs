@@ -142,8 +142,7 @@ impl LabelTest {
         }
     }
 
-    /// Whether no row passes in which the label `name` has this value, unless it has an error: a
-    /// line is not read on just to find one.
+    /// Whether no row passes in which the label `name` has this value.
     pub(in crate::logql) fn refuses(&self, name: &str, text: &str) -> bool {
         match self {
             Self::Text {
