@@ -5,6 +5,8 @@
 use trine_logstore as engine;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
+use super::ast;
+use super::pipeline::line_filter::LineTest;
 use super::source::{
     Batch, Batches, CountBatch, Direction, LineFilter, Lines, Measure, Projection, Request,
     RowBatch, Source,
@@ -78,6 +80,17 @@ fn lower(request: &Request) -> engine::Request {
     }
 }
 
+/// The conditions that a store may ask of lines before `filter` does, and whether they say all that it
+/// does.
+///
+/// # Errors
+/// What is wrong with the filter, in Loki's words.
+pub fn conditions(filter: &ast::LineFilter) -> Result<(Vec<engine::LineFilter>, bool), String> {
+    let mut told = Vec::new();
+    let is_all = LineTest::new(filter)?.pushdown(&mut told);
+    Ok((told.iter().map(lower_filter).collect(), is_all))
+}
+
 fn lower_filter(filter: &LineFilter) -> engine::LineFilter {
     match filter {
         LineFilter::Contains(literal) => engine::LineFilter::Contains(literal.clone()),
@@ -88,9 +101,9 @@ fn lower_filter(filter: &LineFilter) -> engine::LineFilter {
     }
 }
 
-fn raise(batch: engine::Batch) -> Batch {
-    match batch {
-        engine::Batch::Rows(rows) => Batch::Rows(RowBatch {
+impl From<engine::RowBatch> for RowBatch {
+    fn from(rows: engine::RowBatch) -> Self {
+        Self {
             streams: rows.streams,
             stream: rows.stream,
             timestamps: rows.timestamps,
@@ -100,7 +113,13 @@ fn raise(batch: engine::Batch) -> Batch {
             },
             metadata_sets: rows.metadata_sets,
             metadata: rows.metadata,
-        }),
+        }
+    }
+}
+
+fn raise(batch: engine::Batch) -> Batch {
+    match batch {
+        engine::Batch::Rows(rows) => Batch::Rows(rows.into()),
         engine::Batch::Counts(counts) => Batch::Counts(CountBatch {
             streams: counts.streams,
             groups: counts.groups,

@@ -9,7 +9,6 @@ mod detected;
 mod given;
 mod legacy;
 mod limits;
-mod line_filters;
 mod pages;
 mod patterns;
 mod request;

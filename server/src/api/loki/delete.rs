@@ -1,13 +1,12 @@
 //! Deletes of log entries: asked for, listed and taken back. The texts are Loki's.
 
 use trine_logstore::{Deletion, LineFilter};
-use trine_query::logql;
 use trine_query::logql::ast::{Expr, LogExpr, StageKind};
+use trine_query::logql::{self, logstore};
 use trine_query::text::{parse_go_duration, quote};
 use trine_storage::{Kind, Matcher, TimeRange};
 
 use super::answer::Failure;
-use super::line_filters::lowered;
 use crate::api::prometheus::json::{self, Object};
 use crate::api::prometheus::run::Asked;
 use crate::params::Params;
@@ -163,7 +162,10 @@ fn filters(expr: &LogExpr) -> Result<Vec<LineFilter>, Failure> {
         let StageKind::LineFilter(filter) = &stage.kind else {
             return Err(unsupported());
         };
-        filters.extend(lowered(filter)?.ok_or_else(unsupported)?);
+        match logstore::conditions(filter).map_err(Failure::bad)? {
+            (conditions, true) => filters.extend(conditions),
+            _ => return Err(unsupported()),
+        }
     }
     Ok(filters)
 }

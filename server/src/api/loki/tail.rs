@@ -15,13 +15,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use trine_logstore::{LineFilter, LogStore, Tail};
 use trine_query::budget::{Cancel, Limits};
 use trine_query::logql::ast::{Expr, LogExpr, StageKind};
-use trine_query::logql::source::{Direction, Lines, RowBatch, Source};
-use trine_query::logql::{self, Entry, LogRows, QueryError, QueryValue, RangeQuery};
+use trine_query::logql::source::{Direction, RowBatch, Source};
+use trine_query::logql::{self, Entry, LogRows, QueryError, QueryValue, RangeQuery, logstore};
 use trine_storage::{Error, Kind, Labels};
 
 use super::answer::{self, Encoding, Failure};
 use super::limits::QueryLimits;
-use super::line_filters::lowered;
 use super::several::Several;
 use super::{given, request};
 use crate::api::prometheus::federation;
@@ -439,18 +438,8 @@ impl Following {
         if tailed.rows.timestamps.is_empty() {
             return Ok(());
         }
-        let rows = tailed.rows;
-        let rows = RowBatch {
-            streams: rows.streams.into_iter().map(name).collect(),
-            stream: rows.stream,
-            timestamps: rows.timestamps,
-            lines: Lines {
-                blob: rows.lines.blob,
-                ends: rows.lines.ends,
-            },
-            metadata_sets: rows.metadata_sets,
-            metadata: rows.metadata,
-        };
+        let mut rows = RowBatch::from(tailed.rows);
+        rows.streams = rows.streams.into_iter().map(name).collect();
         let (limits, cancel) = (Limits::default(), &self.wanted.asked.cancel);
         let mut entries = given::staged(rows, &self.wanted.expr, &limits, &app.clock, cancel)?;
         if !self.told.is_empty() {
@@ -471,9 +460,9 @@ fn leading_filters(expr: &LogExpr) -> Vec<LineFilter> {
         let StageKind::LineFilter(filter) = &stage.kind else {
             break;
         };
-        // What it does not apply, or cannot, is applied with the other stages.
-        if let Ok(Some(lowered)) = lowered(filter) {
-            filters.extend(lowered);
+        // What these do not say is applied with the other stages.
+        if let Ok((conditions, _)) = logstore::conditions(filter) {
+            filters.extend(conditions);
         }
     }
     filters
