@@ -9,12 +9,14 @@
 //! module also holds the adapter that implements its source trait for that engine's snapshot.
 
 pub mod budget;
+#[cfg(any(feature = "promql", feature = "logql"))]
+mod date;
 #[cfg(feature = "logql")]
 pub mod logql;
 #[cfg(feature = "promql")]
 pub mod promql;
 pub mod text;
-#[cfg(feature = "promql")]
+#[cfg(any(feature = "promql", feature = "logql"))]
 mod threads;
 #[cfg(feature = "traceql")]
 pub mod traceql;

@@ -85,6 +85,7 @@ impl StepSeries {
     }
 
     /// Takes over what `other` has at `step`; nothing may be there.
+    #[cfg(feature = "promql")]
     pub(crate) fn copy_step(&mut self, other: &Self, step: usize) {
         if let (Some(to), Some(from)) = (self.values.get_mut(step), other.values.get(step)) {
             *to = *from;

@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use jiff::tz::TimeZone;
 
+use crate::date::Date;
+
 const DAY: i64 = 86_400;
 const NANOS: i64 = 1_000_000_000;
 
@@ -50,48 +52,10 @@ pub(super) struct Time {
 /// A date and a time of day.
 #[derive(Debug, Clone, Copy)]
 struct Civil {
-    year: i64,
-    /// From 1.
-    month: i64,
-    day: i64,
+    date: Date,
     hour: i64,
     minute: i64,
     second: i64,
-}
-
-/// Days since 1970 of a date in the Gregorian calendar.
-fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March, so that a leap day is a year's last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-fn date_of(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (year + era * 400 + i64::from(month <= 2), month, day)
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    let (next_year, next) = if month == 12 {
-        (year + 1, 1)
-    } else {
-        (year, month + 1)
-    };
-    days_of(next_year, next, 1) - days_of(year, month, 1)
 }
 
 impl Time {
@@ -131,12 +95,9 @@ impl Time {
 
     fn civil(&self) -> Civil {
         let local = self.seconds.saturating_add(i64::from(self.offset));
-        let (year, month, day) = date_of(local.div_euclid(DAY));
         let of_day = local.rem_euclid(DAY);
         Civil {
-            year,
-            month,
-            day,
+            date: Date::from_days(local.div_euclid(DAY)),
             hour: of_day / 3600,
             minute: of_day / 60 % 60,
             second: of_day % 60,
@@ -147,23 +108,19 @@ impl Time {
     pub(super) fn part(&self, method: &str) -> Option<i64> {
         let civil = self.civil();
         Some(match method {
-            "Year" => civil.year,
-            "Day" => civil.day,
+            "Year" => civil.date.year,
+            "Day" => civil.date.day,
             "Hour" => civil.hour,
             "Minute" => civil.minute,
             "Second" => civil.second,
             "Nanosecond" => i64::from(self.nanos),
-            "YearDay" => self.year_day(civil),
+            "YearDay" => civil.date.day_of_year(),
             _ => return None,
         })
     }
 
-    fn year_day(&self, civil: Civil) -> i64 {
-        days_of(civil.year, civil.month, civil.day) - days_of(civil.year, 1, 1) + 1
-    }
-
     pub(super) fn month(&self) -> &'static str {
-        name_of(&MONTHS, self.civil().month - 1)
+        name_of(&MONTHS, self.civil().date.month - 1)
     }
 
     pub(super) fn weekday(&self) -> &'static str {
@@ -186,20 +143,20 @@ impl Time {
             out.push_str(before);
             rest = after;
             let written = match chunk {
-                Chunk::LongYear if civil.year < 0 => write!(out, "-{:04}", -civil.year),
-                Chunk::LongYear => write!(out, "{:04}", civil.year),
-                Chunk::Year => write!(out, "{:02}", civil.year.rem_euclid(100)),
+                Chunk::LongYear if civil.date.year < 0 => write!(out, "-{:04}", -civil.date.year),
+                Chunk::LongYear => write!(out, "{:04}", civil.date.year),
+                Chunk::Year => write!(out, "{:02}", civil.date.year.rem_euclid(100)),
                 Chunk::LongMonth => write!(out, "{}", self.month()),
                 Chunk::Month => write!(out, "{}", short(self.month())),
-                Chunk::NumMonth => write!(out, "{}", civil.month),
-                Chunk::ZeroMonth => write!(out, "{:02}", civil.month),
+                Chunk::NumMonth => write!(out, "{}", civil.date.month),
+                Chunk::ZeroMonth => write!(out, "{:02}", civil.date.month),
                 Chunk::LongWeekday => write!(out, "{}", self.weekday()),
                 Chunk::Weekday => write!(out, "{}", short(self.weekday())),
-                Chunk::Day => write!(out, "{}", civil.day),
-                Chunk::UnderDay => write!(out, "{:2}", civil.day),
-                Chunk::ZeroDay => write!(out, "{:02}", civil.day),
-                Chunk::UnderYearDay => write!(out, "{:3}", self.year_day(civil)),
-                Chunk::ZeroYearDay => write!(out, "{:03}", self.year_day(civil)),
+                Chunk::Day => write!(out, "{}", civil.date.day),
+                Chunk::UnderDay => write!(out, "{:2}", civil.date.day),
+                Chunk::ZeroDay => write!(out, "{:02}", civil.date.day),
+                Chunk::UnderYearDay => write!(out, "{:3}", civil.date.day_of_year()),
+                Chunk::ZeroYearDay => write!(out, "{:03}", civil.date.day_of_year()),
                 Chunk::Hour => write!(out, "{:02}", civil.hour),
                 Chunk::Hour12 => write!(out, "{hour12}"),
                 Chunk::ZeroHour12 => write!(out, "{hour12:02}"),
@@ -625,17 +582,26 @@ impl Reader {
         };
         let (mut month, mut day) = (self.month.unwrap_or(1), self.day.unwrap_or(1));
         if let Some(year_day) = self.year_day {
-            let (year, of_month, of_day) = date_of(days_of(self.year, 1, 1) + year_day - 1);
-            let fits = year == self.year && year_day >= 1;
-            let agrees = self.month.is_none_or(|month| month == of_month)
-                && self.day.is_none_or(|day| day == of_day);
-            (month, day) = (fits && agrees).then_some((of_month, of_day))?;
+            let first = Date {
+                year: self.year,
+                month: 1,
+                day: 1,
+            };
+            let date = Date::from_days(first.days() + year_day - 1);
+            let fits = date.year == self.year && year_day >= 1;
+            let agrees = self.month.is_none_or(|month| month == date.month)
+                && self.day.is_none_or(|day| day == date.day);
+            (month, day) = (fits && agrees).then_some((date.month, date.day))?;
         }
-        if day < 1 || day > days_in(self.year, month) {
+        let date = Date {
+            year: self.year,
+            month,
+            day,
+        };
+        if day < 1 || day > date.days_in_month() {
             return None;
         }
-        let days = days_of(self.year, month, day);
-        let local = days * DAY + hour * 3600 + self.minute * 60 + self.second;
+        let local = date.days() * DAY + hour * 3600 + self.minute * 60 + self.second;
         let name = self.zone.unwrap_or_default();
         let offset = match self.offset {
             _ if name == "UTC" => Some(0),
