@@ -11,8 +11,9 @@ use trine_query::logql::source::Direction;
 use trine_query::logql::{Engine, QueryError, QueryValue, RangeQuery, parse};
 use trine_storage::clock::{Clock as _, SystemClock};
 
+use super::cases::{conformance, files, say, substituted};
 use super::generate::entries_for;
-use super::{conformance, files, say, text};
+use super::text;
 
 /// A query of a file.
 pub(super) struct Found {
@@ -39,43 +40,6 @@ pub(super) fn queries(folder: &Path) -> Vec<Found> {
         }
     }
     found
-}
-
-/// The query with values for the variables of Grafana, written `$name`, `${name:form}` or
-/// `[[name]]`. `$1` of `label_replace` is none of them.
-fn substituted(query: &str) -> String {
-    let mut out = String::new();
-    let mut rest = query;
-    while let Some(at) = rest.find('$') {
-        let (before, after) = rest.split_at(at);
-        out.push_str(before);
-        let after = after.strip_prefix('$').unwrap();
-        let (name, tail) = match after.strip_prefix('{') {
-            Some(inner) => inner.split_once('}').unwrap_or((inner, "")),
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-                after.split_at(end.unwrap_or(after.len()))
-            }
-        };
-        let plain = name.split(':').next().unwrap_or(name);
-        if plain.is_empty() || plain.starts_with(|c: char| c.is_ascii_digit()) {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        out.push_str(match plain {
-            "__auto" | "__rate_interval" => "5m",
-            "__interval" => "1m",
-            "__interval_ms" => "60000",
-            "__range" => "1h",
-            "__range_s" => "3600",
-            // A pattern that is a variable stands for all values, as Grafana's "All" does.
-            _ if out.ends_with("=~\"") => ".+",
-            _ => "v",
-        });
-        rest = tail;
-    }
-    out + rest
 }
 
 /// What running a query showed.

@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 #![expect(clippy::disallowed_methods, reason = "reads files, which have no Fs")]
 
+#[path = "../cases/cases.rs"]
+mod cases;
 mod dashboards;
 mod generate;
 mod memory;
@@ -15,9 +17,8 @@ mod pipeline;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 
+use cases::{conformance, files, listed, say};
 use serde_json::Value;
 use serde_saphyr::NonFiniteFloatPolicy;
 
@@ -27,14 +28,14 @@ type Check = fn(&Value) -> Result<(), String>;
 /// The check that a list's cases need; `None` for a list that nobody knows.
 fn check_of(list: &str, case: &Value) -> Option<Check> {
     Some(match list {
-        "cases" if case.get("group").is_some() => pipeline::CASE?,
+        "cases" if case.get("group").is_some() => pipeline::case,
         "cases" => parse::case,
-        "level_cases" => pipeline::LEVEL?,
+        "level_cases" => pipeline::level,
         "lexer_cases" => parse::lexer,
         "duration_cases" => parse::duration,
         "label_set_cases" => parse::label_set,
         "queries" => parse::query,
-        "scenarios" => metric::SCENARIO?,
+        "scenarios" => metric::scenario,
         _ => return None,
     })
 }
@@ -74,26 +75,6 @@ fn run(list: &str, cases: &[Value]) -> Option<Tally> {
     Some(tally)
 }
 
-/// The folder of conformance data, where there is one.
-fn conformance() -> Option<PathBuf> {
-    let folder = match std::env::var_os("TRINE_CONFORMANCE") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
-    };
-    folder.is_dir().then_some(folder)
-}
-
-/// Files of a folder that end in `.extension`, by name.
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
-    paths.sort();
-    paths
-}
-
 fn yaml(text: &str) -> Value {
     let options = serde_saphyr::options! {
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
@@ -101,23 +82,9 @@ fn yaml(text: &str) -> Value {
     serde_saphyr::from_str_with_options(text, options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Prints a line even where the test passes: `println` is caught.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    out.write_all(format!("{line}\n").as_bytes()).unwrap();
-}
-
-/// The cases that are known to fail, each of which must have its reason.
+/// The cases that are known to fail.
 fn known_failures() -> BTreeSet<String> {
-    include_str!("../../testdata/logql_known_failures.txt")
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| {
-            let (place, reason) = line.split_once(' ').unwrap_or((line, ""));
-            assert!(!reason.trim().is_empty(), "{place} has no reason");
-            place.to_owned()
-        })
-        .collect()
+    listed(include_str!("../../testdata/logql_known_failures.txt"))
 }
 
 #[test]

@@ -12,13 +12,7 @@ use trine_query::logql::{Engine, QueryResult, QueryValue, RangeQuery, parse};
 use trine_query::text::quote;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
-use super::{Check, same, text};
-
-/// Checks a case of `pipeline_cases`.
-pub(super) const CASE: Option<Check> = Some(case);
-
-/// Checks a case of `level_cases`.
-pub(super) const LEVEL: Option<Check> = Some(level);
+use super::{same, text};
 
 /// When lines are that do not say.
 const SOME_TIME: i64 = 1_700_000_000_000_000_000;
@@ -151,7 +145,7 @@ fn entries(query: &str, source: &OneStream) -> Result<Vec<Passed>, String> {
     Ok(all.collect())
 }
 
-fn case(case: &Value) -> Result<(), String> {
+pub(super) fn case(case: &Value) -> Result<(), String> {
     match text(case, "group") {
         "metric_sample" => metric_sample(case),
         "unwrap" => unwrap(case),
@@ -360,7 +354,7 @@ fn json_path(case: &Value) -> Result<(), String> {
     same("value", value.map_or("", String::as_str), "here")
 }
 
-fn level(case: &Value) -> Result<(), String> {
+pub(super) fn level(case: &Value) -> Result<(), String> {
     let metadata: Vec<(String, String)> = pairs(&case["structured_metadata"]).into_iter().collect();
     let levels = Levels::of(&Labels::empty());
     let found = levels.level(&metadata, text(case, "line").as_bytes());

@@ -8,8 +8,8 @@ use std::path::Path;
 use trine_query::budget::Limits;
 use trine_query::promql::{Engine, Options, Query, Value, parse};
 
+use super::cases::{conformance, files, listed, say, substituted};
 use super::generate::{VARIANTS, data_for};
-use super::{conformance, say};
 
 /// The time at which queries are evaluated, a multiple of a minute.
 const NOW: i64 = 1_700_000_040_000;
@@ -41,13 +41,8 @@ fn json(path: &Path) -> serde_json::Value {
 
 /// The PromQL of all files, those of dashboards and those of rules.
 fn queries(folder: &Path) -> (Vec<Found>, Vec<Found>) {
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .filter(|path| !path.ends_with("index.json"))
-        .collect();
-    paths.sort();
+    let mut paths = files(folder, "json");
+    paths.retain(|path| !path.ends_with("index.json"));
     let (mut of_panels, mut of_rules) = (Vec::new(), Vec::new());
     for path in paths {
         let file = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -69,43 +64,6 @@ fn queries(folder: &Path) -> (Vec<Found>, Vec<Found>) {
         }
     }
     (of_panels, of_rules)
-}
-
-/// The query with values for the variables of Grafana. `$1` of `label_replace` is none of them.
-fn substituted(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        let (before, after) = rest.split_at(at);
-        out.push_str(before);
-        let after = after.strip_prefix('$').unwrap();
-        let (name, tail) = match after.strip_prefix('{') {
-            Some(inner) => inner.split_once('}').unwrap_or((inner, "")),
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-                after.split_at(end.unwrap_or(after.len()))
-            }
-        };
-        let plain = name.split(':').next().unwrap_or(name);
-        if plain.is_empty() || plain.starts_with(|c: char| c.is_ascii_digit()) {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        out.push_str(match plain {
-            "__rate_interval" => "5m",
-            "__interval" => "1m",
-            "__interval_ms" => "60000",
-            "__range" => "1h",
-            "__range_s" => "3600",
-            "latency_metrics" => "1",
-            // A pattern that is a variable stands for all values, as Grafana's "All" does.
-            _ if out.ends_with("=~\"") => ".+",
-            _ => "v",
-        });
-        rest = tail;
-    }
-    out + rest
 }
 
 fn run(query: &Query) -> Outcome {
@@ -133,7 +91,7 @@ fn run(query: &Query) -> Outcome {
 
 /// Queries that find nothing in generated data: `file:number reason`.
 fn known_empty() -> BTreeSet<String> {
-    super::listed(include_str!("../../testdata/promql_dashboards_empty.txt"))
+    listed(include_str!("../../testdata/promql_dashboards_empty.txt"))
 }
 
 #[test]

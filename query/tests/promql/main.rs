@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 #![expect(clippy::disallowed_methods, reason = "reads scripts, which have no Fs")]
 
+#[path = "../cases/cases.rs"]
+mod cases;
 mod check;
 mod dashboards;
 mod generate;
@@ -15,9 +17,9 @@ mod sources;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use cases::{conformance, files, listed, say};
 use script::{Command, Script};
 use sources::Sources;
 
@@ -59,39 +61,11 @@ fn workspace() -> PathBuf {
         .to_owned()
 }
 
-/// The folder of conformance data, where there is one.
-fn conformance() -> Option<PathBuf> {
-    let folder = match std::env::var_os("TRINE_CONFORMANCE") {
-        Some(folder) => PathBuf::from(folder),
-        None => workspace().join("../shared/conformance"),
-    };
-    folder.is_dir().then_some(folder)
-}
-
-fn scripts(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "test")
-    });
-    paths.sort();
-    paths
-}
-
-/// Prints a line even where the test passes: `println` is caught.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    out.write_all(format!("{line}\n").as_bytes()).unwrap();
-}
-
 #[test]
 fn own_scripts() {
     let folder = workspace().join("query/testdata/promql");
     let (mut cases, mut failures) = (0, String::new());
-    for path in scripts(&folder) {
+    for path in files(&folder, "test") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let tally = run(&std::fs::read_to_string(&path).unwrap());
         cases += tally.cases;
@@ -108,18 +82,6 @@ fn known_failures() -> BTreeSet<String> {
     listed(include_str!("../../testdata/promql_known_failures.txt"))
 }
 
-/// The places of a list of exceptions, each of which must have its reason.
-fn listed(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| {
-            let (place, reason) = line.split_once(' ').unwrap_or((line, ""));
-            assert!(!reason.trim().is_empty(), "{place} has no reason");
-            place.to_owned()
-        })
-        .collect()
-}
-
 #[test]
 fn conformance_scripts() {
     let Some(folder) = conformance() else {
@@ -128,7 +90,7 @@ fn conformance_scripts() {
     };
     let mut known = known_failures();
     let (mut passed, mut cases, mut wrong) = (0, 0, String::new());
-    for path in scripts(&folder.join("promql")) {
+    for path in files(&folder.join("promql"), "test") {
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         let tally = run(&std::fs::read_to_string(&path).unwrap());
         let good = tally.cases - tally.failures.len();

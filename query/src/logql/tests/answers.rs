@@ -94,23 +94,15 @@ fn an_interval_thins_lines() {
     assert_eq!(times(&rows(&memory, "{app=\"a\"}", backward)), [21, 11, 1]);
 }
 
-/// Counts the batches that are taken, and fails one of them if told so.
-struct Watched {
+/// Entries whose batches go through `way` to the reader.
+struct Through<F> {
     memory: Memory,
-    taken: Arc<AtomicUsize>,
-    corrupt: bool,
+    way: F,
 }
 
-impl Source for Watched {
+impl<F: Fn(Batches) -> Batches + Send + Sync> Source for Through<F> {
     fn scan(&self, request: &Request) -> Result<Batches, Error> {
-        let taken = Arc::clone(&self.taken);
-        let bad = self
-            .corrupt
-            .then(|| Err(Error::corrupt("a block", 7, "bad checksum")));
-        let batches = self.memory.scan(request)?.inspect(move |_| {
-            taken.fetch_add(1, Ordering::Relaxed);
-        });
-        Ok(Box::new(bad.into_iter().chain(batches)))
+        self.memory.scan(request).map(&self.way)
     }
 
     fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
@@ -131,30 +123,38 @@ impl Source for Watched {
     }
 }
 
-fn watched(corrupt: bool) -> Watched {
+/// A source of which one part is damaged if told so, and how many batches are taken of it.
+fn watched(corrupt: bool) -> (impl Source, Arc<AtomicUsize>) {
     let lines: Vec<(i64, &str)> = (0..100).map(|at| (at, "x")).collect();
-    Watched {
-        memory: memory(&lines),
-        taken: Arc::default(),
-        corrupt,
-    }
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&taken);
+    let way = move |batches: Batches| -> Batches {
+        let bad = corrupt.then(|| Err(Error::corrupt("a block", 7, "bad checksum")));
+        let counter = Arc::clone(&counter);
+        let counted = batches.inspect(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        Box::new(bad.into_iter().chain(counted))
+    };
+    let memory = memory(&lines);
+    (Through { memory, way }, taken)
 }
 
 #[test]
 fn a_limit_stops_the_scan() {
-    let source = watched(false);
+    let (source, taken) = watched(false);
     let limited = RangeQuery {
         limit: 3,
         ..query()
     };
     assert_eq!(times(&rows(&source, "{app=\"a\"}", limited)), [0, 1, 2]);
     // Two lines a batch: the third batch shows that no further line has the last one's instant.
-    assert!(source.taken.load(Ordering::Relaxed) <= 3);
+    assert!(taken.load(Ordering::Relaxed) <= 3);
 }
 
 #[test]
 fn a_damaged_part_is_a_warning() {
-    let source = watched(true);
+    let (source, _) = watched(true);
     for text in ["{app=\"a\"}", "sum(count_over_time({app=\"a\"}[1s]))"] {
         let result = range(&source, text, query()).unwrap();
         assert_eq!(
@@ -168,7 +168,7 @@ fn a_damaged_part_is_a_warning() {
 
 #[test]
 fn lines_are_read_only_where_they_must() {
-    let source = watched(false);
+    let (source, _) = watched(false);
     let at = 99;
     let read = |text: &str| {
         let result = engine().instant(&source, &parse(text).unwrap(), at, &Cancel::new());
@@ -204,7 +204,7 @@ fn lines_are_read_only_where_they_must() {
 
 #[test]
 fn limits_and_cancelling_stop_a_query() {
-    let source = watched(false);
+    let (source, _) = watched(false);
     let small = Limits {
         samples_max: 10,
         series_max: 1,
@@ -232,44 +232,6 @@ fn limits_and_cancelling_stop_a_query() {
     assert!(matches!(error, QueryError::Cancelled), "{error}");
 }
 
-/// Cancels the query when it has given some batches, and counts those that are alive.
-struct Cancelling {
-    memory: Memory,
-    cancel: Cancel,
-    alive: Arc<()>,
-}
-
-impl Source for Cancelling {
-    fn scan(&self, request: &Request) -> Result<Batches, Error> {
-        let (cancel, alive) = (self.cancel.clone(), Arc::clone(&self.alive));
-        let batches = self.memory.scan(request)?.enumerate();
-        Ok(Box::new(batches.map(move |(number, batch)| {
-            assert!(number <= 3, "read on after it was cancelled: {alive:?}");
-            if number == 3 {
-                cancel.cancel();
-            }
-            batch
-        })))
-    }
-
-    fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
-        self.memory.streams(matchers, range)
-    }
-
-    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, Error> {
-        self.memory.label_names(matchers, range)
-    }
-
-    fn label_values(
-        &self,
-        name: &str,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> Result<Vec<String>, Error> {
-        self.memory.label_values(name, matchers, range)
-    }
-}
-
 #[test]
 fn a_cancelled_query_stops_within_a_batch_and_lets_go_of_what_it_read() {
     let lines: Vec<(i64, String)> = (0..100).map(|at| (at, format!("{{\"v\":{at}}}"))).collect();
@@ -285,14 +247,21 @@ fn a_cancelled_query_stops_within_a_batch_and_lets_go_of_what_it_read() {
     ] {
         let mut memory = memory(&lines);
         memory.answers = Answers::Rows;
-        let source = Cancelling {
-            memory,
-            cancel: Cancel::new(),
-            alive: Arc::new(()),
+        let (cancel, alive) = (Cancel::new(), Arc::new(()));
+        let way = |batches: Batches| -> Batches {
+            let (cancel, alive) = (cancel.clone(), Arc::clone(&alive));
+            Box::new(batches.enumerate().map(move |(number, batch)| {
+                assert!(number <= 3, "read on after it was cancelled: {alive:?}");
+                if number == 3 {
+                    cancel.cancel();
+                }
+                batch
+            }))
         };
-        let result = engine().range(&source, &parse(text).unwrap(), query(), &source.cancel);
+        let source = Through { memory, way };
+        let result = engine().range(&source, &parse(text).unwrap(), query(), &cancel);
         assert!(matches!(result, Err(QueryError::Cancelled)), "{text}");
-        assert_eq!(Arc::strong_count(&source.alive), 1, "{text}");
+        assert_eq!(Arc::strong_count(&alive), 1, "{text}");
     }
 }
 

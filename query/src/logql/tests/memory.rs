@@ -1,6 +1,7 @@
-//! A source that holds its entries in a vector, for tests.
+//! A source that holds its entries in a vector, and stores with the same entries, for tests.
 
 use bytes::Bytes;
+use trine_logstore::{Config, Durability, LogStore};
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 use crate::logql::source::{
@@ -205,4 +206,27 @@ impl Source for Memory {
         values.dedup();
         Ok(values)
     }
+}
+
+/// A store with these entries, so many of which lie in each block; the last ones are in memory.
+pub(super) fn filled(dir: &std::path::Path, entries: &[Entry], in_block: usize) -> LogStore {
+    let config = Config {
+        retention: None,
+        future_max: None,
+        ..Config::default()
+    };
+    let store = LogStore::builder(dir).config(config).open().unwrap();
+    for part in entries.chunks(in_block) {
+        store.flush().unwrap();
+        let mut appender = store.appender();
+        for entry in part {
+            appender.append(&entry.stream, entry.timestamp, &entry.line, &entry.metadata);
+        }
+        appender
+            .commit(Durability::Buffered)
+            .unwrap()
+            .wait()
+            .unwrap();
+    }
+    store
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use trine_logstore::{Config, Durability, LogStore};
 use trine_storage::Labels;
 use trine_storage::clock::ManualClock;
 
-use super::memory::{Answers, Entry, Memory};
+use super::memory::{Answers, Entry, Memory, filled};
 use super::script::labels;
 use crate::budget::{Cancel, Limits};
 use crate::logql::ast::{Expr, MetricKind};
@@ -283,29 +282,6 @@ fn same(found: &Answer, expected: &Answer, place: &str) -> Result<(), TestCaseEr
     Ok(())
 }
 
-/// A store with these entries, sealed twice before the last of them.
-fn filled(dir: &std::path::Path, entries: &[Entry]) -> LogStore {
-    let config = Config {
-        retention: None,
-        future_max: None,
-        ..Config::default()
-    };
-    let store = LogStore::builder(dir).config(config).open().unwrap();
-    for part in entries.chunks(entries.len() / 3 + 1) {
-        store.flush().unwrap();
-        let mut appender = store.appender();
-        for entry in part {
-            appender.append(&entry.stream, entry.timestamp, &entry.line, &entry.metadata);
-        }
-        appender
-            .commit(Durability::Buffered)
-            .unwrap()
-            .wait()
-            .unwrap();
-    }
-    store
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -318,7 +294,7 @@ proptest! {
     ) {
         let entries = entries(&rows);
         let dir = tempfile::tempdir().unwrap();
-        let store = filled(dir.path(), &entries);
+        let store = filled(dir.path(), &entries, entries.len() / 3 + 1);
         for text in &queries {
             let expr = parse(text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
             let Some(expected) = naive(&entries, &expr, step * SECOND) else {

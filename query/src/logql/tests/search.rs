@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use trine_logstore::{Config, Durability, LogStore};
 use trine_storage::Labels;
 use trine_storage::clock::ManualClock;
 
-use super::memory::{Answers, Entry, Memory};
+use super::memory::{Answers, Entry, Memory, filled};
 use super::script::labels;
 use crate::budget::{Cancel, Limits};
 use crate::logql::source::{Direction, Source};
@@ -40,28 +39,6 @@ fn entries() -> Vec<Entry> {
     (0..LINES).map(entry).collect()
 }
 
-fn filled(dir: &std::path::Path, entries: &[Entry]) -> LogStore {
-    let config = Config {
-        retention: None,
-        future_max: None,
-        ..Config::default()
-    };
-    let store = LogStore::builder(dir).config(config).open().unwrap();
-    for part in entries.chunks(3_500) {
-        store.flush().unwrap();
-        let mut appender = store.appender();
-        for entry in part {
-            appender.append(&entry.stream, entry.timestamp, &entry.line, &entry.metadata);
-        }
-        appender
-            .commit(Durability::Buffered)
-            .unwrap()
-            .wait()
-            .unwrap();
-    }
-    store
-}
-
 fn ask(
     source: &dyn Source,
     text: &str,
@@ -90,7 +67,7 @@ fn ask(
 fn a_search_finds_what_an_ordered_read_finds() {
     let entries = entries();
     let dir = tempfile::tempdir().unwrap();
-    let store = filled(dir.path(), &entries);
+    let store = filled(dir.path(), &entries, 3_500);
     let memory = Memory {
         entries: entries.clone(),
         answers: Answers::Rows,
@@ -172,7 +149,7 @@ fn lines_of_one_instant_keep_the_order_in_which_they_were_appended() {
     };
     let entries: Vec<Entry> = (0..LINES).map(line).collect();
     let dir = tempfile::tempdir().unwrap();
-    let store = filled(dir.path(), &entries);
+    let store = filled(dir.path(), &entries, 3_500);
     let query = RangeQuery {
         start_ns: 0,
         end_ns: 5000,
