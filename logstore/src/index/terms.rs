@@ -52,6 +52,23 @@ struct Slot<K> {
     last: u32,
 }
 
+impl<K> Slot<K> {
+    /// Notes that the chunk `now` has the term, once in `chunk`. True when it is new; then its key is
+    /// `key` and its number `next`.
+    #[inline]
+    fn touch(&mut self, key: K, (now, next): (u32, u32), chunk: &mut Vec<u32>) -> bool {
+        let is_new = self.last == 0;
+        if is_new {
+            (self.key, self.term) = (key, next);
+        }
+        if self.last != now {
+            self.last = now;
+            chunk.push(self.term);
+        }
+        is_new
+    }
+}
+
 impl<K: Copy + Default + PartialEq> Table<K> {
     fn new() -> Self {
         Self {
@@ -145,28 +162,17 @@ impl Terms {
     }
 
     fn touch_short(&mut self, word: Short) {
-        let (seed, now, next) = (self.seed, self.chunks + 1, self.starts.len());
+        let (seed, now, next) = (self.seed, self.chunks + 1, number(self.starts.len()));
         let slot = self.short.slot(word, word.hash(seed), |_| true);
-        if slot.last == now {
-            return;
+        if slot.touch(word, (now, next), &mut self.chunk) {
+            self.short.grow(|word| word.hash(seed));
+            let (bytes, len) = word.bytes();
+            self.add(bytes.get(..len).unwrap_or_default());
         }
-        if slot.last != 0 {
-            slot.last = now;
-            self.chunk.push(slot.term);
-            return;
-        }
-        *slot = Slot {
-            key: word,
-            term: number(next),
-            last: now,
-        };
-        self.short.grow(|word| word.hash(seed));
-        let (bytes, len) = word.bytes();
-        self.add(bytes.get(..len).unwrap_or_default());
     }
 
     fn touch_long(&mut self, term: &[u8]) {
-        let (now, next) = (self.chunks + 1, self.starts.len());
+        let (now, next) = (self.chunks + 1, number(self.starts.len()));
         let hash = token::hash_exact(term, self.seed);
         let (text, starts) = (&self.text, &self.starts);
         let is_it = |number: u32| {
@@ -174,26 +180,14 @@ impl Terms {
             start.is_some_and(|start| is_at(text, start, term))
         };
         let slot = self.long.slot(hash, hash, is_it);
-        if slot.last == now {
-            return;
+        if slot.touch(hash, (now, next), &mut self.chunk) {
+            self.long.grow(|hash| hash);
+            self.add(term);
         }
-        if slot.last != 0 {
-            slot.last = now;
-            self.chunk.push(slot.term);
-            return;
-        }
-        *slot = Slot {
-            key: hash,
-            term: number(next),
-            last: now,
-        };
-        self.long.grow(|hash| hash);
-        self.add(term);
     }
 
-    /// Takes a term that did not come before.
+    /// Keeps the text of a term that did not come before.
     fn add(&mut self, term: &[u8]) {
-        self.chunk.push(number(self.starts.len()));
         self.starts.push(number(self.text.len()));
         self.text.extend_from_slice(term);
         self.text.push(b'\n');
