@@ -67,6 +67,14 @@ pub enum LineFilter {
     NotContains(Bytes),
     /// The line contains at least one of these; no line does when there are none.
     ContainsAny(Vec<Bytes>),
+    /// The line contains `text` with no letter, digit or byte above 0x7f right before or behind it,
+    /// or contains `or` anywhere.
+    ContainsWhole {
+        /// What stands alone.
+        text: Bytes,
+        /// What will do, too.
+        or: Option<Bytes>,
+    },
     /// The expression matches in the line.
     Matches(LineRegex),
     /// The expression does not match in the line.
@@ -242,6 +250,11 @@ impl fmt::Display for LineFilter {
             Self::Contains(literal) => ("|=", std::slice::from_ref(literal)),
             Self::NotContains(literal) => ("!=", std::slice::from_ref(literal)),
             Self::ContainsAny(literals) => ("|=", literals.as_slice()),
+            Self::ContainsWhole { text, or } => {
+                write!(f, "|= whole {:?}", String::from_utf8_lossy(text))?;
+                let or = or.iter().map(|or| String::from_utf8_lossy(or));
+                return or.into_iter().try_for_each(|or| write!(f, " or {or:?}"));
+            }
             Self::Matches(regex) => return write!(f, "|~ {:?}", regex.pattern()),
             Self::NotMatches(regex) => return write!(f, "!~ {:?}", regex.pattern()),
         };

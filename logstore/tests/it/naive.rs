@@ -54,6 +54,8 @@ fn filter() -> impl Strategy<Value = LineFilter> {
         3 => text().prop_map(LineFilter::Contains),
         2 => text().prop_map(LineFilter::NotContains),
         1 => prop::collection::vec(text(), 0..3).prop_map(LineFilter::ContainsAny),
+        1 => (text(), prop::option::of(text()))
+            .prop_map(|(text, or)| LineFilter::ContainsWhole { text, or }),
         1 => regex().prop_map(LineFilter::Matches),
         1 => regex().prop_map(LineFilter::NotMatches),
     ]
@@ -151,6 +153,16 @@ fn range() -> impl Strategy<Value = TimeRange> {
     ]
 }
 
+/// Whether `text` is in the line with no byte of a word next to it.
+fn whole(line: &[u8], text: &[u8]) -> bool {
+    let of_word =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
+    (0..=line.len()).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| line.get(before));
+        line[at..].starts_with(text) && !of_word(before) && !of_word(line.get(at + text.len()))
+    })
+}
+
 pub(crate) fn passes(filter: &LineFilter, line: &[u8]) -> bool {
     let contains = |literal: &Bytes| {
         literal.is_empty() || line.windows(literal.len()).any(|window| window == literal)
@@ -159,6 +171,9 @@ pub(crate) fn passes(filter: &LineFilter, line: &[u8]) -> bool {
         LineFilter::Contains(literal) => contains(literal),
         LineFilter::NotContains(literal) => !contains(literal),
         LineFilter::ContainsAny(literals) => literals.iter().any(contains),
+        LineFilter::ContainsWhole { text, or } => {
+            whole(line, text) || or.as_ref().is_some_and(contains)
+        }
         LineFilter::Matches(regex) => regex.is_match(line),
         LineFilter::NotMatches(regex) => !regex.is_match(line),
     }

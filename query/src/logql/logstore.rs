@@ -96,6 +96,10 @@ fn lower_filter(filter: &LineFilter) -> engine::LineFilter {
         LineFilter::Contains(literal) => engine::LineFilter::Contains(literal.clone()),
         LineFilter::NotContains(literal) => engine::LineFilter::NotContains(literal.clone()),
         LineFilter::ContainsAny(literals) => engine::LineFilter::ContainsAny(literals.clone()),
+        LineFilter::ContainsWhole { text, or } => engine::LineFilter::ContainsWhole {
+            text: text.clone(),
+            or: or.clone(),
+        },
         LineFilter::Matches(regex) => engine::LineFilter::Matches(regex.clone()),
         LineFilter::NotMatches(regex) => engine::LineFilter::NotMatches(regex.clone()),
     }

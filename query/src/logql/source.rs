@@ -89,6 +89,14 @@ pub enum LineFilter {
     NotContains(Bytes),
     /// The line contains at least one of these.
     ContainsAny(Vec<Bytes>),
+    /// The line contains `text` with no letter, digit or byte above 0x7f right before or behind it,
+    /// or contains `or` anywhere.
+    ContainsWhole {
+        /// What stands alone.
+        text: Bytes,
+        /// What will do, too.
+        or: Option<Bytes>,
+    },
     /// The expression matches in the line.
     Matches(LineRegex),
     /// The expression does not match in the line.

@@ -91,6 +91,16 @@ impl Memory {
     }
 }
 
+/// Whether `text` is in the line with no byte of a word next to it.
+fn whole(line: &[u8], text: &[u8]) -> bool {
+    let of_word =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
+    (0..=line.len()).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| line.get(before));
+        line[at..].starts_with(text) && !of_word(before) && !of_word(line.get(at + text.len()))
+    })
+}
+
 fn passes(filter: &LineFilter, line: &[u8]) -> bool {
     let contains = |literal: &Bytes| {
         literal.is_empty() || line.windows(literal.len()).any(|window| window == literal)
@@ -99,6 +109,9 @@ fn passes(filter: &LineFilter, line: &[u8]) -> bool {
         LineFilter::Contains(literal) => contains(literal),
         LineFilter::NotContains(literal) => !contains(literal),
         LineFilter::ContainsAny(literals) => literals.iter().any(contains),
+        LineFilter::ContainsWhole { text, or } => {
+            whole(line, text) || or.as_ref().is_some_and(contains)
+        }
         LineFilter::Matches(regex) => regex.is_match(line),
         LineFilter::NotMatches(regex) => !regex.is_match(line),
     }
