@@ -52,6 +52,10 @@ fn lower(request: &Request) -> engine::Request {
                 range: rows.range,
                 lines: rows.lines.iter().map(lower_filter).collect(),
                 metadata: rows.metadata.clone(),
+                either: rows.either.as_ref().map(|either| engine::Either {
+                    line: lower_filter(&either.line),
+                    metadata: either.metadata.clone(),
+                }),
                 direction: match rows.direction {
                     Direction::Forward => engine::Direction::Forward,
                     Direction::Backward => engine::Direction::Backward,

@@ -10,7 +10,7 @@ use trine_storage::{MatchOp, Matcher};
 
 use crate::logql::ast::{LabelFilter, Stage, StageKind};
 use crate::logql::pipeline::labels::EXTRACTED;
-use crate::logql::source::{LineFilter, Rows};
+use crate::logql::source::{Either, LineFilter};
 
 /// Shorter values are in most lines.
 const VALUE_BYTES_MIN: usize = 3;
@@ -45,27 +45,21 @@ impl Equality {
         found.into_iter().max_by_key(|found| found.value.len())
     }
 
-    /// Two requests that together give all lines of `rows` that can pass, each with the conditions
-    /// on labels of the stream and metadata that tell its lines from those of the other.
-    pub(super) fn split(&self, rows: &Rows) -> [(Rows, Vec<Matcher>); 2] {
-        let with = |value: &str| {
-            let only = vec![Matcher::equal(self.name.as_str(), value)];
-            let mut rows = rows.clone();
-            rows.metadata.extend_from_slice(&only);
-            (rows, only)
-        };
-        let mut parsed = with("");
+    /// What says so to a store.
+    pub(super) fn either(&self) -> Either {
         let value = Bytes::copy_from_slice(self.value.as_bytes());
         let escape = Bytes::from_static(ESCAPE);
-        parsed.0.lines.push(if self.is_whole {
-            LineFilter::ContainsWhole {
-                text: value,
-                or: Some(escape),
-            }
-        } else {
-            LineFilter::ContainsAny(vec![value, escape])
-        });
-        [parsed, with(&self.value)]
+        Either {
+            line: if self.is_whole {
+                LineFilter::ContainsWhole {
+                    text: value,
+                    or: Some(escape),
+                }
+            } else {
+                LineFilter::ContainsAny(vec![value, escape])
+            },
+            metadata: Matcher::equal(self.name.as_str(), self.value.as_str()),
+        }
     }
 }
 

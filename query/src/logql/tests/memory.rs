@@ -48,7 +48,20 @@ impl Memory {
     fn rows(&self, request: &Rows) -> Vec<Batch> {
         let mut entries: Vec<&Entry> = self.matching(&request.matchers).collect();
         if self.answers == Answers::Counts {
-            entries.retain(|entry| request.range.contains(entry.timestamp));
+            entries.retain(|entry| {
+                request.range.contains(entry.timestamp)
+                    && request
+                        .lines
+                        .iter()
+                        .all(|filter| passes(filter, &entry.line))
+                    && request
+                        .metadata
+                        .iter()
+                        .all(|condition| holds(condition, entry))
+                    && request.either.as_ref().is_none_or(|either| {
+                        passes(&either.line, &entry.line) || holds(&either.metadata, entry)
+                    })
+            });
         }
         entries.sort_by_key(|entry| entry.timestamp);
         if request.direction == Direction::Backward {
@@ -171,6 +184,7 @@ impl Source for Memory {
                 range: counts.range,
                 lines: Vec::new(),
                 metadata: Vec::new(),
+                either: None,
                 threads: 1,
                 direction: Direction::Forward,
                 limit_hint: None,
