@@ -10,7 +10,7 @@ use crate::wire::{now_ms, push_request, snappy};
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A server with lines of three streams, a tenth of a second apart.
-fn filled(dir: &std::path::Path) -> Running {
+pub(crate) fn filled(dir: &std::path::Path) -> Running {
     let running = Running::start(dir, |_| {});
     push(&running, "");
     running
@@ -41,7 +41,7 @@ fn range() -> [(&'static str, String); 2] {
     ]
 }
 
-fn ask(
+pub(crate) fn ask(
     running: &Running,
     name: &str,
     params: &[(&str, &str)],
