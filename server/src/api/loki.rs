@@ -6,7 +6,6 @@
 mod answer;
 mod delete;
 mod detected;
-mod given;
 mod legacy;
 mod limits;
 mod pages;
