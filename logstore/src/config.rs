@@ -10,6 +10,7 @@ use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
 
+use crate::condition::Language;
 use crate::db::LogStore;
 use crate::retention::RetentionRule;
 
@@ -184,6 +185,7 @@ pub struct Builder {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     shared: Option<Shared>,
+    language: Option<Arc<dyn Language>>,
 }
 
 impl Builder {
@@ -194,6 +196,7 @@ impl Builder {
             fs: Arc::new(RealFs),
             clock: Arc::new(SystemClock::new()),
             shared: None,
+            language: None,
         }
     }
 
@@ -225,6 +228,13 @@ impl Builder {
         self
     }
 
+    /// Takes this meaning of texts as conditions of deletes; none by default.
+    #[must_use]
+    pub fn language(mut self, language: Arc<dyn Language>) -> Self {
+        self.language = Some(language);
+        self
+    }
+
     /// Opens the store: reads the catalog, replays the log.
     ///
     /// # Errors
@@ -245,6 +255,15 @@ impl Builder {
         self.config.check()?;
         let shared = self.shared.unwrap_or_default();
         let (fs, clock) = (self.fs, self.clock);
-        LogStore::assemble(&self.path, self.config, fs, clock, &shared, &mut progress)
+        let (config, language) = (self.config, self.language);
+        LogStore::assemble(
+            &self.path,
+            config,
+            fs,
+            clock,
+            &shared,
+            language,
+            &mut progress,
+        )
     }
 }

@@ -42,6 +42,7 @@ mod block;
 mod buffer;
 mod columns;
 mod compact;
+mod condition;
 mod config;
 mod db;
 pub mod discover;
@@ -62,6 +63,7 @@ mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
+pub use condition::{Condition, Language};
 pub use config::{Builder, Config, LongLines, Progress};
 pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};

@@ -21,6 +21,9 @@ use crate::wal_record::Batch;
 /// The most bytes of lines and metadata that wait for one reader.
 pub(crate) const TAIL_BYTES_MAX: usize = 16 << 20;
 
+/// The most entries that are dropped of which stream and timestamp are kept for one reader.
+pub(crate) const TOLD_MAX: usize = 1000;
+
 /// Entries that were committed, and how many were not kept for a reader.
 #[derive(Debug, Clone, Default)]
 pub struct Tailed {
@@ -28,8 +31,8 @@ pub struct Tailed {
     pub rows: RowBatch,
     /// How many more there were after them, which are dropped because too many waited.
     pub dropped: u64,
-    /// Stream and timestamp of the first that was dropped.
-    pub first_dropped: Option<(Labels, i64)>,
+    /// Stream and timestamp of the first of those, a thousand at most.
+    pub first_dropped: Vec<(Labels, i64)>,
 }
 
 /// A subscription to the entries of some streams; it ends when this is dropped.
@@ -178,9 +181,8 @@ impl Queue {
             // What comes after something that was dropped is dropped too, so that a reader has the
             // entries up to a moment and none after it.
             if waiting.tailed.dropped > 0 || !waiting.fits(columns, row, self.rows_max) {
-                let first = || (labels.clone(), columns.timestamps[row]);
-                waiting.tailed.first_dropped.get_or_insert_with(first);
-                waiting.tailed.dropped += (rows.len() - at) as u64;
+                let left = rows.get(at..).unwrap_or_default();
+                waiting.drop_rows(batch, left);
                 break;
             }
             waiting.push(labels, columns, row, &mut known);
@@ -233,6 +235,23 @@ impl Waiting {
         rows.timestamps.push(columns.timestamps[row]);
         rows.lines.ends.push(code(self.blob.len()));
         rows.metadata.push(set);
+    }
+
+    fn drop_rows(&mut self, batch: &Batch, rows: &[u32]) {
+        let Tailed {
+            dropped,
+            first_dropped: told,
+            ..
+        } = &mut self.tailed;
+        *dropped += rows.len() as u64;
+        let columns = &batch.columns;
+        let place = |&row: &u32| {
+            let stream = columns.streams[row as usize] as usize;
+            let labels = batch.streams[stream].clone();
+            (labels, columns.timestamps[row as usize])
+        };
+        let room = TOLD_MAX - told.len();
+        told.extend(rows.iter().take(room).map(place));
     }
 
     fn take(&mut self) -> Result<Option<Tailed>> {

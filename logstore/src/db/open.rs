@@ -15,6 +15,7 @@ use trine_storage::{Kind, Result};
 use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
 use crate::appender::Rooms;
 use crate::buffer::Buffer;
+use crate::condition::Language;
 use crate::config::{Config, Progress};
 use crate::retention::Retention;
 use crate::tombstone::{Tombstone, Tombstones};
@@ -27,6 +28,7 @@ impl LogStore {
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
         shared: &Shared,
+        language: Option<Arc<dyn Language>>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let lock = fs::claim(&*fs, path)?;
@@ -37,7 +39,7 @@ impl LogStore {
             .deletes
             .iter()
             .cloned()
-            .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
+            .map(|delete| Tombstone::from_catalog(delete, language.as_deref()).map(Arc::new))
             .collect::<Result<Tombstones>>()?;
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
         let retention = Retention::new(config.retention, &config.retention_rules);
@@ -76,6 +78,7 @@ impl LogStore {
             compacting: Mutex::new(()),
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
+            language,
             carried_out: AtomicU64::new(applied.max().unwrap_or(0)),
             tails: Arc::default(),
             compaction: Mutex::default(),

@@ -13,6 +13,7 @@ use crate::block::reader::BlockFile;
 use crate::columns::Columns;
 use crate::filter::{Filters, Test, Text};
 use crate::sets::Sets;
+use crate::tombstone::Looked;
 
 /// A chunk of a block or a page of memory.
 #[derive(Debug)]
@@ -320,10 +321,19 @@ impl Unpacked {
             let instants = of_stream.iter().map(|&row| self.timestamp(row));
             let (first, last) = (instants.clone().min(), instants.max());
             let range = TimeRange::inclusive(first.unwrap_or(0), last.unwrap_or(0));
-            if veil.needs_lines(range) {
+            let needs = veil.needs(range);
+            if needs.lines {
                 self.load_lines(open, of_stream)?;
             }
-            veil.retain(self.timestamps(), self.text(), &mut kept, from);
+            if needs.metadata {
+                self.load_metadata(open, of_stream)?;
+            }
+            let looked = Looked {
+                timestamps: self.timestamps(),
+                text: self.text(),
+                metadata: &|row| self.set(row),
+            };
+            veil.retain(looked, &mut kept, from);
         }
         *rows = kept;
         Ok(())

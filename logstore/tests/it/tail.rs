@@ -83,7 +83,11 @@ fn a_slow_reader_hears_what_was_dropped() {
     assert_eq!((kept, tailed.dropped), (vec![4, 5, 6], 3));
     assert_eq!(
         tailed.first_dropped,
-        Some((store::labels(&[("app", "b")]), 7))
+        [
+            (store::labels(&[("app", "b")]), 7),
+            (store::labels(&[("app", "a")]), 8),
+            (store::labels(&[("app", "a")]), 9),
+        ]
     );
     put(&store, &[entry("a", 10, "10")]);
     assert_eq!(
@@ -91,6 +95,21 @@ fn a_slow_reader_hears_what_was_dropped() {
         (vec![entry("a", 10, "10")], 0),
         "it goes on"
     );
+}
+
+#[test]
+fn of_what_was_dropped_a_thousand_are_told() {
+    let store = open();
+    let tail = store.tail(&[], &[], 1).unwrap();
+    let many =
+        |from: i64| -> Vec<_> { (from..=from + 1000).map(|at| entry("a", at, "x")).collect() };
+    put(&store, &many(0));
+    let tailed = tail.try_recv().unwrap().unwrap();
+    assert_eq!((tailed.dropped, tailed.first_dropped.len()), (1000, 1000));
+    put(&store, &many(2000));
+    put(&store, &many(4000));
+    let tailed = tail.try_recv().unwrap().unwrap();
+    assert_eq!((tailed.dropped, tailed.first_dropped.len()), (2001, 1000));
 }
 
 #[test]

@@ -2,9 +2,12 @@
 //! have types of the same shape, since the engine does not know the query languages; columns are
 //! moved, not copied.
 
+mod conditions;
+
 use trine_logstore as engine;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
+pub use self::conditions::Conditions;
 use super::ast;
 use super::pipeline::line_filter::LineTest;
 use super::source::{

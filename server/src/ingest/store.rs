@@ -242,6 +242,9 @@ pub fn push(
     let (now_ns, monotonic_ns) = (app.clock.now_ns(), app.clock.monotonic_ns());
     let times = (now_ns, monotonic_ns);
     let rules = LogRules::new(&app.config, id.as_str(), tenant.rates(), times);
+    if rules.are_closed()? {
+        return Ok(Outcome::default());
+    }
     let mut logs = Logs::new(&engine);
     if rules.logs.patterns {
         logs = logs.learning(tenant.patterns(), now_ns);

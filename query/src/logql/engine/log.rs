@@ -109,7 +109,7 @@ impl Reading<'_> {
     }
 }
 
-fn order(direction: Direction, a: &Entry, b: &Entry) -> Ordering {
+pub(super) fn order(direction: Direction, a: &Entry, b: &Entry) -> Ordering {
     let time = a.timestamp_ns.cmp(&b.timestamp_ns);
     let time = match direction {
         Direction::Forward => time,
