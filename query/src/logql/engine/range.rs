@@ -148,6 +148,7 @@ fn plan(
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
+            skeletons: false,
         },
         threads: 1,
     };
