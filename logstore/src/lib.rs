@@ -69,8 +69,8 @@ pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};
 pub use figures::{Found, Totals, Volume};
 pub use request::{
-    Batch, Batches, CountBatch, Counts, Direction, LineFilter, Lines, Measure, Projection, Request,
-    RowBatch, Rows,
+    Batch, Batches, CountBatch, Counts, Direction, Either, LineFilter, Lines, Measure, Projection,
+    Request, RowBatch, Rows,
 };
 pub use retention::RetentionRule;
 pub use snapshot::Snapshot;

@@ -422,6 +422,10 @@ fn line_words(filter: &LineFilter) -> Value {
             let literals: Vec<Value> = literals.iter().map(literal_words).collect();
             json!(["or", literals])
         }
+        LineFilter::ContainsWhole { text, or } => {
+            let literals: Vec<Value> = [text].into_iter().chain(or).map(literal_words).collect();
+            json!(["whole", literals])
+        }
         LineFilter::Matches(regex) => json!(["|~", regex.pattern()]),
         LineFilter::NotMatches(regex) => json!(["!~", regex.pattern()]),
     }
@@ -449,6 +453,15 @@ fn line_of(words: &Value) -> Option<LineFilter> {
                 .collect::<Option<Vec<_>>>()
                 .map(LineFilter::ContainsAny)
         }
+        "whole" => match operand.as_array()?.as_slice() {
+            [text] => Some((text, None)),
+            [text, or] => Some((text, Some(literal_of(or)?))),
+            _ => None,
+        }
+        .and_then(|(text, or)| {
+            let text = literal_of(text)?;
+            Some(LineFilter::ContainsWhole { text, or })
+        }),
         "|~" => regex().map(LineFilter::Matches),
         "!~" => regex().map(LineFilter::NotMatches),
         _ => None,

@@ -342,9 +342,19 @@ impl Unpacked {
     /// Keeps those of `rows` (ascending) whose metadata satisfies the conditions of the scan.
     pub(super) fn retain_metadata(&mut self, open: &OpenPlace, rows: &mut Vec<u32>) -> Result<()> {
         for condition in &open.conditions {
-            if rows.is_empty() {
-                return Ok(());
-            }
+            self.retain_condition(open, condition, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps those of `rows` (ascending) whose metadata, or whose stream's label, satisfies this.
+    pub(super) fn retain_condition(
+        &mut self,
+        open: &OpenPlace,
+        condition: &Condition,
+        rows: &mut Vec<u32>,
+    ) -> Result<()> {
+        if !rows.is_empty() {
             let passes: Box<dyn Fn(u32) -> bool> = if let Data::Page(page) = &self.data {
                 let sets = (0u32..).take(page.sets.len() + 1);
                 let met = sets.map(|code| condition.is_met_by(&page.sets.labels(code)));
@@ -359,7 +369,11 @@ impl Unpacked {
                 let absent = condition.matcher.matches_empty();
                 Box::new(move |_| absent)
             };
-            rows.retain(|&row| passes(row) || condition.decided.contains(self.stream(row)));
+            rows.retain(|&row| {
+                let stream = self.stream(row);
+                condition.decided.contains(stream)
+                    || (passes(row) && !condition.refused.contains(stream))
+            });
         }
         Ok(())
     }

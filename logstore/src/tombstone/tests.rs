@@ -67,6 +67,14 @@ fn words_are_read_back() {
         LineFilter::Contains(Bytes::from("über \"it\"")),
         LineFilter::NotContains(Bytes::from_static(&[0xff, 0])),
         LineFilter::ContainsAny(vec![Bytes::from("a"), Bytes::from_static(&[0xff])]),
+        LineFilter::ContainsWhole {
+            text: Bytes::from("a"),
+            or: Some(Bytes::from("b")),
+        },
+        LineFilter::ContainsWhole {
+            text: Bytes::from_static(&[0xff]),
+            or: None,
+        },
         LineFilter::Matches(LineRegex::new("a.*b").unwrap()),
         LineFilter::NotMatches(LineRegex::new("(?i)x").unwrap()),
     ];

@@ -55,6 +55,10 @@ fn lower(request: &Request) -> engine::Request {
                 range: rows.range,
                 lines: rows.lines.iter().map(lower_filter).collect(),
                 metadata: rows.metadata.clone(),
+                either: rows.either.as_ref().map(|either| engine::Either {
+                    line: lower_filter(&either.line),
+                    metadata: either.metadata.clone(),
+                }),
                 direction: match rows.direction {
                     Direction::Forward => engine::Direction::Forward,
                     Direction::Backward => engine::Direction::Backward,
@@ -99,6 +103,10 @@ fn lower_filter(filter: &LineFilter) -> engine::LineFilter {
         LineFilter::Contains(literal) => engine::LineFilter::Contains(literal.clone()),
         LineFilter::NotContains(literal) => engine::LineFilter::NotContains(literal.clone()),
         LineFilter::ContainsAny(literals) => engine::LineFilter::ContainsAny(literals.clone()),
+        LineFilter::ContainsWhole { text, or } => engine::LineFilter::ContainsWhole {
+            text: text.clone(),
+            or: or.clone(),
+        },
         LineFilter::Matches(regex) => engine::LineFilter::Matches(regex.clone()),
         LineFilter::NotMatches(regex) => engine::LineFilter::NotMatches(regex.clone()),
     }

@@ -70,6 +70,8 @@ pub struct Rows {
     /// Conditions that the metadata of all wanted entries fulfils; a hint. Metadata that is absent
     /// counts as empty; a label of the stream hides metadata of its name.
     pub metadata: Vec<Matcher>,
+    /// Two ways to come by a value, one of which holds for all wanted entries; a hint.
+    pub either: Option<Either>,
     /// In which order.
     pub direction: Direction,
     /// After how many entries the reader will probably stop.
@@ -78,6 +80,15 @@ pub struct Rows {
     pub projection: Projection,
     /// On how many threads the source may work at a time; 0 and 1 for that of the reader alone.
     pub threads: usize,
+}
+
+/// A value that an entry has in its line, or in its metadata or the labels of its stream.
+#[derive(Debug, Clone)]
+pub struct Either {
+    /// How it is in the line.
+    pub line: LineFilter,
+    /// How it is in metadata, or in a label of that name.
+    pub metadata: Matcher,
 }
 
 /// A condition on the bytes of a line.
@@ -89,6 +100,14 @@ pub enum LineFilter {
     NotContains(Bytes),
     /// The line contains at least one of these.
     ContainsAny(Vec<Bytes>),
+    /// The line contains `text` with no letter, digit or byte above 0x7f right before or behind it,
+    /// or contains `or` anywhere.
+    ContainsWhole {
+        /// What stands alone.
+        text: Bytes,
+        /// What will do, too.
+        or: Option<Bytes>,
+    },
     /// The expression matches in the line.
     Matches(LineRegex),
     /// The expression does not match in the line.

@@ -138,6 +138,7 @@ fn plan(
         range,
         lines: lines.clone(),
         metadata: metadata.clone(),
+        either: Equality::of(&node.range.log.stages).map(|equality| equality.either()),
         // Which of two values of one instant is later is known in order only.
         direction: match node.op {
             RangeOp::First | RangeOp::Last | RangeOp::RateCounter => Direction::Forward,
@@ -151,17 +152,10 @@ fn plan(
         threads: 1,
     };
     let all_rows = |rows: Rows| {
-        let is_any = rows.direction == Direction::Any;
-        let equality = Equality::of(&node.range.log.stages).filter(|_| is_any);
-        let planned = match equality {
-            Some(equality) => Vec::from(equality.split(&rows)),
-            None => vec![(rows, Vec::new())],
-        };
-        let plan = |(rows, only)| Plan {
+        Ok(vec![Plan {
             request: Request::Rows(rows),
-            only,
-        };
-        Ok(planned.into_iter().map(plan).collect())
+            only: Vec::new(),
+        }])
     };
     let Some(Grouping::By(names)) = grouping else {
         return all_rows(rows);

@@ -198,6 +198,8 @@ fn query_of(deletion: &Deletion) -> String {
                 let all: Vec<String> = all.iter().map(text).collect();
                 format!(" |= {}", all.join(" or "))
             }
+            // No query says it; programs do.
+            LineFilter::ContainsWhole { .. } => format!(" {filter}"),
             LineFilter::Matches(regex) => format!(" |~ {}", quote(regex.pattern())),
             LineFilter::NotMatches(regex) => format!(" !~ {}", quote(regex.pattern())),
         };

@@ -327,6 +327,7 @@ mod tests {
             range: TimeRange::ALL,
             lines: Vec::new(),
             metadata: Vec::new(),
+            either: None,
             direction,
             limit_hint: None,
             projection: Projection {
