@@ -5,6 +5,7 @@
 //! that a slow reader holds up nobody.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -70,14 +71,15 @@ struct Waiting {
     closed: bool,
 }
 
-/// What streams and sets of a batch are to a queue.
-#[derive(Debug, Default)]
+/// What streams and sets of a batch are to a queue, by their codes in the batch; [`UNKNOWN`] where no
+/// entry had them yet.
+#[derive(Debug)]
 struct Known {
-    streams: Vec<Option<u32>>,
-    sets: HashMap<u32, u32>,
-    /// The set of the last entry: the next one often has it too.
-    last_set: (u32, u32),
+    streams: Vec<u32>,
+    sets: Vec<u32>,
 }
+
+const UNKNOWN: u32 = u32::MAX;
 
 impl Tail {
     /// What was committed since the last call; `None` when nothing was. Does not wait.
@@ -160,6 +162,10 @@ impl Queue {
         let matches = |labels: &Labels| self.matchers.iter().all(|m| m.matches_labels(labels));
         let selected: Vec<bool> = batch.streams.iter().map(matches).collect();
         let columns = &batch.columns;
+        if self.filters.is_empty() && !selected.contains(&false) {
+            self.add_runs(batch, std::iter::once(0..columns.rows()));
+            return;
+        }
         let is_selected = |stream: u32| selected.get(stream as usize).is_some_and(|&yes| yes);
         let streams = (0u32..).zip(&columns.streams);
         let mut rows: Vec<u32> = streams
@@ -170,22 +176,35 @@ impl Queue {
         if rows.is_empty() {
             return;
         }
+        let neighbours = rows.chunk_by(|a, b| a + 1 == *b);
+        let runs = neighbours.filter_map(|run| {
+            let (first, last) = (*run.first()?, *run.last()?);
+            Some(first as usize..last as usize + 1)
+        });
+        self.add_runs(batch, runs);
+    }
+
+    /// Adds runs of neighbouring entries: they are copied as columns.
+    fn add_runs(&self, batch: &Batch, runs: impl Iterator<Item = Range<usize>>) {
         let mut waiting = self.waiting.lock();
         let mut known = Known {
-            streams: vec![None; batch.streams.len()],
-            ..Known::default()
+            streams: vec![UNKNOWN; batch.streams.len()],
+            sets: vec![UNKNOWN; batch.columns.sets.len() + 1],
         };
-        for (at, &row) in rows.iter().enumerate() {
-            let row = row as usize;
-            let labels = &batch.streams[columns.streams[row] as usize];
+        for run in runs {
             // What comes after something that was dropped is dropped too, so that a reader has the
             // entries up to a moment and none after it.
-            if waiting.tailed.dropped > 0 || !waiting.fits(columns, row, self.rows_max) {
-                let left = rows.get(at..).unwrap_or_default();
-                waiting.drop_rows(batch, left);
-                break;
+            let fitting = match waiting.tailed.dropped {
+                0 => waiting.fitting(&batch.columns, &run, self.rows_max),
+                _ => 0,
+            };
+            let (taken, left) = (run.start..run.start + fitting, run.start + fitting..run.end);
+            if !taken.is_empty() {
+                waiting.push(batch, taken, &mut known);
             }
-            waiting.push(labels, columns, row, &mut known);
+            if !left.is_empty() {
+                waiting.drop_rows(batch, left);
+            }
         }
         drop(waiting);
         self.changed.notify_all();
@@ -197,61 +216,83 @@ impl Waiting {
         self.tailed.rows.timestamps.is_empty() && self.tailed.dropped == 0
     }
 
-    fn fits(&self, columns: &Columns, row: usize, rows_max: usize) -> bool {
-        let bytes = columns.line(row).len() + columns.set(row).len();
-        self.tailed.rows.timestamps.len() < rows_max
-            && self.blob.len() + self.set_bytes + bytes <= TAIL_BYTES_MAX
+    /// How many entries of a run there is room for. Sets of metadata count as if all were new.
+    fn fitting(&self, columns: &Columns, run: &Range<usize>, rows_max: usize) -> usize {
+        let held = self.blob.len() + self.set_bytes + columns.sets.bytes();
+        let room = TAIL_BYTES_MAX.saturating_sub(held) + columns.line_range(run.start).start;
+        let by_bytes = columns.ends[run.clone()].partition_point(|end| *end as usize <= room);
+        by_bytes.min(rows_max.saturating_sub(self.tailed.rows.timestamps.len()))
     }
 
-    fn push(&mut self, labels: &Labels, columns: &Columns, row: usize, known: &mut Known) {
-        let rows = &mut self.tailed.rows;
+    /// Adds a run of entries, of which there is at least one.
+    fn push(&mut self, batch: &Batch, run: Range<usize>, known: &mut Known) {
+        let columns = &batch.columns;
         let code = |len: usize| u32::try_from(len).expect("a queue holds TAIL_BYTES_MAX at most");
-        let place = &mut known.streams[columns.streams[row] as usize];
-        let stream = *place.get_or_insert_with(|| match self.stream_codes.get(labels) {
-            Some(&stream) => stream,
-            None => {
-                let stream = code(rows.streams.len());
-                rows.streams.push(labels.clone());
-                self.stream_codes.insert(labels.clone(), stream);
-                stream
+        let rows = &mut self.tailed.rows;
+        for &stream in &columns.streams[run.clone()] {
+            let place = &mut known.streams[stream as usize];
+            if *place == UNKNOWN {
+                let labels = &batch.streams[stream as usize];
+                *place = match self.stream_codes.get(labels) {
+                    Some(&stream) => stream,
+                    None => {
+                        let stream = code(rows.streams.len());
+                        rows.streams.push(labels.clone());
+                        self.stream_codes.insert(labels.clone(), stream);
+                        stream
+                    }
+                };
             }
-        });
+        }
         if rows.metadata_sets.is_empty() {
             rows.metadata_sets.push(Labels::empty());
         }
-        let set = match columns.set_code(row) {
-            0 => 0,
-            found if known.last_set.0 == found => known.last_set.1,
-            found => *known.sets.entry(found).or_insert_with(|| {
-                let set = columns.sets.labels(found);
-                self.set_bytes += set.encoded().len();
-                rows.metadata_sets.push(set);
-                code(rows.metadata_sets.len() - 1)
-            }),
-        };
-        known.last_set = (columns.set_code(row), set);
-        self.blob.extend_from_slice(columns.line(row));
-        rows.stream.push(stream);
-        rows.timestamps.push(columns.timestamps[row]);
-        rows.lines.ends.push(code(self.blob.len()));
-        rows.metadata.push(set);
+        known.sets[0] = 0;
+        // What is beyond the end of the column has none.
+        let coded = run.start.min(columns.metadata.len())..run.end.min(columns.metadata.len());
+        let codes = &columns.metadata[coded];
+        for &set in codes {
+            let place = &mut known.sets[set as usize];
+            if *place == UNKNOWN {
+                let labels = columns.sets.labels(set);
+                self.set_bytes += labels.encoded().len();
+                *place = code(rows.metadata_sets.len());
+                rows.metadata_sets.push(labels);
+            }
+        }
+        let (streams, sets) = (&known.streams, &known.sets);
+        let of_stream = columns.streams[run.clone()].iter();
+        rows.stream
+            .extend(of_stream.map(|&stream| streams[stream as usize]));
+        rows.metadata
+            .extend(codes.iter().map(|&set| sets[set as usize]));
+        rows.timestamps
+            .extend_from_slice(&columns.timestamps[run.clone()]);
+        rows.metadata.resize(rows.timestamps.len(), 0);
+        let bytes = columns.line_range(run.start).start..columns.line_range(run.end - 1).end;
+        // Modulo 2^32, the difference is right whichever of the two is larger.
+        let moved = code(self.blob.len()).wrapping_sub(code(bytes.start));
+        let ends = columns.ends[run].iter();
+        rows.lines
+            .ends
+            .extend(ends.map(|end| end.wrapping_add(moved)));
+        self.blob.extend_from_slice(&columns.blob[bytes]);
     }
 
-    fn drop_rows(&mut self, batch: &Batch, rows: &[u32]) {
+    fn drop_rows(&mut self, batch: &Batch, run: Range<usize>) {
         let Tailed {
             dropped,
             first_dropped: told,
             ..
         } = &mut self.tailed;
-        *dropped += rows.len() as u64;
+        *dropped += run.len() as u64;
         let columns = &batch.columns;
-        let place = |&row: &u32| {
-            let stream = columns.streams[row as usize] as usize;
-            let labels = batch.streams[stream].clone();
-            (labels, columns.timestamps[row as usize])
+        let place = |row: usize| {
+            let stream = columns.streams[row] as usize;
+            (batch.streams[stream].clone(), columns.timestamps[row])
         };
         let room = TOLD_MAX - told.len();
-        told.extend(rows.iter().take(room).map(place));
+        told.extend(run.take(room).map(place));
     }
 
     fn take(&mut self) -> Result<Option<Tailed>> {
