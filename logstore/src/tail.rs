@@ -1,8 +1,8 @@
 //! Follows a store: entries are handed to those who tail it as they are committed.
 //!
-//! Called by `db/append` after memory has a batch. Who tails has a queue of bounded size, in which
-//! entries are put together until they are asked for; what does not fit is counted and dropped, so
-//! that a slow reader holds up nobody.
+//! Called by `db/append` after memory has a batch. Who tails has a queue of bounded size; what does not
+//! fit is counted and dropped, so that a slow reader holds up nobody. Who wants all of a batch gets
+//! the batch itself, which costs those who append nothing; of others the entries are put together.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use trine_storage::{Error, Kind, Labels, Matcher, Result};
 
 use crate::columns::Columns;
 use crate::filter::Filters;
-use crate::request::{LineFilter, Lines, RowBatch};
+use crate::request::{LineFilter, RowBatch};
 use crate::wal_record::Batch;
 
 /// The most bytes of lines and metadata that wait for one reader.
@@ -64,11 +64,29 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    tailed: Tailed,
-    blob: Vec<u8>,
-    set_bytes: usize,
-    stream_codes: HashMap<Labels, u32>,
+    held: Held,
+    /// Entries that `held` has, and bytes of their lines and metadata.
+    rows: usize,
+    bytes: usize,
     closed: bool,
+}
+
+/// What a reader is given.
+#[derive(Debug, Default)]
+struct Held {
+    gathered: Gathered,
+    /// Batches after that, and how many entries of each, from the first on.
+    shared: Vec<(Arc<Batch>, usize)>,
+    dropped: u64,
+    first_dropped: Vec<(Labels, i64)>,
+}
+
+/// Entries of several batches as columns.
+#[derive(Debug, Default)]
+struct Gathered {
+    rows: RowBatch,
+    blob: Vec<u8>,
+    stream_codes: HashMap<Labels, u32>,
 }
 
 /// What streams and sets of a batch are to a queue, by their codes in the batch; [`UNKNOWN`] where no
@@ -87,7 +105,8 @@ impl Tail {
     /// # Errors
     /// [`Kind::Closed`] when the store is closed and everything was given.
     pub fn try_recv(&self) -> Result<Option<Tailed>> {
-        self.queue.waiting.lock().take()
+        let held = self.queue.waiting.lock().take()?;
+        Ok(held.map(Held::put_together))
     }
 
     /// As [`Tail::try_recv`], but waits up to `timeout` until there is something.
@@ -99,7 +118,9 @@ impl Tail {
         if waiting.is_empty() && !waiting.closed {
             self.queue.changed.wait_for(&mut waiting, timeout);
         }
-        waiting.take()
+        let held = waiting.take()?;
+        drop(waiting);
+        Ok(held.map(Held::put_together))
     }
 }
 
@@ -150,22 +171,58 @@ impl Tails {
     }
 }
 
-/// Hands the entries of a batch to those who asked for them.
-pub(crate) fn publish(queues: &[Arc<Queue>], batch: &Batch) {
-    for queue in queues {
-        queue.add(batch);
+/// Hands the entries of a batch to those who asked for them. The batch is empty then if somebody
+/// keeps it, with as much room as it had.
+pub(crate) fn publish(queues: &[Arc<Queue>], batch: &mut Batch) {
+    let selected: Vec<Vec<bool>> = queues.iter().map(|queue| queue.selected(batch)).collect();
+    let with_all = || queues.iter().zip(&selected);
+    if batch.is_compact() && with_all().any(|(queue, selected)| queue.wants_all(selected)) {
+        let room = Batch::with_room_of(batch);
+        let shared = Arc::new(std::mem::replace(batch, room));
+        for (queue, selected) in with_all() {
+            match queue.wants_all(selected) {
+                true => queue.share(&shared),
+                false => queue.add(&shared, selected),
+            }
+        }
+        return;
+    }
+    for (queue, selected) in with_all() {
+        queue.add(batch, selected);
     }
 }
 
 impl Queue {
-    fn add(&self, batch: &Batch) {
+    /// For each stream of a batch whether it is wanted.
+    fn selected(&self, batch: &Batch) -> Vec<bool> {
         let matches = |labels: &Labels| self.matchers.iter().all(|m| m.matches_labels(labels));
-        let selected: Vec<bool> = batch.streams.iter().map(matches).collect();
+        batch.streams.iter().map(matches).collect()
+    }
+
+    fn wants_all(&self, selected: &[bool]) -> bool {
+        self.filters.is_empty() && !selected.contains(&false)
+    }
+
+    /// Adds all of a batch.
+    fn share(&self, batch: &Arc<Batch>) {
+        let mut waiting = self.waiting.lock();
         let columns = &batch.columns;
-        if self.filters.is_empty() && !selected.contains(&false) {
-            self.add_runs(batch, std::iter::once(0..columns.rows()));
-            return;
+        let run = 0..columns.rows();
+        let fitting = waiting.take_room(columns, &run, self.rows_max);
+        if fitting > 0 {
+            let shared = (Arc::clone(batch), fitting);
+            waiting.held.shared.push(shared);
         }
+        if fitting < run.end {
+            waiting.held.drop_rows(batch, fitting..run.end);
+        }
+        drop(waiting);
+        self.changed.notify_all();
+    }
+
+    /// Adds entries of the selected streams that the filters let through.
+    fn add(&self, batch: &Batch, selected: &[bool]) {
+        let columns = &batch.columns;
         let is_selected = |stream: u32| selected.get(stream as usize).is_some_and(|&yes| yes);
         let streams = (0u32..).zip(&columns.streams);
         let mut rows: Vec<u32> = streams
@@ -176,34 +233,21 @@ impl Queue {
         if rows.is_empty() {
             return;
         }
-        let neighbours = rows.chunk_by(|a, b| a + 1 == *b);
-        let runs = neighbours.filter_map(|run| {
-            let (first, last) = (*run.first()?, *run.last()?);
-            Some(first as usize..last as usize + 1)
-        });
-        self.add_runs(batch, runs);
-    }
-
-    /// Adds runs of neighbouring entries: they are copied as columns.
-    fn add_runs(&self, batch: &Batch, runs: impl Iterator<Item = Range<usize>>) {
+        let mut known = Known::of(batch);
         let mut waiting = self.waiting.lock();
-        let mut known = Known {
-            streams: vec![UNKNOWN; batch.streams.len()],
-            sets: vec![UNKNOWN; batch.columns.sets.len() + 1],
-        };
-        for run in runs {
-            // What comes after something that was dropped is dropped too, so that a reader has the
-            // entries up to a moment and none after it.
-            let fitting = match waiting.tailed.dropped {
-                0 => waiting.fitting(&batch.columns, &run, self.rows_max),
-                _ => 0,
+        for run in rows.chunk_by(|a, b| a + 1 == *b) {
+            let (Some(&first), Some(&last)) = (run.first(), run.last()) else {
+                continue;
             };
-            let (taken, left) = (run.start..run.start + fitting, run.start + fitting..run.end);
-            if !taken.is_empty() {
-                waiting.push(batch, taken, &mut known);
+            let run = first as usize..last as usize + 1;
+            let end = run.start + waiting.take_room(columns, &run, self.rows_max);
+            if end > run.start {
+                waiting.held.gather();
+                let gathered = &mut waiting.held.gathered;
+                gathered.push(batch, run.start..end, &mut known);
             }
-            if !left.is_empty() {
-                waiting.drop_rows(batch, left);
+            if end < run.end {
+                waiting.held.drop_rows(batch, end..run.end);
             }
         }
         drop(waiting);
@@ -211,24 +255,102 @@ impl Queue {
     }
 }
 
+impl Known {
+    fn of(batch: &Batch) -> Self {
+        Self {
+            streams: vec![UNKNOWN; batch.streams.len()],
+            sets: vec![UNKNOWN; batch.columns.sets.len() + 1],
+        }
+    }
+}
+
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.tailed.rows.timestamps.is_empty() && self.tailed.dropped == 0
+        self.rows == 0 && self.held.dropped == 0
     }
 
-    /// How many entries of a run there is room for. Sets of metadata count as if all were new.
-    fn fitting(&self, columns: &Columns, run: &Range<usize>, rows_max: usize) -> usize {
-        let held = self.blob.len() + self.set_bytes + columns.sets.bytes();
-        let room = TAIL_BYTES_MAX.saturating_sub(held) + columns.line_range(run.start).start;
-        let by_bytes = columns.ends[run.clone()].partition_point(|end| *end as usize <= room);
-        by_bytes.min(rows_max.saturating_sub(self.tailed.rows.timestamps.len()))
+    /// Takes room for entries of a run, from the first on, and says for how many. Of a whole
+    /// batch each set of metadata counts once.
+    fn take_room(&mut self, columns: &Columns, run: &Range<usize>, rows_max: usize) -> usize {
+        // What comes after something that was dropped is dropped too, so that a reader has the
+        // entries up to a moment and none after it.
+        if self.held.dropped > 0 {
+            return 0;
+        }
+        let sets = columns.sets.bytes();
+        let sets = match run.len() == columns.rows() {
+            true => sets,
+            false => run
+                .clone()
+                .map(|row| columns.set(row).len())
+                .sum::<usize>()
+                .min(sets),
+        };
+        let start = columns.line_range(run.start).start;
+        let room = TAIL_BYTES_MAX.saturating_sub(self.bytes + sets);
+        let ends = &columns.ends[run.clone()];
+        let by_bytes = ends.partition_point(|end| *end as usize - start <= room);
+        let fitting = by_bytes.min(rows_max.saturating_sub(self.rows));
+        if let Some(last) = fitting.checked_sub(1) {
+            self.rows += fitting;
+            self.bytes += sets + ends[last] as usize - start;
+        }
+        fitting
     }
 
-    /// Adds a run of entries, of which there is at least one.
+    fn take(&mut self) -> Result<Option<Held>> {
+        if self.is_empty() {
+            return match self.closed {
+                true => Err(Error::new(
+                    Kind::Closed,
+                    "the store that was tailed is closed",
+                )),
+                false => Ok(None),
+            };
+        }
+        (self.rows, self.bytes) = (0, 0);
+        Ok(Some(std::mem::take(&mut self.held)))
+    }
+}
+
+impl Held {
+    /// Copies what is shared.
+    fn gather(&mut self) {
+        for (batch, rows) in self.shared.drain(..) {
+            let mut known = Known::of(&batch);
+            self.gathered.push(&batch, 0..rows, &mut known);
+        }
+    }
+
+    fn drop_rows(&mut self, batch: &Batch, run: Range<usize>) {
+        self.dropped += run.len() as u64;
+        let columns = &batch.columns;
+        let place = |row: usize| {
+            let stream = columns.streams[row] as usize;
+            (batch.streams[stream].clone(), columns.timestamps[row])
+        };
+        let room = TOLD_MAX - self.first_dropped.len();
+        self.first_dropped.extend(run.take(room).map(place));
+    }
+
+    fn put_together(mut self) -> Tailed {
+        self.gather();
+        let Gathered { mut rows, blob, .. } = self.gathered;
+        rows.lines.blob = Bytes::from(blob);
+        Tailed {
+            rows,
+            dropped: self.dropped,
+            first_dropped: self.first_dropped,
+        }
+    }
+}
+
+impl Gathered {
+    /// Adds a run of entries, of which there is at least one, as columns.
     fn push(&mut self, batch: &Batch, run: Range<usize>, known: &mut Known) {
         let columns = &batch.columns;
         let code = |len: usize| u32::try_from(len).expect("a queue holds TAIL_BYTES_MAX at most");
-        let rows = &mut self.tailed.rows;
+        let rows = &mut self.rows;
         for &stream in &columns.streams[run.clone()] {
             let place = &mut known.streams[stream as usize];
             if *place == UNKNOWN {
@@ -254,16 +376,14 @@ impl Waiting {
         for &set in codes {
             let place = &mut known.sets[set as usize];
             if *place == UNKNOWN {
-                let labels = columns.sets.labels(set);
-                self.set_bytes += labels.encoded().len();
                 *place = code(rows.metadata_sets.len());
-                rows.metadata_sets.push(labels);
+                rows.metadata_sets.push(columns.sets.labels(set));
             }
         }
         let (streams, sets) = (&known.streams, &known.sets);
-        let of_stream = columns.streams[run.clone()].iter();
+        let of_run = columns.streams[run.clone()].iter();
         rows.stream
-            .extend(of_stream.map(|&stream| streams[stream as usize]));
+            .extend(of_run.map(|&stream| streams[stream as usize]));
         rows.metadata
             .extend(codes.iter().map(|&set| sets[set as usize]));
         rows.timestamps
@@ -277,41 +397,5 @@ impl Waiting {
             .ends
             .extend(ends.map(|end| end.wrapping_add(moved)));
         self.blob.extend_from_slice(&columns.blob[bytes]);
-    }
-
-    fn drop_rows(&mut self, batch: &Batch, run: Range<usize>) {
-        let Tailed {
-            dropped,
-            first_dropped: told,
-            ..
-        } = &mut self.tailed;
-        *dropped += run.len() as u64;
-        let columns = &batch.columns;
-        let place = |row: usize| {
-            let stream = columns.streams[row] as usize;
-            (batch.streams[stream].clone(), columns.timestamps[row])
-        };
-        let room = TOLD_MAX - told.len();
-        told.extend(run.take(room).map(place));
-    }
-
-    fn take(&mut self) -> Result<Option<Tailed>> {
-        if self.is_empty() {
-            return match self.closed {
-                true => Err(Error::new(
-                    Kind::Closed,
-                    "the store that was tailed is closed",
-                )),
-                false => Ok(None),
-            };
-        }
-        self.stream_codes.clear();
-        self.set_bytes = 0;
-        let mut tailed = std::mem::take(&mut self.tailed);
-        tailed.rows.lines = Lines {
-            blob: Bytes::from(std::mem::take(&mut self.blob)),
-            ends: std::mem::take(&mut tailed.rows.lines.ends),
-        };
-        Ok(Some(tailed))
     }
 }
