@@ -177,6 +177,15 @@ impl fmt::Display for Progress {
     }
 }
 
+/// What a store works with.
+#[derive(Debug)]
+pub(crate) struct Components {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shared: Shared,
+    pub(crate) language: Option<Arc<dyn Language>>,
+}
+
 /// Opens a store with other settings or components than the defaults.
 #[derive(Debug)]
 pub struct Builder {
@@ -253,17 +262,12 @@ impl Builder {
     /// As [`Builder::open`].
     pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<LogStore> {
         self.config.check()?;
-        let shared = self.shared.unwrap_or_default();
-        let (fs, clock) = (self.fs, self.clock);
-        let (config, language) = (self.config, self.language);
-        LogStore::assemble(
-            &self.path,
-            config,
-            fs,
-            clock,
-            &shared,
-            language,
-            &mut progress,
-        )
+        let components = Components {
+            fs: self.fs,
+            clock: self.clock,
+            shared: self.shared.unwrap_or_default(),
+            language: self.language,
+        };
+        LogStore::assemble(&self.path, self.config, components, &mut progress)
     }
 }

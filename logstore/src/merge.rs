@@ -166,7 +166,7 @@ impl<'a> Source<'a> {
             lines: true,
             metadata: true,
         };
-        all.load(&self.file, header, &mut columns)?;
+        all.load(self.file, header, &mut columns)?;
         let mut start = 0;
         for run in &header.runs {
             let end = start + run.rows as usize;

@@ -64,6 +64,31 @@ fn entries_are_given_in_the_order_in_which_they_are_committed() {
 }
 
 #[test]
+fn batches_that_are_wanted_whole_and_others_come_in_order() {
+    let store = open();
+    let of_a = store
+        .tail(&[Matcher::equal("app", "a")], &[], 10_000)
+        .unwrap();
+    let all = store.tail(&[], &[], 2_500).unwrap();
+    let mut sent = Vec::new();
+    for (part, streams) in [["a", "a"], ["a", "a"], ["a", "b"], ["a", "a"], ["b", "b"]]
+        .iter()
+        .enumerate()
+    {
+        let of_part = (0..1000).map(|i| {
+            let line = format!("line {i} of part {part}");
+            entry(streams[i % 2], (part * 1000 + i) as i64, &line)
+        });
+        let of_part: Vec<_> = of_part.collect();
+        put(&store, &of_part);
+        sent.extend(of_part);
+    }
+    assert_eq!(received(&all), (sent[..2500].to_vec(), 2500));
+    sent.retain(|entry| entry.stream == store::labels(&[("app", "a")]));
+    assert_eq!(received(&of_a), (sent, 0));
+}
+
+#[test]
 fn a_slow_reader_hears_what_was_dropped() {
     let store = open();
     let tail = store.tail(&[], &[], 3).unwrap();

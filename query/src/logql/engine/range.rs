@@ -81,7 +81,7 @@ pub(super) fn evaluate(
         param: node.param.unwrap_or(0.0),
         seconds: node.range.interval as f64 / 1e9,
     };
-    let series = table.finish(window, windows);
+    let series = table.finish(window, windows, evaluator.budget)?;
     evaluator.stats.entries_returned += series.len() as u64;
     if is_absent {
         return Ok(absent(
