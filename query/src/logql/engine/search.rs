@@ -13,7 +13,6 @@ use super::log::{self, Collector, Reading};
 use super::scan::select_only;
 use super::{Entry, Stats};
 use crate::logql::error::QueryError;
-use crate::logql::pipeline::labels::Wanted;
 use crate::logql::pipeline::{Pipeline, Scratch};
 use crate::logql::source::{Batches, Direction, Request, RowBatch};
 use crate::threads::{self, Permits};
@@ -37,7 +36,7 @@ struct Hit {
 
 impl<'a> Search<'a> {
     pub(super) fn new(reading: &'a Reading<'a>, permits: &'a Permits) -> Result<Self, QueryError> {
-        let sieve = Pipeline::new(&reading.expr.stages, Wanted::Names(Vec::new()))?;
+        let sieve = Pipeline::sieve(&reading.expr.stages)?;
         Ok(Self {
             reading,
             permits,
