@@ -19,20 +19,23 @@ const ESCAPE: &[u8] = b"\\u00";
 pub(super) struct Equality {
     name: String,
     value: String,
+    /// What lines have in which a parser found the value.
+    text: String,
 }
 
 impl Equality {
     /// The longest value that stages ask of a label that may be parsed.
     pub(super) fn of(stages: &[Stage]) -> Option<Self> {
-        let (mut parsed, mut found) = (false, Vec::new());
+        let (mut parsed, mut only_json, mut found) = (false, true, Vec::new());
         for stage in stages {
             match &stage.kind {
                 StageKind::LineFilter(_) => {}
+                StageKind::Json(paths) if paths.is_empty() => parsed = true,
                 StageKind::Json(_)
                 | StageKind::Logfmt(_)
                 | StageKind::Regexp(_)
-                | StageKind::Pattern(_) => parsed = true,
-                StageKind::LabelFilter(filter) if parsed => collect(filter, &mut found),
+                | StageKind::Pattern(_) => (parsed, only_json) = (true, false),
+                StageKind::LabelFilter(filter) if parsed => collect(filter, only_json, &mut found),
                 StageKind::LabelFilter(_) => {}
                 _ => break,
             }
@@ -51,14 +54,20 @@ impl Equality {
         };
         let mut parsed = with("");
         parsed.0.lines.push(LineFilter::ContainsAny(vec![
-            Bytes::copy_from_slice(self.value.as_bytes()),
+            Bytes::copy_from_slice(self.text.as_bytes()),
             Bytes::from_static(ESCAPE),
         ]));
         [parsed, with(&self.value)]
     }
 }
 
-fn collect(filter: &LabelFilter, found: &mut Vec<Equality>) {
+/// Whether JSON has the value in quotes: it is no number nor a boolean, nor the beginning of one.
+fn is_quoted(value: &str) -> bool {
+    !value.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        && !matches!(value, "true" | "false")
+}
+
+fn collect(filter: &LabelFilter, only_json: bool, found: &mut Vec<Equality>) {
     match filter {
         LabelFilter::Text(matcher) if matcher.op() == MatchOp::Equal => {
             let (name, value) = (matcher.name(), matcher.value());
@@ -70,10 +79,16 @@ fn collect(filter: &LabelFilter, found: &mut Vec<Equality>) {
                 found.push(Equality {
                     name: name.to_owned(),
                     value: value.to_owned(),
+                    text: match only_json && is_quoted(value) {
+                        true => format!("\"{value}\""),
+                        false => value.to_owned(),
+                    },
                 });
             }
         }
-        LabelFilter::All(filters) => filters.iter().for_each(|filter| collect(filter, found)),
+        LabelFilter::All(filters) => filters
+            .iter()
+            .for_each(|filter| collect(filter, only_json, found)),
         _ => {}
     }
 }
