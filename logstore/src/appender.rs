@@ -178,8 +178,8 @@ impl Appender {
                 ),
             ));
         }
-        let position = self.inner.append(&self.room.batch)?;
         self.accepted.stored = self.room.batch.columns.rows() as u64;
+        let position = self.inner.append(&mut self.room.batch)?;
         self.inner.rooms.give_back(self.room);
         Ok(Commit {
             inner: self.inner,

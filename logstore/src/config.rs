@@ -10,6 +10,7 @@ use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
 
+use crate::condition::Language;
 use crate::db::LogStore;
 use crate::retention::RetentionRule;
 
@@ -176,6 +177,15 @@ impl fmt::Display for Progress {
     }
 }
 
+/// What a store works with.
+#[derive(Debug)]
+pub(crate) struct Components {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shared: Shared,
+    pub(crate) language: Option<Arc<dyn Language>>,
+}
+
 /// Opens a store with other settings or components than the defaults.
 #[derive(Debug)]
 pub struct Builder {
@@ -184,6 +194,7 @@ pub struct Builder {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     shared: Option<Shared>,
+    language: Option<Arc<dyn Language>>,
 }
 
 impl Builder {
@@ -194,6 +205,7 @@ impl Builder {
             fs: Arc::new(RealFs),
             clock: Arc::new(SystemClock::new()),
             shared: None,
+            language: None,
         }
     }
 
@@ -225,6 +237,13 @@ impl Builder {
         self
     }
 
+    /// Takes this meaning of texts as conditions of deletes; none by default.
+    #[must_use]
+    pub fn language(mut self, language: Arc<dyn Language>) -> Self {
+        self.language = Some(language);
+        self
+    }
+
     /// Opens the store: reads the catalog, replays the log.
     ///
     /// # Errors
@@ -243,8 +262,12 @@ impl Builder {
     /// As [`Builder::open`].
     pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<LogStore> {
         self.config.check()?;
-        let shared = self.shared.unwrap_or_default();
-        let (fs, clock) = (self.fs, self.clock);
-        LogStore::assemble(&self.path, self.config, fs, clock, &shared, &mut progress)
+        let components = Components {
+            fs: self.fs,
+            clock: self.clock,
+            shared: self.shared.unwrap_or_default(),
+            language: self.language,
+        };
+        LogStore::assemble(&self.path, self.config, components, &mut progress)
     }
 }

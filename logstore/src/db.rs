@@ -32,6 +32,7 @@ pub use self::delete::Deletion;
 use crate::appender::{Appender, Rooms};
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
+use crate::condition::Language;
 use crate::config::{Builder, Config};
 use crate::request::LineFilter;
 use crate::retention::Retention;
@@ -92,6 +93,8 @@ pub(crate) struct Inner {
     /// Held by the one who changes the deletes.
     deleting: Mutex<()>,
     tombstones: RwLock<Arc<Tombstones>>,
+    /// What texts of conditions mean.
+    language: Option<Arc<dyn Language>>,
     /// The highest number of a delete that a file may have been written without.
     carried_out: AtomicU64,
     retention: Arc<Retention>,
@@ -216,7 +219,27 @@ impl LogStore {
         lines: &[LineFilter],
         range: TimeRange,
     ) -> Result<u64> {
-        self.inner.delete(matchers, lines, range)
+        self.inner.delete(matchers, lines, None, range)
+    }
+
+    /// As [`LogStore::delete`], of those entries only that meet the condition which `text` stands for
+    /// in the language of [`Builder::language`](crate::Builder::language).
+    ///
+    /// # Errors
+    /// As [`LogStore::delete`]; [`Kind::Unsupported`] without a language, [`Kind::Invalid`] when it
+    /// does not know the text.
+    ///
+    /// # Durability
+    /// As [`LogStore::delete`]. From then on the store opens with such a language only, until it is
+    /// done with the delete.
+    pub fn delete_where(
+        &self,
+        matchers: &[Matcher],
+        lines: &[LineFilter],
+        text: &str,
+        range: TimeRange,
+    ) -> Result<u64> {
+        self.inner.delete(matchers, lines, Some(text), range)
     }
 
     /// The deletes whose entries may still be in files, by number.

@@ -126,9 +126,8 @@ impl Selection<'_> {
                 rows.extend(inside.map(|(row, _)| row));
             }
         }
-        if selected.veils.needs_lines(&columns, &rows) {
-            (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
-        }
+        let needs = selected.veils.needs(&columns, &rows);
+        needs.load(file, header, &mut columns)?;
         selected.veils.retain(&columns, &mut rows);
         Ok(rows)
     }

@@ -9,6 +9,7 @@ use trine_storage::regex::{LineRegex, Required};
 use trine_storage::{Error, Kind, Result};
 
 use crate::index::Needles;
+use crate::index::token::is_token_byte;
 use crate::request::LineFilter;
 
 /// Shorter parts of literals are not worth a search of their own.
@@ -65,11 +66,28 @@ struct Parts {
 enum Needle {
     Literal(Box<Finder<'static>>),
     Any(AhoCorasick),
-    Regex(Box<LineRegex>),
+    Whole(Box<Whole>),
+    Regex(Box<RegexNeedle>),
     /// In every line.
     Everywhere,
     /// In no line.
     Nowhere,
+}
+
+/// A literal that stands alone, or another.
+#[derive(Debug, Clone)]
+struct Whole {
+    text: Finder<'static>,
+    /// The same wherever it stands.
+    anywhere: Needle,
+    or: Option<Needle>,
+}
+
+/// An expression, and what every match of it contains, which is searched first.
+#[derive(Debug, Clone)]
+struct RegexNeedle {
+    regex: LineRegex,
+    required: Option<Needle>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +102,9 @@ impl Test {
             LineFilter::Contains(literal) => (Needle::literal(literal), Keep::WithHit),
             LineFilter::NotContains(literal) => (Needle::literal(literal), Keep::WithoutHit),
             LineFilter::ContainsAny(literals) => (Needle::any(literals)?, Keep::WithHit),
+            LineFilter::ContainsWhole { text, or } => {
+                (Needle::whole(text, or.as_ref()), Keep::WithHit)
+            }
             LineFilter::Matches(regex) => (Needle::regex(regex), Keep::WithHit),
             LineFilter::NotMatches(regex) => (Needle::regex(regex), Keep::WithoutHit),
         };
@@ -92,7 +113,9 @@ impl Test {
                 vec![literal.clone()]
             }
             LineFilter::ContainsAny(literals) => literals.clone(),
-            LineFilter::Matches(_) | LineFilter::NotMatches(_) => Vec::new(),
+            LineFilter::ContainsWhole { .. }
+            | LineFilter::Matches(_)
+            | LineFilter::NotMatches(_) => Vec::new(),
         };
         let parts = match filter {
             LineFilter::Contains(literal) => part_of(literal, false).map(|part| vec![part]),
@@ -100,7 +123,14 @@ impl Test {
                 let parts = literals.iter().map(|literal| part_of(literal, false));
                 parts.collect()
             }
-            LineFilter::Matches(regex) => parts_of(regex.required(), is_folded(regex.required())),
+            LineFilter::ContainsWhole { text, or } => {
+                let parts = [text].into_iter().chain(or);
+                parts.map(|literal| part_of(literal, false)).collect()
+            }
+            LineFilter::Matches(regex) => {
+                let fold = is_folded(regex.required());
+                texts_of(regex.required(), &|text| part_of(text.as_bytes(), fold))
+            }
             LineFilter::NotContains(_) | LineFilter::NotMatches(_) => None,
         };
         let fold = match filter {
@@ -153,6 +183,7 @@ impl Test {
             Needle::Everywhere | Needle::Nowhere => (0, 0),
             Needle::Literal(finder) => (1, finder.needle().len()),
             Needle::Any(any) => (2, any.min_pattern_len()),
+            Needle::Whole(whole) => (2, whole.text.needle().len()),
             Needle::Regex(_) => (3, 0),
         };
         let negative = u8::from(self.keep == Keep::WithoutHit);
@@ -187,7 +218,12 @@ impl Needle {
                 };
                 self.search(keep, text, rows, find);
             }
-            Self::Regex(regex) => {
+            Self::Whole(whole) => whole.retain(text, rows),
+            Self::Regex(needle) => {
+                let regex = &needle.regex;
+                if let Some(required) = needle.required.as_ref().filter(|_| keep == Keep::WithHit) {
+                    required.retain(Keep::WithHit, text, rows);
+                }
                 let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
                     return;
                 };
@@ -286,16 +322,72 @@ impl Needle {
         if is_everywhere {
             return Self::Everywhere;
         }
-        Self::Regex(Box::new(regex.clone()))
+        let texts = (!is_folded(regex.required()))
+            .then(|| texts_of(regex.required(), &|text| required_of(text)))
+            .flatten();
+        let required = texts.and_then(|texts| {
+            let texts: Vec<Bytes> = texts.into_iter().map(Bytes::copy_from_slice).collect();
+            Self::any(&texts).ok()
+        });
+        Self::Regex(Box::new(RegexNeedle {
+            regex: regex.clone(),
+            required,
+        }))
+    }
+
+    fn whole(text: &[u8], or: Option<&Bytes>) -> Self {
+        Self::Whole(Box::new(Whole {
+            text: Finder::new(text).into_owned(),
+            anywhere: Self::literal(text),
+            or: or.map(|or| Self::literal(or)),
+        }))
     }
 
     fn is_in(&self, line: &[u8]) -> bool {
         match self {
             Self::Literal(finder) => finder.find(line).is_some(),
             Self::Any(any) => any.is_match(line),
-            Self::Regex(regex) => regex.is_match(line),
+            Self::Whole(whole) => whole.is_in(line),
+            Self::Regex(needle) => needle.regex.is_match(line),
             Self::Everywhere => true,
             Self::Nowhere => false,
+        }
+    }
+}
+
+impl Whole {
+    fn is_in(&self, line: &[u8]) -> bool {
+        self.is_alone_in(line) || self.or.as_ref().is_some_and(|or| or.is_in(line))
+    }
+
+    fn is_alone_in(&self, line: &[u8]) -> bool {
+        let of_word = |byte: Option<&u8>| byte.copied().is_some_and(is_token_byte);
+        let length = self.text.needle().len();
+        let mut from = 0;
+        while let Some(found) = line.get(from..).and_then(|rest| self.text.find(rest)) {
+            let at = from + found;
+            let before = at.checked_sub(1).and_then(|before| line.get(before));
+            if !of_word(before) && !of_word(line.get(at + length)) {
+                return true;
+            }
+            from = at + 1;
+        }
+        false
+    }
+
+    /// Keeps those of `rows` (ascending) whose lines have one of the two.
+    fn retain(&self, text: Text<'_>, rows: &mut Vec<u32>) {
+        let mut alone = rows.clone();
+        self.anywhere.retain(Keep::WithHit, text, &mut alone);
+        alone.retain(|&row| self.is_alone_in(text.line(row as usize)));
+        match &self.or {
+            None => *rows = alone,
+            Some(or) => {
+                or.retain(Keep::WithHit, text, rows);
+                rows.extend(alone);
+                rows.sort_unstable();
+                rows.dedup();
+            }
         }
     }
 }
@@ -332,19 +424,33 @@ fn part_of(literal: &[u8], fold: bool) -> Option<&[u8]> {
     longest.filter(|part| part.len() >= PART_BYTES_MIN)
 }
 
-/// Parts of what every match of an expression contains, one of which a match has.
-fn parts_of(required: &Required, fold: bool) -> Option<Vec<&[u8]>> {
+/// A required text that is worth a search.
+fn required_of(text: &str) -> Option<&[u8]> {
+    Some(text.as_bytes()).filter(|text| text.len() >= PART_BYTES_MIN)
+}
+
+/// Texts, one of which every match of an expression has, made of what it requires by `of`.
+fn texts_of<'a>(
+    required: &'a Required,
+    of: &dyn Fn(&'a str) -> Option<&'a [u8]>,
+) -> Option<Vec<&'a [u8]>> {
     match required {
         Required::Nothing => None,
-        Required::Literal { text, .. } => part_of(text.as_bytes(), fold).map(|part| vec![part]),
+        Required::Literal { text, .. } => of(text).map(|part| vec![part]),
         Required::All(all) => {
-            let each = all.iter().filter_map(|part| parts_of(part, fold));
-            let shortest = |parts: &Vec<&[u8]>| parts.iter().map(|part| part.len()).min();
-            each.max_by_key(shortest)
+            let each = all.iter().filter_map(|part| texts_of(part, of));
+            // One text is found much faster than one of several.
+            each.max_by_key(|texts| {
+                let shortest = texts.iter().map(|text| text.len()).min();
+                (texts.len() == 1, shortest)
+            })
         }
         Required::Any(any) => {
-            let each = any.iter().map(|part| parts_of(part, fold));
-            Some(each.collect::<Option<Vec<_>>>()?.concat())
+            let each = any.iter().map(|part| texts_of(part, of));
+            let mut texts = each.collect::<Option<Vec<_>>>()?.concat();
+            texts.sort_unstable();
+            texts.dedup();
+            Some(texts)
         }
     }
 }
@@ -368,6 +474,10 @@ pub(crate) fn needles(filters: &[LineFilter]) -> Needles {
                 each.map(|literal| Needles::literal(literal, false))
                     .collect(),
             )
+        }
+        LineFilter::ContainsWhole { text, or } => {
+            let or = or.iter().map(|or| Needles::literal(or, false));
+            Needles::any(std::iter::once(Needles::whole(text)).chain(or).collect())
         }
         LineFilter::Matches(regex) => Needles::required(regex.required()),
         LineFilter::NotContains(_) | LineFilter::NotMatches(_) => Needles::Anything,

@@ -42,6 +42,7 @@ mod block;
 mod buffer;
 mod columns;
 mod compact;
+mod condition;
 mod config;
 mod db;
 pub mod discover;
@@ -62,13 +63,15 @@ mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
+pub use block::lines::Skeletons;
+pub use condition::{Condition, Language};
 pub use config::{Builder, Config, LongLines, Progress};
 pub use db::{Deletion, LogStore};
 pub use entry::{Accepted, Reason, Rejected};
 pub use figures::{Found, Totals, Volume};
 pub use request::{
-    Batch, Batches, CountBatch, Counts, Direction, LineFilter, Lines, Measure, Projection, Request,
-    RowBatch, Rows,
+    Batch, Batches, CountBatch, Counts, Direction, Either, LineFilter, Lines, Measure, Projection,
+    Request, RowBatch, Rows,
 };
 pub use retention::RetentionRule;
 pub use snapshot::Snapshot;

@@ -18,7 +18,7 @@ use crate::block::reader::{BlockFile, Tables};
 use crate::block::writer::{BlockWriter, SetCodes, Written};
 use crate::columns::Columns;
 use crate::index::TakenFrom;
-use crate::tombstone::{Hidden, Veils};
+use crate::tombstone::{Hidden, Needs, Veils};
 
 /// A block that is being read from its first entry to its last.
 #[derive(Debug)]
@@ -162,7 +162,11 @@ impl<'a> Source<'a> {
             timestamps: self.file.timestamps(header)?,
             ..Columns::default()
         };
-        (columns.blob, columns.ends) = self.file.lines(header, &columns.timestamps)?;
+        let all = Needs {
+            lines: true,
+            metadata: true,
+        };
+        all.load(self.file, header, &mut columns)?;
         let mut start = 0;
         for run in &header.runs {
             let end = start + run.rows as usize;
@@ -170,11 +174,7 @@ impl<'a> Source<'a> {
             self.runs.push((run.stream, start..end));
             start = end;
         }
-        let all: Vec<u32> = (0..header.rows).collect();
-        if let Some(metadata) = self.file.metadata(header)? {
-            (columns.sets, columns.metadata) = metadata.sets_of(&all)?;
-        }
-        let mut seen = all;
+        let mut seen: Vec<u32> = (0..header.rows).collect();
         self.veils.retain(&columns, &mut seen);
         if seen.len() < columns.rows() {
             (columns, self.runs) = only(&columns, &seen);
@@ -425,9 +425,8 @@ fn chunk_holds_hidden(file: &BlockFile, header: &ChunkHeader, veils: &Veils) -> 
         columns.streams.resize(rows, run.stream);
     }
     let mut rows: Vec<u32> = (0..header.rows).collect();
-    if veils.needs_lines(&columns, &rows) {
-        (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
-    }
+    let needs = veils.needs(&columns, &rows);
+    needs.load(file, header, &mut columns)?;
     veils.retain(&columns, &mut rows);
     Ok(rows.len() < columns.rows())
 }

@@ -1,10 +1,13 @@
 //! What a reader asks of a snapshot and what it gets: plain data, columns rather than rows.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use trine_storage::regex::LineRegex;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
+
+use crate::block::lines::Skeletons;
 
 /// What [`Snapshot::scan`](crate::Snapshot::scan) is asked for.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct Rows {
     /// that is absent counts as empty. A label of the stream hides metadata of its name: then the
     /// condition is one on the label.
     pub metadata: Vec<Matcher>,
+    /// Two ways to come by a value; one of them holds for every entry that is given.
+    pub either: Option<Either>,
     /// In which order.
     pub direction: Direction,
     /// After how many entries the reader will probably stop. More may be given.
@@ -49,6 +54,7 @@ impl Rows {
             range,
             lines: Vec::new(),
             metadata: Vec::new(),
+            either: None,
             direction: Direction::Forward,
             limit_hint: None,
             projection: Projection::ALL,
@@ -56,6 +62,15 @@ impl Rows {
             index: true,
         }
     }
+}
+
+/// A value that an entry has in its line, or in its metadata or the labels of its stream.
+#[derive(Debug, Clone)]
+pub struct Either {
+    /// How it is in the line.
+    pub line: LineFilter,
+    /// How it is in metadata, or in a label of that name.
+    pub metadata: Matcher,
 }
 
 /// A condition on the bytes of a line, case and all.
@@ -67,6 +82,14 @@ pub enum LineFilter {
     NotContains(Bytes),
     /// The line contains at least one of these; no line does when there are none.
     ContainsAny(Vec<Bytes>),
+    /// The line contains `text` with no letter, digit or byte above 0x7f right before or behind it,
+    /// or contains `or` anywhere.
+    ContainsWhole {
+        /// What stands alone.
+        text: Bytes,
+        /// What will do, too.
+        or: Option<Bytes>,
+    },
     /// The expression matches in the line.
     Matches(LineRegex),
     /// The expression does not match in the line.
@@ -93,6 +116,9 @@ pub struct Projection {
     pub lines: bool,
     /// The structured metadata.
     pub metadata: bool,
+    /// Whether lines may come without their variables, as [`RowBatch::skeletons`]; in
+    /// [`Direction::Any`] only.
+    pub skeletons: bool,
 }
 
 impl Projection {
@@ -100,6 +126,7 @@ impl Projection {
     pub const ALL: Self = Self {
         lines: true,
         metadata: true,
+        skeletons: false,
     };
 }
 
@@ -179,8 +206,10 @@ pub struct RowBatch {
     pub stream: Vec<u32>,
     /// Nanoseconds since 1970.
     pub timestamps: Vec<i64>,
-    /// The lines; all empty when they were not asked for.
+    /// The lines; all empty when they were not asked for, or come as skeletons.
     pub lines: Lines,
+    /// The lines without their variables, where [`Projection::skeletons`] allows it and they lie so.
+    pub skeletons: Option<Arc<Skeletons>>,
     /// The sets of metadata that occur; the first is the empty set.
     pub metadata_sets: Vec<Labels>,
     /// For each entry its set, an index into `metadata_sets`.
@@ -242,6 +271,11 @@ impl fmt::Display for LineFilter {
             Self::Contains(literal) => ("|=", std::slice::from_ref(literal)),
             Self::NotContains(literal) => ("!=", std::slice::from_ref(literal)),
             Self::ContainsAny(literals) => ("|=", literals.as_slice()),
+            Self::ContainsWhole { text, or } => {
+                write!(f, "|= whole {:?}", String::from_utf8_lossy(text))?;
+                let or = or.iter().map(|or| String::from_utf8_lossy(or));
+                return or.into_iter().try_for_each(|or| write!(f, " or {or:?}"));
+            }
             Self::Matches(regex) => return write!(f, "|~ {:?}", regex.pattern()),
             Self::NotMatches(regex) => return write!(f, "!~ {:?}", regex.pattern()),
         };

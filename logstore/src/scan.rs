@@ -26,8 +26,9 @@ pub(crate) use ordered::OrderedScan;
 pub(crate) use parts::{PartScan, Together, Units};
 pub(crate) use place::Place;
 
-use crate::filter::Filters;
+use crate::filter::{self, Filters};
 use crate::index::Needles;
+use crate::request::Either;
 use crate::tombstone::Hidden;
 use duplicates::Earlier;
 use place::OpenPlace;
@@ -52,14 +53,36 @@ pub(crate) struct Spec {
     pub(crate) range: TimeRange,
     pub(crate) filters: Filters,
     pub(crate) metadata: Vec<Matcher>,
+    pub(crate) either: Option<EitherSpec>,
     /// What lines must have in them; `None` when the token index is not to be asked.
     pub(crate) needles: Option<Needles>,
+}
+
+/// [`Either`], ready to run.
+#[derive(Debug)]
+pub(crate) struct EitherSpec {
+    filter: Filters,
+    needles: Needles,
+    matcher: Matcher,
+}
+
+impl EitherSpec {
+    /// # Errors
+    /// As [`Filters::new`].
+    pub(crate) fn new(either: &Either) -> Result<Self> {
+        let line = std::slice::from_ref(&either.line);
+        Ok(Self {
+            filter: Filters::new(line)?,
+            needles: filter::needles(line),
+            matcher: either.metadata.clone(),
+        })
+    }
 }
 
 impl Spec {
     /// Whether entries must be looked at beyond stream and time.
     fn is_narrow(&self) -> bool {
-        !self.filters.is_empty() || !self.metadata.is_empty()
+        !self.filters.is_empty() || !self.metadata.is_empty() || self.either.is_some()
     }
 }
 
@@ -75,6 +98,7 @@ struct Slot {
 #[derive(Debug)]
 struct Worker {
     filters: Filters,
+    either: Option<Filters>,
     earlier: Earlier,
 }
 
@@ -114,6 +138,11 @@ impl Scan {
     fn worker(&self) -> Worker {
         Worker {
             filters: self.spec.filters.clone(),
+            either: self
+                .spec
+                .either
+                .as_ref()
+                .map(|either| either.filter.clone()),
             earlier: Earlier::default(),
         }
     }
@@ -146,6 +175,16 @@ impl Scan {
         }
         if !worker.filters.is_empty() && !rows.is_empty() {
             unpacked.retain_lines(place, &worker.filters, rows)?;
+        }
+        if let (Some(filter), Some(condition)) = (&worker.either, &place.either)
+            && !rows.is_empty()
+        {
+            let mut others = rows.clone();
+            unpacked.retain_lines(place, filter, rows)?;
+            others.retain(|row| rows.binary_search(row).is_err());
+            unpacked.retain_condition(place, condition, &mut others)?;
+            rows.append(&mut others);
+            rows.sort_unstable();
         }
         unpacked.retain_seen(place, rows)?;
         if !rows.is_empty() {

@@ -13,7 +13,7 @@ use crate::figures::{Fields, Found, Selection, Totals, Volume};
 use crate::filter::{self, Filters};
 use crate::request::{Batches, Counts, Direction, Request, Rows};
 use crate::scan::{
-    self, Amount, CountScan, OrderedScan, PartScan, Place, Scan, Spec, Together, Units,
+    self, Amount, CountScan, EitherSpec, OrderedScan, PartScan, Place, Scan, Spec, Together, Units,
 };
 use crate::tombstone::Hidden;
 
@@ -83,11 +83,16 @@ impl Snapshot {
             Request::Rows(rows) => (rows.range, rows.index),
             Request::Counts(counts) => (scan::counted_range(counts)?, counts.index),
         };
+        let either = match request {
+            Request::Rows(Rows { either, .. }) => either.as_ref(),
+            Request::Counts(_) => None,
+        };
         let spec = Spec {
             matchers: matchers.clone(),
             range,
             filters: Filters::new(lines)?,
             metadata: metadata.clone(),
+            either: either.map(EitherSpec::new).transpose()?,
             needles: index.then(|| filter::needles(lines)),
         };
         Ok(Scan::new(self.places(range), self.hidden.clone(), spec))
@@ -177,6 +182,7 @@ impl Snapshot {
             range,
             filters: Filters::new(&[])?,
             metadata: Vec::new(),
+            either: None,
             needles: None,
         };
         let scan = Scan::new(self.places(range), self.hidden.clone(), spec);

@@ -1,10 +1,11 @@
 //! Follows a store: entries are handed to those who tail it as they are committed.
 //!
-//! Called by `db/append` after memory has a batch. Who tails has a queue of bounded size, in which
-//! entries are put together until they are asked for; what does not fit is counted and dropped, so
-//! that a slow reader holds up nobody.
+//! Called by `db/append` after memory has a batch. Who tails has a queue of bounded size; what does not
+//! fit is counted and dropped, so that a slow reader holds up nobody. Who wants all of a batch gets
+//! the batch itself, which costs those who append nothing; of others the entries are put together.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,11 +16,14 @@ use trine_storage::{Error, Kind, Labels, Matcher, Result};
 
 use crate::columns::Columns;
 use crate::filter::Filters;
-use crate::request::{LineFilter, Lines, RowBatch};
+use crate::request::{LineFilter, RowBatch};
 use crate::wal_record::Batch;
 
 /// The most bytes of lines and metadata that wait for one reader.
 pub(crate) const TAIL_BYTES_MAX: usize = 16 << 20;
+
+/// The most entries that are dropped of which stream and timestamp are kept for one reader.
+pub(crate) const TOLD_MAX: usize = 1000;
 
 /// Entries that were committed, and how many were not kept for a reader.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +32,8 @@ pub struct Tailed {
     pub rows: RowBatch,
     /// How many more there were after them, which are dropped because too many waited.
     pub dropped: u64,
-    /// Stream and timestamp of the first that was dropped.
-    pub first_dropped: Option<(Labels, i64)>,
+    /// Stream and timestamp of the first of those, a thousand at most.
+    pub first_dropped: Vec<(Labels, i64)>,
 }
 
 /// A subscription to the entries of some streams; it ends when this is dropped.
@@ -60,21 +64,40 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    tailed: Tailed,
-    blob: Vec<u8>,
-    set_bytes: usize,
-    stream_codes: HashMap<Labels, u32>,
+    held: Held,
+    /// Entries that `held` has, and bytes of their lines and metadata.
+    rows: usize,
+    bytes: usize,
     closed: bool,
 }
 
-/// What streams and sets of a batch are to a queue.
+/// What a reader is given.
 #[derive(Debug, Default)]
-struct Known {
-    streams: Vec<Option<u32>>,
-    sets: HashMap<u32, u32>,
-    /// The set of the last entry: the next one often has it too.
-    last_set: (u32, u32),
+struct Held {
+    gathered: Gathered,
+    /// Batches after that, and how many entries of each, from the first on.
+    shared: Vec<(Arc<Batch>, usize)>,
+    dropped: u64,
+    first_dropped: Vec<(Labels, i64)>,
 }
+
+/// Entries of several batches as columns.
+#[derive(Debug, Default)]
+struct Gathered {
+    rows: RowBatch,
+    blob: Vec<u8>,
+    stream_codes: HashMap<Labels, u32>,
+}
+
+/// What streams and sets of a batch are to a queue, by their codes in the batch; [`UNKNOWN`] where no
+/// entry had them yet.
+#[derive(Debug)]
+struct Known {
+    streams: Vec<u32>,
+    sets: Vec<u32>,
+}
+
+const UNKNOWN: u32 = u32::MAX;
 
 impl Tail {
     /// What was committed since the last call; `None` when nothing was. Does not wait.
@@ -82,7 +105,8 @@ impl Tail {
     /// # Errors
     /// [`Kind::Closed`] when the store is closed and everything was given.
     pub fn try_recv(&self) -> Result<Option<Tailed>> {
-        self.queue.waiting.lock().take()
+        let held = self.queue.waiting.lock().take()?;
+        Ok(held.map(Held::put_together))
     }
 
     /// As [`Tail::try_recv`], but waits up to `timeout` until there is something.
@@ -94,7 +118,9 @@ impl Tail {
         if waiting.is_empty() && !waiting.closed {
             self.queue.changed.wait_for(&mut waiting, timeout);
         }
-        waiting.take()
+        let held = waiting.take()?;
+        drop(waiting);
+        Ok(held.map(Held::put_together))
     }
 }
 
@@ -145,17 +171,57 @@ impl Tails {
     }
 }
 
-/// Hands the entries of a batch to those who asked for them.
-pub(crate) fn publish(queues: &[Arc<Queue>], batch: &Batch) {
-    for queue in queues {
-        queue.add(batch);
+/// Hands the entries of a batch to those who asked for them. The batch is empty then if somebody
+/// keeps it, with as much room as it had.
+pub(crate) fn publish(queues: &[Arc<Queue>], batch: &mut Batch) {
+    let selected: Vec<Vec<bool>> = queues.iter().map(|queue| queue.selected(batch)).collect();
+    let with_all = || queues.iter().zip(&selected);
+    if batch.is_compact() && with_all().any(|(queue, selected)| queue.wants_all(selected)) {
+        let room = Batch::with_room_of(batch);
+        let shared = Arc::new(std::mem::replace(batch, room));
+        for (queue, selected) in with_all() {
+            match queue.wants_all(selected) {
+                true => queue.share(&shared),
+                false => queue.add(&shared, selected),
+            }
+        }
+        return;
+    }
+    for (queue, selected) in with_all() {
+        queue.add(batch, selected);
     }
 }
 
 impl Queue {
-    fn add(&self, batch: &Batch) {
+    /// For each stream of a batch whether it is wanted.
+    fn selected(&self, batch: &Batch) -> Vec<bool> {
         let matches = |labels: &Labels| self.matchers.iter().all(|m| m.matches_labels(labels));
-        let selected: Vec<bool> = batch.streams.iter().map(matches).collect();
+        batch.streams.iter().map(matches).collect()
+    }
+
+    fn wants_all(&self, selected: &[bool]) -> bool {
+        self.filters.is_empty() && !selected.contains(&false)
+    }
+
+    /// Adds all of a batch.
+    fn share(&self, batch: &Arc<Batch>) {
+        let mut waiting = self.waiting.lock();
+        let columns = &batch.columns;
+        let run = 0..columns.rows();
+        let fitting = waiting.take_room(columns, &run, self.rows_max);
+        if fitting > 0 {
+            let shared = (Arc::clone(batch), fitting);
+            waiting.held.shared.push(shared);
+        }
+        if fitting < run.end {
+            waiting.held.drop_rows(batch, fitting..run.end);
+        }
+        drop(waiting);
+        self.changed.notify_all();
+    }
+
+    /// Adds entries of the selected streams that the filters let through.
+    fn add(&self, batch: &Batch, selected: &[bool]) {
         let columns = &batch.columns;
         let is_selected = |stream: u32| selected.get(stream as usize).is_some_and(|&yes| yes);
         let streams = (0u32..).zip(&columns.streams);
@@ -167,75 +233,72 @@ impl Queue {
         if rows.is_empty() {
             return;
         }
+        let mut known = Known::of(batch);
         let mut waiting = self.waiting.lock();
-        let mut known = Known {
-            streams: vec![None; batch.streams.len()],
-            ..Known::default()
-        };
-        for (at, &row) in rows.iter().enumerate() {
-            let row = row as usize;
-            let labels = &batch.streams[columns.streams[row] as usize];
-            // What comes after something that was dropped is dropped too, so that a reader has the
-            // entries up to a moment and none after it.
-            if waiting.tailed.dropped > 0 || !waiting.fits(columns, row, self.rows_max) {
-                let first = || (labels.clone(), columns.timestamps[row]);
-                waiting.tailed.first_dropped.get_or_insert_with(first);
-                waiting.tailed.dropped += (rows.len() - at) as u64;
-                break;
+        for run in rows.chunk_by(|a, b| a + 1 == *b) {
+            let (Some(&first), Some(&last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let run = first as usize..last as usize + 1;
+            let end = run.start + waiting.take_room(columns, &run, self.rows_max);
+            if end > run.start {
+                waiting.held.gather();
+                let gathered = &mut waiting.held.gathered;
+                gathered.push(batch, run.start..end, &mut known);
             }
-            waiting.push(labels, columns, row, &mut known);
+            if end < run.end {
+                waiting.held.drop_rows(batch, end..run.end);
+            }
         }
         drop(waiting);
         self.changed.notify_all();
     }
 }
 
+impl Known {
+    fn of(batch: &Batch) -> Self {
+        Self {
+            streams: vec![UNKNOWN; batch.streams.len()],
+            sets: vec![UNKNOWN; batch.columns.sets.len() + 1],
+        }
+    }
+}
+
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.tailed.rows.timestamps.is_empty() && self.tailed.dropped == 0
+        self.rows == 0 && self.held.dropped == 0
     }
 
-    fn fits(&self, columns: &Columns, row: usize, rows_max: usize) -> bool {
-        let bytes = columns.line(row).len() + columns.set(row).len();
-        self.tailed.rows.timestamps.len() < rows_max
-            && self.blob.len() + self.set_bytes + bytes <= TAIL_BYTES_MAX
-    }
-
-    fn push(&mut self, labels: &Labels, columns: &Columns, row: usize, known: &mut Known) {
-        let rows = &mut self.tailed.rows;
-        let code = |len: usize| u32::try_from(len).expect("a queue holds TAIL_BYTES_MAX at most");
-        let place = &mut known.streams[columns.streams[row] as usize];
-        let stream = *place.get_or_insert_with(|| match self.stream_codes.get(labels) {
-            Some(&stream) => stream,
-            None => {
-                let stream = code(rows.streams.len());
-                rows.streams.push(labels.clone());
-                self.stream_codes.insert(labels.clone(), stream);
-                stream
-            }
-        });
-        if rows.metadata_sets.is_empty() {
-            rows.metadata_sets.push(Labels::empty());
+    /// Takes room for entries of a run, from the first on, and says for how many. Of a whole
+    /// batch each set of metadata counts once.
+    fn take_room(&mut self, columns: &Columns, run: &Range<usize>, rows_max: usize) -> usize {
+        // What comes after something that was dropped is dropped too, so that a reader has the
+        // entries up to a moment and none after it.
+        if self.held.dropped > 0 {
+            return 0;
         }
-        let set = match columns.set_code(row) {
-            0 => 0,
-            found if known.last_set.0 == found => known.last_set.1,
-            found => *known.sets.entry(found).or_insert_with(|| {
-                let set = columns.sets.labels(found);
-                self.set_bytes += set.encoded().len();
-                rows.metadata_sets.push(set);
-                code(rows.metadata_sets.len() - 1)
-            }),
+        let sets = columns.sets.bytes();
+        let sets = match run.len() == columns.rows() {
+            true => sets,
+            false => run
+                .clone()
+                .map(|row| columns.set(row).len())
+                .sum::<usize>()
+                .min(sets),
         };
-        known.last_set = (columns.set_code(row), set);
-        self.blob.extend_from_slice(columns.line(row));
-        rows.stream.push(stream);
-        rows.timestamps.push(columns.timestamps[row]);
-        rows.lines.ends.push(code(self.blob.len()));
-        rows.metadata.push(set);
+        let start = columns.line_range(run.start).start;
+        let room = TAIL_BYTES_MAX.saturating_sub(self.bytes + sets);
+        let ends = &columns.ends[run.clone()];
+        let by_bytes = ends.partition_point(|end| *end as usize - start <= room);
+        let fitting = by_bytes.min(rows_max.saturating_sub(self.rows));
+        if let Some(last) = fitting.checked_sub(1) {
+            self.rows += fitting;
+            self.bytes += sets + ends[last] as usize - start;
+        }
+        fitting
     }
 
-    fn take(&mut self) -> Result<Option<Tailed>> {
+    fn take(&mut self) -> Result<Option<Held>> {
         if self.is_empty() {
             return match self.closed {
                 true => Err(Error::new(
@@ -245,13 +308,94 @@ impl Waiting {
                 false => Ok(None),
             };
         }
-        self.stream_codes.clear();
-        self.set_bytes = 0;
-        let mut tailed = std::mem::take(&mut self.tailed);
-        tailed.rows.lines = Lines {
-            blob: Bytes::from(std::mem::take(&mut self.blob)),
-            ends: std::mem::take(&mut tailed.rows.lines.ends),
+        (self.rows, self.bytes) = (0, 0);
+        Ok(Some(std::mem::take(&mut self.held)))
+    }
+}
+
+impl Held {
+    /// Copies what is shared.
+    fn gather(&mut self) {
+        for (batch, rows) in self.shared.drain(..) {
+            let mut known = Known::of(&batch);
+            self.gathered.push(&batch, 0..rows, &mut known);
+        }
+    }
+
+    fn drop_rows(&mut self, batch: &Batch, run: Range<usize>) {
+        self.dropped += run.len() as u64;
+        let columns = &batch.columns;
+        let place = |row: usize| {
+            let stream = columns.streams[row] as usize;
+            (batch.streams[stream].clone(), columns.timestamps[row])
         };
-        Ok(Some(tailed))
+        let room = TOLD_MAX - self.first_dropped.len();
+        self.first_dropped.extend(run.take(room).map(place));
+    }
+
+    fn put_together(mut self) -> Tailed {
+        self.gather();
+        let Gathered { mut rows, blob, .. } = self.gathered;
+        rows.lines.blob = Bytes::from(blob);
+        Tailed {
+            rows,
+            dropped: self.dropped,
+            first_dropped: self.first_dropped,
+        }
+    }
+}
+
+impl Gathered {
+    /// Adds a run of entries, of which there is at least one, as columns.
+    fn push(&mut self, batch: &Batch, run: Range<usize>, known: &mut Known) {
+        let columns = &batch.columns;
+        let code = |len: usize| u32::try_from(len).expect("a queue holds TAIL_BYTES_MAX at most");
+        let rows = &mut self.rows;
+        for &stream in &columns.streams[run.clone()] {
+            let place = &mut known.streams[stream as usize];
+            if *place == UNKNOWN {
+                let labels = &batch.streams[stream as usize];
+                *place = match self.stream_codes.get(labels) {
+                    Some(&stream) => stream,
+                    None => {
+                        let stream = code(rows.streams.len());
+                        rows.streams.push(labels.clone());
+                        self.stream_codes.insert(labels.clone(), stream);
+                        stream
+                    }
+                };
+            }
+        }
+        if rows.metadata_sets.is_empty() {
+            rows.metadata_sets.push(Labels::empty());
+        }
+        known.sets[0] = 0;
+        // What is beyond the end of the column has none.
+        let coded = run.start.min(columns.metadata.len())..run.end.min(columns.metadata.len());
+        let codes = &columns.metadata[coded];
+        for &set in codes {
+            let place = &mut known.sets[set as usize];
+            if *place == UNKNOWN {
+                *place = code(rows.metadata_sets.len());
+                rows.metadata_sets.push(columns.sets.labels(set));
+            }
+        }
+        let (streams, sets) = (&known.streams, &known.sets);
+        let of_run = columns.streams[run.clone()].iter();
+        rows.stream
+            .extend(of_run.map(|&stream| streams[stream as usize]));
+        rows.metadata
+            .extend(codes.iter().map(|&set| sets[set as usize]));
+        rows.timestamps
+            .extend_from_slice(&columns.timestamps[run.clone()]);
+        rows.metadata.resize(rows.timestamps.len(), 0);
+        let bytes = columns.line_range(run.start).start..columns.line_range(run.end - 1).end;
+        // Modulo 2^32, the difference is right whichever of the two is larger.
+        let moved = code(self.blob.len()).wrapping_sub(code(bytes.start));
+        let ends = columns.ends[run].iter();
+        rows.lines
+            .ends
+            .extend(ends.map(|end| end.wrapping_add(moved)));
+        self.blob.extend_from_slice(&columns.blob[bytes]);
     }
 }

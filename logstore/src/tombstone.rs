@@ -11,8 +11,10 @@ use trine_storage::catalog::{BlockMeta, Delete};
 use trine_storage::regex::LineRegex;
 use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, Result, TimeRange};
 
-use crate::block::reader::Tables;
+use crate::block::format::ChunkHeader;
+use crate::block::reader::{BlockFile, Tables};
 use crate::columns::Columns;
+use crate::condition::{Asked, Language, Spoken};
 use crate::filter::{Filters, Text};
 use crate::request::LineFilter;
 use crate::retention::Retention;
@@ -26,6 +28,8 @@ pub(crate) struct Tombstone {
     pub(crate) delete: Delete,
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) lines: Vec<LineFilter>,
+    /// What else is asked of entries.
+    pub(crate) condition: Option<Spoken>,
     filters: Filters,
 }
 
@@ -44,9 +48,26 @@ pub(crate) struct Veil {
     expiry: Option<(Arc<Retention>, i64)>,
 }
 
+/// Columns of entries that are looked at to say what of them is hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Needs {
+    pub(crate) lines: bool,
+    pub(crate) metadata: bool,
+}
+
+/// Entries of a place, as far as [`Needs`] says that they are looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Looked<'a> {
+    pub(crate) timestamps: &'a [i64],
+    pub(crate) text: Text<'a>,
+    /// The metadata of a row.
+    pub(crate) metadata: &'a dyn Fn(u32) -> Labels,
+}
+
 /// What is not to be seen of one stream in one place.
 #[derive(Debug)]
 pub(crate) struct StreamVeil {
+    labels: Labels,
     /// Entries before this are expired.
     oldest_ns: i64,
     tombstones: Tombstones,
@@ -61,14 +82,41 @@ pub(crate) struct Veils {
     others: Option<StreamVeil>,
 }
 
+impl Needs {
+    /// Unpacks what is needed of a chunk, of which `columns` has the timestamps.
+    pub(crate) fn load(
+        self,
+        file: &BlockFile,
+        header: &ChunkHeader,
+        columns: &mut Columns,
+    ) -> Result<()> {
+        if self.lines {
+            (columns.blob, columns.ends) = file.lines(header, &columns.timestamps)?;
+        }
+        if self.metadata
+            && let Some(metadata) = file.metadata(header)?
+        {
+            let all: Vec<u32> = (0..header.rows).collect();
+            (columns.sets, columns.metadata) = metadata.sets_of(&all)?;
+        }
+        Ok(())
+    }
+}
+
 impl Tombstone {
     /// A delete of the entries of the streams that satisfy all `matchers` whose lines satisfy all
-    /// of `lines`.
+    /// of `lines`, and which meet the condition.
     ///
     /// # Errors
     /// [`Kind::Limit`] for filters that are too large.
-    pub(crate) fn new(delete: Delete, matchers: &[Matcher], lines: &[LineFilter]) -> Result<Self> {
+    pub(crate) fn new(
+        delete: Delete,
+        matchers: &[Matcher],
+        lines: &[LineFilter],
+        condition: Option<Spoken>,
+    ) -> Result<Self> {
         Ok(Self {
+            condition,
             delete,
             matchers: matchers.to_vec(),
             lines: lines.to_vec(),
@@ -79,8 +127,9 @@ impl Tombstone {
     /// Reads matchers and filters back from the words of the catalog.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when they are none, [`Kind::Limit`] for filters that are too large.
-    pub(crate) fn from_catalog(delete: Delete) -> Result<Self> {
+    /// [`Kind::Corrupt`] when they are none, [`Kind::Limit`] for filters that are too large, those of
+    /// [`Spoken::new`].
+    pub(crate) fn from_catalog(delete: Delete, language: Option<&dyn Language>) -> Result<Self> {
         let bad =
             |what: &str| Error::new(Kind::Corrupt, format!("delete {}: {what}", delete.number));
         let words: Value =
@@ -95,17 +144,43 @@ impl Tombstone {
         let lines = lines.collect::<Option<Vec<LineFilter>>>();
         let matchers = matchers.ok_or_else(|| bad("a matcher makes no sense"))??;
         let lines = lines.ok_or_else(|| bad("a line filter makes no sense"))?;
-        Self::new(delete, &matchers, &lines)
+        let condition = match words.get("where") {
+            Some(text) => {
+                let text = text
+                    .as_str()
+                    .ok_or_else(|| bad("its condition is no text"))?;
+                Some(Spoken::new(text, language)?)
+            }
+            None => None,
+        };
+        Self::new(delete, &matchers, &lines, condition)
     }
 
-    /// Adds to `gone` those of `rows`, all of one stream it concerns, that it deletes.
-    fn deleted(&self, timestamps: &[i64], text: Text<'_>, rows: &[u32], gone: &mut Vec<u32>) {
+    /// Whether it deletes all that is in its streams and its range.
+    fn is_whole(&self) -> bool {
+        self.filters.is_empty() && self.condition.is_none()
+    }
+
+    /// Adds to `gone` those of `rows`, all of `stream`, which it concerns, that it deletes.
+    fn deleted(&self, stream: &Labels, looked: Looked<'_>, rows: &[u32], gone: &mut Vec<u32>) {
         let inside = |row: &&u32| {
-            let timestamp = timestamps.get(**row as usize);
+            let timestamp = looked.timestamps.get(**row as usize);
             timestamp.is_some_and(|timestamp| self.delete.range.contains(*timestamp))
         };
         let mut rows: Vec<u32> = rows.iter().filter(inside).copied().collect();
-        self.filters.retain(text, &mut rows);
+        self.filters.retain(looked.text, &mut rows);
+        if let Some(spoken) = &self.condition
+            && !rows.is_empty()
+        {
+            let mut asked = Asked::of(stream);
+            for &row in &rows {
+                let timestamp = looked.timestamps.get(row as usize).copied();
+                let line = looked.text.line(row as usize);
+                asked.push(timestamp.unwrap_or(0), line, (looked.metadata)(row));
+            }
+            let mut met = asked.ask(&*spoken.condition).into_iter();
+            rows.retain(|_| met.next() == Some(true));
+        }
         gone.append(&mut rows);
     }
 }
@@ -172,6 +247,7 @@ impl Veil {
                 retention.oldest_ns(labels, *now_ns)
             });
         StreamVeil {
+            labels: labels.clone(),
             oldest_ns,
             tombstones: self.tombstones.iter().filter(concerns).cloned().collect(),
         }
@@ -212,32 +288,42 @@ impl Veils {
         self.streams.get(&stream).or(self.others.as_ref())
     }
 
-    /// Whether lines are needed to say which of `rows` are hidden.
-    pub(crate) fn needs_lines(&self, columns: &Columns, rows: &[u32]) -> bool {
-        !self.is_empty()
-            && rows
-                .chunk_by(|a, b| same_stream(columns, *a, *b))
-                .any(|rows| {
-                    let veil = self.of(stream_of(columns, rows));
-                    let instants = rows.iter().map(|&row| columns.timestamps[row as usize]);
-                    let first = instants.clone().min().unwrap_or(0);
-                    let last = instants.max().unwrap_or(0);
-                    veil.is_some_and(|veil| veil.needs_lines(TimeRange::inclusive(first, last)))
-                })
+    /// What is looked at to say which of `rows` are hidden.
+    pub(crate) fn needs(&self, columns: &Columns, rows: &[u32]) -> Needs {
+        let mut needs = Needs::default();
+        if self.is_empty() {
+            return needs;
+        }
+        for rows in rows.chunk_by(|a, b| same_stream(columns, *a, *b)) {
+            if let Some(veil) = self.of(stream_of(columns, rows)) {
+                let instants = rows.iter().map(|&row| columns.timestamps[row as usize]);
+                let first = instants.clone().min().unwrap_or(0);
+                let last = instants.max().unwrap_or(0);
+                let of_stream = veil.needs(TimeRange::inclusive(first, last));
+                needs.lines |= of_stream.lines;
+                needs.metadata |= of_stream.metadata;
+            }
+        }
+        needs
     }
 
-    /// Takes out of `rows`, ascending, what is hidden. `columns` has lines where
-    /// [`Veils::needs_lines`].
+    /// Takes out of `rows`, ascending, what is hidden. `columns` has what [`Veils::needs`].
     pub(crate) fn retain(&self, columns: &Columns, rows: &mut Vec<u32>) {
         if self.is_empty() {
             return;
         }
+        let metadata = |row: u32| columns.sets.labels(columns.set_code(row as usize));
+        let looked = Looked {
+            timestamps: &columns.timestamps,
+            text: columns.text(),
+            metadata: &metadata,
+        };
         let mut kept = Vec::with_capacity(rows.len());
         for rows in rows.chunk_by(|a, b| same_stream(columns, *a, *b)) {
             let from = kept.len();
             kept.extend_from_slice(rows);
             if let Some(veil) = self.of(stream_of(columns, rows)) {
-                veil.retain(&columns.timestamps, columns.text(), &mut kept, from);
+                veil.retain(looked, &mut kept, from);
             }
         }
         *rows = kept;
@@ -268,35 +354,32 @@ impl StreamVeil {
             || self.tombstones.iter().any(|tombstone| {
                 let deleted = tombstone.delete.range;
                 let whole = deleted.start <= range.start && range.end <= deleted.end;
-                whole && tombstone.filters.is_empty()
+                whole && tombstone.is_whole()
             })
     }
 
-    /// Whether lines are needed to say what in `range` is hidden.
-    pub(crate) fn needs_lines(&self, range: TimeRange) -> bool {
-        self.tombstones.iter().any(|tombstone| {
-            !tombstone.filters.is_empty() && tombstone.delete.range.overlaps(&range)
-        })
+    /// What is looked at to say what in `range` is hidden.
+    pub(crate) fn needs(&self, range: TimeRange) -> Needs {
+        let tombstones = self.tombstones.iter();
+        let mut touching = tombstones.filter(|held| held.delete.range.overlaps(&range));
+        Needs {
+            lines: touching.clone().any(|tombstone| !tombstone.is_whole()),
+            metadata: touching.any(|tombstone| tombstone.condition.is_some()),
+        }
     }
 
     /// Takes out of `rows`, from index `from` on, what is hidden; all of them are rows of this
-    /// stream, ascending. `text` has their lines where [`StreamVeil::needs_lines`].
-    pub(crate) fn retain(
-        &self,
-        timestamps: &[i64],
-        text: Text<'_>,
-        rows: &mut Vec<u32>,
-        from: usize,
-    ) {
+    /// stream, ascending. `looked` has of them what [`StreamVeil::needs`].
+    pub(crate) fn retain(&self, looked: Looked<'_>, rows: &mut Vec<u32>, from: usize) {
         let mut tail = rows.split_off(from.min(rows.len()));
         tail.retain(|&row| {
-            let timestamp = timestamps.get(row as usize);
+            let timestamp = looked.timestamps.get(row as usize);
             timestamp.is_some_and(|&timestamp| timestamp >= self.oldest_ns)
         });
         if !self.tombstones.is_empty() {
             let mut gone = Vec::new();
             for tombstone in &self.tombstones {
-                tombstone.deleted(timestamps, text, &tail, &mut gone);
+                tombstone.deleted(&self.labels, looked, &tail, &mut gone);
             }
             gone.sort_unstable();
             tail.retain(|row| gone.binary_search(row).is_err());
@@ -305,12 +388,16 @@ impl StreamVeil {
     }
 }
 
-/// Matchers and filters in the words of the catalog.
-pub(crate) fn words(matchers: &[Matcher], lines: &[LineFilter]) -> String {
+/// Matchers, filters and the text of a condition in the words of the catalog.
+pub(crate) fn words(matchers: &[Matcher], lines: &[LineFilter], condition: Option<&str>) -> String {
     let matcher = |m: &Matcher| json!([m.name(), m.op().to_string(), m.value()]);
     let matchers: Vec<Value> = matchers.iter().map(matcher).collect();
     let lines: Vec<Value> = lines.iter().map(line_words).collect();
-    json!({ "matchers": matchers, "lines": lines }).to_string()
+    match condition {
+        Some(text) => json!({ "matchers": matchers, "lines": lines, "where": text }),
+        None => json!({ "matchers": matchers, "lines": lines }),
+    }
+    .to_string()
 }
 
 fn matcher_of(words: &Value) -> Option<Result<Matcher>> {
@@ -334,6 +421,10 @@ fn line_words(filter: &LineFilter) -> Value {
         LineFilter::ContainsAny(literals) => {
             let literals: Vec<Value> = literals.iter().map(literal_words).collect();
             json!(["or", literals])
+        }
+        LineFilter::ContainsWhole { text, or } => {
+            let literals: Vec<Value> = [text].into_iter().chain(or).map(literal_words).collect();
+            json!(["whole", literals])
         }
         LineFilter::Matches(regex) => json!(["|~", regex.pattern()]),
         LineFilter::NotMatches(regex) => json!(["!~", regex.pattern()]),
@@ -362,6 +453,15 @@ fn line_of(words: &Value) -> Option<LineFilter> {
                 .collect::<Option<Vec<_>>>()
                 .map(LineFilter::ContainsAny)
         }
+        "whole" => match operand.as_array()?.as_slice() {
+            [text] => Some((text, None)),
+            [text, or] => Some((text, Some(literal_of(or)?))),
+            _ => None,
+        }
+        .and_then(|(text, or)| {
+            let text = literal_of(text)?;
+            Some(LineFilter::ContainsWhole { text, or })
+        }),
         "|~" => regex().map(LineFilter::Matches),
         "!~" => regex().map(LineFilter::NotMatches),
         _ => None,

@@ -51,6 +51,27 @@ impl Batch {
         out
     }
 
+    /// An empty batch with room for as much as `other` has.
+    pub(crate) fn with_room_of(other: &Self) -> Self {
+        let mut batch = Self::default();
+        let columns = &other.columns;
+        batch.streams.reserve_exact(other.streams.len());
+        batch
+            .columns
+            .reserve_exact(columns.rows(), columns.blob.len());
+        batch.columns.metadata.reserve_exact(columns.metadata.len());
+        batch
+    }
+
+    /// Whether a good part of its memory is used.
+    pub(crate) fn is_compact(&self) -> bool {
+        let columns = &self.columns;
+        let codes = columns.streams.len() + columns.ends.len() + columns.metadata.len();
+        let fixed = columns.rows() * size_of::<i64>() + codes * size_of::<u32>();
+        let used = columns.blob.len() + columns.sets.bytes() + fixed;
+        self.heap_bytes() <= 2 * used
+    }
+
     /// Forgets all entries, but not the memory that they took.
     pub(crate) fn clear(&mut self) {
         self.streams.clear();

@@ -20,7 +20,7 @@ mod units;
 
 pub use engine::{
     Engine, Entry, LogRows, LogStream, Point, QueryResult, QueryValue, RangeQuery, Sample, Series,
-    Stats, StreamEntry, TooManySeries,
+    Stages, Stats, StreamEntry, TooManySeries,
 };
 pub use error::{ParseError, QueryError};
 pub use lexer::tokens;

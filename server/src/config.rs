@@ -17,7 +17,7 @@ mod logs;
 mod value;
 
 pub use ingest::{HighAvailability, OtlpMetrics};
-pub use logs::{Action, Logs, OtlpLogs, shown as limits_of_logs};
+pub use logs::{Action, Logs, OtlpLogs, rfc3339, shown as limits_of_logs};
 
 /// What the server is told. [`Config::default`] is what it does when it is told nothing.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,7 +17,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool for requests of `class` (the word is used in refusals).
+    /// A pool for requests of `class` (the word is used when one fails).
     pub fn new(class: &'static str, running_max: usize, waiting_max: usize) -> Self {
         let running_max = running_max.clamp(1, Semaphore::MAX_PERMITS / 2);
         let waiting_max = waiting_max.min(Semaphore::MAX_PERMITS / 2);
@@ -40,13 +40,8 @@ impl Pool {
         let admitted = Arc::clone(&self.admitted)
             .try_acquire_owned()
             .map_err(|_| {
-                Refusal::new(
-                    Reason::Busy,
-                    format!(
-                        "too many {} requests are waiting; send it again later",
-                        self.class
-                    ),
-                )
+                // Loki's words; its clients look for them.
+                Refusal::new(Reason::Busy, "too many outstanding requests")
             })?;
         let running = Arc::clone(&self.running)
             .acquire_owned()

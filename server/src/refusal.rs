@@ -26,6 +26,8 @@ pub enum Reason {
     Timeout,
     /// The store cannot do its job now (shutting down, disk full). Send it again later.
     Unavailable,
+    /// The tenant may send nothing for now; the status that its operator chose.
+    Blocked(u16),
     /// A defect of this program.
     Internal,
 }
@@ -66,6 +68,9 @@ impl Refusal {
             Reason::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             Reason::Busy => StatusCode::TOO_MANY_REQUESTS,
             Reason::Timeout | Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::Blocked(status) => {
+                StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN)
+            }
             Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use parking_lot::Mutex;
 use trine_logstore::LogStore;
+use trine_query::logql::logstore::Conditions;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{self, Fs, Lock};
 use trine_storage::shared::Shared;
@@ -397,6 +398,7 @@ impl Tenant {
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
                 .shared(parts.shared.clone())
+                .language(Arc::new(Conditions))
                 .open()
         })
     }

@@ -11,8 +11,8 @@ use crate::wal_record::Batch;
 
 impl Inner {
     /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is
-    /// empty.
-    pub(crate) fn append(&self, batch: &Batch) -> Result<Option<u64>> {
+    /// empty. Who follows the store may keep the batch, which is empty then.
+    pub(crate) fn append(&self, batch: &mut Batch) -> Result<Option<u64>> {
         self.check_open()?;
         if batch.columns.rows() == 0 {
             return Ok(None);

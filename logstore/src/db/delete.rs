@@ -10,6 +10,7 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use super::Inner;
 use crate::block::reader::BlockFile;
+use crate::condition::Spoken;
 use crate::config::nanos;
 use crate::request::LineFilter;
 use crate::tombstone::{self, Hidden, Tombstone, Tombstones};
@@ -26,6 +27,8 @@ pub struct Deletion {
     pub matchers: Vec<Matcher>,
     /// Conditions on the line; entries are deleted that satisfy all of them.
     pub lines: Vec<LineFilter>,
+    /// The text of a condition that they meet, too, if one was given.
+    pub condition: Option<String>,
     /// Which timestamps, nanoseconds since 1970.
     pub range: TimeRange,
     /// When it was asked for, milliseconds since 1970.
@@ -35,15 +38,17 @@ pub struct Deletion {
 }
 
 impl Inner {
-    /// Deletes the entries in `range` of these streams whose lines satisfy all of `lines`.
+    /// Deletes the entries in `range` of these streams whose lines satisfy all of `lines` and which
+    /// meet the condition, if there is one.
     pub(super) fn delete(
         &self,
         matchers: &[Matcher],
         lines: &[LineFilter],
+        condition: Option<&str>,
         range: TimeRange,
     ) -> Result<u64> {
         self.check_open()?;
-        let what = tombstone::words(matchers, lines);
+        let what = tombstone::words(matchers, lines, condition);
         if what.len() > DELETE_BYTES_MAX {
             return Err(Error::new(
                 Kind::Limit,
@@ -53,6 +58,10 @@ impl Inner {
                 ),
             ));
         }
+        let language = self.language.as_deref();
+        let spoken = condition
+            .map(|text| Spoken::new(text, language))
+            .transpose()?;
         let _deleting = self.deleting.lock();
         if self.tombstones().len() >= self.config.deletes_max {
             return Err(Error::new(
@@ -82,7 +91,7 @@ impl Inner {
             delete: Some(delete.clone()),
             ..Edit::default()
         };
-        let tombstone = Arc::new(Tombstone::new(delete, matchers, lines)?);
+        let tombstone = Arc::new(Tombstone::new(delete, matchers, lines, spoken)?);
         self.blocks.commit(&edit, || {
             let mut tombstones = self.tombstones.write();
             Arc::make_mut(&mut tombstones).push(tombstone);
@@ -139,6 +148,7 @@ impl Inner {
             number: held.delete.number,
             matchers: held.matchers.clone(),
             lines: held.lines.clone(),
+            condition: held.condition.as_ref().map(|spoken| spoken.text.clone()),
             range: held.delete.range,
             created_ms: held.delete.created_ms,
             cancellable: !self.is_due(&held.delete),

@@ -6,16 +6,15 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
-use trine_storage::clock::Clock;
-use trine_storage::fs::{self, Fs};
-use trine_storage::shared::{Maintain, Shared};
+use trine_storage::fs;
+use trine_storage::shared::Maintain;
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Result};
 
 use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
 use crate::appender::Rooms;
 use crate::buffer::Buffer;
-use crate::config::{Config, Progress};
+use crate::config::{Components, Config, Progress};
 use crate::retention::Retention;
 use crate::tombstone::{Tombstone, Tombstones};
 use crate::wal_record;
@@ -24,11 +23,15 @@ impl LogStore {
     pub(crate) fn assemble(
         path: &Path,
         config: Config,
-        fs: Arc<dyn Fs>,
-        clock: Arc<dyn Clock>,
-        shared: &Shared,
+        components: Components,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        let Components {
+            fs,
+            clock,
+            shared,
+            language,
+        } = components;
         let lock = fs::claim(&*fs, path)?;
         let blocks = BlockSet::open(Arc::clone(&fs), path)?;
         // A delete that cannot be read is not passed over: deleted entries would come back.
@@ -37,7 +40,7 @@ impl LogStore {
             .deletes
             .iter()
             .cloned()
-            .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
+            .map(|delete| Tombstone::from_catalog(delete, language.as_deref()).map(Arc::new))
             .collect::<Result<Tombstones>>()?;
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
         let retention = Retention::new(config.retention, &config.retention_rules);
@@ -76,6 +79,7 @@ impl LogStore {
             compacting: Mutex::new(()),
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
+            language,
             carried_out: AtomicU64::new(applied.max().unwrap_or(0)),
             tails: Arc::default(),
             compaction: Mutex::default(),

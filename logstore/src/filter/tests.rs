@@ -8,12 +8,25 @@ fn contains(line: &[u8], needle: &[u8]) -> bool {
     needle.is_empty() || line.windows(needle.len()).any(|window| window == needle)
 }
 
+/// Whether `text` is in the line with no byte of a word next to it.
+fn whole(line: &[u8], text: &[u8]) -> bool {
+    let of_word =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
+    (0..=line.len()).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| line.get(before));
+        line[at..].starts_with(text) && !of_word(before) && !of_word(line.get(at + text.len()))
+    })
+}
+
 /// What a filter means, line by line.
 fn passes(filter: &LineFilter, line: &[u8]) -> bool {
     match filter {
         LineFilter::Contains(needle) => contains(line, needle),
         LineFilter::NotContains(needle) => !contains(line, needle),
         LineFilter::ContainsAny(needles) => needles.iter().any(|needle| contains(line, needle)),
+        LineFilter::ContainsWhole { text, or } => {
+            whole(line, text) || or.as_ref().is_some_and(|or| contains(line, or))
+        }
         LineFilter::Matches(regex) => regex.is_match(line),
         LineFilter::NotMatches(regex) => !regex.is_match(line),
     }
@@ -132,6 +145,12 @@ fn filter() -> impl Strategy<Value = LineFilter> {
         "[ab]{0,3}".prop_map(|needle| LineFilter::NotContains(needle.into())),
         prop::collection::vec("[abc]{0,3}".prop_map(Bytes::from), 0..4)
             .prop_map(LineFilter::ContainsAny),
+        ("[abc ]{0,3}", prop::option::of("[abc]{0,3}")).prop_map(|(text, or)| {
+            LineFilter::ContainsWhole {
+                text: text.into(),
+                or: or.map(Bytes::from),
+            }
+        }),
         regex.clone().prop_map(LineFilter::Matches),
         regex.prop_map(LineFilter::NotMatches),
     ]

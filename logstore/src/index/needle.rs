@@ -194,6 +194,16 @@ struct Cut<'a> {
 impl Needles {
     /// The line contains these bytes, or, if `fold`, this text in whatever letter case.
     pub(crate) fn literal(text: &[u8], fold: bool) -> Self {
+        Self::cut(text, fold, true)
+    }
+
+    /// The line contains these bytes, and no byte of a token is next to them.
+    pub(crate) fn whole(text: &[u8]) -> Self {
+        Self::cut(text, false, false)
+    }
+
+    /// The runs of a text at whose ends a token may go on if they are `open`.
+    fn cut(text: &[u8], fold: bool, open: bool) -> Self {
         if fold && str::from_utf8(text).is_err() {
             return Self::Anything;
         }
@@ -201,8 +211,8 @@ impl Needles {
         token::tokens(text, |token| {
             let cut = Cut {
                 text: text.get(token.start..token.end).unwrap_or_default(),
-                open_left: token.start == 0,
-                open_right: token.end == text.len(),
+                open_left: open && token.start == 0,
+                open_right: open && token.end == text.len(),
             };
             let open = cut.open_left || cut.open_right;
             // A single byte at an open end is in nearly every chunk.

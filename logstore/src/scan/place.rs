@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use trine_storage::block_set::Block;
-use trine_storage::{Labels, MatchOp, Matcher, Result, TimeRange};
+use trine_storage::{Error, Labels, MatchOp, Matcher, Result, TimeRange};
 
 use super::Spec;
 use super::duplicates::Others;
@@ -53,6 +53,8 @@ pub(super) struct OpenPlace {
     is_selected: Vec<bool>,
     /// One for each condition on metadata.
     pub(super) conditions: Vec<Condition>,
+    /// What metadata may fulfil in place of a line.
+    pub(super) either: Option<Condition>,
     /// What is not to be seen.
     pub(super) veils: Veils,
     /// The chunks that may hold something, in their order, with the hull of the times at which.
@@ -116,9 +118,10 @@ pub(super) enum Held {
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) matcher: Matcher,
-    /// The streams that have a label of that name, which hides metadata. Those whose label does not
-    /// satisfy the condition are not selected.
+    /// The streams whose label of that name, which hides metadata, satisfies it.
     pub(super) decided: RoaringBitmap,
+    /// The selected streams whose label does not.
+    pub(super) refused: RoaringBitmap,
 }
 
 impl Condition {
@@ -186,8 +189,21 @@ impl OpenPlace {
             conditions.push(Condition {
                 matcher: matcher.clone(),
                 decided,
+                refused: RoaringBitmap::new(),
             });
         }
+        let either = spec.either.as_ref().map(|either| {
+            let matcher = either.matcher.clone();
+            let has_label = Matcher::new(MatchOp::NotEqual, matcher.name(), "")?;
+            let labelled = select(std::slice::from_ref(&has_label), &held)? & &selected;
+            let decided = select(&[has_label, matcher.clone()], &held)? & &selected;
+            Ok::<_, Error>(Condition {
+                refused: labelled - &decided,
+                matcher,
+                decided,
+            })
+        });
+        let either = either.transpose()?;
         let streams = held.streams();
         let mut is_selected = vec![false; streams];
         for stream in selected {
@@ -199,6 +215,7 @@ impl OpenPlace {
             held,
             is_selected,
             conditions,
+            either,
             veils: Veils::default(),
             chunks: Vec::new(),
             candidates: None,
@@ -216,16 +233,29 @@ impl OpenPlace {
         }
         open.chunks = open.chunks_in(spec.range);
         if let Some(needles) = &spec.needles {
-            open.ask_index(needles);
+            let of_either = spec.either.as_ref().map(|either| &either.needles);
+            open.ask_index(needles, of_either);
         }
         Ok(open)
     }
 
-    /// Leaves out the chunks that have no line with these needles, or no metadata that satisfies the
-    /// conditions.
-    fn ask_index(&mut self, needles: &Needles) {
+    /// Leaves out the chunks that have no line with these needles, no metadata that satisfies the
+    /// conditions, or neither of what will do.
+    fn ask_index(&mut self, needles: &Needles, of_either: Option<&Needles>) {
+        let either = of_either
+            .zip(self.either.as_ref())
+            .map(|(line, condition)| {
+                let field = condition.needle().unwrap_or(Needles::Anything);
+                Needles::any(vec![line.clone(), field])
+            });
         let fields = self.conditions.iter().filter_map(Condition::needle);
-        let needles = Needles::all(std::iter::once(needles.clone()).chain(fields).collect());
+        let needles = Needles::all(
+            [needles.clone()]
+                .into_iter()
+                .chain(fields)
+                .chain(either)
+                .collect(),
+        );
         let Held::Block(block, _) = &self.held else {
             return;
         };

@@ -7,12 +7,13 @@ use trine_storage::{Labels, Result, TimeRange};
 
 use super::place::{Condition, Held, OpenPlace};
 use crate::block::format::{ChunkHeader, LEVEL};
-use crate::block::lines::{PackedLines, Place as NeedlePlace};
+use crate::block::lines::{PackedLines, Place as NeedlePlace, Skeletons};
 use crate::block::metadata::{Metadata, MetadataColumn};
 use crate::block::reader::BlockFile;
 use crate::columns::Columns;
 use crate::filter::{Filters, Test, Text};
 use crate::sets::Sets;
+use crate::tombstone::Looked;
 
 /// A chunk of a block or a page of memory.
 #[derive(Debug)]
@@ -220,6 +221,28 @@ impl Unpacked {
         Ok(())
     }
 
+    /// All lines without their variables, if they lie so in a block and were not put together yet.
+    pub(super) fn take_skeletons(&mut self, open: &OpenPlace) -> Result<Option<Skeletons>> {
+        let (Data::Chunk(parts), Held::Block(block, tables)) = (&mut self.data, &open.held) else {
+            return Ok(None);
+        };
+        let Some(header) = tables.chunks.get(self.chunk) else {
+            return Ok(None);
+        };
+        if !matches!(parts.expanded, Expanded::None) {
+            return Ok(None);
+        }
+        let mut packed = match parts.packed.take() {
+            Some(packed) => packed,
+            None => block.reader.packed_lines(header)?,
+        };
+        let skeletons = packed.skeletons(&parts.timestamps)?;
+        if skeletons.is_none() {
+            parts.packed = Some(packed);
+        }
+        Ok(skeletons)
+    }
+
     /// The lines as far as they were put together.
     pub(super) fn text(&self) -> Text<'_> {
         match &self.data {
@@ -320,10 +343,19 @@ impl Unpacked {
             let instants = of_stream.iter().map(|&row| self.timestamp(row));
             let (first, last) = (instants.clone().min(), instants.max());
             let range = TimeRange::inclusive(first.unwrap_or(0), last.unwrap_or(0));
-            if veil.needs_lines(range) {
+            let needs = veil.needs(range);
+            if needs.lines {
                 self.load_lines(open, of_stream)?;
             }
-            veil.retain(self.timestamps(), self.text(), &mut kept, from);
+            if needs.metadata {
+                self.load_metadata(open, of_stream)?;
+            }
+            let looked = Looked {
+                timestamps: self.timestamps(),
+                text: self.text(),
+                metadata: &|row| self.set(row),
+            };
+            veil.retain(looked, &mut kept, from);
         }
         *rows = kept;
         Ok(())
@@ -332,9 +364,19 @@ impl Unpacked {
     /// Keeps those of `rows` (ascending) whose metadata satisfies the conditions of the scan.
     pub(super) fn retain_metadata(&mut self, open: &OpenPlace, rows: &mut Vec<u32>) -> Result<()> {
         for condition in &open.conditions {
-            if rows.is_empty() {
-                return Ok(());
-            }
+            self.retain_condition(open, condition, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps those of `rows` (ascending) whose metadata, or whose stream's label, satisfies this.
+    pub(super) fn retain_condition(
+        &mut self,
+        open: &OpenPlace,
+        condition: &Condition,
+        rows: &mut Vec<u32>,
+    ) -> Result<()> {
+        if !rows.is_empty() {
             let passes: Box<dyn Fn(u32) -> bool> = if let Data::Page(page) = &self.data {
                 let sets = (0u32..).take(page.sets.len() + 1);
                 let met = sets.map(|code| condition.is_met_by(&page.sets.labels(code)));
@@ -349,7 +391,11 @@ impl Unpacked {
                 let absent = condition.matcher.matches_empty();
                 Box::new(move |_| absent)
             };
-            rows.retain(|&row| passes(row) || condition.decided.contains(self.stream(row)));
+            rows.retain(|&row| {
+                let stream = self.stream(row);
+                condition.decided.contains(stream)
+                    || (passes(row) && !condition.refused.contains(stream))
+            });
         }
         Ok(())
     }

@@ -45,8 +45,14 @@ fn golden_words() {
         r#"{"lines":[["|=","secret"],["!=",[255,0]]],"#,
         r#""matchers":[["app","=","api"],["env","!~","dev|test"]]}"#
     );
-    assert_eq!(words(&matchers, &lines), expected);
-    assert!(include_str!("../../FORMAT.md").contains(expected));
+    assert_eq!(words(&matchers, &lines, None), expected);
+    let format = include_str!("../../FORMAT.md");
+    assert!(format.contains(expected));
+    let expected =
+        r#"{"lines":[],"matchers":[["app","=","api"]],"where":"{app=\"api\"} | json | k=\"v\""}"#;
+    let text = "{app=\"api\"} | json | k=\"v\"";
+    assert_eq!(words(&matchers[..1], &[], Some(text)), expected);
+    assert!(format.contains(expected));
 }
 
 #[test]
@@ -61,10 +67,19 @@ fn words_are_read_back() {
         LineFilter::Contains(Bytes::from("über \"it\"")),
         LineFilter::NotContains(Bytes::from_static(&[0xff, 0])),
         LineFilter::ContainsAny(vec![Bytes::from("a"), Bytes::from_static(&[0xff])]),
+        LineFilter::ContainsWhole {
+            text: Bytes::from("a"),
+            or: Some(Bytes::from("b")),
+        },
+        LineFilter::ContainsWhole {
+            text: Bytes::from_static(&[0xff]),
+            or: None,
+        },
         LineFilter::Matches(LineRegex::new("a.*b").unwrap()),
         LineFilter::NotMatches(LineRegex::new("(?i)x").unwrap()),
     ];
-    let back = Tombstone::from_catalog(delete(1, 0, 1, words(&matchers, &lines))).unwrap();
+    let back =
+        Tombstone::from_catalog(delete(1, 0, 1, words(&matchers, &lines, None)), None).unwrap();
     assert_eq!(back.matchers, matchers);
     assert_eq!(back.lines, lines);
     for bad in [
@@ -78,7 +93,7 @@ fn words_are_read_back() {
         r#"{"matchers":[],"lines":[["or","x"]]}"#,
         r#"{"matchers":[],"lines":[["|~","("]]}"#,
     ] {
-        let error = Tombstone::from_catalog(delete(1, 0, 1, bad.to_owned()));
+        let error = Tombstone::from_catalog(delete(1, 0, 1, bad.to_owned()), None);
         assert!(error.is_err(), "{bad}");
     }
 }
@@ -96,7 +111,12 @@ fn left(hidden: &Hidden, block: Option<&BlockMeta>, app_name: &str, lines: &[&st
     }
     let veil = veil.of_stream(&app(app_name));
     let before = rows.clone();
-    veil.retain(&columns.timestamps, columns.text(), &mut rows, 0);
+    let looked = Looked {
+        timestamps: &columns.timestamps,
+        text: columns.text(),
+        metadata: &|_| Labels::empty(),
+    };
+    veil.retain(looked, &mut rows, 0);
     for row in 0..lines.len() as u32 {
         let at = i64::from(row) * 10;
         let instant = TimeRange::inclusive(at, at);
@@ -106,7 +126,7 @@ fn left(hidden: &Hidden, block: Option<&BlockMeta>, app_name: &str, lines: &[&st
     }
     // What is before `from` is left alone.
     let mut from_two = before;
-    veil.retain(&columns.timestamps, columns.text(), &mut from_two, 2);
+    veil.retain(looked, &mut from_two, 2);
     assert_eq!(from_two[..2], [0, 1]);
     rows
 }
@@ -124,7 +144,7 @@ fn deletes_hide_rows_of_their_streams_range_and_lines() {
     let tombstone = |number, range: (i64, i64), lines: &[LineFilter]| {
         let matchers = [Matcher::equal("app", "a")];
         let delete = delete(number, range.0, range.1, String::new());
-        Tombstone::new(delete, &matchers, lines).unwrap()
+        Tombstone::new(delete, &matchers, lines, None).unwrap()
     };
     let lines = ["x", "xy", "y", "z"];
     let check = |tombstones: Vec<Tombstone>, expected: &[u32]| {

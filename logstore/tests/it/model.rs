@@ -392,7 +392,7 @@ impl Run {
         let of_tail = |e: &&Entry| e.stream.get("even") == Some("0") && contains(&e.line, b"x");
         let expected: Vec<Entry> = taken.iter().filter(of_tail).cloned().collect();
         assert_eq!(store::entries(&tailed.rows), expected);
-        assert_eq!((tailed.dropped, tailed.first_dropped), (0, None));
+        assert_eq!((tailed.dropped, tailed.first_dropped), (0, Vec::new()));
         self.model.appended.extend(taken);
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use trine_logstore::{
-    Batch, Counts, Direction, LineFilter, Measure, Projection, Request, Rows, Snapshot, Volume,
+    Batch, Counts, Direction, Either, LineFilter, Measure, Projection, Request, Rows, Snapshot,
+    Volume,
 };
 use trine_storage::regex::LineRegex;
 use trine_storage::{Labels, MatchOp, Matcher, TimeRange};
@@ -54,6 +55,8 @@ fn filter() -> impl Strategy<Value = LineFilter> {
         3 => text().prop_map(LineFilter::Contains),
         2 => text().prop_map(LineFilter::NotContains),
         1 => prop::collection::vec(text(), 0..3).prop_map(LineFilter::ContainsAny),
+        1 => (text(), prop::option::of(text()))
+            .prop_map(|(text, or)| LineFilter::ContainsWhole { text, or }),
         1 => regex().prop_map(LineFilter::Matches),
         1 => regex().prop_map(LineFilter::NotMatches),
     ]
@@ -77,21 +80,36 @@ pub(crate) fn rows() -> impl Strategy<Value = Rows> {
         Direction::Backward,
         Direction::Any,
     ]);
-    let projection =
-        (any::<bool>(), any::<bool>()).prop_map(|(lines, metadata)| Projection { lines, metadata });
+    let projection = any::<[bool; 3]>().prop_map(|[lines, metadata, skeletons]| Projection {
+        lines,
+        metadata,
+        skeletons,
+    });
     (
         (matchers(), range()),
         prop::collection::vec(filter(), 0..3),
-        prop::collection::vec(condition(), 0..2),
+        (
+            prop::collection::vec(condition(), 0..2),
+            prop::option::weighted(0.2, (filter(), condition())),
+        ),
         direction,
         prop::sample::select(vec![None, Some(1), Some(20)]),
         projection,
         (1..4usize, any::<bool>()),
     )
         .prop_map(
-            |((matchers, range), lines, metadata, direction, limit_hint, projection, how)| Rows {
+            |(
+                (matchers, range),
+                lines,
+                (metadata, either),
+                direction,
+                limit_hint,
+                projection,
+                how,
+            )| Rows {
                 lines,
                 metadata,
+                either: either.map(|(line, metadata)| Either { line, metadata }),
                 direction,
                 limit_hint,
                 projection,
@@ -151,6 +169,16 @@ fn range() -> impl Strategy<Value = TimeRange> {
     ]
 }
 
+/// Whether `text` is in the line with no byte of a word next to it.
+fn whole(line: &[u8], text: &[u8]) -> bool {
+    let of_word =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
+    (0..=line.len()).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| line.get(before));
+        line[at..].starts_with(text) && !of_word(before) && !of_word(line.get(at + text.len()))
+    })
+}
+
 pub(crate) fn passes(filter: &LineFilter, line: &[u8]) -> bool {
     let contains = |literal: &Bytes| {
         literal.is_empty() || line.windows(literal.len()).any(|window| window == literal)
@@ -159,6 +187,9 @@ pub(crate) fn passes(filter: &LineFilter, line: &[u8]) -> bool {
         LineFilter::Contains(literal) => contains(literal),
         LineFilter::NotContains(literal) => !contains(literal),
         LineFilter::ContainsAny(literals) => literals.iter().any(contains),
+        LineFilter::ContainsWhole { text, or } => {
+            whole(line, text) || or.as_ref().is_some_and(contains)
+        }
         LineFilter::Matches(regex) => regex.is_match(line),
         LineFilter::NotMatches(regex) => !regex.is_match(line),
     }
@@ -175,12 +206,16 @@ fn selected(
     all: &[Entry],
     range: TimeRange,
     (matchers, lines, metadata): (&[Matcher], &[LineFilter], &[Matcher]),
+    either: Option<&Either>,
 ) -> Vec<Entry> {
     let wanted = |entry: &&Entry| {
         range.contains(entry.timestamp)
             && matchers.iter().all(|m| m.matches_labels(&entry.stream))
             && lines.iter().all(|filter| passes(filter, &entry.line))
             && metadata.iter().all(|condition| holds(condition, entry))
+            && either.is_none_or(|either| {
+                passes(&either.line, &entry.line) || holds(&either.metadata, entry)
+            })
     };
     all.iter().filter(wanted).cloned().collect()
 }
@@ -191,7 +226,7 @@ fn expected_rows(all: &[Entry], question: &Rows) -> Vec<Entry> {
         question.lines.as_slice(),
         question.metadata.as_slice(),
     );
-    let mut found = selected(all, question.range, conditions);
+    let mut found = selected(all, question.range, conditions, question.either.as_ref());
     match question.direction {
         Direction::Forward => {
             found.sort_by(|a, b| (a.timestamp, &a.stream).cmp(&(b.timestamp, &b.stream)));
@@ -274,7 +309,7 @@ fn expected_counts(all: &[Entry], question: &Counts) -> Option<Numbers> {
         question.lines.as_slice(),
         question.metadata.as_slice(),
     );
-    for entry in selected(all, question.range, conditions) {
+    for entry in selected(all, question.range, conditions, None) {
         if entry.timestamp == question.range.start {
             continue;
         }
@@ -318,7 +353,7 @@ pub(crate) fn check_counts(snapshot: &Snapshot, all: &[Entry], question: &Counts
 /// Asks for the volumes of what is chosen by streams and time.
 pub(crate) fn check_volumes(snapshot: &Snapshot, all: &[Entry], question: &Rows) {
     let mut sums: BTreeMap<Labels, (u64, u64)> = BTreeMap::new();
-    for entry in selected(all, question.range, (&question.matchers, &[], &[])) {
+    for entry in selected(all, question.range, (&question.matchers, &[], &[]), None) {
         let sums = sums.entry(entry.stream).or_default();
         *sums = (sums.0 + 1, sums.1 + entry.line.len() as u64);
     }

@@ -64,6 +64,31 @@ fn entries_are_given_in_the_order_in_which_they_are_committed() {
 }
 
 #[test]
+fn batches_that_are_wanted_whole_and_others_come_in_order() {
+    let store = open();
+    let of_a = store
+        .tail(&[Matcher::equal("app", "a")], &[], 10_000)
+        .unwrap();
+    let all = store.tail(&[], &[], 2_500).unwrap();
+    let mut sent = Vec::new();
+    for (part, streams) in [["a", "a"], ["a", "a"], ["a", "b"], ["a", "a"], ["b", "b"]]
+        .iter()
+        .enumerate()
+    {
+        let of_part = (0..1000).map(|i| {
+            let line = format!("line {i} of part {part}");
+            entry(streams[i % 2], (part * 1000 + i) as i64, &line)
+        });
+        let of_part: Vec<_> = of_part.collect();
+        put(&store, &of_part);
+        sent.extend(of_part);
+    }
+    assert_eq!(received(&all), (sent[..2500].to_vec(), 2500));
+    sent.retain(|entry| entry.stream == store::labels(&[("app", "a")]));
+    assert_eq!(received(&of_a), (sent, 0));
+}
+
+#[test]
 fn a_slow_reader_hears_what_was_dropped() {
     let store = open();
     let tail = store.tail(&[], &[], 3).unwrap();
@@ -83,7 +108,11 @@ fn a_slow_reader_hears_what_was_dropped() {
     assert_eq!((kept, tailed.dropped), (vec![4, 5, 6], 3));
     assert_eq!(
         tailed.first_dropped,
-        Some((store::labels(&[("app", "b")]), 7))
+        [
+            (store::labels(&[("app", "b")]), 7),
+            (store::labels(&[("app", "a")]), 8),
+            (store::labels(&[("app", "a")]), 9),
+        ]
     );
     put(&store, &[entry("a", 10, "10")]);
     assert_eq!(
@@ -91,6 +120,21 @@ fn a_slow_reader_hears_what_was_dropped() {
         (vec![entry("a", 10, "10")], 0),
         "it goes on"
     );
+}
+
+#[test]
+fn of_what_was_dropped_a_thousand_are_told() {
+    let store = open();
+    let tail = store.tail(&[], &[], 1).unwrap();
+    let many =
+        |from: i64| -> Vec<_> { (from..=from + 1000).map(|at| entry("a", at, "x")).collect() };
+    put(&store, &many(0));
+    let tailed = tail.try_recv().unwrap().unwrap();
+    assert_eq!((tailed.dropped, tailed.first_dropped.len()), (1000, 1000));
+    put(&store, &many(2000));
+    put(&store, &many(4000));
+    let tailed = tail.try_recv().unwrap().unwrap();
+    assert_eq!((tailed.dropped, tailed.first_dropped.len()), (2001, 1000));
 }
 
 #[test]

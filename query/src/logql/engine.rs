@@ -12,6 +12,7 @@ mod result;
 mod scan;
 mod search;
 mod series;
+mod stages;
 mod unwrap;
 mod window;
 
@@ -24,6 +25,7 @@ use self::metric::{Evaluator, Steps, Value};
 pub use self::result::{
     Entry, LogRows, LogStream, Point, QueryResult, QueryValue, Sample, Series, Stats, StreamEntry,
 };
+pub use self::stages::Stages;
 use super::ast::{Expr, MetricKind, VectorOp};
 use super::error::QueryError;
 use super::source::{Batch, Direction, Source};

@@ -2,14 +2,20 @@
 //! have types of the same shape, since the engine does not know the query languages; columns are
 //! moved, not copied.
 
+mod conditions;
+
+use std::ops::Range;
+use std::sync::Arc;
+
 use trine_logstore as engine;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
+pub use self::conditions::Conditions;
 use super::ast;
 use super::pipeline::line_filter::LineTest;
 use super::source::{
     Batch, Batches, CountBatch, Direction, LineFilter, Lines, Measure, Projection, Request,
-    RowBatch, Source,
+    RowBatch, STAND_IN, Skeletons, Source,
 };
 
 impl Source for engine::Snapshot {
@@ -46,19 +52,31 @@ impl Source for engine::Snapshot {
 fn lower(request: &Request) -> engine::Request {
     match request {
         Request::Rows(rows) => {
-            let Projection { lines, metadata } = rows.projection;
+            let Projection {
+                lines,
+                metadata,
+                skeletons,
+            } = rows.projection;
             engine::Request::Rows(engine::Rows {
                 matchers: rows.matchers.clone(),
                 range: rows.range,
                 lines: rows.lines.iter().map(lower_filter).collect(),
                 metadata: rows.metadata.clone(),
+                either: rows.either.as_ref().map(|either| engine::Either {
+                    line: lower_filter(&either.line),
+                    metadata: either.metadata.clone(),
+                }),
                 direction: match rows.direction {
                     Direction::Forward => engine::Direction::Forward,
                     Direction::Backward => engine::Direction::Backward,
                     Direction::Any => engine::Direction::Any,
                 },
                 limit_hint: rows.limit_hint,
-                projection: engine::Projection { lines, metadata },
+                projection: engine::Projection {
+                    lines,
+                    metadata,
+                    skeletons,
+                },
                 threads: rows.threads,
                 index: true,
             })
@@ -96,8 +114,31 @@ fn lower_filter(filter: &LineFilter) -> engine::LineFilter {
         LineFilter::Contains(literal) => engine::LineFilter::Contains(literal.clone()),
         LineFilter::NotContains(literal) => engine::LineFilter::NotContains(literal.clone()),
         LineFilter::ContainsAny(literals) => engine::LineFilter::ContainsAny(literals.clone()),
+        LineFilter::ContainsWhole { text, or } => engine::LineFilter::ContainsWhole {
+            text: text.clone(),
+            or: or.clone(),
+        },
         LineFilter::Matches(regex) => engine::LineFilter::Matches(regex.clone()),
         LineFilter::NotMatches(regex) => engine::LineFilter::NotMatches(regex.clone()),
+    }
+}
+
+const _: () = assert!(
+    STAND_IN == engine::Skeletons::STAND_IN,
+    "both mean the same"
+);
+
+impl Skeletons for engine::Skeletons {
+    fn get(&self, row: usize) -> &[u8] {
+        self.get(row)
+    }
+
+    fn line_bytes(&self) -> u64 {
+        self.line_bytes()
+    }
+
+    fn write(&self, row: usize, part: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.write(row, part, out)
     }
 }
 
@@ -111,6 +152,9 @@ impl From<engine::RowBatch> for RowBatch {
                 blob: rows.lines.blob,
                 ends: rows.lines.ends,
             },
+            skeletons: rows
+                .skeletons
+                .map(|skeletons| skeletons as Arc<dyn Skeletons>),
             metadata_sets: rows.metadata_sets,
             metadata: rows.metadata,
         }

@@ -6,7 +6,6 @@
 mod answer;
 mod delete;
 mod detected;
-mod given;
 mod legacy;
 mod limits;
 mod pages;
@@ -64,6 +63,10 @@ pub fn mount(mut routes: Routes, prefix: &str) -> Routes {
         .route(&path("status/buildinfo"), get(ops::loki_build))
         .route(&path("tail"), get(tail::tail))
         .route(
+            &path("cache/generation_numbers"),
+            get(pages::generation_number),
+        )
+        .route(
             &path("delete"),
             get(deletes).post(deletes).put(deletes).delete(deletes),
         );
@@ -84,6 +87,7 @@ pub fn mount(mut routes: Routes, prefix: &str) -> Routes {
     let path = |name: &str| format!("{prefix}{name}");
     routes
         .route(&path("/config/tenant/v1/limits"), get(limits_page))
+        .route(&path("/services"), get(pages::services))
         .route(&path("/api/prom/query"), asking(legacy::query))
         .route(&path("/api/prom/label"), asking(legacy_labels))
         .route(
@@ -102,6 +106,7 @@ const QUESTIONS: &[(&str, Work)] = &[
     ("label", labels),
     ("series", series),
     ("index/stats", index_stats),
+    ("index/shards", index_shards),
     ("index/volume", index_volume),
     ("index/volume_range", index_volume_range),
     ("patterns", patterns::patterns),
@@ -243,6 +248,34 @@ fn streams(
 }
 
 fn index_stats(asked: &Asked) -> Result<String, Failure> {
+    let mut out = String::new();
+    figures(&mut out, totals(asked)?);
+    Ok(out)
+}
+
+/// In how many parts a query had best be asked: one, whatever it reads.
+fn index_shards(asked: &Asked) -> Result<String, Failure> {
+    request::range_query(&asked.params, asked.app.clock.now_ns())?;
+    let totals = totals(asked)?;
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    json::array(object.key("shards"), [totals], |out, totals| {
+        let mut shard = Object::begin(out);
+        let mut bounds = Object::begin(shard.key("bounds"));
+        bounds.raw("min", 0);
+        bounds.raw("max", u64::MAX);
+        bounds.end();
+        figures(shard.key("stats"), totals);
+        shard.end();
+    });
+    answer::index_stats(object.key("statistics"));
+    object.raw("chunkGroups", "[]");
+    object.end();
+    Ok(out)
+}
+
+/// Streams, chunks, bytes and entries of a selector.
+fn totals(asked: &Asked) -> Result<[u64; 4], Failure> {
     let range = bounds(asked)?.range();
     let matchers = request::selector(&asked.params)?;
     let mut sum = [0u64; 4];
@@ -255,8 +288,11 @@ fn index_stats(asked: &Asked) -> Result<String, Failure> {
             *sum += figure;
         }
     }
-    let mut out = String::new();
-    let mut object = Object::begin(&mut out);
+    Ok(sum)
+}
+
+fn figures(out: &mut String, sum: [u64; 4]) {
+    let mut object = Object::begin(out);
     for (name, sum) in ["streams", "chunks", "bytes", "entries"]
         .into_iter()
         .zip(sum)
@@ -264,7 +300,6 @@ fn index_stats(asked: &Asked) -> Result<String, Failure> {
         object.raw(name, sum);
     }
     object.end();
-    Ok(out)
 }
 
 fn index_volume(asked: &Asked) -> Result<String, Failure> {

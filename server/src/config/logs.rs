@@ -19,6 +19,8 @@ pub struct Logs {
     pub entries_max: usize,
     /// Time between start and end of a query.
     pub query_length_max: Duration,
+    /// The longest range in brackets that a query may have.
+    pub query_interval_max: Duration,
     /// How far back a query may look.
     pub query_lookback_max: Duration,
     /// Bytes of lines that a query may have to look at.
@@ -57,6 +59,10 @@ pub struct Logs {
     pub levels: bool,
     /// Labels that every stream must have.
     pub enforced_labels: Vec<String>,
+    /// Until when nothing is taken, in nanoseconds since 1970.
+    pub blocked_until_ns: Option<i64>,
+    /// The status with which senders are told that nothing is taken.
+    pub blocked_status: u16,
     /// What becomes of attributes of OTLP.
     pub otlp: OtlpLogs,
 }
@@ -66,6 +72,7 @@ impl Default for Logs {
         Self {
             entries_max: 5000,
             query_length_max: Duration::from_secs(721 * 3600),
+            query_interval_max: Duration::ZERO,
             query_lookback_max: Duration::ZERO,
             query_bytes_max: 0,
             required_labels: Vec::new(),
@@ -85,6 +92,8 @@ impl Default for Logs {
             metadata: true,
             levels: true,
             enforced_labels: Vec::new(),
+            blocked_until_ns: None,
+            blocked_status: 260,
             otlp: OtlpLogs::default(),
         }
     }
@@ -258,6 +267,12 @@ pub fn shown(config: &Config) -> BTreeMap<&'static str, Value> {
     let retention = config.retention.unwrap_or_default();
     BTreeMap::from([
         ("allow_structured_metadata", json!(logs.metadata)),
+        ("block_ingestion_status_code", json!(logs.blocked_status)),
+        (
+            "block_ingestion_until",
+            logs.blocked_until_ns
+                .map_or(json!(0), |ns| json!(rfc3339(ns))),
+        ),
         ("creation_grace_period", time(config.creation_grace_period)),
         (
             "deletion_mode",
@@ -288,6 +303,7 @@ pub fn shown(config: &Config) -> BTreeMap<&'static str, Value> {
         ("max_query_bytes_read", json!(logs.query_bytes_max)),
         ("max_query_length", time(logs.query_length_max)),
         ("max_query_lookback", time(logs.query_lookback_max)),
+        ("max_query_range", time(logs.query_interval_max)),
         ("max_query_series", json!(config.query_series_max)),
         (
             "max_structured_metadata_entries_count",
@@ -325,6 +341,28 @@ fn rate(text: &str) -> Result<usize, String> {
     Ok((megabytes * f64::from(1 << 20)) as usize)
 }
 
+/// A time to the second in the form of RFC 3339.
+pub fn rfc3339(time_ns: i64) -> String {
+    let time = jiff::Timestamp::from_second(time_ns.div_euclid(1_000_000_000));
+    time.map_or_else(|_| time_ns.to_string(), |time| time.to_string())
+}
+
+fn instant(text: &str) -> Result<Option<i64>, String> {
+    if text.is_empty() || text == "0" {
+        return Ok(None);
+    }
+    let wrong = || format!("{text:?} is not a time; write it as 2026-01-31T12:00:00Z");
+    let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+    let ns = i64::try_from(time.as_nanosecond());
+    ns.map(Some).map_err(|_| wrong())
+}
+
+fn status(text: &str) -> Result<u16, String> {
+    let code = text.parse().ok();
+    code.filter(|code| (200..600).contains(code))
+        .ok_or_else(|| format!("{text:?} is not a status code from 200 to 599"))
+}
+
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "max-entries-limit-per-query",
@@ -337,6 +375,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         value: "DURATION",
         help: "Time between start and end of a query over logs; 0 for any [default: 721h]",
         apply: |config, text| value::put(&mut config.logs.query_length_max, value::duration(text)),
+    },
+    Setting {
+        name: "max-query-range",
+        value: "DURATION",
+        help: "The longest range in brackets that a query over logs may have; 0 for any [default: 0]",
+        apply: |config, text| {
+            value::put(&mut config.logs.query_interval_max, value::duration(text))
+        },
     },
     Setting {
         name: "max-query-lookback",
@@ -488,6 +534,19 @@ pub(super) const SETTINGS: &[Setting] = &[
             config.logs.enforced_labels = value::words(text);
             Ok(())
         },
+    },
+    Setting {
+        name: "block-ingestion-until",
+        value: "TIME",
+        help: "Until when no logs are taken, as 2026-01-31T12:00:00Z; 0 for never [default: 0]",
+        apply: |config, text| value::put(&mut config.logs.blocked_until_ns, instant(text)),
+    },
+    Setting {
+        name: "block-ingestion-status-code",
+        value: "N",
+        help: "The status with which senders hear that no logs are taken; with 200 they hear \
+               nothing of it [default: 260]",
+        apply: |config, text| value::put(&mut config.logs.blocked_status, status(text)),
     },
     Setting {
         name: "otlp-config",

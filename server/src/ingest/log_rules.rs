@@ -2,14 +2,12 @@
 //! `ingest::otlp_logs` ask it for each stream and entry. The refusals have Loki's words, because
 //! senders' operators search for them.
 
-use std::borrow::Cow;
-
 use trine_storage::Labels;
 
 use super::rates::{Rate, Rates};
 use super::rejections::Rejections;
 use super::stream;
-use crate::config::{Config, Limits, Logs};
+use crate::config::{Config, Limits, Logs, rfc3339};
 use crate::refusal::{Reason, Refusal};
 
 /// See the module.
@@ -88,6 +86,26 @@ impl<'a> Rules<'a> {
         }
     }
 
+    /// Whether nothing is taken without a word, as it is where the status that tells of it is 200.
+    ///
+    /// # Errors
+    /// [`Reason::Blocked`] when nothing is taken and senders are told so.
+    pub fn are_closed(&self) -> Result<bool, Refusal> {
+        let until = self.logs.blocked_until_ns;
+        let Some(until) = until.filter(|until| self.now_ns < *until) else {
+            return Ok(false);
+        };
+        let (user, status) = (self.tenant, self.logs.blocked_status);
+        if status == 200 {
+            return Ok(true);
+        }
+        let text = format!(
+            "ingestion blocked for user '{user}' until '{}' with status code '{status}'",
+            rfc3339(until)
+        );
+        Err(Refusal::new(Reason::Blocked(status), text))
+    }
+
     /// Whether it matters how much a request brings.
     pub fn limits_rate(&self) -> bool {
         self.logs.rate_bytes > 0
@@ -161,14 +179,14 @@ impl<'a> Rules<'a> {
             return Err(Denied::Bad(format!(
                 "entry for stream '{labels}' has timestamp too old: {}, oldest acceptable timestamp \
                  is: {}",
-                time(time_ns),
-                time(self.oldest_ns)
+                rfc3339(time_ns),
+                rfc3339(self.oldest_ns)
             )));
         }
         if time_ns > self.newest_ns {
             return Err(Denied::Bad(format!(
                 "entry for stream '{labels}' has timestamp too new: {}",
-                time(time_ns)
+                rfc3339(time_ns)
             )));
         }
         if !self.logs.metadata && !metadata.is_empty() {
@@ -221,7 +239,7 @@ impl<'a> Rules<'a> {
              splitting a stream via additional labels or contact your Loki administrator to see if \
              the limit can be increased',\nuser '{}', total ignored: {ignored} out of {entries} for \
              stream: {labels}",
-            time(*first_ns),
+            rfc3339(*first_ns),
             size(self.stream_rate().bytes),
             size(*bytes),
             self.tenant,
@@ -251,13 +269,6 @@ fn cut(line: &str, bytes_max: usize) -> &str {
         end -= 1;
     }
     line.get(..end).unwrap_or_default()
-}
-
-fn time(time_ns: i64) -> Cow<'static, str> {
-    match jiff::Timestamp::from_second(time_ns.div_euclid(1_000_000_000)) {
-        Ok(time) => time.to_string().into(),
-        Err(_) => "an unknown time".into(),
-    }
 }
 
 /// Bytes in the largest unit of which they are a multiple.
@@ -348,6 +359,24 @@ mod tests {
                  administrator to enable it",
             ),
         );
+    }
+
+    #[test]
+    fn a_tenant_may_be_kept_out_until_a_time() {
+        let check = |status: u16, now_ns: i64| {
+            let mut config = Config::default();
+            config.logs.blocked_until_ns = Some(NOW);
+            config.logs.blocked_status = status;
+            let rates = Rates::default();
+            Rules::new(&config, "t", &rates, (now_ns, 0)).are_closed()
+        };
+        let told =
+            "ingestion blocked for user 't' until '2023-11-14T22:13:20Z' with status code '260'";
+        let refusal = Refusal::new(Reason::Blocked(260), told);
+        assert_eq!(refusal.status().as_u16(), 260);
+        assert_eq!(check(260, NOW - 1), Err(refusal));
+        assert_eq!(check(200, NOW - 1), Ok(true));
+        assert_eq!(check(260, NOW), Ok(false));
     }
 
     #[test]

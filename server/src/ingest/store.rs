@@ -2,7 +2,9 @@
 //! `ingest` and `observe` call it, on a thread that may block.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use trine_logstore::LogStore;
 use trine_storage::labels::LabelsBuffer;
 use trine_storage::{Error, Labels};
@@ -16,9 +18,9 @@ use super::otlp_logs;
 use super::rejections::Rejections;
 use crate::app::App;
 use crate::config::Limits;
-use crate::process::patterns::Patterns;
+use crate::process::patterns::{Noted, Patterns};
 use crate::refusal::Refusal;
-use crate::tenants::TenantId;
+use crate::tenants::{Tenant, TenantId};
 
 /// What became of a request that was committed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -242,19 +244,38 @@ pub fn push(
     let (now_ns, monotonic_ns) = (app.clock.now_ns(), app.clock.monotonic_ns());
     let times = (now_ns, monotonic_ns);
     let rules = LogRules::new(&app.config, id.as_str(), tenant.rates(), times);
+    if rules.are_closed()? {
+        return Ok(Outcome::default());
+    }
     let mut logs = Logs::new(&engine);
     if rules.logs.patterns {
-        logs = logs.learning(tenant.patterns(), now_ns);
+        logs.patterns = Some((tenant.patterns(), Noted::at(now_ns)));
     }
     let rejections = translate(&rules, &mut logs)?;
-    logs.commit(rejections)
+    let noted = logs.patterns.take();
+    let outcome = logs.commit(rejections)?;
+    if let Some((patterns, noted)) = noted
+        && patterns.take(noted)
+    {
+        learn(Arc::clone(&tenant));
+    }
+    Ok(outcome)
+}
+
+/// Has the lines learned that wait; not by the thread that a sender waits for, where there are others.
+fn learn(tenant: Arc<Tenant>) {
+    let work = move || tenant.patterns().learn_waiting();
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
+    }
 }
 
 /// Stages log entries.
 #[derive(Debug)]
 pub struct Logs<'a> {
-    /// Where patterns of lines are learned, and when the entries came, in nanoseconds.
-    patterns: Option<(&'a Patterns, i64)>,
+    /// Where patterns of lines are learned, and lines for that.
+    patterns: Option<(&'a Patterns, Noted)>,
     engine: LogStore,
     appender: trine_logstore::Appender,
     bytes: usize,
@@ -273,13 +294,6 @@ impl<'a> Logs<'a> {
             commits: Vec::new(),
             failed: None,
         }
-    }
-
-    /// The patterns of entries, which come at `now_ns`, are learned as well.
-    #[must_use]
-    pub fn learning(mut self, patterns: &'a Patterns, now_ns: i64) -> Self {
-        self.patterns = Some((patterns, now_ns));
-        self
     }
 
     /// Commits what was staged and adds what the engine refused to what the translator refused.
@@ -329,8 +343,8 @@ impl otlp_logs::Sink for Logs<'_> {
     ) -> Result<(), String> {
         self.appender
             .append(labels, timestamp_ns, line.as_bytes(), metadata);
-        if let Some((patterns, now_ns)) = self.patterns {
-            patterns.add(labels, metadata, (timestamp_ns, now_ns), line);
+        if let Some((patterns, noted)) = &mut self.patterns {
+            patterns.note(noted, (labels, metadata), timestamp_ns, line);
         }
         let fixed = labels.encoded().len() + metadata.encoded().len() + size_of::<u64>();
         self.bytes += fixed + line.len();

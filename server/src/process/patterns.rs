@@ -1,11 +1,12 @@
 //! Patterns of log lines: which texts come again and again, with what varies left out, and how often.
-//! The sink of `ingest::store` gives it lines, `api::loki::patterns` reads it.
+//! The sink of `ingest::store` notes lines, which are learned when they are stored, after senders heard
+//! so; `api::loki::patterns` reads what was learned.
 //!
 //! Each stream and level of a tenant has a tree of its own (`drain`). Of a tenant that sends much only
 //! some lines are looked at, each of which counts for many, so that the work per second is bounded;
 //! clusters are counted by tenant and in all, and the one that was not seen for longest makes room.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
@@ -42,6 +43,12 @@ const OF_TENANT_MAX: usize = 2000;
 /// Patterns of all tenants.
 const IN_ALL_MAX: usize = 10_000;
 
+/// Bytes of lines that one request may have learned; what follows is passed over.
+const NOTED_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of lines of a tenant that wait to be learned; what comes then is passed over.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// How many patterns there are in all; a cheap handle.
@@ -53,7 +60,45 @@ pub struct Total(Arc<AtomicUsize>);
 pub struct Patterns {
     total: Total,
     throttle: Throttle,
+    waiting: Mutex<Waiting>,
+    /// Held by the one who learns.
+    learning: Mutex<()>,
     held: Mutex<Held>,
+}
+
+/// Lines that are stored and not learned yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    noted: VecDeque<Noted>,
+    bytes: usize,
+}
+
+/// Lines of one request that are to be learned once they are stored.
+#[derive(Debug, Default)]
+pub struct Noted {
+    now_ns: i64,
+    text: String,
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    labels: Labels,
+    metadata: Labels,
+    time_ns: i64,
+    weight: u64,
+    /// Where it ends in the text.
+    end: usize,
+}
+
+impl Noted {
+    /// No lines, of a request that comes at `now_ns`.
+    pub fn at(now_ns: i64) -> Self {
+        Self {
+            now_ns,
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -76,26 +121,64 @@ pub struct Pattern {
 impl Patterns {
     /// No patterns, of a tenant among others.
     pub fn new(total: Total) -> Self {
-        Self {
-            total,
-            throttle: Throttle::default(),
-            held: Mutex::default(),
-        }
+        let mut patterns = Self::default();
+        patterns.total = total;
+        patterns
     }
 
-    /// Takes note of a line that comes at `now_ns`, if it is its turn. Its level is in its metadata.
+    /// Takes note of a line if it is its turn. Its level is in its metadata.
     #[inline]
-    pub fn add(
+    pub fn note(
         &self,
-        labels: &Labels,
-        metadata: &Labels,
-        (time_ns, now_ns): (i64, i64),
+        noted: &mut Noted,
+        (labels, metadata): (&Labels, &Labels),
+        time_ns: i64,
         line: &str,
     ) {
-        let weight = self.throttle.weight(now_ns.div_euclid(SECOND_NS));
-        if weight > 0 && line.len() <= LINE_BYTES_MAX {
-            let level = metadata.get(DETECTED_LEVEL).unwrap_or_default();
-            self.learn(labels, level, (time_ns, now_ns), (line, weight));
+        let weight = self.throttle.weight(noted.now_ns.div_euclid(SECOND_NS));
+        if weight == 0 || line.len() > LINE_BYTES_MAX.min(NOTED_BYTES_MAX - noted.text.len()) {
+            return;
+        }
+        noted.text.push_str(line);
+        noted.lines.push(Line {
+            labels: labels.clone(),
+            metadata: metadata.clone(),
+            time_ns,
+            weight,
+            end: noted.text.len(),
+        });
+    }
+
+    /// Takes lines that are stored. True when nobody is about to learn them: then somebody has to
+    /// call [`Patterns::learn_waiting`].
+    pub fn take(&self, noted: Noted) -> bool {
+        let mut waiting = self.waiting.lock();
+        if noted.lines.is_empty() || waiting.bytes + noted.text.len() > WAITING_BYTES_MAX {
+            return false;
+        }
+        waiting.bytes += noted.text.len();
+        waiting.noted.push_back(noted);
+        waiting.noted.len() == 1
+    }
+
+    /// Learns the lines that wait.
+    pub fn learn_waiting(&self) {
+        let _one = self.learning.lock();
+        loop {
+            let mut waiting = self.waiting.lock();
+            let Some(noted) = waiting.noted.pop_front() else {
+                return;
+            };
+            waiting.bytes -= noted.text.len();
+            drop(waiting);
+            let mut start = 0;
+            for line in &noted.lines {
+                let text = noted.text.get(start..line.end).unwrap_or_default();
+                let level = line.metadata.get(DETECTED_LEVEL).unwrap_or_default();
+                let times = (line.time_ns, noted.now_ns);
+                self.learn(&line.labels, level, times, (text, line.weight));
+                start = line.end;
+            }
         }
     }
 
@@ -149,6 +232,7 @@ impl Patterns {
     /// The patterns of the streams that satisfy all `matchers` with counts in `range` (nanoseconds),
     /// those of most lines first.
     pub fn find(&self, matchers: &[Matcher], range: TimeRange, now_ns: i64) -> Vec<Pattern> {
+        self.learn_waiting();
         let now = now_ns.div_euclid(SECOND_NS);
         let first = range.start.div_euclid(SECOND_NS).max(now - KEPT_S);
         let last = range.end.div_euclid(SECOND_NS);
@@ -267,18 +351,16 @@ mod tests {
     fn patterns_of_a_stream_are_counted_over_time() {
         let patterns = Patterns::default();
         let (a, b) = (stream("a"), stream("b"));
+        let mut noted = Noted::at(NOW);
         for i in 0..20 {
             let time = NOW - (i % 2) * 60 * SECOND_NS;
             let line = format!("user {i} logged in from 10.0.0.{i}");
-            patterns.add(&a, &level("info"), (time, NOW), &line);
-            patterns.add(&b, &level("error"), (time, NOW), "out of memory");
+            patterns.note(&mut noted, (&a, &level("info")), time, &line);
+            patterns.note(&mut noted, (&b, &level("error")), time, "out of memory");
         }
-        patterns.add(
-            &a,
-            &level("info"),
-            (NOW - 4 * 3600 * SECOND_NS, NOW),
-            "too long ago",
-        );
+        let time = NOW - 4 * 3600 * SECOND_NS;
+        patterns.note(&mut noted, (&a, &level("info")), time, "too long ago");
+        assert!(patterns.take(noted));
         let of_a = patterns.find(&[Matcher::equal("service_name", "a")], all(), NOW);
         assert_eq!(of_a.len(), 1, "{of_a:?}");
         assert_eq!(of_a[0].text, "user <_> logged in from <_>");
@@ -317,6 +399,41 @@ mod tests {
         let patterns = Patterns::new(total.clone());
         patterns.learn(&stream("a"), "", (NOW, NOW), ("no room", 1));
         assert_eq!(patterns.find(&[], all(), NOW), []);
+    }
+
+    #[test]
+    fn what_waits_to_be_learned_is_bounded() {
+        let patterns = Patterns::default();
+        let (a, info) = (stream("a"), level("info"));
+        let line = "x".repeat(LINE_BYTES_MAX);
+        let full = |now_ns: i64| {
+            let mut noted = Noted::at(now_ns);
+            for _ in 0..LINES_MAX {
+                patterns.note(&mut noted, (&a, &info), NOW, &line);
+            }
+            noted
+        };
+        let first = full(NOW);
+        assert!(first.text.len() <= NOTED_BYTES_MAX);
+        assert!(first.text.len() + line.len() > NOTED_BYTES_MAX);
+        assert!(!patterns.take(Noted::at(NOW)), "nothing is nothing to do");
+        assert!(patterns.take(first));
+        for second in 1..10 {
+            assert!(
+                !patterns.take(full(NOW + second * SECOND_NS)),
+                "it is under way"
+            );
+        }
+        let waiting = patterns.waiting.lock();
+        assert_eq!(waiting.noted.len(), WAITING_BYTES_MAX / NOTED_BYTES_MAX);
+        assert!(waiting.bytes <= WAITING_BYTES_MAX);
+        drop(waiting);
+        patterns.learn_waiting();
+        assert_eq!(patterns.waiting.lock().bytes, 0);
+        let lines = WAITING_BYTES_MAX / NOTED_BYTES_MAX * (NOTED_BYTES_MAX / LINE_BYTES_MAX);
+        let found = patterns.find(&[], all(), NOW);
+        let counted: u64 = found[0].counts.values().sum();
+        assert_eq!(counted, lines as u64);
     }
 
     #[test]

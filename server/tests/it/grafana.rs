@@ -12,7 +12,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Whether `value` looks like `shape`: `"<string>"` and `"<number>"` stand for any such value,
 /// `"<any>"` for any at all, `["<each>", shape]` for a list of any length, objects have exactly the same keys.
-pub(crate) fn fits(shape: &Value, value: &Value) -> bool {
+fn fits(shape: &Value, value: &Value) -> bool {
     match (shape, value) {
         (Value::String(kind), _) if kind == "<string>" => value.is_string(),
         (Value::String(kind), _) if kind == "<number>" => value.is_number(),
@@ -51,6 +51,16 @@ fn shapes_can_differ() {
     ] {
         assert_eq!(fits(&shape, &value), expect, "{value}");
     }
+}
+
+/// Shows a call with its answer, which has the shape.
+pub(crate) fn shaped(call: &str, response: &Response, shape: &Value) -> Value {
+    println!("{call}");
+    println!("  {} {}", response.status, response.text());
+    assert_eq!(response.status, 200, "{call}: {}", response.text());
+    let answer = response.json();
+    assert!(fits(shape, &answer), "{call}: {answer} is no {shape}");
+    answer
 }
 
 /// One call, as Grafana's backend sends it.
@@ -254,17 +264,9 @@ fn the_start_up_of_a_data_source() {
     let process = Process::start(dir.path());
     for call in calls(crate::wire::now_ms()) {
         let response = send(&process, &call);
-        println!("{}: {} {} {}", call.why, call.method, call.path, call.form);
-        println!("  {} {}", response.status, response.text());
-        assert_eq!(response.status, 200, "{}: {}", call.why, response.text());
+        let told = format!("{}: {} {} {}", call.why, call.method, call.path, call.form);
+        shaped(&told, &response, &call.shape);
         assert_eq!(response.header("content-type"), Some("application/json"));
-        let answer = response.json();
-        assert!(
-            fits(&call.shape, &answer),
-            "{}: {answer} is no {}",
-            call.why,
-            call.shape
-        );
     }
     assert_eq!(process.terminate(), Some(0));
 }

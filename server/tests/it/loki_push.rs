@@ -4,86 +4,17 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use prost::Message;
 use serde_json::{Value, json};
 
 use crate::harness::Running;
 use crate::query::path;
-use crate::wire::{now_ms, snappy};
-
-/// A push as Go's senders write it: hash and format are there, and nothing is left out.
-#[derive(Clone, PartialEq, Message)]
-struct Push {
-    #[prost(message, repeated, tag = "1")]
-    streams: Vec<Stream>,
-    #[prost(string, tag = "2")]
-    format: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Stream {
-    #[prost(string, tag = "1")]
-    labels: String,
-    #[prost(message, repeated, tag = "2")]
-    entries: Vec<Entry>,
-    #[prost(uint64, tag = "3")]
-    hash: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Entry {
-    #[prost(message, optional, tag = "1")]
-    timestamp: Option<Timestamp>,
-    #[prost(string, tag = "2")]
-    line: String,
-    #[prost(message, repeated, tag = "3")]
-    metadata: Vec<Pair>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Timestamp {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Pair {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
+use crate::wire::{Entry, entry, now_ms, push, snappy};
 
 const PUSH: &str = "/loki/api/v1/push";
 
-fn entry(ms: i64, line: &str, metadata: &[(&str, &str)]) -> Entry {
-    let pair = |(name, value): &(&str, &str)| Pair {
-        name: (*name).to_owned(),
-        value: (*value).to_owned(),
-    };
-    Entry {
-        timestamp: Some(Timestamp {
-            seconds: ms / 1000,
-            nanos: i32::try_from(ms % 1000).unwrap() * 1_000_000,
-        }),
-        line: line.to_owned(),
-        metadata: metadata.iter().map(pair).collect(),
-    }
-}
-
+/// A push as Go's senders write it: the hash is there, too.
 fn protobuf(labels: &str, entries: Vec<Entry>) -> Vec<u8> {
-    let stream = Stream {
-        labels: labels.to_owned(),
-        entries,
-        hash: 0x1234_5678_9abc_def0,
-    };
-    let push = Push {
-        streams: vec![stream],
-        format: String::new(),
-    };
-    push.encode_to_vec()
+    push(labels, entries, 0x1234_5678_9abc_def0)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -231,6 +231,7 @@ fn what_a_slow_client_misses_is_told_and_costs_nothing() {
         if let Some(dropped) = frame.get("dropped_entries") {
             let labels = json!({ "app": "api", "service_name": "api" });
             assert_eq!(dropped[0]["labels"], labels);
+            assert_eq!(dropped.as_array().unwrap().len(), 1000);
             let time: i64 = dropped[0]["timestamp"].as_str().unwrap().parse().unwrap();
             assert_eq!(time, (now + 1000) * 1_000_000);
             break;

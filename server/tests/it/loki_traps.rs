@@ -10,7 +10,7 @@ use crate::wire::{now_ms, push_request, snappy};
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A server with lines of three streams, a tenth of a second apart.
-fn filled(dir: &std::path::Path) -> Running {
+pub(crate) fn filled(dir: &std::path::Path) -> Running {
     let running = Running::start(dir, |_| {});
     push(&running, "");
     running
@@ -41,7 +41,7 @@ fn range() -> [(&'static str, String); 2] {
     ]
 }
 
-fn ask(
+pub(crate) fn ask(
     running: &Running,
     name: &str,
     params: &[(&str, &str)],
@@ -475,6 +475,24 @@ fn deletes_are_seen_at_once_listed_and_taken_back() {
     assert_eq!(cancel(id), (204, String::new()));
     assert_eq!(count(), 6);
     assert_eq!(running.get("/loki/api/v1/delete").send().text(), "[]");
+    for (query, left) in [
+        (r#"{env=~".+"} | json | level = "error""#, 4),
+        (r#"{env=~".+"} | detected_level="info" |= "k""#, 4),
+        (r#"{env=~".+"} != "level" !~ "k=." |~ "pl|x""#, 4),
+        (r#"{env=~".+"} |> "level=<_>" | logfmt | k < 2"#, 4),
+        (r#"{env=~".+"} |= "k" or "plain" | line_format "x""#, 0),
+        (r#"{env=~".+"} | logfmt | nothing="there""#, 6),
+    ] {
+        assert_eq!(running.post(&until(query)).send().status, 204, "{query}");
+        assert_eq!(count(), left, "{query}");
+        let list = running.get("/loki/api/v1/delete").send().json();
+        let id = list[0]["request_id"].as_str().unwrap();
+        assert_eq!(cancel(id).0, 204, "{list}");
+    }
+    let bad = running
+        .post(&until(r#"{env=~".+"} | line_format "{{""#))
+        .send();
+    assert_eq!(bad.status, 400, "{}", bad.text());
     for (query, told) in [
         ("/loki/api/v1/delete?start=1", "query not set"),
         (

@@ -10,6 +10,7 @@ mod grafana;
 mod harness;
 mod ingest;
 mod kill;
+mod loki_limits;
 mod loki_push;
 mod loki_tail;
 mod loki_traps;

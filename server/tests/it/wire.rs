@@ -19,14 +19,27 @@ struct Stream {
     labels: String,
     #[prost(message, repeated, tag = "2")]
     entries: Vec<Entry>,
+    #[prost(uint64, tag = "3")]
+    hash: u64,
 }
 
+/// A line of a Loki push.
 #[derive(Clone, PartialEq, Message)]
-struct Entry {
+pub(crate) struct Entry {
     #[prost(message, optional, tag = "1")]
     timestamp: Option<Timestamp>,
     #[prost(string, tag = "2")]
     line: String,
+    #[prost(message, repeated, tag = "3")]
+    metadata: Vec<Pair>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Pair {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -58,21 +71,37 @@ pub(crate) fn write_request(timeseries: Vec<v1::TimeSeries>) -> Vec<u8> {
     v1::request(timeseries).encode_to_vec()
 }
 
-/// A Loki push body in protobuf, not compressed.
-pub(crate) fn push_request(labels: &str, lines: &[(i64, &str)]) -> Vec<u8> {
-    let entry = |&(ms, line): &(i64, &str)| Entry {
+/// A line of a Loki push, at milliseconds since 1970.
+pub(crate) fn entry(ms: i64, line: &str, metadata: &[(&str, &str)]) -> Entry {
+    let pair = |(name, value): &(&str, &str)| Pair {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+    };
+    Entry {
         timestamp: Some(Timestamp {
             seconds: ms.div_euclid(1000),
             nanos: i32::try_from(ms.rem_euclid(1000)).unwrap() * 1_000_000,
         }),
-        line: line.into(),
-    };
+        line: line.to_owned(),
+        metadata: metadata.iter().map(pair).collect(),
+    }
+}
+
+/// A Loki push body of one stream in protobuf, not compressed.
+pub(crate) fn push(labels: &str, entries: Vec<Entry>, hash: u64) -> Vec<u8> {
     let stream = Stream {
-        labels: labels.into(),
-        entries: lines.iter().map(entry).collect(),
+        labels: labels.to_owned(),
+        entries,
+        hash,
     };
     PushRequest {
         streams: vec![stream],
     }
     .encode_to_vec()
+}
+
+/// As [`push`], of lines without metadata.
+pub(crate) fn push_request(labels: &str, lines: &[(i64, &str)]) -> Vec<u8> {
+    let entries = lines.iter().map(|(ms, line)| entry(*ms, line, &[]));
+    push(labels, entries.collect(), 0)
 }

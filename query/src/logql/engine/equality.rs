@@ -1,13 +1,16 @@
 //! Conditions `label="value"` after a parser: a line fulfils one only if it has the value in its text,
 //! or in its metadata, so that the store's index can say where to look. Called by `range.rs` and
 //! `search.rs`.
+//!
+//! JSON and logfmt put quotes, blanks and the like around values, so that no letter or digit stands
+//! next to one: the index looks for the whole word then, not for all that begin with it.
 
 use bytes::Bytes;
 use trine_storage::{MatchOp, Matcher};
 
 use crate::logql::ast::{LabelFilter, Stage, StageKind};
 use crate::logql::pipeline::labels::EXTRACTED;
-use crate::logql::source::{LineFilter, Rows};
+use crate::logql::source::{Either, LineFilter};
 
 /// Shorter values are in most lines.
 const VALUE_BYTES_MIN: usize = 3;
@@ -19,23 +22,22 @@ const ESCAPE: &[u8] = b"\\u00";
 pub(super) struct Equality {
     name: String,
     value: String,
-    /// What lines have in which a parser found the value.
-    text: String,
+    /// Whether no letter or digit can stand next to the value.
+    is_whole: bool,
 }
 
 impl Equality {
     /// The longest value that stages ask of a label that may be parsed.
     pub(super) fn of(stages: &[Stage]) -> Option<Self> {
-        let (mut parsed, mut only_json, mut found) = (false, true, Vec::new());
+        let (mut parsed, mut is_whole, mut found) = (false, true, Vec::new());
         for stage in stages {
             match &stage.kind {
                 StageKind::LineFilter(_) => {}
-                StageKind::Json(paths) if paths.is_empty() => parsed = true,
-                StageKind::Json(_)
-                | StageKind::Logfmt(_)
-                | StageKind::Regexp(_)
-                | StageKind::Pattern(_) => (parsed, only_json) = (true, false),
-                StageKind::LabelFilter(filter) if parsed => collect(filter, only_json, &mut found),
+                StageKind::Json(_) | StageKind::Logfmt(_) => parsed = true,
+                StageKind::Regexp(_) | StageKind::Pattern(_) => (parsed, is_whole) = (true, false),
+                StageKind::LabelFilter(filter) if parsed => {
+                    collect(filter, is_whole, &mut found);
+                }
                 StageKind::LabelFilter(_) => {}
                 _ => break,
             }
@@ -43,31 +45,25 @@ impl Equality {
         found.into_iter().max_by_key(|found| found.value.len())
     }
 
-    /// Two requests that together give all lines of `rows` that can pass, each with the conditions
-    /// on labels of the stream and metadata that tell its lines from those of the other.
-    pub(super) fn split(&self, rows: &Rows) -> [(Rows, Vec<Matcher>); 2] {
-        let with = |value: &str| {
-            let only = vec![Matcher::equal(self.name.as_str(), value)];
-            let mut rows = rows.clone();
-            rows.metadata.extend_from_slice(&only);
-            (rows, only)
-        };
-        let mut parsed = with("");
-        parsed.0.lines.push(LineFilter::ContainsAny(vec![
-            Bytes::copy_from_slice(self.text.as_bytes()),
-            Bytes::from_static(ESCAPE),
-        ]));
-        [parsed, with(&self.value)]
+    /// What says so to a store.
+    pub(super) fn either(&self) -> Either {
+        let value = Bytes::copy_from_slice(self.value.as_bytes());
+        let escape = Bytes::from_static(ESCAPE);
+        Either {
+            line: if self.is_whole {
+                LineFilter::ContainsWhole {
+                    text: value,
+                    or: Some(escape),
+                }
+            } else {
+                LineFilter::ContainsAny(vec![value, escape])
+            },
+            metadata: Matcher::equal(self.name.as_str(), self.value.as_str()),
+        }
     }
 }
 
-/// Whether JSON has the value in quotes: it is no number nor a boolean, nor the beginning of one.
-fn is_quoted(value: &str) -> bool {
-    !value.starts_with(|first: char| first == '-' || first.is_ascii_digit())
-        && !matches!(value, "true" | "false")
-}
-
-fn collect(filter: &LabelFilter, only_json: bool, found: &mut Vec<Equality>) {
+fn collect(filter: &LabelFilter, is_whole: bool, found: &mut Vec<Equality>) {
     match filter {
         LabelFilter::Text(matcher) if matcher.op() == MatchOp::Equal => {
             let (name, value) = (matcher.name(), matcher.value());
@@ -79,16 +75,15 @@ fn collect(filter: &LabelFilter, only_json: bool, found: &mut Vec<Equality>) {
                 found.push(Equality {
                     name: name.to_owned(),
                     value: value.to_owned(),
-                    text: match only_json && is_quoted(value) {
-                        true => format!("\"{value}\""),
-                        false => value.to_owned(),
-                    },
+                    is_whole,
                 });
             }
         }
-        LabelFilter::All(filters) => filters
-            .iter()
-            .for_each(|filter| collect(filter, only_json, found)),
+        LabelFilter::All(filters) => {
+            for filter in filters {
+                collect(filter, is_whole, found);
+            }
+        }
         _ => {}
     }
 }

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use trine_storage::{Kind, TimeRange};
 
+use super::equality::Equality;
 use super::search::Search;
 use super::{Entry, LogRows, QueryResult, QueryValue, RangeQuery, Stats};
 use crate::budget::Budget;
@@ -35,6 +36,7 @@ pub(super) fn evaluate(
         source,
         expr,
         pipeline: &pipeline,
+        equality: Equality::of(&expr.stages),
         query,
         budget,
     };
@@ -62,6 +64,8 @@ pub(super) struct Reading<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) expr: &'a LogExpr,
     pub(super) pipeline: &'a Pipeline,
+    /// A label that all lines have that pass.
+    pub(super) equality: Option<Equality>,
     pub(super) query: RangeQuery,
     pub(super) budget: &'a Budget,
 }
@@ -74,12 +78,14 @@ impl Reading<'_> {
             range,
             lines: self.pipeline.pushed().lines.clone(),
             metadata: self.pipeline.pushed().metadata.clone(),
+            either: self.equality.as_ref().map(Equality::either),
             direction,
             limit_hint: None,
             threads: 1,
             projection: Projection {
                 lines: true,
                 metadata: true,
+                skeletons: false,
             },
         }
     }
@@ -104,7 +110,7 @@ impl Reading<'_> {
     }
 }
 
-fn order(direction: Direction, a: &Entry, b: &Entry) -> Ordering {
+pub(super) fn order(direction: Direction, a: &Entry, b: &Entry) -> Ordering {
     let time = a.timestamp_ns.cmp(&b.timestamp_ns);
     let time = match direction {
         Direction::Forward => time,

@@ -86,6 +86,7 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn evaluate(&mut self, expr: &MetricExpr) -> Result<Value, QueryError> {
+        self.budget.check()?;
         match &expr.kind {
             MetricKind::Literal(value) => Ok(Value::Scalar(*value)),
             MetricKind::Vector(value) => {

@@ -83,7 +83,7 @@ pub(super) fn evaluate(
         param: node.param.unwrap_or(0.0),
         seconds: node.range.interval as f64 / 1e9,
     };
-    let series = table.finish(window, windows);
+    let series = table.finish(window, windows, evaluator.budget)?;
     evaluator.stats.entries_returned += series.len() as u64;
     if is_absent {
         return Ok(absent(
@@ -140,6 +140,7 @@ fn plan(
         range,
         lines: lines.clone(),
         metadata: metadata.clone(),
+        either: Equality::of(&node.range.log.stages).map(|equality| equality.either()),
         // Which of two values of one instant is later is known in order only.
         direction: match node.op {
             RangeOp::First | RangeOp::Last | RangeOp::RateCounter => Direction::Forward,
@@ -149,21 +150,15 @@ fn plan(
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
+            skeletons: false,
         },
         threads: 1,
     };
     let all_rows = |rows: Rows| {
-        let is_any = rows.direction == Direction::Any;
-        let equality = Equality::of(&node.range.log.stages).filter(|_| is_any);
-        let planned = match equality {
-            Some(equality) => Vec::from(equality.split(&rows)),
-            None => vec![(rows, Vec::new())],
-        };
-        let plan = |(rows, only)| Plan {
+        Ok(vec![Plan {
             request: Request::Rows(rows),
-            only,
-        };
-        Ok(planned.into_iter().map(plan).collect())
+            only: Vec::new(),
+        }])
     };
     let Some(Grouping::By(names)) = grouping else {
         return all_rows(rows);

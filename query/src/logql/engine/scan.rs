@@ -220,7 +220,7 @@ impl Reader<'_> {
 }
 
 /// Takes the rows out of `selected` of which not all of `only` hold.
-pub(super) fn select_only(only: &[Matcher], batch: &RowBatch, selected: &mut [bool]) {
+fn select_only(only: &[Matcher], batch: &RowBatch, selected: &mut [bool]) {
     if only.is_empty() {
         return;
     }

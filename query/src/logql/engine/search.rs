@@ -6,11 +6,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use trine_storage::{Labels, Matcher, TimeRange};
+use trine_storage::{Labels, TimeRange};
 
-use super::equality::Equality;
 use super::log::{self, Collector, Reading};
-use super::scan::select_only;
 use super::{Entry, Stats};
 use crate::logql::error::QueryError;
 use crate::logql::pipeline::{Pipeline, Scratch};
@@ -25,13 +23,12 @@ pub(super) struct Search<'a> {
     reading: &'a Reading<'a>,
     permits: &'a Permits,
     sieve: Pipeline,
-    equality: Option<Equality>,
 }
 
-/// An entry, and the batch that it is from: number of the request, the part and the batch.
+/// An entry, and the batch that it is from: number of the part and the batch.
 struct Hit {
     entry: Entry,
-    batch: (usize, usize, usize),
+    batch: (usize, usize),
 }
 
 impl<'a> Search<'a> {
@@ -41,7 +38,6 @@ impl<'a> Search<'a> {
             reading,
             permits,
             sieve,
-            equality: Equality::of(&reading.expr.stages),
         })
     }
 
@@ -56,7 +52,7 @@ impl<'a> Search<'a> {
         let mut left = rest;
         let length = rest.end.saturating_sub(rest.start);
         // The index says where to look for a value: it is asked once.
-        let share = if self.equality.is_some() {
+        let share = if self.reading.equality.is_some() {
             1
         } else {
             FIRST_SHARE
@@ -92,49 +88,42 @@ impl<'a> Search<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<(), QueryError> {
         let rows = self.reading.rows(range, Direction::Any);
-        let requests = match &self.equality {
-            Some(equality) => Vec::from(equality.split(&rows)),
-            None => vec![(rows, Vec::new())],
-        };
         let mut hits = Vec::new();
-        for (number, (rows, only)) in requests.into_iter().enumerate() {
-            let request = Request::Rows(rows);
-            let parts = self.permits.count() + 1;
-            let parts = self.reading.source.scan_parts(&request, parts)?;
-            let failed = AtomicBool::new(false);
-            let job = |(part, batches)| {
-                let mut part = Part {
-                    search: self,
-                    number: (number, part),
-                    range,
-                    only: &only,
-                    wanted,
-                    hits: Vec::new(),
-                    last: None,
-                    stats: Stats::default(),
-                    warnings: Vec::new(),
-                    sieving: self.sieve.scratch(),
-                    scratch: self.reading.pipeline.scratch(),
-                    selected: Vec::new(),
-                };
-                let failed = &failed;
-                move || {
-                    let done = part.read(batches, failed);
-                    if done.is_err() {
-                        failed.store(true, Ordering::Relaxed);
-                    }
-                    done.map(|()| (part.hits, part.stats, part.warnings))
-                }
+        let request = Request::Rows(rows);
+        let parts = self.permits.count() + 1;
+        let parts = self.reading.source.scan_parts(&request, parts)?;
+        let failed = AtomicBool::new(false);
+        let job = |(number, batches)| {
+            let mut part = Part {
+                search: self,
+                number,
+                range,
+                wanted,
+                hits: Vec::new(),
+                last: None,
+                stats: Stats::default(),
+                warnings: Vec::new(),
+                sieving: self.sieve.scratch(),
+                scratch: self.reading.pipeline.scratch(),
+                selected: Vec::new(),
             };
-            let jobs = parts.into_iter().enumerate().map(job).collect();
-            for done in threads::all(jobs, self.permits) {
-                let (found, stats, told) = done?;
-                hits.extend(found);
-                collector.stats.lines_processed += stats.lines_processed;
-                collector.stats.bytes_processed += stats.bytes_processed;
-                collector.stats.lines_passed += stats.lines_passed;
-                warnings.extend(told);
+            let failed = &failed;
+            move || {
+                let done = part.read(batches, failed);
+                if done.is_err() {
+                    failed.store(true, Ordering::Relaxed);
+                }
+                done.map(|()| (part.hits, part.stats, part.warnings))
             }
+        };
+        let jobs = parts.into_iter().enumerate().map(job).collect();
+        for done in threads::all(jobs, self.permits) {
+            let (found, stats, told) = done?;
+            hits.extend(found);
+            collector.stats.lines_processed += stats.lines_processed;
+            collector.stats.bytes_processed += stats.bytes_processed;
+            collector.stats.lines_passed += stats.lines_passed;
+            warnings.extend(told);
         }
         hits.sort_by(|a, b| self.reading.order(&a.entry, &b.entry));
         let torn = torn(&hits);
@@ -170,11 +159,8 @@ fn torn(hits: &[Hit]) -> Vec<i64> {
 /// One part of a slice.
 struct Part<'a> {
     search: &'a Search<'a>,
-    /// Of the request, and its own.
-    number: (usize, usize),
+    number: usize,
     range: TimeRange,
-    /// Lines of which one of these does not hold are another request's.
-    only: &'a [Matcher],
     /// How many entries are kept, and those of the last one's instant.
     wanted: usize,
     hits: Vec<Hit>,
@@ -222,7 +208,6 @@ impl Part<'_> {
         };
         self.selected.clear();
         self.selected.extend(batch.timestamps.iter().map(is_wanted));
-        select_only(self.only, batch, &mut self.selected);
         let pipeline = self.search.reading.pipeline;
         pipeline.select(&batch.lines, &mut self.selected);
         let (empty, mut bytes, first) = (Labels::empty(), 0, self.hits.len());
@@ -247,7 +232,7 @@ impl Part<'_> {
                 bytes += passed.line.len() as u64;
                 self.hits.push(Hit {
                     entry: log::entry(timestamp, passed),
-                    batch: (self.number.0, self.number.1, number),
+                    batch: (self.number, number),
                 });
             }
         }

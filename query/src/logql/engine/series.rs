@@ -312,9 +312,18 @@ impl SeriesTable {
     }
 
     /// The values at all steps.
-    pub(super) fn finish(self, window: Window, windows: Windows) -> Vec<StepSeries> {
+    ///
+    /// # Errors
+    /// When the query is over its time, or nobody waits for it any more.
+    pub(super) fn finish(
+        self,
+        window: Window,
+        windows: Windows,
+        budget: &Budget,
+    ) -> Result<Vec<StepSeries>, BudgetError> {
         let steps = self.steps;
         let finish = |series: OneSeries| {
+            budget.check()?;
             let values = match series.state {
                 State::Counts { lines, weights } => totals(window, &lines, &weights, steps),
                 State::Values(values) if window.takes_any_order() && windows.are_apart() => {
@@ -322,10 +331,10 @@ impl SeriesTable {
                 }
                 State::Values(mut values) => {
                     window.sort(&mut values);
-                    slide(window, windows, &values, steps)
+                    slide(window, windows, &values, (steps, budget))?
                 }
             };
-            StepSeries::new(series.labels, values)
+            Ok(StepSeries::new(series.labels, values))
         };
         self.series.into_iter().map(finish).collect()
     }
@@ -347,15 +356,29 @@ fn totals(window: Window, lines: &[i64], weights: &[i64], steps: usize) -> Vec<f
     values.collect()
 }
 
-fn slide(window: Window, windows: Windows, values: &[window::Value], steps: usize) -> Vec<f64> {
+/// After how many values it is looked whether to go on.
+const CHECK_EVERY: usize = 1 << 16;
+
+fn slide(
+    window: Window,
+    windows: Windows,
+    values: &[window::Value],
+    (steps, budget): (usize, &Budget),
+) -> Result<Vec<f64>, BudgetError> {
+    let mut seen = 0;
     let value_at = |step| {
         let (after, until) = windows.of(step);
         let from = values.partition_point(|(timestamp, _)| *timestamp <= after);
         let to = values.partition_point(|(timestamp, _)| *timestamp <= until);
-        match values.get(from..to) {
+        seen += to.saturating_sub(from);
+        if seen >= CHECK_EVERY {
+            seen = 0;
+            budget.check()?;
+        }
+        Ok(match values.get(from..to) {
             Some(inside) if !inside.is_empty() => window.value(inside, (after, until)),
             _ => ABSENT,
-        }
+        })
     };
     (0..steps).map(value_at).collect()
 }

@@ -48,7 +48,20 @@ impl Memory {
     fn rows(&self, request: &Rows) -> Vec<Batch> {
         let mut entries: Vec<&Entry> = self.matching(&request.matchers).collect();
         if self.answers == Answers::Counts {
-            entries.retain(|entry| request.range.contains(entry.timestamp));
+            entries.retain(|entry| {
+                request.range.contains(entry.timestamp)
+                    && request
+                        .lines
+                        .iter()
+                        .all(|filter| passes(filter, &entry.line))
+                    && request
+                        .metadata
+                        .iter()
+                        .all(|condition| holds(condition, entry))
+                    && request.either.as_ref().is_none_or(|either| {
+                        passes(&either.line, &entry.line) || holds(&either.metadata, entry)
+                    })
+            });
         }
         entries.sort_by_key(|entry| entry.timestamp);
         if request.direction == Direction::Backward {
@@ -91,6 +104,16 @@ impl Memory {
     }
 }
 
+/// Whether `text` is in the line with no byte of a word next to it.
+fn whole(line: &[u8], text: &[u8]) -> bool {
+    let of_word =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
+    (0..=line.len()).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| line.get(before));
+        line[at..].starts_with(text) && !of_word(before) && !of_word(line.get(at + text.len()))
+    })
+}
+
 fn passes(filter: &LineFilter, line: &[u8]) -> bool {
     let contains = |literal: &Bytes| {
         literal.is_empty() || line.windows(literal.len()).any(|window| window == literal)
@@ -99,6 +122,9 @@ fn passes(filter: &LineFilter, line: &[u8]) -> bool {
         LineFilter::Contains(literal) => contains(literal),
         LineFilter::NotContains(literal) => !contains(literal),
         LineFilter::ContainsAny(literals) => literals.iter().any(contains),
+        LineFilter::ContainsWhole { text, or } => {
+            whole(line, text) || or.as_ref().is_some_and(contains)
+        }
         LineFilter::Matches(regex) => regex.is_match(line),
         LineFilter::NotMatches(regex) => !regex.is_match(line),
     }
@@ -158,12 +184,14 @@ impl Source for Memory {
                 range: counts.range,
                 lines: Vec::new(),
                 metadata: Vec::new(),
+                either: None,
                 threads: 1,
                 direction: Direction::Forward,
                 limit_hint: None,
                 projection: crate::logql::source::Projection {
                     lines: true,
                     metadata: false,
+                    skeletons: false,
                 },
             }),
         };

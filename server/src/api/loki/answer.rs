@@ -376,7 +376,13 @@ fn stats(out: &mut String, stats: Stats, time: Duration) {
         one.end();
     }
     cache.end();
-    let mut index = Object::begin(object.key("index"));
+    index_stats(object.key("index"));
+    object.end();
+}
+
+/// What Loki tells of its index.
+pub(super) fn index_stats(out: &mut String) {
+    let mut index = Object::begin(out);
     zeros(
         &mut index,
         &["totalChunks", "postFilterChunks", "shardsDuration"],
@@ -387,7 +393,6 @@ fn stats(out: &mut String, stats: Stats, time: Duration) {
         &["totalStreams", "chunkRefsLookupTime", "bloomFilterTime"],
     );
     index.end();
-    object.end();
 }
 
 /// The caches of Loki, none of which is there.

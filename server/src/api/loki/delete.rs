@@ -18,6 +18,8 @@ const SECOND_NS: i64 = 1_000_000_000;
 struct Wanted {
     matchers: Vec<Matcher>,
     lines: Vec<LineFilter>,
+    /// The query, when matchers and filters do not say all of it.
+    condition: Option<String>,
     range: TimeRange,
 }
 
@@ -41,7 +43,16 @@ pub(super) fn add(asked: &Asked) -> Result<(), Failure> {
         return Ok(());
     };
     if let Some(store) = tenant.read_logs()? {
-        store.delete(&wanted.matchers, &wanted.lines, wanted.range)?;
+        let Wanted {
+            matchers,
+            lines,
+            condition,
+            range,
+        } = wanted;
+        match condition {
+            Some(text) => store.delete_where(&matchers, &lines, &text, range)?,
+            None => store.delete(&matchers, &lines, range)?,
+        };
     }
     Ok(())
 }
@@ -133,8 +144,10 @@ fn wanted(params: &Params, now_ns: i64) -> Result<Wanted, Failure> {
         let text = "invalid max_interval: valid time units are 's', 'm', 'h'";
         return Err(Failure::bad(text));
     }
+    let (lines, is_all) = filters(&expr)?;
     Ok(Wanted {
-        lines: filters(&expr)?,
+        lines,
+        condition: (!is_all).then(|| expr.to_string()),
         matchers: expr.selector.matchers,
         range: TimeRange::inclusive(start_ns, end_ns),
     })
@@ -154,31 +167,26 @@ fn instant(text: &str, name: &str) -> Result<i64, Failure> {
     i64::try_from(time.as_nanosecond()).map_err(|_| wrong())
 }
 
-/// The conditions on lines. Others are refused: the store keeps none that it would have to apply
-/// whenever it reads.
-fn filters(expr: &LogExpr) -> Result<Vec<LineFilter>, Failure> {
+/// The filters of lines before all other stages, and whether they say all that the stages do.
+fn filters(expr: &LogExpr) -> Result<(Vec<LineFilter>, bool), Failure> {
     let mut filters = Vec::new();
+    let mut is_all = true;
     for stage in &expr.stages {
         let StageKind::LineFilter(filter) = &stage.kind else {
-            return Err(unsupported());
+            return Ok((filters, false));
         };
-        match logstore::conditions(filter).map_err(Failure::bad)? {
-            (conditions, true) => filters.extend(conditions),
-            _ => return Err(unsupported()),
-        }
+        let (conditions, are_all) = logstore::conditions(filter).map_err(Failure::bad)?;
+        filters.extend(conditions);
+        is_all &= are_all;
     }
-    Ok(filters)
-}
-
-fn unsupported() -> Failure {
-    Failure::bad(
-        "unsupported query expression: only a selector and filters of the text of lines say what is \
-         deleted",
-    )
+    Ok((filters, is_all))
 }
 
 /// The query of a delete.
 fn query_of(deletion: &Deletion) -> String {
+    if let Some(text) = &deletion.condition {
+        return text.clone();
+    }
     let matchers: Vec<String> = deletion.matchers.iter().map(ToString::to_string).collect();
     let mut out = format!("{{{}}}", matchers.join(", "));
     let text = |bytes: &bytes::Bytes| quote(&String::from_utf8_lossy(bytes));
@@ -190,6 +198,8 @@ fn query_of(deletion: &Deletion) -> String {
                 let all: Vec<String> = all.iter().map(text).collect();
                 format!(" |= {}", all.join(" or "))
             }
+            // No query says it; programs do.
+            LineFilter::ContainsWhole { .. } => format!(" {filter}"),
             LineFilter::Matches(regex) => format!(" |~ {}", quote(regex.pattern())),
             LineFilter::NotMatches(regex) => format!(" !~ {}", quote(regex.pattern())),
         };

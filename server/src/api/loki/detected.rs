@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use trine_query::logql::ast::Expr;
 use trine_query::logql::source::{Direction, Lines, RowBatch};
-use trine_query::logql::{self, Entry, QueryError, QueryValue, RangeQuery};
+use trine_query::logql::{self, Entry, QueryError, QueryValue, RangeQuery, Stages};
 use trine_query::text::parse_go_duration;
 use trine_storage::Labels;
 
 use super::answer::Failure;
 use super::limits::QueryLimits;
-use super::{engine, given, parsed, request, source};
+use super::{engine, parsed, request, source};
 use crate::api::prometheus::json::{self, Object};
 use crate::api::prometheus::run::Asked;
 
@@ -149,13 +149,8 @@ fn fields_of(asked: &Asked, entries: &[Entry]) -> Result<BTreeMap<String, Field>
         let Expr::Log(expr) = logql::parse(&format!("{{sample=\"x\"}} | {parser}"))? else {
             return Ok(Vec::new());
         };
-        given::staged(
-            rows(entries),
-            &expr,
-            &limits,
-            &asked.app.clock,
-            &asked.cancel,
-        )
+        let stages = Stages::new(&expr)?;
+        stages.entries(&rows(entries), &limits, &asked.app.clock, &asked.cancel)
     };
     let (as_json, as_logfmt) = (read("json")?, read("logfmt")?);
     for ((json, logfmt), entry) in as_json.iter().zip(&as_logfmt).zip(entries) {

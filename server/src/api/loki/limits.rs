@@ -2,16 +2,20 @@
 //! name, the bytes that it would read. The handlers of `loki` call it before a query begins.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use trine_query::logql::RangeQuery;
 use trine_query::logql::ast::{Expr, LogExpr, MetricExpr, MetricKind};
 use trine_query::text::{format_go_duration, format_prometheus_duration};
 use trine_storage::{Matcher, TimeRange};
 
+use self::header::{Context, Own};
 use super::answer::Failure;
 use super::source;
 use crate::api::prometheus::run::Asked;
 use crate::config::Config;
+
+mod header;
 
 /// What a query of several tenants may ask: the least of what each of them may.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,19 +23,20 @@ pub(super) struct QueryLimits {
     pub(super) entries_max: usize,
     pub(super) series_max: usize,
     length_ns: i64,
+    interval_ns: i64,
     lookback_ns: i64,
     bytes_max: u64,
     required: BTreeSet<String>,
     required_count: usize,
-    pub(super) timeout: std::time::Duration,
+    pub(super) timeout: Duration,
 }
 
-fn nanos(duration: std::time::Duration) -> i64 {
+fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl QueryLimits {
-    /// Of the tenants of a request.
+    /// Of the tenants of a request, and of the request itself.
     pub(super) fn of(asked: &Asked) -> Self {
         let config = &asked.app.config;
         let mut tenants = asked.tenants.iter();
@@ -42,6 +47,9 @@ impl QueryLimits {
         for (id, _) in tenants {
             limits.tighten(Self::new(config.of(id.as_str())));
         }
+        if let Some(own) = Own::of(&asked.headers) {
+            limits.tighten(own.limits());
+        }
         limits
     }
 
@@ -51,6 +59,7 @@ impl QueryLimits {
             entries_max: logs.entries_max,
             series_max: config.query_series_max,
             length_ns: nanos(logs.query_length_max),
+            interval_ns: nanos(logs.query_interval_max),
             lookback_ns: nanos(logs.query_lookback_max),
             bytes_max: logs.query_bytes_max as u64,
             required: logs.required_labels.iter().cloned().collect(),
@@ -63,6 +72,7 @@ impl QueryLimits {
         self.entries_max = least(self.entries_max, other.entries_max);
         self.series_max = self.series_max.min(other.series_max);
         self.length_ns = least(self.length_ns, other.length_ns);
+        self.interval_ns = least(self.interval_ns, other.interval_ns);
         self.lookback_ns = least(self.lookback_ns, other.lookback_ns);
         self.bytes_max = least(self.bytes_max, other.bytes_max);
         self.required.extend(other.required);
@@ -131,8 +141,8 @@ impl QueryLimits {
         Ok(())
     }
 
-    /// Refuses an expression whose selectors name too few labels, or which would read too much
-    /// between `start_ns` and `end_ns`.
+    /// Refuses an expression whose selectors name too few labels, whose ranges are too long, or which
+    /// would read too much between `start_ns` and `end_ns`.
     pub(super) fn check(
         &self,
         asked: &Asked,
@@ -143,19 +153,20 @@ impl QueryLimits {
         reads_of(expr, &mut reads);
         for read in &reads {
             self.check_labels(&read.log.selector.matchers)?;
+            self.check_interval(read.interval_ns)?;
         }
         if self.bytes_max == 0 {
             return Ok(());
         }
-        let mut bytes: u64 = 0;
-        for read in &reads {
-            let start = start_ns.saturating_sub(read.before_ns);
-            let end = end_ns.saturating_sub(read.offset_ns);
-            let range = TimeRange::inclusive(start, end.max(start));
-            for (view, matchers) in source::chosen(asked, &read.log.selector.matchers)? {
-                bytes = bytes.saturating_add(view.totals(&matchers, range)?.bytes);
+        let whole = Context::of(&asked.headers);
+        let bytes = match &whole {
+            Some(whole) => {
+                let mut reads = Vec::new();
+                reads_of(&whole.expr, &mut reads);
+                bytes_of(asked, &reads, (whole.start_ns, whole.end_ns))?
             }
-        }
+            None => bytes_of(asked, &reads, (start_ns, end_ns))?,
+        };
         if bytes <= self.bytes_max {
             return Ok(());
         }
@@ -166,6 +177,36 @@ impl QueryLimits {
             binary_size(self.bytes_max)
         )))
     }
+
+    fn check_interval(&self, interval_ns: i64) -> Result<(), Failure> {
+        if self.interval_ns == 0 || interval_ns <= self.interval_ns {
+            return Ok(());
+        }
+        let told = |ns: i64| format_prometheus_duration(ns / 1_000_000);
+        Err(Failure::bad(format!(
+            "[interval] value exceeds limit: [{}] > [{}]",
+            told(interval_ns),
+            told(self.interval_ns)
+        )))
+    }
+}
+
+/// How many bytes of lines there are to be looked at between `start_ns` and `end_ns`.
+fn bytes_of(
+    asked: &Asked,
+    reads: &[Read<'_>],
+    (start_ns, end_ns): (i64, i64),
+) -> Result<u64, Failure> {
+    let mut bytes: u64 = 0;
+    for read in reads {
+        let start = start_ns.saturating_sub(read.before_ns);
+        let end = end_ns.saturating_sub(read.offset_ns);
+        let range = TimeRange::inclusive(start, end.max(start));
+        for (view, matchers) in source::chosen(asked, &read.log.selector.matchers)? {
+            bytes = bytes.saturating_add(view.totals(&matchers, range)?.bytes);
+        }
+    }
+    Ok(bytes)
 }
 
 /// The least of two limits of which zero is none.
@@ -190,6 +231,8 @@ struct Read<'a> {
     /// How far before the first step, and before the last.
     before_ns: i64,
     offset_ns: i64,
+    /// What is in brackets.
+    interval_ns: i64,
 }
 
 fn reads_of<'a>(expr: &'a Expr, reads: &mut Vec<Read<'a>>) {
@@ -198,6 +241,7 @@ fn reads_of<'a>(expr: &'a Expr, reads: &mut Vec<Read<'a>>) {
             log,
             before_ns: 0,
             offset_ns: 0,
+            interval_ns: 0,
         }),
         Expr::Metric(metric) => reads_of_metric(metric, reads),
     }
@@ -210,6 +254,7 @@ fn reads_of_metric<'a>(metric: &'a MetricExpr, reads: &mut Vec<Read<'a>>) {
             log: &range.range.log,
             before_ns: range.range.interval.saturating_add(range.range.offset),
             offset_ns: range.range.offset,
+            interval_ns: range.range.interval,
         }),
         MetricKind::Aggregate(aggregate) => reads_of_metric(&aggregate.inner, reads),
         MetricKind::Binary(binary) => {

@@ -33,6 +33,17 @@ pub(super) async fn rule_group() -> Response {
     )
 }
 
+/// A number that rises when answers that somebody keeps are no longer true. Nothing is kept here.
+pub(super) async fn generation_number() -> Response {
+    answer::respond_strictly("\"\"".to_owned())
+}
+
+/// The parts of a server of Loki that answer here.
+pub(super) async fn services() -> Response {
+    let names = "distributor => Running\ningester => Running\nquerier => Running\n";
+    plain(StatusCode::OK, names)
+}
+
 fn plain(status: StatusCode, text: &'static str) -> Response {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     (status, [(header::CONTENT_TYPE, kind)], text).into_response()

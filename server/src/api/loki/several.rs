@@ -197,6 +197,8 @@ fn slice(batch: &RowBatch, start: usize, end: usize) -> RowBatch {
             blob: batch.lines.blob.slice(first as usize..last as usize),
             ends: ends.iter().map(|end| end - first).collect(),
         },
+        // These come in no order, and such batches are not cut.
+        skeletons: None,
         metadata_sets: batch.metadata_sets.clone(),
         metadata: part(&batch.metadata),
     }
@@ -327,11 +329,13 @@ mod tests {
             range: TimeRange::ALL,
             lines: Vec::new(),
             metadata: Vec::new(),
+            either: None,
             direction,
             limit_hint: None,
             projection: Projection {
                 lines: true,
                 metadata: true,
+                skeletons: false,
             },
             threads: 1,
         });

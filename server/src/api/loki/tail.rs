@@ -16,13 +16,15 @@ use trine_logstore::{LineFilter, LogStore, Tail};
 use trine_query::budget::{Cancel, Limits};
 use trine_query::logql::ast::{Expr, LogExpr, StageKind};
 use trine_query::logql::source::{Direction, RowBatch, Source};
-use trine_query::logql::{self, Entry, LogRows, QueryError, QueryValue, RangeQuery, logstore};
+use trine_query::logql::{
+    self, Entry, LogRows, QueryError, QueryValue, RangeQuery, Stages, logstore,
+};
 use trine_storage::{Error, Kind, Labels};
 
 use super::answer::{self, Encoding, Failure};
 use super::limits::QueryLimits;
+use super::request;
 use super::several::Several;
-use super::{given, request};
 use crate::api::prometheus::federation;
 use crate::api::prometheus::json::{self, Object};
 use crate::api::prometheus::run::Asked;
@@ -78,6 +80,7 @@ pub(super) async fn tail(
 struct Wanted {
     asked: Asked,
     expr: LogExpr,
+    stages: Stages,
     limit: usize,
     start_ns: i64,
     encoding: Encoding,
@@ -118,6 +121,7 @@ impl Wanted {
         let start_ns = request::bounds(&asked.params, now_ns)?.start_ns;
         limits.check(&asked, &Expr::Log(expr.clone()), (start_ns, now_ns))?;
         Ok(Self {
+            stages: Stages::new(&expr)?,
             encoding: super::encoding(&asked),
             asked,
             expr,
@@ -259,7 +263,7 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), End> {
     }
 }
 
-/// Entries for a client, and the first of those that were dropped after them.
+/// Entries for a client, and those that were dropped after them, as far as they are told.
 #[derive(Debug, Default)]
 struct Found {
     entries: Vec<Entry>,
@@ -433,6 +437,7 @@ impl Following {
         found.dropped.extend(
             tailed
                 .first_dropped
+                .into_iter()
                 .map(|(labels, time)| (name(labels), time)),
         );
         if tailed.rows.timestamps.is_empty() {
@@ -441,7 +446,8 @@ impl Following {
         let mut rows = RowBatch::from(tailed.rows);
         rows.streams = rows.streams.into_iter().map(name).collect();
         let (limits, cancel) = (Limits::default(), &self.wanted.asked.cancel);
-        let mut entries = given::staged(rows, &self.wanted.expr, &limits, &app.clock, cancel)?;
+        let stages = &self.wanted.stages;
+        let mut entries = stages.entries(&rows, &limits, &app.clock, cancel)?;
         if !self.told.is_empty() {
             entries.retain(|entry| !self.told.contains(&print(entry)));
             if Instant::now() >= self.told_until {
