@@ -37,7 +37,7 @@ fn entries() -> Vec<Entry> {
                     format!("{{\"n\":{i},\"status\":\"\\u0035\\u00303\",\"word\":\"w50\\u0033\"}}");
             }
             3 if status == 503 => {
-                line = format!("{{\"n\":{i},\"word\" : \"w{status}\"}} status={status}")
+                line = format!("{{\"n\":{i},\"word\" : \"w{status}\"}} status={status}");
             }
             _ => {}
         }
