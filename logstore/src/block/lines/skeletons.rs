@@ -100,6 +100,19 @@ impl PackedLines {
     }
 }
 
+/// How often a byte occurs; for texts too short for what has a set-up.
+fn occurrences(bytes: &[u8], wanted: u8) -> usize {
+    // What a byte can count to.
+    let chunks = bytes.chunks(255);
+    let of_chunk = |chunk: &[u8]| {
+        chunk
+            .iter()
+            .map(|&byte| u8::from(byte == wanted))
+            .sum::<u8>()
+    };
+    chunks.map(|chunk| usize::from(of_chunk(chunk))).sum()
+}
+
 impl Skeletons {
     /// What stands in for a number or an id.
     pub const STAND_IN: u8 = 0xff;
@@ -169,7 +182,7 @@ impl Skeletons {
     fn variables_before(&self, row: usize, at: usize) -> usize {
         let before = self.counted().get(row).map_or(0, |&count| count as usize);
         let text = self.get(row).get(..at).unwrap_or_default();
-        before + memchr_iter(Self::STAND_IN, text).count()
+        before + occurrences(text, Self::STAND_IN)
     }
 
     fn counted(&self) -> &[u32] {
@@ -178,7 +191,7 @@ impl Skeletons {
             let rows = 0..self.ends.len();
             rows.map(|row| {
                 let before = count;
-                count += memchr_iter(Self::STAND_IN, self.get(row)).count();
+                count += occurrences(self.get(row), Self::STAND_IN);
                 u32::try_from(before).unwrap_or(u32::MAX)
             })
             .collect()
@@ -196,7 +209,7 @@ impl Skeletons {
             std::iter::once(0)
                 .chain(ends.map(|end| {
                     let order = self.order.get(start..end).unwrap_or_default();
-                    count += memchr_iter(code, order).count();
+                    count += occurrences(order, code);
                     start = end;
                     u32::try_from(count).unwrap_or(u32::MAX)
                 }))
@@ -207,6 +220,6 @@ impl Skeletons {
         let start = start.map_or(0, |&start| start as usize);
         let before = of_kind.get(from).map_or(0, |&count| count as usize);
         let order = self.order.get(start..variable).unwrap_or_default();
-        before + memchr_iter(code, order).count()
+        before + occurrences(order, code)
     }
 }
