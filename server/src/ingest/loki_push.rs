@@ -68,7 +68,15 @@ pub fn unpack(
                 None | Some(Encoding::Snappy | Encoding::Identity) => bytes,
                 Some(outer) => outer.decode(bytes, bytes_max, share)?,
             };
-            Encoding::Snappy.decode(inner, bytes_max, share)
+            let is_json = inner.trim_ascii_start().first() == Some(&b'{');
+            let unpacked = Encoding::Snappy.decode(inner, bytes_max, share);
+            unpacked.map_err(|refusal| match (is_json, refusal.reason) {
+                (true, Reason::Bad) => Refusal::bad(format!(
+                    "{}; a body of JSON needs the header Content-Type: application/json",
+                    refusal.text
+                )),
+                _ => refusal,
+            })
         }
     }
 }
