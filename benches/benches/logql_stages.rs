@@ -32,6 +32,7 @@ impl Memory {
                 blob: Bytes::from(blob),
                 ends,
             },
+            skeletons: None,
             metadata_sets: vec![Labels::empty()],
             metadata: Vec::new(),
         })

@@ -22,6 +22,7 @@ impl Source for OneLine {
                 blob: Bytes::from(self.0.clone()),
                 ends: vec![self.0.len() as u32],
             },
+            skeletons: None,
             metadata_sets: vec![Labels::empty()],
             metadata: Vec::new(),
         };

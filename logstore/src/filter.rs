@@ -439,12 +439,18 @@ fn texts_of<'a>(
         Required::Literal { text, .. } => of(text).map(|part| vec![part]),
         Required::All(all) => {
             let each = all.iter().filter_map(|part| texts_of(part, of));
-            let shortest = |parts: &Vec<&[u8]>| parts.iter().map(|part| part.len()).min();
-            each.max_by_key(shortest)
+            // One text is found much faster than one of several.
+            each.max_by_key(|texts| {
+                let shortest = texts.iter().map(|text| text.len()).min();
+                (texts.len() == 1, shortest)
+            })
         }
         Required::Any(any) => {
             let each = any.iter().map(|part| texts_of(part, of));
-            Some(each.collect::<Option<Vec<_>>>()?.concat())
+            let mut texts = each.collect::<Option<Vec<_>>>()?.concat();
+            texts.sort_unstable();
+            texts.dedup();
+            Some(texts)
         }
     }
 }

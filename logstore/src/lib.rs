@@ -63,6 +63,7 @@ mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
+pub use block::lines::Skeletons;
 pub use condition::{Condition, Language};
 pub use config::{Builder, Config, LongLines, Progress};
 pub use db::{Deletion, LogStore};

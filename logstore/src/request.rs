@@ -1,10 +1,13 @@
 //! What a reader asks of a snapshot and what it gets: plain data, columns rather than rows.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use trine_storage::regex::LineRegex;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
+
+use crate::block::lines::Skeletons;
 
 /// What [`Snapshot::scan`](crate::Snapshot::scan) is asked for.
 #[derive(Debug, Clone)]
@@ -113,6 +116,9 @@ pub struct Projection {
     pub lines: bool,
     /// The structured metadata.
     pub metadata: bool,
+    /// Whether lines may come without their variables, as [`RowBatch::skeletons`]; in
+    /// [`Direction::Any`] only.
+    pub skeletons: bool,
 }
 
 impl Projection {
@@ -120,6 +126,7 @@ impl Projection {
     pub const ALL: Self = Self {
         lines: true,
         metadata: true,
+        skeletons: false,
     };
 }
 
@@ -199,8 +206,10 @@ pub struct RowBatch {
     pub stream: Vec<u32>,
     /// Nanoseconds since 1970.
     pub timestamps: Vec<i64>,
-    /// The lines; all empty when they were not asked for.
+    /// The lines; all empty when they were not asked for, or come as skeletons.
     pub lines: Lines,
+    /// The lines without their variables, where [`Projection::skeletons`] allows it and they lie so.
+    pub skeletons: Option<Arc<Skeletons>>,
     /// The sets of metadata that occur; the first is the empty set.
     pub metadata_sets: Vec<Labels>,
     /// For each entry its set, an index into `metadata_sets`.

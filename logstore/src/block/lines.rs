@@ -18,9 +18,11 @@ use crate::index::token::{ID_HEX_MIN, is_token_byte};
 
 mod expand;
 mod ids;
+mod skeletons;
 mod split;
 
 pub(crate) use ids::Part;
+pub use skeletons::Skeletons;
 use split::KINDS_MAX;
 pub(crate) use split::LineBuilder;
 

@@ -74,13 +74,16 @@ impl Inner {
 
     /// Whether memory is large or old enough to be sealed.
     fn seal_is_due(&self) -> bool {
-        let memory = self.memory.read();
-        let figures = memory.buffer.figures();
+        // Not held while it is asked for again: who writes in between would wait for both.
+        let (is_sealing, figures) = {
+            let memory = self.memory.read();
+            (memory.sealing.is_some(), memory.buffer.figures())
+        };
         let age_ns = figures
             .since_ns
             .map(|since| self.clock.now_ns().saturating_sub(since));
         let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
-        memory.sealing.is_some()
+        is_sealing
             || (figures.rows > 0
                 && (crowded
                     || age_ns.is_some_and(|age| age >= nanos(self.config.seal_age))

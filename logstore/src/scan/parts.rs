@@ -82,15 +82,24 @@ impl PartScan {
         let Some(open) = scan.place(place).filter(|_| !rows.is_empty()) else {
             return Ok(None);
         };
-        if self.projection.lines {
+        let mut projection = self.projection;
+        let mut skeletons = None;
+        if projection.lines && projection.skeletons && rows.len() == unpacked.timestamps().len() {
+            skeletons = unpacked.take_skeletons(open)?.map(Arc::new);
+            projection.lines = skeletons.is_none();
+        }
+        if projection.lines {
             unpacked.load_lines(open, &rows)?;
         }
-        if self.projection.metadata {
+        if projection.metadata {
             unpacked.load_metadata(open, &rows)?;
         }
-        let mut batch = Building::new(self.projection);
+        let mut batch = Building::new(projection);
         batch.push_chunk(open, &mut unpacked, &rows)?;
-        Ok(Some(batch.finish()))
+        Ok(Some(RowBatch {
+            skeletons,
+            ..batch.finish()
+        }))
     }
 }
 

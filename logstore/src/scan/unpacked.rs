@@ -7,7 +7,7 @@ use trine_storage::{Labels, Result, TimeRange};
 
 use super::place::{Condition, Held, OpenPlace};
 use crate::block::format::{ChunkHeader, LEVEL};
-use crate::block::lines::{PackedLines, Place as NeedlePlace};
+use crate::block::lines::{PackedLines, Place as NeedlePlace, Skeletons};
 use crate::block::metadata::{Metadata, MetadataColumn};
 use crate::block::reader::BlockFile;
 use crate::columns::Columns;
@@ -219,6 +219,28 @@ impl Unpacked {
             parts.packed = None;
         }
         Ok(())
+    }
+
+    /// All lines without their variables, if they lie so in a block and were not put together yet.
+    pub(super) fn take_skeletons(&mut self, open: &OpenPlace) -> Result<Option<Skeletons>> {
+        let (Data::Chunk(parts), Held::Block(block, tables)) = (&mut self.data, &open.held) else {
+            return Ok(None);
+        };
+        let Some(header) = tables.chunks.get(self.chunk) else {
+            return Ok(None);
+        };
+        if !matches!(parts.expanded, Expanded::None) {
+            return Ok(None);
+        }
+        let mut packed = match parts.packed.take() {
+            Some(packed) => packed,
+            None => block.reader.packed_lines(header)?,
+        };
+        let skeletons = packed.skeletons(&parts.timestamps)?;
+        if skeletons.is_none() {
+            parts.packed = Some(packed);
+        }
+        Ok(skeletons)
     }
 
     /// The lines as far as they were put together.

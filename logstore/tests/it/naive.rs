@@ -80,8 +80,11 @@ pub(crate) fn rows() -> impl Strategy<Value = Rows> {
         Direction::Backward,
         Direction::Any,
     ]);
-    let projection =
-        (any::<bool>(), any::<bool>()).prop_map(|(lines, metadata)| Projection { lines, metadata });
+    let projection = any::<[bool; 3]>().prop_map(|[lines, metadata, skeletons]| Projection {
+        lines,
+        metadata,
+        skeletons,
+    });
     (
         (matchers(), range()),
         prop::collection::vec(filter(), 0..3),

@@ -242,7 +242,7 @@ proptest! {
                     let request = Rows {
                         lines: vec![filter.clone()],
                         index,
-                        projection: Projection { lines: false, metadata: false },
+                        projection: Projection { lines: false, metadata: false, skeletons: false },
                         ..Rows::new(Vec::new(), TimeRange::ALL)
                     };
                     let rows = store::rows(&store, request).unwrap();

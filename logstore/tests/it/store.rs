@@ -90,6 +90,19 @@ pub(crate) fn rows(store: &LogStore, request: Rows) -> Result<Vec<Entry>> {
     Ok(batches(store, request)?.iter().flat_map(entries).collect())
 }
 
+/// The line of a row, however it was given.
+fn line(batch: &RowBatch, row: usize) -> Vec<u8> {
+    let Some(skeletons) = &batch.skeletons else {
+        return batch.lines.get(row).to_vec();
+    };
+    // In two parts: what is counted from the start of a line is tested, too.
+    let (length, mut line) = (skeletons.get(row).len(), Vec::new());
+    let middle = length / 2;
+    skeletons.write(row, 0..middle, &mut line).unwrap();
+    skeletons.write(row, middle..length, &mut line).unwrap();
+    line
+}
+
 pub(crate) fn entries(batch: &RowBatch) -> Vec<Entry> {
     let count = batch.timestamps.len();
     let columns = [batch.stream.len(), batch.lines.len(), batch.metadata.len()];
@@ -98,7 +111,7 @@ pub(crate) fn entries(batch: &RowBatch) -> Vec<Entry> {
         .map(|row| Entry {
             stream: batch.streams[batch.stream[row] as usize].clone(),
             timestamp: batch.timestamps[row],
-            line: batch.lines.get(row).to_vec(),
+            line: line(batch, row),
             metadata: batch.metadata_sets[batch.metadata[row] as usize].clone(),
         })
         .collect()

@@ -4,6 +4,9 @@
 
 mod conditions;
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use trine_logstore as engine;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
@@ -12,7 +15,7 @@ use super::ast;
 use super::pipeline::line_filter::LineTest;
 use super::source::{
     Batch, Batches, CountBatch, Direction, LineFilter, Lines, Measure, Projection, Request,
-    RowBatch, Source,
+    RowBatch, STAND_IN, Skeletons, Source,
 };
 
 impl Source for engine::Snapshot {
@@ -49,7 +52,11 @@ impl Source for engine::Snapshot {
 fn lower(request: &Request) -> engine::Request {
     match request {
         Request::Rows(rows) => {
-            let Projection { lines, metadata } = rows.projection;
+            let Projection {
+                lines,
+                metadata,
+                skeletons,
+            } = rows.projection;
             engine::Request::Rows(engine::Rows {
                 matchers: rows.matchers.clone(),
                 range: rows.range,
@@ -65,7 +72,11 @@ fn lower(request: &Request) -> engine::Request {
                     Direction::Any => engine::Direction::Any,
                 },
                 limit_hint: rows.limit_hint,
-                projection: engine::Projection { lines, metadata },
+                projection: engine::Projection {
+                    lines,
+                    metadata,
+                    skeletons,
+                },
                 threads: rows.threads,
                 index: true,
             })
@@ -112,6 +123,25 @@ fn lower_filter(filter: &LineFilter) -> engine::LineFilter {
     }
 }
 
+const _: () = assert!(
+    STAND_IN == engine::Skeletons::STAND_IN,
+    "both mean the same"
+);
+
+impl Skeletons for engine::Skeletons {
+    fn get(&self, row: usize) -> &[u8] {
+        self.get(row)
+    }
+
+    fn line_bytes(&self) -> u64 {
+        self.line_bytes()
+    }
+
+    fn write(&self, row: usize, part: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.write(row, part, out)
+    }
+}
+
 impl From<engine::RowBatch> for RowBatch {
     fn from(rows: engine::RowBatch) -> Self {
         Self {
@@ -122,6 +152,9 @@ impl From<engine::RowBatch> for RowBatch {
                 blob: rows.lines.blob,
                 ends: rows.lines.ends,
             },
+            skeletons: rows
+                .skeletons
+                .map(|skeletons| skeletons as Arc<dyn Skeletons>),
             metadata_sets: rows.metadata_sets,
             metadata: rows.metadata,
         }

@@ -12,6 +12,7 @@ pub(super) mod line_filter;
 pub(super) mod logfmt;
 pub(super) mod pattern;
 pub(super) mod regexp;
+mod slots;
 mod text;
 
 use std::borrow::Cow;
@@ -21,7 +22,9 @@ use trine_storage::regex::Locations;
 use trine_storage::{Labels, Matcher};
 
 use self::label_filter::LabelTest;
-use self::labels::{ERROR, Fields, PRESERVE_ERROR, RowError, RowLabels, Wanted};
+use self::labels::{
+    Ahead, ERROR, ERROR_DETAILS, Fields, PRESERVE_ERROR, RowError, RowLabels, Wanted,
+};
 use self::line_filter::LineTest;
 use self::pattern::Pattern;
 use self::regexp::Regexp;
@@ -35,12 +38,14 @@ use super::template::{Memory, Row, Template};
 pub(super) struct Pipeline {
     filters: Vec<LineTest>,
     steps: Vec<Step>,
-    /// For each step the conditions that later steps have on what a parser finds.
-    conditions: Vec<Vec<LabelTest>>,
+    /// For each step what later ones make of what a parser finds.
+    ahead: Vec<Ahead>,
     pushed: Pushed,
     wanted: Wanted,
     /// Whether rows are told apart by their error, which is then no failure.
     keeps_errors: bool,
+    /// Whether nothing of rows is looked at but that they pass.
+    is_sieve: bool,
 }
 
 /// What of the stages a store may apply first.
@@ -109,14 +114,27 @@ impl Pipeline {
     /// # Errors
     /// What makes no sense in a stage.
     pub(super) fn new(stages: &[Stage], wanted: Wanted) -> Result<Self, QueryError> {
+        Self::compile(stages, wanted, false)
+    }
+
+    /// Compiles the stages to find out which rows come through, and nothing else of them.
+    ///
+    /// # Errors
+    /// As [`Pipeline::new`].
+    pub(super) fn sieve(stages: &[Stage]) -> Result<Self, QueryError> {
+        Self::compile(stages, Wanted::Names(Vec::new()), true)
+    }
+
+    fn compile(stages: &[Stage], wanted: Wanted, is_sieve: bool) -> Result<Self, QueryError> {
         let keeps_errors = matches!(&wanted, Wanted::Names(_)) && wanted.contains(ERROR);
         let mut pipeline = Self {
             filters: Vec::new(),
             steps: Vec::new(),
-            conditions: Vec::new(),
+            ahead: Vec::new(),
             pushed: Pushed::default(),
             wanted,
             keeps_errors,
+            is_sieve,
         };
         let (mut line_changed, mut labels_changed) = (false, false);
         for stage in super::order::filters_first(stages) {
@@ -150,10 +168,11 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Tells each parser which rows will be dropped for what it finds. No parser changes a label that
-    /// is there already, so that what a label filter sees is what the first parser found.
+    /// Tells each parser which rows will be dropped for what it finds, and whether its mistakes show. No
+    /// parser changes a label that is there already, so that what a label filter sees is what the first
+    /// parser found.
     fn look_ahead(&mut self) {
-        let conditions = |at: usize| {
+        let ahead = |at: usize| {
             let later = self.steps.get(at + 1..).unwrap_or_default();
             let unchanged = later.iter().take_while(|step| {
                 !matches!(step, Step::LabelFormat(_) | Step::Drop(_) | Step::Keep(_))
@@ -162,9 +181,40 @@ impl Pipeline {
                 Step::Labels(test) if !test.sees_error() => Some(test.clone()),
                 _ => None,
             });
-            tests.collect()
+            Ahead {
+                conditions: tests.collect(),
+                is_blind: self.hides_errors(later),
+            }
         };
-        self.conditions = (0..self.steps.len()).map(conditions).collect();
+        self.ahead = (0..self.steps.len()).map(ahead).collect();
+    }
+
+    /// Whether an error that a row has before the steps `later` makes no difference.
+    fn hides_errors(&self, later: &[Step]) -> bool {
+        let are_details_seen = self.wanted.contains(ERROR_DETAILS);
+        for step in later {
+            match step {
+                Step::Labels(test) if test.sees_error() => return false,
+                Step::Drop(choices) => {
+                    for choice in choices {
+                        match choice {
+                            LabelChoice::Name(name) if name == ERROR => return !are_details_seen,
+                            LabelChoice::Matcher(matcher)
+                                if matches!(matcher.name(), ERROR | ERROR_DETAILS) =>
+                            {
+                                return false;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                Step::LineFormat(_) | Step::LabelFormat(_) | Step::Keep(_) | Step::Unpack => {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        self.is_sieve
     }
 
     /// Adds what the stages look at to what is wanted, and drops all stages that only set or remove
@@ -173,6 +223,14 @@ impl Pipeline {
         let Wanted::Names(names) = &mut self.wanted else {
             return;
         };
+        // A name counts once.
+        let mut at = 0;
+        while let Some(name) = names.get(at) {
+            match names.iter().take(at).any(|before| before == name) {
+                true => drop(names.remove(at)),
+                false => at += 1,
+            }
+        }
         let mut add = |name: &str| {
             if !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
@@ -274,29 +332,27 @@ impl Pipeline {
             memory,
         } = scratch;
         let mut locations = locations.iter_mut();
-        let mut labels = RowLabels::new(stream, metadata, fields);
-        let (original, wanted) = (line, &self.wanted);
+        let mut labels = RowLabels::new(stream, metadata, &self.wanted, fields);
+        let original = line;
         let mut is_changed = false;
-        for (step, conditions) in self.steps.iter().zip(&self.conditions) {
+        for (step, ahead) in self.steps.iter().zip(&self.ahead) {
             let line: &[u8] = if is_changed { changed } else { original };
-            labels.refuse_by(conditions);
+            labels.look_ahead(ahead);
             match step {
-                Step::Json => json::extract_all(line, name, wanted, &mut labels),
-                Step::JsonPaths(paths) => json::extract_paths(line, paths, wanted, &mut labels),
-                Step::Logfmt(options) => {
-                    logfmt::extract_all(line, name, *options, wanted, &mut labels);
-                }
+                Step::Json => json::extract_all(line, name, &mut labels),
+                Step::JsonPaths(paths) => json::extract_paths(line, paths, &mut labels),
+                Step::Logfmt(options) => logfmt::extract_all(line, name, *options, &mut labels),
                 Step::LogfmtKeys(keys, options) => {
-                    logfmt::extract_keys(line, keys, *options, wanted, &mut labels);
+                    logfmt::extract_keys(line, keys, *options, &mut labels);
                 }
                 Step::Regexp(regexp) => {
                     if let Some(locations) = locations.next() {
-                        regexp.extract(line, locations, wanted, &mut labels);
+                        regexp.extract(line, locations, &mut labels);
                     }
                 }
-                Step::Pattern(pattern) => pattern.extract(line, wanted, &mut labels),
+                Step::Pattern(pattern) => pattern.extract(line, &mut labels),
                 Step::Unpack => {
-                    if json::unpack(line, name, made, wanted, &mut labels) {
+                    if json::unpack(line, name, made, &mut labels) {
                         std::mem::swap(changed, made);
                         is_changed = true;
                     }

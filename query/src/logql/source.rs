@@ -1,6 +1,10 @@
 //! What the engine asks of a store: one object-safe trait, requests that are plain data, answers
 //! in columns. A store's adapter implements it; what the store could not apply is applied again.
 
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use trine_storage::regex::LineRegex;
 use trine_storage::{Error, Labels, Matcher, TimeRange};
@@ -133,6 +137,8 @@ pub struct Projection {
     pub lines: bool,
     /// The structured metadata.
     pub metadata: bool,
+    /// Whether lines may come as [`RowBatch::skeletons`], in [`Direction::Any`] only.
+    pub skeletons: bool,
 }
 
 /// A request for numbers by stream, metadata and bucket of time. Bucket `k` holds the timestamps in
@@ -204,8 +210,10 @@ pub struct RowBatch {
     pub stream: Vec<u32>,
     /// Nanoseconds since 1970.
     pub timestamps: Vec<i64>,
-    /// The lines.
+    /// The lines; empty when they come as skeletons.
     pub lines: Lines,
+    /// The lines without their numbers and ids, if the request allows it.
+    pub skeletons: Option<Arc<dyn Skeletons>>,
     /// The sets of metadata that occur; the first is the empty set.
     pub metadata_sets: Vec<Labels>,
     /// For each entry an index into `metadata_sets`; may be empty when no entry has metadata.
@@ -222,6 +230,26 @@ impl RowBatch {
     pub fn metadata_code(&self, row: usize) -> u32 {
         self.metadata.get(row).copied().unwrap_or(0)
     }
+}
+
+/// In [`Skeletons`] this byte stands in for a number or an id.
+pub const STAND_IN: u8 = 0xff;
+
+/// Lines in which one byte, [`STAND_IN`], stands in for each number and each id: for at least one
+/// letter or digit of ASCII, never a blank, a quote or another sign. The lines have no such byte of
+/// their own. A parser finds its way by what is between and asks for the values that it needs.
+pub trait Skeletons: fmt::Debug + Send + Sync {
+    /// The line of an entry; empty when there is none.
+    fn get(&self, row: usize) -> &[u8];
+
+    /// Bytes of all lines as they are written.
+    fn line_bytes(&self) -> u64;
+
+    /// Appends a part of [`Skeletons::get`] as it is written.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn write(&self, row: usize, part: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error>;
 }
 
 /// A column of byte strings in one piece.

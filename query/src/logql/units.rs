@@ -110,12 +110,43 @@ fn whole(size: f64) -> u64 {
 
 /// A number as Go's `ParseFloat` reads it, with its errors.
 pub(super) fn float(text: &str) -> Result<f64, String> {
+    if let Some(value) = plain_float(text) {
+        return Ok(value);
+    }
     let plain = match text.contains('_') {
         true if has_stray_underscore(text) => text.to_owned(),
         true => text.replace('_', ""),
         false => return float_of(text, text),
     };
     float_of(&plain, text)
+}
+
+/// Numbers of more digits may not be exact as they are, nor the power of ten that divides them.
+const EXACT_DIGITS_MAX: usize = 15;
+const TENS: [f64; EXACT_DIGITS_MAX + 1] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
+/// The value of a few digits with a point among them or without one, as nearly all numbers are.
+fn plain_float(text: &str) -> Option<f64> {
+    let (mut digits, mut count, mut after_point) = (0u64, 0, None);
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' if count < EXACT_DIGITS_MAX => {
+                digits = digits * 10 + u64::from(byte - b'0');
+                count += 1;
+                after_point = after_point.map(|places| places + 1);
+            }
+            b'.' if count > 0 && after_point.is_none() => after_point = Some(0),
+            _ => return None,
+        }
+    }
+    match after_point {
+        _ if count == 0 => None,
+        None => Some(digits as f64),
+        // Both are exact, and so is the quotient but for its rounding.
+        Some(places) => Some(digits as f64 / TENS.get(places)?),
+    }
 }
 
 /// Whether an underscore does not stand between two digits, or the `0x` and a digit.
@@ -204,6 +235,31 @@ mod tests {
         assert_eq!(bytes("2qb"), Err("unhandled size name: qb".to_owned()));
         let text = r#"strconv.ParseFloat: parsing "not_a_number": invalid syntax"#;
         assert_eq!(float("not_a_number"), Err(text.to_owned()));
+    }
+
+    #[test]
+    fn plain_numbers_are_read_to_the_last_bit() {
+        let mut state = 1u64;
+        for places in 0..20usize {
+            for digits in 1..18usize {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let mut text: String = format!("{state:020}").chars().rev().take(digits).collect();
+                if places < digits {
+                    text.insert(places, '.');
+                }
+                let expected = text.parse::<f64>().unwrap();
+                assert_eq!(
+                    float(&text).unwrap().to_bits(),
+                    expected.to_bits(),
+                    "{text}"
+                );
+            }
+        }
+        for bad in [".", "", "1.2.3", "1..", "..1"] {
+            assert!(float(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

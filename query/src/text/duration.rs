@@ -170,7 +170,6 @@ pub fn parse_go_duration(text: &str) -> Result<i64, DurationError> {
         let Some((_, size)) = GO_UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(DurationError::UnknownUnit(unit.to_owned(), text.to_owned()));
         };
-        let size = i128::from(*size);
         let whole: i128 = match whole {
             "" => 0,
             digits => i128::from(
@@ -179,7 +178,7 @@ pub fn parse_go_duration(text: &str) -> Result<i64, DurationError> {
                     .map_err(|_| DurationError::OutOfRange)?,
             ),
         };
-        total += whole * size + fraction_of(fraction, size);
+        total += whole * i128::from(*size) + fraction_of(fraction, *size);
         if total > i128::from(i64::MAX) + i128::from(negative) {
             return Err(DurationError::OutOfRange);
         }
@@ -189,8 +188,18 @@ pub fn parse_go_duration(text: &str) -> Result<i64, DurationError> {
     i64::try_from(total).map_err(|_| DurationError::OutOfRange)
 }
 
+/// So many digits times the largest unit fit 64 bits.
+const FEW_DIGITS: usize = 6;
+
 /// `0.digits * size`, cut to whole units; digits past the eighteenth cannot change a nanosecond.
-fn fraction_of(digits: &str, size: i128) -> i128 {
+fn fraction_of(digits: &str, size: i64) -> i128 {
+    if digits.len() <= FEW_DIGITS {
+        let read =
+            |value: (i64, i64), digit: u8| (value.0 * 10 + i64::from(digit - b'0'), value.1 * 10);
+        let (numerator, denominator) = digits.bytes().fold((0, 1), read);
+        return i128::from(numerator * size / denominator);
+    }
+    let size = i128::from(size);
     let (mut numerator, mut denominator) = (0i128, 1i128);
     for digit in digits.bytes().take(18) {
         numerator = numerator * 10 + i128::from(digit - b'0');

@@ -44,6 +44,7 @@ impl Source for OneStream {
                 ends: ends.collect(),
                 blob: Bytes::from(self.lines.concat()),
             },
+            skeletons: None,
             metadata_sets: vec![Labels::empty(), self.metadata.clone()],
             metadata: vec![1; rows],
         };

@@ -69,7 +69,7 @@ impl PackedLines {
         let order = column::blob(&self.name, &variables.order, variables.count)?;
         let mut columns = Vec::with_capacity(variables.columns.len());
         for column in &variables.columns {
-            columns.push(Cursor::new(&self.name, column)?);
+            columns.push((Values::new(&self.name, column)?, 0));
         }
         let mut order = order.iter();
         let (mut row, mut copied, mut is_wanted) = (0, 0, wanted(0));
@@ -87,12 +87,12 @@ impl PackedLines {
                 continue;
             }
             let code = order.next().ok_or_else(bad)?;
-            let cursor = columns.get_mut(usize::from(*code)).ok_or_else(bad)?;
+            let (values, next) = columns.get_mut(usize::from(*code)).ok_or_else(bad)?;
             if is_wanted {
                 let timestamp = timestamps.get(row).copied();
-                cursor.put(&mut out, timestamp).ok_or_else(bad)?;
+                values.put(*next, &mut out, timestamp).ok_or_else(bad)?;
             }
-            cursor.at += 1;
+            *next += 1;
         }
         if row != ends.len() || copied != self.text.len() {
             return Err(bad());
@@ -101,16 +101,16 @@ impl PackedLines {
     }
 }
 
-/// The variables of one kind, and which comes next.
-struct Cursor {
+/// The variables of one kind, decoded.
+#[derive(Debug)]
+pub(super) struct Values {
     kind: Kind,
     numbers: Vec<u64>,
     bytes: Vec<u8>,
-    at: usize,
 }
 
-impl Cursor {
-    fn new(name: &str, column: &StoredColumn) -> Result<Self> {
+impl Values {
+    pub(super) fn new(name: &str, column: &StoredColumn) -> Result<Self> {
         let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
         match column.kind.class {
             VariableClass::Number => {
@@ -126,25 +126,35 @@ impl Cursor {
             kind: column.kind,
             numbers,
             bytes,
-            at: 0,
         })
     }
 
-    /// Appends the next variable as it is in the line. `None` when there is none or no room.
-    fn put(&self, out: &mut Out, timestamp: Option<i64>) -> Option<()> {
+    /// Appends a variable as it is in the line. `None` when there is none or no room.
+    fn put(&self, at: usize, out: &mut Out, timestamp: Option<i64>) -> Option<()> {
         let Kind { class, len } = self.kind;
         match class {
-            VariableClass::Number => out.decimal(*self.numbers.get(self.at)?, len),
+            VariableClass::Number => out.decimal(*self.numbers.get(at)?, len),
             VariableClass::Time => out.decimal(time_as_number(timestamp?, len)?, len),
-            VariableClass::Text => out.copy(&self.bytes, self.at * len, (self.at + 1) * len),
-            VariableClass::HexLower => out.hex(self.packed(len)?, len, &digits::HEX_LOWER),
-            VariableClass::HexUpper => out.hex(self.packed(len)?, len, &digits::HEX_UPPER),
+            VariableClass::Text => out.copy(&self.bytes, at * len, (at + 1) * len),
+            VariableClass::HexLower => out.hex(self.packed(at, len)?, len, &digits::HEX_LOWER),
+            VariableClass::HexUpper => out.hex(self.packed(at, len)?, len, &digits::HEX_UPPER),
         }
     }
 
-    fn packed(&self, len: usize) -> Option<&[u8]> {
+    fn packed(&self, at: usize, len: usize) -> Option<&[u8]> {
         let width = len.div_ceil(2);
-        self.bytes.get(self.at * width..(self.at + 1) * width)
+        self.bytes.get(at * width..(at + 1) * width)
+    }
+
+    /// As [`Values::put`], to the end of a text.
+    pub(super) fn append(&self, at: usize, text: &mut Vec<u8>, timestamp: i64) -> Option<()> {
+        let start = text.len();
+        let mut bytes = std::mem::take(text);
+        bytes.resize(start + self.kind.len + STRIDE, 0);
+        let mut out = Out { bytes, at: start };
+        let done = self.put(at, &mut out, Some(timestamp));
+        *text = out.finish();
+        done
     }
 }
 

@@ -81,7 +81,7 @@ fn lines_that_nobody_asks_for_are_not_read() {
     let rows = Rows::new(vec![], TimeRange::ALL);
     let without_lines = Projection {
         lines: false,
-        metadata: true,
+        ..Projection::ALL
     };
     let found = scan(
         &store,

@@ -85,6 +85,7 @@ impl Reading<'_> {
             projection: Projection {
                 lines: true,
                 metadata: true,
+                skeletons: false,
             },
         }
     }

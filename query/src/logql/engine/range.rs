@@ -31,7 +31,9 @@ pub(super) fn evaluate(
     } else {
         grouping
     };
-    let extractor = node.range.unwrap.as_ref().map(Extractor::new).transpose()?;
+    let unwrap = node.range.unwrap.as_ref();
+    let extractor = unwrap.map(|unwrap| Extractor::new(unwrap, &grouping));
+    let extractor = extractor.transpose()?;
     let pipeline = Pipeline::new(
         &node.range.log.stages,
         wanted(&grouping, extractor.as_ref()),
@@ -148,6 +150,7 @@ fn plan(
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
+            skeletons: false,
         },
         threads: 1,
     };

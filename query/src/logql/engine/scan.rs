@@ -134,24 +134,30 @@ impl Reader<'_> {
         }));
         select_only(self.scan.only, batch, &mut selected);
         self.scan.pipeline.select(&batch.lines, &mut selected);
+        let empty = Labels::empty();
         self.found.stats.lines_processed += batch.timestamps.len() as u64;
         self.found.stats.bytes_processed += batch.lines.blob.len() as u64;
         for (row, &timestamp) in batch.timestamps.iter().enumerate() {
             if selected.get(row) == Some(&true) {
-                self.row(batch, row, timestamp)?;
+                self.row(batch, row, timestamp, &empty)?;
             }
         }
         self.selected = selected;
         Ok(())
     }
 
-    fn row(&mut self, batch: &RowBatch, row: usize, timestamp: i64) -> Result<(), QueryError> {
+    fn row(
+        &mut self,
+        batch: &RowBatch,
+        row: usize,
+        timestamp: i64,
+        empty: &Labels,
+    ) -> Result<(), QueryError> {
         let Some(stream) = batch.stream_of(row) else {
             return Ok(());
         };
-        let empty = Labels::empty();
         let code = batch.metadata_code(row);
-        let metadata = batch.metadata_sets.get(code as usize).unwrap_or(&empty);
+        let metadata = batch.metadata_sets.get(code as usize).unwrap_or(empty);
         let line = batch.lines.get(row);
         let pipeline = self.scan.pipeline;
         self.scratch.timestamp_ns = timestamp;
@@ -218,8 +224,18 @@ fn select_only(only: &[Matcher], batch: &RowBatch, selected: &mut [bool]) {
     if only.is_empty() {
         return;
     }
-    for (row, selected) in selected.iter_mut().enumerate() {
-        *selected = *selected && holds(only, batch, row);
+    // Rows of one stream and metadata mostly follow one another.
+    let (mut last, mut held) = (None, false);
+    for (row, selected) in selected
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, selected)| **selected)
+    {
+        let codes = (batch.stream.get(row), batch.metadata.get(row));
+        if last != Some(codes) {
+            (last, held) = (Some(codes), holds(only, batch, row));
+        }
+        *selected = held;
     }
 }
 

@@ -11,7 +11,6 @@ use trine_storage::{Labels, TimeRange};
 use super::log::{self, Collector, Reading};
 use super::{Entry, Stats};
 use crate::logql::error::QueryError;
-use crate::logql::pipeline::labels::Wanted;
 use crate::logql::pipeline::{Pipeline, Scratch};
 use crate::logql::source::{Batches, Direction, Request, RowBatch};
 use crate::threads::{self, Permits};
@@ -34,7 +33,7 @@ struct Hit {
 
 impl<'a> Search<'a> {
     pub(super) fn new(reading: &'a Reading<'a>, permits: &'a Permits) -> Result<Self, QueryError> {
-        let sieve = Pipeline::new(&reading.expr.stages, Wanted::Names(Vec::new()))?;
+        let sieve = Pipeline::sieve(&reading.expr.stages)?;
         Ok(Self {
             reading,
             permits,

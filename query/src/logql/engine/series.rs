@@ -79,7 +79,51 @@ pub(super) struct SeriesTable {
     /// A shortcut: what makes a row's labels, as bytes. Holds codes of one batch unless rows are
     /// grouped by the values of some labels.
     by_key: HashMap<Vec<u8>, usize>,
+    recent: Recent,
     key: Vec<u8>,
+}
+
+/// Keys seen of late, each at the one place that its bytes say: a shorter way than a hash that
+/// nobody who sends lines can foresee.
+#[derive(Debug)]
+struct Recent(Vec<Option<(Vec<u8>, usize)>>);
+
+impl Recent {
+    /// Of the top bits of a sum.
+    const PLACES_BITS: u32 = 7;
+
+    fn place(key: &[u8]) -> usize {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut sum = 0u64;
+        let mut add = |word: [u8; 8]| {
+            sum = (sum.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR);
+        };
+        let (words, rest) = key.as_chunks::<8>();
+        words.iter().for_each(|word| add(*word));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        add(last);
+        (sum >> (u64::BITS - Self::PLACES_BITS)) as usize
+    }
+
+    fn get(&self, place: usize, key: &[u8]) -> Option<usize> {
+        let (known, series) = self.0.get(place)?.as_ref()?;
+        (known == key).then_some(*series)
+    }
+
+    fn put(&mut self, place: usize, key: &[u8], series: usize) {
+        if self.0.is_empty() {
+            self.0.resize(1 << Self::PLACES_BITS, None);
+        }
+        match &mut self.0[place] {
+            Some((known, at)) => {
+                known.clear();
+                known.extend_from_slice(key);
+                *at = series;
+            }
+            free => *free = Some((key.to_vec(), series)),
+        }
+    }
 }
 
 impl SeriesTable {
@@ -92,6 +136,7 @@ impl SeriesTable {
             series: Vec::new(),
             by_labels: HashMap::new(),
             by_key: HashMap::new(),
+            recent: Recent(Vec::new()),
             key: Vec::new(),
         }
     }
@@ -100,6 +145,7 @@ impl SeriesTable {
     pub(super) fn next_batch(&mut self) {
         if !matches!(self.grouping, Some(Grouping::By(_))) {
             self.by_key.clear();
+            self.recent.0.clear();
         }
     }
 
@@ -143,7 +189,12 @@ impl SeriesTable {
                 key.extend_from_slice(&codes.1.to_le_bytes());
             }
         }
+        let place = Recent::place(&self.key);
+        if let Some(found) = self.recent.get(place, &self.key) {
+            return Ok(found);
+        }
         if let Some(found) = self.by_key.get(self.key.as_slice()) {
+            self.recent.put(place, &self.key, *found);
             return Ok(*found);
         }
         let labels = self.labels_of(labels);

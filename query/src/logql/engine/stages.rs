@@ -117,6 +117,7 @@ mod tests {
             streams: vec![labels(&[("app", "a")]), labels(&[("app", "b")])],
             stream: vec![1, 0, 0],
             timestamps: vec![3, 2, 2],
+            skeletons: None,
             lines: Lines {
                 blob: Bytes::from_static(b"k=1k=2k=1"),
                 ends: vec![3, 6, 9],

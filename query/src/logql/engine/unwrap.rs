@@ -6,16 +6,24 @@ use crate::logql::pipeline::label_filter::LabelTest;
 use crate::logql::pipeline::label_test;
 use crate::logql::pipeline::labels::{RowError, RowLabels};
 use crate::logql::units;
+use crate::vector::Grouping;
 
 /// Reads the value of `unwrap`.
 pub(super) struct Extractor {
     pub(super) label: String,
     conversion: Conversion,
     pub(super) filters: Vec<LabelTest>,
+    /// Whether the label would be one of the series otherwise.
+    removes: bool,
 }
 
 impl Extractor {
-    pub(super) fn new(unwrap: &Unwrap) -> Result<Self, QueryError> {
+    /// The extractor for series that are made by `grouping`.
+    pub(super) fn new(unwrap: &Unwrap, grouping: &Option<Grouping>) -> Result<Self, QueryError> {
+        let removes = match grouping {
+            Some(Grouping::By(names)) => names.contains(&unwrap.label),
+            _ => true,
+        };
         let compile = |filter| {
             let kind = StageKind::LabelFilter(Clone::clone(filter));
             label_test(
@@ -34,6 +42,7 @@ impl Extractor {
                 .iter()
                 .map(compile)
                 .collect::<Result<_, _>>()?,
+            removes,
         })
     }
 
@@ -58,7 +67,7 @@ impl Extractor {
             return None;
         }
         // The value is no label of the series; but an error is told with it.
-        if labels.error().is_none() {
+        if self.removes && labels.error().is_none() {
             labels.remove(&self.label);
         }
         Some(value)

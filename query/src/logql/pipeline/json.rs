@@ -4,8 +4,8 @@
 
 use std::ops::ControlFlow;
 
-use super::labels::{RowError, RowLabels, Wanted};
-use super::text::{push_lossy, push_sanitized};
+use super::labels::{Escapes, RowError, RowLabels};
+use super::text::{find_quote, is_name, push_lossy, push_sanitized};
 
 /// Objects nested deeper than this are passed over.
 pub(in crate::logql) const DEPTH_MAX: usize = 128;
@@ -41,47 +41,77 @@ enum Value<'a> {
 }
 
 /// Extracts all fields of the line; nested names are joined with `_`.
-pub(in crate::logql) fn extract_all(
-    line: &[u8],
-    path: &mut String,
-    wanted: &Wanted,
-    labels: &mut RowLabels<'_>,
-) {
+pub(in crate::logql) fn extract_all(line: &[u8], path: &mut String, labels: &mut RowLabels<'_>) {
     path.clear();
-    if let Err(Stop::Bad(details)) = walk_object(line, path, 0, wanted, labels) {
+    let walk = if !labels.seek() {
+        walk_object(line, path, 0, labels)
+    } else if labels.may_skip(line, Escapes::Backslash) {
+        return;
+    } else {
+        seek_members(line, path, labels)
+    };
+    if let Err(Stop::Bad(details)) = walk {
         labels.set_error(RowError::Json, details);
     }
+}
+
+/// As [`walk_object`] for the line itself, where few of the keys are wanted: these are looked up as
+/// they are written.
+fn seek_members(line: &[u8], path: &mut String, labels: &mut RowLabels<'_>) -> Walk<()> {
+    each_member(line, |key, value| {
+        if !labels.may_begin(key) {
+            return Ok(());
+        }
+        let is_leaf = matches!(value, Value::Text(_) | Value::Plain(_));
+        if !is_leaf || !is_name(key) {
+            return visit_member((key, value), path, 0, labels);
+        }
+        match labels.sought(key) {
+            Some(at) => go_on(labels.fill(at, |text| push_value(text, value))),
+            None => Ok(()),
+        }
+    })
 }
 
 fn walk_object(
     object: &[u8],
     path: &mut String,
     depth: usize,
-    wanted: &Wanted,
     labels: &mut RowLabels<'_>,
 ) -> Walk<()> {
     each_member(object, |key, value| {
-        let parent = path.len();
-        if !wanted.may_go_on(parent + usize::from(parent > 0), key) {
-            return Ok(());
-        }
-        push_member(path, key);
-        let flow = match value {
-            Value::Null | Value::Array(_) => Ok(()),
-            Value::Object(inner) if depth < DEPTH_MAX => {
-                walk_object(inner, path, depth + 1, wanted, labels)
-            }
-            Value::Object(_) => Ok(()),
-            Value::Text(_) | Value::Plain(_) => {
-                match labels.extract(path, wanted, |text| push_value(text, value)) {
-                    ControlFlow::Continue(()) => Ok(()),
-                    ControlFlow::Break(()) => Err(Stop::Done),
-                }
-            }
-        };
-        path.truncate(parent);
-        flow
+        visit_member((key, value), path, depth, labels)
     })
+}
+
+fn visit_member(
+    (key, value): (&[u8], Value<'_>),
+    path: &mut String,
+    depth: usize,
+    labels: &mut RowLabels<'_>,
+) -> Walk<()> {
+    let parent = path.len();
+    let at = parent + usize::from(parent > 0);
+    if !labels.wanted().may_go_on(at, key) {
+        return Ok(());
+    }
+    push_member(path, key);
+    let flow = match value {
+        Value::Object(inner) if depth < DEPTH_MAX => walk_object(inner, path, depth + 1, labels),
+        Value::Null | Value::Array(_) | Value::Object(_) => Ok(()),
+        Value::Text(_) | Value::Plain(_) => {
+            go_on(labels.extract(path, |text| push_value(text, value)))
+        }
+    };
+    path.truncate(parent);
+    flow
+}
+
+fn go_on(flow: ControlFlow<()>) -> Walk<()> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Stop::Done),
+    }
 }
 
 /// Adds a key to the path, in the characters that a label name may have.
@@ -146,15 +176,20 @@ fn each_member<'a>(
     }
 }
 
+#[inline]
 fn skip_blanks(bytes: &[u8]) -> &[u8] {
-    bytes.trim_ascii_start()
+    match bytes.first() {
+        Some(first) if *first > b' ' => bytes,
+        _ => bytes.trim_ascii_start(),
+    }
 }
 
 /// Splits a string off the front of `bytes`, which begin with its quote.
+#[inline]
 fn take_string(bytes: &[u8]) -> Walk<(&[u8], &[u8])> {
     let body = bytes.get(1..).unwrap_or(&[]);
     let mut from = 0;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', body.get(from..).unwrap_or(&[])) {
+    while let Some(found) = find_quote(body.get(from..).unwrap_or(&[])) {
         let at = from + found;
         if body.get(at) == Some(&b'"') {
             let (text, after) = body.split_at_checked(at).ok_or(Stop::Bad(BAD_STRING))?;
@@ -185,9 +220,9 @@ fn take_value(bytes: &[u8]) -> Walk<(Value<'_>, &[u8])> {
             let len = bytes.iter().position(is_end).unwrap_or(bytes.len());
             let (plain, after) = bytes.split_at_checked(len).ok_or(Stop::Bad(BAD_VALUE))?;
             match plain {
+                [b'-' | b'0'..=b'9', ..] => Ok((Value::Plain(plain), after)),
                 b"null" => Ok((Value::Null, after)),
                 b"true" | b"false" => Ok((Value::Plain(plain), after)),
-                [b'-' | b'0'..=b'9', ..] => Ok((Value::Plain(plain), after)),
                 _ => Err(Stop::Bad(BAD_VALUE)),
             }
         }
@@ -288,7 +323,6 @@ pub(in crate::logql) fn unpack(
     line: &[u8],
     name: &mut String,
     entry: &mut Vec<u8>,
-    wanted: &Wanted,
     labels: &mut RowLabels<'_>,
 ) -> bool {
     if line.is_empty() {
@@ -319,10 +353,7 @@ pub(in crate::logql) fn unpack(
         }
         name.clear();
         push_member(name, key);
-        match labels.extract(name, wanted, |text| push_value(text, value)) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Stop::Done),
-        }
+        go_on(labels.extract(name, |text| push_value(text, value)))
     });
     debug_assert!(matches!(walk, Ok(()) | Err(Stop::Done)), "read before");
     name.clear();
@@ -347,12 +378,7 @@ pub(in crate::logql) struct Path {
 }
 
 /// Sets the label of each path to what the line has there, or to nothing.
-pub(in crate::logql) fn extract_paths(
-    line: &[u8],
-    paths: &[Path],
-    wanted: &Wanted,
-    labels: &mut RowLabels<'_>,
-) {
+pub(in crate::logql) fn extract_paths(line: &[u8], paths: &[Path], labels: &mut RowLabels<'_>) {
     if line.is_empty() {
         return;
     }
@@ -362,7 +388,7 @@ pub(in crate::logql) fn extract_paths(
     }
     for path in paths {
         let value = find_path(line, &path.steps);
-        let flow = labels.extract(&path.label, wanted, |text| {
+        let flow = labels.extract(&path.label, |text| {
             if let Some(value) = value {
                 push_value(text, value);
             }

@@ -172,11 +172,16 @@ impl LabelTest {
         }
     }
 
-    /// Whether the condition looks at a label that tells of the row's error.
+    /// Whether the condition looks at the row's error.
     pub(in crate::logql) fn sees_error(&self) -> bool {
-        let mut sees = false;
-        self.each_name(&mut |name| sees |= matches!(name, ERROR | ERROR_DETAILS));
-        sees
+        let is_error = |name: &str| matches!(name, ERROR | ERROR_DETAILS);
+        match self {
+            Self::Text { name, .. } | Self::Bytes { name, .. } => is_error(name),
+            Self::Number(compare) => is_error(&compare.name),
+            Self::Duration(compare) => is_error(&compare.name),
+            Self::Ip { .. } => true,
+            Self::All(tests) | Self::Any(tests) => tests.iter().any(Self::sees_error),
+        }
     }
 
     /// Calls `visit` with the name of each label that the condition looks at.

@@ -9,6 +9,7 @@ use std::ops::{ControlFlow, Range};
 use trine_storage::Labels;
 
 use super::label_filter::LabelTest;
+use super::slots::Slots;
 
 /// Where a label comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,27 @@ pub(in crate::logql) const PRESERVE_ERROR: &str = "__preserve_error__";
 /// What a parsed name gets when a stream or metadata label has it already.
 pub(in crate::logql) const EXTRACTED: &str = "_extracted";
 
+/// What the stages after a parser make of what it finds.
+#[derive(Debug, Default)]
+pub(in crate::logql) struct Ahead {
+    /// Rows are dropped for which one of these does not hold.
+    pub(in crate::logql) conditions: Vec<LabelTest>,
+    /// Whether nobody will know that the parser met a mistake.
+    pub(in crate::logql) is_blind: bool,
+}
+
+static NOTHING_AHEAD: Ahead = Ahead {
+    conditions: Vec::new(),
+    is_blind: false,
+};
+
+/// Whether keys may be written with backslashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::logql) enum Escapes {
+    None,
+    Backslash,
+}
+
 #[derive(Debug)]
 struct Field {
     category: Category,
@@ -111,6 +133,7 @@ pub(in crate::logql) struct Fields {
     error: Option<RowError>,
     told: String,
     details: String,
+    slots: Slots,
 }
 
 /// The labels of one row.
@@ -119,17 +142,22 @@ pub(in crate::logql) struct RowLabels<'a> {
     stream: &'a Labels,
     metadata: &'a Labels,
     buffers: &'a mut Fields,
-    /// Conditions on what the parser at work finds.
-    conditions: &'a [LabelTest],
+    wanted: &'a Wanted,
+    /// What later stages make of what the parser at work finds.
+    ahead: &'a Ahead,
+    /// A bit for each wanted name that a stage has set, while a parser seeks.
+    found: u64,
     /// Whether one of them refuses the row.
     refused: bool,
 }
 
 impl<'a> RowLabels<'a> {
-    /// The labels of a row that no stage has seen yet.
+    /// The labels of a row that no stage has seen yet, of which stages extract those that are
+    /// `wanted`, always the same for the same buffers.
     pub(in crate::logql) fn new(
         stream: &'a Labels,
         metadata: &'a Labels,
+        wanted: &'a Wanted,
         buffers: &'a mut Fields,
     ) -> Self {
         buffers.text.clear();
@@ -137,14 +165,19 @@ impl<'a> RowLabels<'a> {
         buffers.hidden.clear();
         buffers.error = None;
         buffers.details.clear();
+        buffers.slots.refresh(stream, metadata, wanted);
         let mut labels = Self {
             stream,
             metadata,
             buffers,
-            conditions: &[],
+            wanted,
+            ahead: &NOTHING_AHEAD,
+            found: 0,
             refused: false,
         };
-        labels.take_told();
+        if labels.buffers.slots.tells_error {
+            labels.take_told();
+        }
         labels
     }
 
@@ -240,8 +273,16 @@ impl<'a> RowLabels<'a> {
 
     /// Makes [`RowLabels::extract`] break with a label that one of the conditions refuses: the row
     /// will be dropped, whatever else the parser finds.
-    pub(in crate::logql) fn refuse_by(&mut self, conditions: &'a [LabelTest]) {
-        self.conditions = conditions;
+    pub(in crate::logql) fn look_ahead(&mut self, ahead: &'a Ahead) {
+        self.ahead = ahead;
+    }
+
+    /// Whether parsing the line would change nothing that anybody looks at. Asked after
+    /// [`RowLabels::seek`] said yes.
+    pub(in crate::logql) fn may_skip(&mut self, line: &[u8], escapes: Escapes) -> bool {
+        self.ahead.is_blind
+            && self.buffers.slots.are_absent(line)
+            && (escapes == Escapes::None || memchr::memchr(b'\\', line).is_none())
     }
 
     /// Whether the row is to be dropped.
@@ -255,15 +296,74 @@ impl<'a> RowLabels<'a> {
             || (self.metadata.get(name).is_some() && !self.is_hidden(name))
     }
 
+    /// Which labels stages extract.
+    pub(in crate::logql) fn wanted(&self) -> &'a Wanted {
+        self.wanted
+    }
+
+    fn names(&self) -> &'a [String] {
+        match self.wanted {
+            Wanted::Names(names) => names,
+            Wanted::All => &[],
+        }
+    }
+
+    /// Begins a parser; whether it may look keys up with [`RowLabels::sought`].
+    pub(in crate::logql) fn seek(&mut self) -> bool {
+        if !self.buffers.slots.is_usable() || !self.buffers.hidden.is_empty() {
+            return false;
+        }
+        self.found = 0;
+        if !self.buffers.fields.is_empty() {
+            for (at, name) in self.names().iter().enumerate() {
+                self.found |= u64::from(self.field(name).is_some()) << at;
+            }
+        }
+        true
+    }
+
+    /// Whether a field whose key begins as this one does may be wanted; wrong answers are all "yes".
+    #[inline]
+    pub(in crate::logql) fn may_begin(&self, key: &[u8]) -> bool {
+        self.buffers.slots.may_begin(key)
+    }
+
+    /// Which of the wanted names a field becomes whose key is a name as it is written.
+    #[inline]
+    pub(in crate::logql) fn sought(&self, key: &[u8]) -> Option<usize> {
+        self.buffers.slots.find(key, self.names())
+    }
+
+    /// Adds what a parser found for a wanted name, as [`RowLabels::extract`] does.
+    #[inline]
+    pub(in crate::logql) fn fill(
+        &mut self,
+        at: usize,
+        write: impl FnOnce(&mut String),
+    ) -> ControlFlow<()> {
+        let Some(name) = self.names().get(at).filter(|_| self.found & (1 << at) == 0) else {
+            return ControlFlow::Continue(());
+        };
+        self.found |= 1 << at;
+        let name = self.push_text(name);
+        write(&mut self.buffers.text);
+        self.add(name)?;
+        let Slots { taken, all, .. } = self.buffers.slots;
+        match self.found | taken == all {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
     /// Adds a label that a parser found, whose value `write` appends. A name that the stream or
     /// the metadata have becomes `<name>_extracted`; the first of several equal names stays.
     /// Breaks when everything wanted has been found.
     pub(in crate::logql) fn extract(
         &mut self,
         name: &str,
-        wanted: &Wanted,
         write: impl FnOnce(&mut String),
     ) -> ControlFlow<()> {
+        let wanted = self.wanted;
         if !wanted.takes(name) {
             return ControlFlow::Continue(());
         }
@@ -278,10 +378,36 @@ impl<'a> RowLabels<'a> {
             self.buffers.text.truncate(start);
             return ControlFlow::Continue(());
         }
+        if let Some(at) = self
+            .names()
+            .iter()
+            .position(|wanted| wanted == self.text(&name))
+        {
+            self.found |= 1u64
+                .checked_shl(u32::try_from(at).unwrap_or(u32::MAX))
+                .unwrap_or(0);
+        }
         write(&mut self.buffers.text);
+        self.add(name)?;
+        let is_known = |name: &String| self.field(name).is_some() || self.is_taken(name);
+        match wanted {
+            Wanted::Names(names) if names.iter().all(is_known) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Adds a label that a parser found: the name, and the text after it. Breaks when a condition
+    /// refuses the row.
+    #[inline]
+    fn add(&mut self, name: Range<usize>) -> ControlFlow<()> {
         let value = name.end..self.buffers.text.len();
         let (found, text) = (self.text(&name), self.text(&value));
-        if self.conditions.iter().any(|test| test.refuses(found, text)) {
+        if self
+            .ahead
+            .conditions
+            .iter()
+            .any(|test| test.refuses(found, text))
+        {
             self.refused = true;
             return ControlFlow::Break(());
         }
@@ -290,11 +416,7 @@ impl<'a> RowLabels<'a> {
             name,
             value,
         });
-        let is_known = |name: &String| self.field(name).is_some() || self.is_taken(name);
-        match wanted {
-            Wanted::Names(names) if names.iter().all(is_known) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
+        ControlFlow::Continue(())
     }
 
     /// Sets a label that a stage made.

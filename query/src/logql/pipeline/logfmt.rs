@@ -3,8 +3,8 @@
 
 use std::ops::ControlFlow;
 
-use super::labels::{RowError, RowLabels, Wanted};
-use super::text::{push_lossy, push_sanitized};
+use super::labels::{Escapes, RowError, RowLabels};
+use super::text::{is_name, pair_end, push_lossy, push_sanitized};
 
 /// How the stage reads a line.
 #[derive(Debug, Clone, Copy)]
@@ -51,17 +51,29 @@ pub(in crate::logql) fn extract_all(
     line: &[u8],
     name: &mut String,
     options: Options,
-    wanted: &Wanted,
     labels: &mut RowLabels<'_>,
 ) {
+    let seeks = labels.seek();
+    if seeks && labels.may_skip(line, Escapes::None) {
+        return;
+    }
     let mistake = each_pair(line, options.strict, |key, value| {
         let dropped = value == Value::Empty && !options.keep_empty;
-        if dropped || !wanted.may_go_on(0, key) {
+        if dropped || (seeks && !labels.may_begin(key)) {
+            return ControlFlow::Continue(());
+        }
+        if seeks && is_name(key) {
+            return match labels.sought(key) {
+                Some(at) => labels.fill(at, |text| push_value(text, value)),
+                None => ControlFlow::Continue(()),
+            };
+        }
+        if !labels.wanted().may_go_on(0, key) {
             return ControlFlow::Continue(());
         }
         name.clear();
         push_sanitized(name, key, true);
-        labels.extract(name, wanted, |text| push_value(text, value))
+        labels.extract(name, |text| push_value(text, value))
     });
     if let Some(mistake) = mistake {
         labels.set_error(RowError::Logfmt, &mistake.details());
@@ -73,13 +85,12 @@ pub(in crate::logql) fn extract_keys(
     line: &[u8],
     keys: &[KeyLabel],
     options: Options,
-    wanted: &Wanted,
     labels: &mut RowLabels<'_>,
 ) {
     let mut flow = ControlFlow::Continue(());
     let mistake = each_pair(line, options.strict, |key, value| {
         for wish in keys.iter().filter(|wish| wish.key.as_bytes() == key) {
-            flow = labels.extract(&wish.label, wanted, |text| push_value(text, value));
+            flow = labels.extract(&wish.label, |text| push_value(text, value));
         }
         flow
     });
@@ -89,7 +100,7 @@ pub(in crate::logql) fn extract_keys(
     }
     for wish in keys {
         // A label that is set already keeps its value.
-        if labels.extract(&wish.label, wanted, |_| {}).is_break() {
+        if labels.extract(&wish.label, |_| {}).is_break() {
             return;
         }
     }
@@ -143,12 +154,11 @@ fn run(line: &[u8], at: usize, wanted: impl Fn(u8) -> bool) -> usize {
 type Pair<'a> = (&'a [u8], Value<'a>, usize);
 
 fn take_pair(line: &[u8], start: usize) -> Result<Pair<'_>, Mistake> {
-    let plain = |byte: u8| byte > b' ' && byte != b'=' && byte != b'"';
     let mistake = |at: usize, what| Mistake {
         position: at + 1,
         what,
     };
-    let end = start + run(line, start, plain);
+    let end = pair_end(line, start);
     let key = line.get(start..end).unwrap_or(&[]);
     match line.get(end) {
         Some(b'"') => return Err(mistake(end, "unexpected '\"'")),
@@ -166,7 +176,7 @@ fn take_pair(line: &[u8], start: usize) -> Result<Pair<'_>, Mistake> {
         let (value, end) = take_quoted(line, from).ok_or(mistake(line.len(), UNTERMINATED))?;
         return Ok((key, value, end));
     }
-    let end = from + run(line, from, plain);
+    let end = pair_end(line, from);
     match line.get(end) {
         Some(b'=') => Err(mistake(end, "unexpected '='")),
         Some(b'"') => Err(mistake(end, "unexpected '\"'")),

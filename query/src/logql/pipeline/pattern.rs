@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use memchr::memmem::{self, Finder};
 
-use super::labels::{RowLabels, Wanted};
+use super::labels::RowLabels;
 use super::text::push_lossy;
 
 /// One piece of a pattern.
@@ -110,14 +110,9 @@ impl Pattern {
 
     /// Sets the labels of the captures. The text at the front must match; where later text is
     /// missing, the capture before it takes all that is left and is the last.
-    pub(in crate::logql) fn extract(
-        &self,
-        line: &[u8],
-        wanted: &Wanted,
-        labels: &mut RowLabels<'_>,
-    ) {
+    pub(in crate::logql) fn extract(&self, line: &[u8], labels: &mut RowLabels<'_>) {
         self.each_capture(line, |name, value| {
-            labels.extract(name, wanted, |text| push_lossy(text, value))
+            labels.extract(name, |text| push_lossy(text, value))
         });
     }
 

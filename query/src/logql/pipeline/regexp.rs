@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use trine_storage::regex::{LineRegex, Locations};
 
-use super::labels::{RowLabels, Wanted};
+use super::labels::RowLabels;
 use super::text::push_lossy;
 
 /// A compiled `regexp` stage.
@@ -54,7 +54,6 @@ impl Regexp {
         &self,
         line: &[u8],
         locations: &mut Locations,
-        wanted: &Wanted,
         labels: &mut RowLabels<'_>,
     ) {
         if !self.regex.captures(line, locations) {
@@ -62,7 +61,7 @@ impl Regexp {
         }
         for (number, name) in &self.groups {
             let value = locations.get(*number).and_then(|range| line.get(range));
-            let flow = labels.extract(name, wanted, |text| {
+            let flow = labels.extract(name, |text| {
                 push_lossy(text, value.unwrap_or_default());
             });
             if flow == ControlFlow::Break(()) {

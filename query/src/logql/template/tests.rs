@@ -6,7 +6,7 @@ use trine_storage::Labels;
 
 use super::{CALL_DEPTH_MAX, Memory, NESTING_MAX, REGEXES_MAX, RUN_BYTES_MAX, RUN_STEPS_MAX};
 use super::{Row, Template};
-use crate::logql::pipeline::labels::{Fields, RowLabels};
+use crate::logql::pipeline::labels::{Fields, RowLabels, Wanted};
 
 /// What a template makes of a row with the label `v`.
 fn run(template: &str, value: &str) -> Result<String, String> {
@@ -19,7 +19,7 @@ fn run_with(template: &str, value: &str, memory: &mut Memory) -> Result<String, 
     let (stream, empty) = (Labels::showing([("v", value)]), Labels::empty());
     let mut fields = Fields::default();
     let row = Row {
-        labels: &RowLabels::new(&stream, &empty, &mut fields),
+        labels: &RowLabels::new(&stream, &empty, &Wanted::All, &mut fields),
         line: b"line",
         timestamp_ns: 0,
     };

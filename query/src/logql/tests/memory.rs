@@ -191,6 +191,7 @@ impl Source for Memory {
                 projection: crate::logql::source::Projection {
                     lines: true,
                     metadata: false,
+                    skeletons: false,
                 },
             }),
         };

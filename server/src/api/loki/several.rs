@@ -197,6 +197,8 @@ fn slice(batch: &RowBatch, start: usize, end: usize) -> RowBatch {
             blob: batch.lines.blob.slice(first as usize..last as usize),
             ends: ends.iter().map(|end| end - first).collect(),
         },
+        // These come in no order, and such batches are not cut.
+        skeletons: None,
         metadata_sets: batch.metadata_sets.clone(),
         metadata: part(&batch.metadata),
     }
@@ -333,6 +335,7 @@ mod tests {
             projection: Projection {
                 lines: true,
                 metadata: true,
+                skeletons: false,
             },
             threads: 1,
         });
