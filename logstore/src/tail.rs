@@ -316,6 +316,12 @@ impl Waiting {
 impl Held {
     /// Copies what is shared.
     fn gather(&mut self) {
+        let (mut rows, mut bytes) = (0, 0);
+        for (batch, of_batch) in &self.shared {
+            rows += of_batch;
+            bytes += batch.columns.blob.len();
+        }
+        self.gathered.reserve(rows, bytes);
         for (batch, rows) in self.shared.drain(..) {
             let mut known = Known::of(&batch);
             self.gathered.push(&batch, 0..rows, &mut known);
@@ -346,6 +352,16 @@ impl Held {
 }
 
 impl Gathered {
+    /// Makes room for so many entries whose lines take so many bytes.
+    fn reserve(&mut self, more: usize, bytes: usize) {
+        let rows = &mut self.rows;
+        rows.stream.reserve(more);
+        rows.timestamps.reserve(more);
+        rows.metadata.reserve(more);
+        rows.lines.ends.reserve(more);
+        self.blob.reserve(bytes);
+    }
+
     /// Adds a run of entries, of which there is at least one, as columns.
     fn push(&mut self, batch: &Batch, run: Range<usize>, known: &mut Known) {
         let columns = &batch.columns;
