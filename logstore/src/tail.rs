@@ -81,7 +81,7 @@ struct Held {
 
 #[derive(Debug)]
 enum Piece {
-    Gathered(Gathered),
+    Gathered(Box<Gathered>),
     /// A batch, and how many of its entries, from the first on.
     Shared(Arc<Batch>, usize),
 }
@@ -319,7 +319,7 @@ impl Waiting {
 impl Held {
     fn gather(&mut self, batch: &Batch, run: Range<usize>, known: &mut Known) {
         if !matches!(self.pieces.last(), Some(Piece::Gathered(_))) {
-            self.pieces.push(Piece::Gathered(Gathered::default()));
+            self.pieces.push(Piece::Gathered(Box::default()));
         }
         if let Some(Piece::Gathered(gathered)) = self.pieces.last_mut() {
             gathered.push(batch, run, known);
@@ -350,7 +350,8 @@ impl Piece {
     /// Moves what nobody else has, copies what somebody has.
     fn into_rows(self) -> RowBatch {
         let (batch, rows) = match self {
-            Self::Gathered(Gathered { mut rows, blob, .. }) => {
+            Self::Gathered(gathered) => {
+                let Gathered { mut rows, blob, .. } = *gathered;
                 rows.lines.blob = Bytes::from(blob);
                 return rows;
             }
