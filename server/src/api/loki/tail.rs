@@ -271,16 +271,16 @@ struct Found {
 }
 
 impl Found {
-    fn frames(mut self, encoding: Encoding) -> Vec<String> {
-        let mut frames = Vec::new();
-        while !self.entries.is_empty() || !self.dropped.is_empty() {
-            let count = self.entries.len().min(FRAME_ENTRIES_MAX);
-            let entries: Vec<Entry> = self.entries.drain(..count).collect();
-            let dropped = match self.entries.is_empty() {
-                true => std::mem::take(&mut self.dropped),
-                false => Vec::new(),
-            };
-            frames.push(frame(entries, &dropped, encoding));
+    fn frames(self, encoding: Encoding) -> Vec<String> {
+        let mut frames = Vec::with_capacity(1 + self.entries.len() / FRAME_ENTRIES_MAX);
+        let mut left = self.entries.into_iter();
+        while left.len() > FRAME_ENTRIES_MAX {
+            let entries = left.by_ref().take(FRAME_ENTRIES_MAX).collect();
+            frames.push(frame(entries, &[], encoding));
+        }
+        let last: Vec<Entry> = left.collect();
+        if !last.is_empty() || !self.dropped.is_empty() {
+            frames.push(frame(last, &self.dropped, encoding));
         }
         frames
     }
