@@ -54,7 +54,8 @@ fn main() {
         if push % 5 == 4
             && let Some(tailed) = tail.as_ref().and_then(|tail| tail.try_recv().unwrap())
         {
-            seen += tailed.rows.timestamps.len();
+            let rows = tailed.rows.iter().map(|rows| rows.timestamps.len());
+            seen += rows.sum::<usize>();
             dropped += tailed.dropped;
         }
     }

@@ -16,7 +16,7 @@ use trine_storage::{Error, Kind, Labels, Matcher, Result};
 
 use crate::columns::Columns;
 use crate::filter::Filters;
-use crate::request::{LineFilter, RowBatch};
+use crate::request::{LineFilter, Lines, RowBatch};
 use crate::wal_record::Batch;
 
 /// The most bytes of lines and metadata that wait for one reader.
@@ -28,8 +28,8 @@ pub(crate) const TOLD_MAX: usize = 1000;
 /// Entries that were committed, and how many were not kept for a reader.
 #[derive(Debug, Clone, Default)]
 pub struct Tailed {
-    /// Entries in the order in which they were committed.
-    pub rows: RowBatch,
+    /// Entries in the order in which they were committed, in one batch or several.
+    pub rows: Vec<RowBatch>,
     /// How many more there were after them, which are dropped because too many waited.
     pub dropped: u64,
     /// Stream and timestamp of the first of those, a thousand at most.
@@ -74,11 +74,16 @@ struct Waiting {
 /// What a reader is given.
 #[derive(Debug, Default)]
 struct Held {
-    gathered: Gathered,
-    /// Batches after that, and how many entries of each, from the first on.
-    shared: Vec<(Arc<Batch>, usize)>,
+    pieces: Vec<Piece>,
     dropped: u64,
     first_dropped: Vec<(Labels, i64)>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Gathered(Box<Gathered>),
+    /// A batch, and how many of its entries, from the first on.
+    Shared(Arc<Batch>, usize),
 }
 
 /// Entries of several batches as columns.
@@ -210,8 +215,8 @@ impl Queue {
         let run = 0..columns.rows();
         let fitting = waiting.take_room(columns, &run, self.rows_max);
         if fitting > 0 {
-            let shared = (Arc::clone(batch), fitting);
-            waiting.held.shared.push(shared);
+            let shared = Piece::Shared(Arc::clone(batch), fitting);
+            waiting.held.pieces.push(shared);
         }
         if fitting < run.end {
             waiting.held.drop_rows(batch, fitting..run.end);
@@ -242,9 +247,7 @@ impl Queue {
             let run = first as usize..last as usize + 1;
             let end = run.start + waiting.take_room(columns, &run, self.rows_max);
             if end > run.start {
-                waiting.held.gather();
-                let gathered = &mut waiting.held.gathered;
-                gathered.push(batch, run.start..end, &mut known);
+                waiting.held.gather(batch, run.start..end, &mut known);
             }
             if end < run.end {
                 waiting.held.drop_rows(batch, end..run.end);
@@ -314,11 +317,12 @@ impl Waiting {
 }
 
 impl Held {
-    /// Copies what is shared.
-    fn gather(&mut self) {
-        for (batch, rows) in self.shared.drain(..) {
-            let mut known = Known::of(&batch);
-            self.gathered.push(&batch, 0..rows, &mut known);
+    fn gather(&mut self, batch: &Batch, run: Range<usize>, known: &mut Known) {
+        if !matches!(self.pieces.last(), Some(Piece::Gathered(_))) {
+            self.pieces.push(Piece::Gathered(Box::default()));
+        }
+        if let Some(Piece::Gathered(gathered)) = self.pieces.last_mut() {
+            gathered.push(batch, run, known);
         }
     }
 
@@ -333,14 +337,46 @@ impl Held {
         self.first_dropped.extend(run.take(room).map(place));
     }
 
-    fn put_together(mut self) -> Tailed {
-        self.gather();
-        let Gathered { mut rows, blob, .. } = self.gathered;
-        rows.lines.blob = Bytes::from(blob);
+    fn put_together(self) -> Tailed {
         Tailed {
-            rows,
+            rows: self.pieces.into_iter().map(Piece::into_rows).collect(),
             dropped: self.dropped,
             first_dropped: self.first_dropped,
+        }
+    }
+}
+
+impl Piece {
+    /// Moves what nobody else has, copies what somebody has.
+    fn into_rows(self) -> RowBatch {
+        let (batch, rows) = match self {
+            Self::Gathered(gathered) => {
+                let Gathered { mut rows, blob, .. } = *gathered;
+                rows.lines.blob = Bytes::from(blob);
+                return rows;
+            }
+            Self::Shared(batch, rows) => (Arc::unwrap_or_clone(batch), rows),
+        };
+        let Batch { streams, columns } = batch;
+        let sets = 1..=u32::try_from(columns.sets.len()).unwrap_or(u32::MAX);
+        let sets = sets.map(|code| columns.sets.labels(code));
+        let metadata_sets = std::iter::once(Labels::empty()).chain(sets).collect();
+        let (mut stream, mut timestamps) = (columns.streams, columns.timestamps);
+        let (mut ends, mut metadata) = (columns.ends, columns.metadata);
+        stream.truncate(rows);
+        timestamps.truncate(rows);
+        ends.truncate(rows);
+        metadata.resize(rows, 0);
+        let mut blob = Bytes::from(columns.blob);
+        blob.truncate(ends.last().map_or(0, |end| *end as usize));
+        RowBatch {
+            streams,
+            stream,
+            timestamps,
+            lines: Lines { blob, ends },
+            metadata_sets,
+            metadata,
+            ..RowBatch::default()
         }
     }
 }

@@ -232,6 +232,15 @@ impl Config {
         }
     }
 
+    /// The settings as YAML.
+    pub fn yaml(&self) -> String {
+        let settings = self.settings();
+        let lines = settings.iter();
+        lines
+            .map(|(name, value)| format!("{name}: {value:?}\n"))
+            .collect()
+    }
+
     /// All settings by name, as texts: what was told, else the default.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let value = |setting: &Setting| {

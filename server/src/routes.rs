@@ -183,6 +183,7 @@ fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
             "/opentelemetry.proto.collector.metrics.v1.MetricsService/{method}",
             any(grpc::metrics),
         )
+        .route("/logproto.Pusher/{method}", any(grpc::pusher))
         .route_service(
             "/opentelemetry.proto.collector.logs.v1.LogsService/{method}",
             services.logs(),

@@ -88,6 +88,7 @@ pub fn mount(mut routes: Routes, prefix: &str) -> Routes {
     routes
         .route(&path("/config/tenant/v1/limits"), get(limits_page))
         .route(&path("/services"), get(pages::services))
+        .route(&path("/config"), get(pages::config_page))
         .route(&path("/api/prom/query"), asking(legacy::query))
         .route(&path("/api/prom/label"), asking(legacy_labels))
         .route(

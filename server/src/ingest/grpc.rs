@@ -1,4 +1,5 @@
-//! OTLP over gRPC: the three `Export` services, answered on every port. `routes` mounts them.
+//! OTLP over gRPC, the three `Export` services, and Loki's `Push`, answered on every port. `routes` mounts
+//! them.
 
 use std::sync::Arc;
 
@@ -20,10 +21,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use prost::Message;
 use tonic::codec::{CompressionEncoding, EnabledCompressionEncodings};
-use tonic::server::Grpc;
+use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Request, Response, Status};
 
+use super::loki_push::{self, Format};
 use super::otlp::{Body, Export, store};
 use super::store::Outcome;
 use crate::app::App;
@@ -100,18 +103,57 @@ pub async fn metrics(
     request: HttpRequest,
 ) -> axum::response::Response {
     if method != "Export" {
-        return Status::unimplemented("")
-            .into_http::<axum::body::Body>()
-            .into_response();
+        return unknown();
     }
+    let export = tower::service_fn(|request| export_metrics(Arc::clone(&app), request));
+    unary(&app, export, request).await
+}
+
+/// Serves `method` of Loki's pusher.
+pub async fn pusher(
+    State(app): State<Arc<App>>,
+    Path(method): Path<String>,
+    request: HttpRequest,
+) -> axum::response::Response {
+    if method != "Push" {
+        return unknown();
+    }
+    let push = tower::service_fn(|request| push(Arc::clone(&app), request));
+    unary(&app, push, request).await
+}
+
+fn unknown() -> axum::response::Response {
+    Status::unimplemented("")
+        .into_http::<axum::body::Body>()
+        .into_response()
+}
+
+/// One call of a method whose requests are read by hand.
+async fn unary<A: Message + 'static>(
+    app: &App,
+    method: impl UnaryService<Bytes, Response = A>,
+    request: HttpRequest,
+) -> axum::response::Response {
     let mut compressions = EnabledCompressionEncodings::default();
     compressions.enable(CompressionEncoding::Gzip);
     compressions.enable(CompressionEncoding::Zstd);
-    let mut service = Grpc::new(BytesCodec::default())
+    let mut service = Grpc::new(BytesCodec::<A>::default())
         .apply_compression_config(compressions, EnabledCompressionEncodings::default())
         .max_decoding_message_size(app.config.decoded_bytes_max);
-    let export = tower::service_fn(|request| export_metrics(Arc::clone(&app), request));
-    service.unary(export, request).await.into_response()
+    service.unary(method, request).await.into_response()
+}
+
+/// The answer says nothing; what was refused is an error, as over HTTP, and the rest is stored.
+async fn push(app: Arc<App>, request: Request<Bytes>) -> Result<Response<()>, Status> {
+    let size = request.get_ref().len();
+    let outcome = take(&app, request, size, |app, tenant, bytes| {
+        loki_push::store(app, tenant, Format::Protobuf, &bytes)
+    })
+    .await?;
+    match loki_push::refusal(&outcome) {
+        Some(refusal) => Err(status(&refusal)),
+        None => Ok(Response::new(())),
+    }
 }
 
 async fn export_metrics(

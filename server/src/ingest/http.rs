@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use super::elections::Verdict;
 use super::loki_push::{self, Format};
 use super::metric_labels::Rules;
-use super::rejections::Rejections;
 use super::remote_write::{self, Version};
 use super::store::{self, Outcome};
 use crate::app::App;
@@ -155,14 +154,7 @@ async fn push_entries(app: &Arc<App>, request: Request) -> Result<Outcome, Refus
             let max = work.config.decoded_bytes_max;
             let bytes =
                 loki_push::unpack(format, encoding, payload.bytes, max, &mut payload.share)?;
-            let outcome = store::push(&work, &tenant, |rules, logs| {
-                loki_push::translate(format, &bytes, rules, logs)
-            })?;
-            let rejected = outcome.rejections.count();
-            work.observer
-                .registry
-                .written(Signal::Logs, outcome.stored, rejected);
-            Ok(outcome)
+            loki_push::store(&work, &tenant, format, &bytes)
         })
         .await
 }
@@ -186,21 +178,10 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
 
 /// 204 when all was stored, 400 with the reasons when something was refused.
 fn answer(outcome: Result<Outcome, Refusal>) -> Response {
-    match outcome {
-        Ok(outcome) if outcome.rejections.is_empty() => StatusCode::NO_CONTENT.into_response(),
-        Ok(outcome) => {
-            let reason = match outcome.rejections.is_busy() {
-                true => Reason::Busy,
-                false => Reason::Bad,
-            };
-            refused(&Refusal::new(reason, told(&outcome.rejections)))
-        }
-        Err(refusal) => refused(&refusal),
+    match outcome.map(|outcome| loki_push::refusal(&outcome)) {
+        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Some(refusal)) | Err(refusal) => refused(&refusal),
     }
-}
-
-fn told(rejections: &Rejections) -> String {
-    rejections.text("\n")
 }
 
 /// A refusal as text, as the senders of both protocols log it.

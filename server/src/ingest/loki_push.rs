@@ -12,10 +12,14 @@ use trine_storage::Labels;
 use super::log_rules::{Counted, Denied, Rules};
 use super::otlp_logs::Sink;
 use super::rejections::Rejections;
+use super::store::{self, Outcome};
 use super::stream;
+use crate::app::App;
 use crate::body::{Encoding, Share};
+use crate::observe::registry::Signal;
 use crate::proto::loki::{Entry, PushRequest};
 use crate::refusal::{Reason, Refusal};
+use crate::tenants::TenantId;
 
 mod json;
 
@@ -68,7 +72,15 @@ pub fn unpack(
                 None | Some(Encoding::Snappy | Encoding::Identity) => bytes,
                 Some(outer) => outer.decode(bytes, bytes_max, share)?,
             };
-            Encoding::Snappy.decode(inner, bytes_max, share)
+            let is_json = inner.trim_ascii_start().first() == Some(&b'{');
+            let unpacked = Encoding::Snappy.decode(inner, bytes_max, share);
+            unpacked.map_err(|refusal| match (is_json, refusal.reason) {
+                (true, Reason::Bad) => Refusal::bad(format!(
+                    "{}; a body of JSON needs the header Content-Type: application/json",
+                    refusal.text
+                )),
+                _ => refusal,
+            })
         }
     }
 }
@@ -79,6 +91,36 @@ pub fn too_large_is_bad(refusal: Refusal) -> Refusal {
         Reason::TooLarge => Refusal::new(Reason::Bad, refusal.text),
         _ => refusal,
     }
+}
+
+/// Stores an unpacked body for a tenant.
+///
+/// # Errors
+/// As [`translate`] and [`store::push`].
+pub fn store(
+    app: &App,
+    tenant: &TenantId,
+    format: Format,
+    body: &[u8],
+) -> Result<Outcome, Refusal> {
+    let outcome = store::push(app, tenant, |rules, logs| {
+        translate(format, body, rules, logs)
+    })?;
+    let rejected = outcome.rejections.count();
+    app.observer
+        .registry
+        .written(Signal::Logs, outcome.stored, rejected);
+    Ok(outcome)
+}
+
+/// How a sender hears of what was refused of a request whose rest is stored; `None` when nothing was.
+pub fn refusal(outcome: &Outcome) -> Option<Refusal> {
+    let rejections = &outcome.rejections;
+    let reason = match rejections.is_busy() {
+        true => Reason::Busy,
+        false => Reason::Bad,
+    };
+    (!rejections.is_empty()).then(|| Refusal::new(reason, rejections.text("\n")))
 }
 
 /// Gives every entry of an unpacked body to `sink` and says what was refused.

@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use crate::client::request;
 use crate::process::Process;
 use crate::query::path;
+use crate::wire::{now_ms, push_request, snappy};
 
 /// Two gibibytes of zeros in about two megabytes.
 fn bomb() -> Vec<u8> {
@@ -121,4 +122,86 @@ fn queries_that_make_no_sense_or_never_end_are_refused_in_the_words_of_each_lang
         assert!(said.contains(says), "{api}: {said}");
     }
     assert_eq!(process.get("/ready").send().status, 200);
+}
+
+#[test]
+fn queries_of_logs_that_would_burst_are_refused_or_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(dir.path());
+    let body = snappy(&push_request("{app=\"a\"}", &[(now_ms(), "k=1")]));
+    let push = request(process.address, "POST", "/loki/api/v1/push");
+    let push = push.body("application/x-protobuf", body).send();
+    assert_eq!(push.status, 204);
+    let ask = |name: &str, params: &[(&str, &str)]| {
+        let form = path("", params).replacen('?', "", 1);
+        let post = request(process.address, "POST", name);
+        post.body("application/x-www-form-urlencoded", form).send()
+    };
+    let long = format!("{{app=\"{}\"}}", "x".repeat(1 << 20));
+    let deep = format!("{}vector(1){}", "(".repeat(5000), ")".repeat(5000));
+    for (query, says) in [
+        (
+            long.as_str(),
+            "parse error : input size too long (1048584 > 131072)",
+        ),
+        (&deep, "nests deeper than"),
+        (
+            r#"{app=~"((a{1000}){1000}){1000}"}"#,
+            "invalid repeat count: `{1000}`",
+        ),
+        (
+            r#"{app="a"} |~ "(a{500}){500}""#,
+            "invalid repeat count: `{500}`",
+        ),
+    ] {
+        let answer = ask("/loki/api/v1/query_range", &[("query", query)]);
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.text().contains(says), "{}", answer.text());
+    }
+    let query = r#"{app="a"} | line_format `{{ repeat 1000000000 "x" }}`"#;
+    let answer = ask("/loki/api/v1/query_range", &[("query", query)]);
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.text().contains("TemplateFormatErr"),
+        "{}",
+        answer.text()
+    );
+    for (name, params, says) in [
+        (
+            "query_range",
+            [("limit", "9223372036854775807"), ("step", "1")],
+            "max entries limit",
+        ),
+        (
+            "query_range",
+            [("step", "1e-300"), ("limit", "1")],
+            "zero or negative",
+        ),
+        (
+            "query_range",
+            [
+                ("start", "-9223372036854775808"),
+                ("end", "9223372036854775807"),
+            ],
+            "the query time range exceeds the limit",
+        ),
+        (
+            "index/volume_range",
+            [("start", "0"), ("step", "1ms")],
+            "exceeded maximum resolution",
+        ),
+        (
+            "detected_fields",
+            [("line_limit", "99999999"), ("limit", "1")],
+            "max entries limit",
+        ),
+    ] {
+        let mut params = params.to_vec();
+        params.push(("query", "{app=\"a\"}"));
+        let answer = ask(&format!("/loki/api/v1/{name}"), &params);
+        assert_eq!(answer.status, 400, "{name}: {}", answer.text());
+        assert!(answer.text().starts_with(says), "{name}: {}", answer.text());
+    }
+    let held = process.anonymous_kb();
+    assert!(held < 200_000, "{held} kB after all that");
 }

@@ -128,6 +128,20 @@ fn pages_that_tell_little() {
     assert_eq!(shards["statistics"]["totalChunks"], 0);
     let number = running.get("/loki/api/v1/cache/generation_numbers").send();
     assert_eq!((number.status, number.text()), (200, "\"\""));
+    let config = running.get("/config").send();
+    assert_eq!(config.header("content-type"), Some("application/yaml"));
+    assert!(
+        config.text().contains("max-query-length: \"721h\"\n"),
+        "{}",
+        config.text()
+    );
+    // What curl sends when nobody tells it what the body is.
+    let push = running.post("/loki/api/v1/push");
+    let form = "application/x-www-form-urlencoded";
+    let push = push.body(form, " {\"streams\":[]}").send();
+    assert_eq!(push.status, 400);
+    let hint = "; a body of JSON needs the header Content-Type: application/json\n";
+    assert!(push.text().ends_with(hint), "{}", push.text());
     for path in ["/services", "/loki/services"] {
         let services = running.get(path).send();
         assert!(services.text().contains("querier => Running\n"));

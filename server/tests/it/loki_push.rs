@@ -382,3 +382,24 @@ fn limits_hold_for_one_tenant_only() {
     assert_eq!(stored(&running, "other")[0].1, "abcdef");
     running.stop();
 }
+
+#[test]
+fn over_grpc_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), |_| {});
+    let push = |method: &str, message: &[u8]| {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let body = [&[0], &length[..], message].concat();
+        let path = format!("/logproto.Pusher/{method}");
+        let answer = running.post(&path).body("application/grpc", body).send();
+        let code = answer.header("grpc-status").map(str::to_owned);
+        (answer.status, code)
+    };
+    let of = |labels: &str| protobuf(labels, vec![entry(now_ms(), labels, &[])]);
+    assert_eq!(push("Push", &of("{app=\"a\"}")), (200, None));
+    assert_eq!(push("Push", &of("{}")), (200, Some("3".to_owned())));
+    assert_eq!(push("Push", &[0x0a, 9]), (200, Some("3".to_owned())));
+    assert_eq!(push("Pull", &[]), (200, Some("12".to_owned())));
+    assert_eq!(stored(&running, "anonymous")[0].1, "{app=\"a\"}");
+    running.stop();
+}

@@ -1,12 +1,16 @@
 //! What a server with a ruler and with limits tells of them: no rules, the limits of a tenant.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::answer;
 use crate::api::prometheus::json::{self, Object};
 use crate::api::prometheus::run::Asked;
+use crate::app::App;
 use crate::config::limits_of_logs;
 use crate::tenants::TenantId;
 
@@ -36,6 +40,11 @@ pub(super) async fn rule_group() -> Response {
 /// A number that rises when answers that somebody keeps are no longer true. Nothing is kept here.
 pub(super) async fn generation_number() -> Response {
     answer::respond_strictly("\"\"".to_owned())
+}
+
+/// The settings of the server.
+pub(super) async fn config_page(State(app): State<Arc<App>>) -> Response {
+    yaml(StatusCode::OK, app.config.yaml())
 }
 
 /// The parts of a server of Loki that answer here.

@@ -271,16 +271,16 @@ struct Found {
 }
 
 impl Found {
-    fn frames(mut self, encoding: Encoding) -> Vec<String> {
-        let mut frames = Vec::new();
-        while !self.entries.is_empty() || !self.dropped.is_empty() {
-            let count = self.entries.len().min(FRAME_ENTRIES_MAX);
-            let entries: Vec<Entry> = self.entries.drain(..count).collect();
-            let dropped = match self.entries.is_empty() {
-                true => std::mem::take(&mut self.dropped),
-                false => Vec::new(),
-            };
-            frames.push(frame(entries, &dropped, encoding));
+    fn frames(self, encoding: Encoding) -> Vec<String> {
+        let mut frames = Vec::with_capacity(1 + self.entries.len() / FRAME_ENTRIES_MAX);
+        let mut left = self.entries.into_iter();
+        while left.len() > FRAME_ENTRIES_MAX {
+            let entries = left.by_ref().take(FRAME_ENTRIES_MAX).collect();
+            frames.push(frame(entries, &[], encoding));
+        }
+        let last: Vec<Entry> = left.collect();
+        if !last.is_empty() || !self.dropped.is_empty() {
+            frames.push(frame(last, &self.dropped, encoding));
         }
         frames
     }
@@ -348,9 +348,8 @@ impl Following {
         for at in 0..self.tails.len() {
             self.take(at, &mut found)?;
         }
-        if self.tails.len() > 1 {
-            found.entries.sort_by_key(|entry| entry.timestamp_ns);
-        }
+        // Of each batch, and of each tenant, they are in order.
+        found.entries.sort_by_key(|entry| entry.timestamp_ns);
         Ok(found)
     }
 
@@ -440,21 +439,20 @@ impl Following {
                 .into_iter()
                 .map(|(labels, time)| (name(labels), time)),
         );
-        if tailed.rows.timestamps.is_empty() {
-            return Ok(());
-        }
-        let mut rows = RowBatch::from(tailed.rows);
-        rows.streams = rows.streams.into_iter().map(name).collect();
         let (limits, cancel) = (Limits::default(), &self.wanted.asked.cancel);
         let stages = &self.wanted.stages;
-        let mut entries = stages.entries(&rows, &limits, &app.clock, cancel)?;
-        if !self.told.is_empty() {
-            entries.retain(|entry| !self.told.contains(&print(entry)));
-            if Instant::now() >= self.told_until {
-                self.told = HashSet::new();
+        for rows in tailed.rows {
+            let mut rows = RowBatch::from(rows);
+            rows.streams = rows.streams.into_iter().map(name).collect();
+            let mut entries = stages.entries(&rows, &limits, &app.clock, cancel)?;
+            if !self.told.is_empty() {
+                entries.retain(|entry| !self.told.contains(&print(entry)));
             }
+            found.entries.append(&mut entries);
         }
-        found.entries.append(&mut entries);
+        if !self.told.is_empty() && Instant::now() >= self.told_until {
+            self.told = HashSet::new();
+        }
         Ok(())
     }
 }

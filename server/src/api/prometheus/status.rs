@@ -171,11 +171,7 @@ pub(super) fn config(asked: &Asked) -> Result<Reply, Failure> {
     if asked.app.config.metrics_api == MetricsApi::Mimir {
         return success(&json!({}));
     }
-    let settings = asked.app.config.settings();
-    let lines = settings
-        .iter()
-        .map(|(name, value)| format!("{name}: {value:?}\n"));
-    success(&json!({ "yaml": lines.collect::<String>() }))
+    success(&json!({ "yaml": asked.app.config.yaml() }))
 }
 
 /// `status/flags`.
