@@ -12,6 +12,7 @@ pub(super) mod line_filter;
 pub(super) mod logfmt;
 pub(super) mod pattern;
 pub(super) mod regexp;
+mod skeleton;
 mod slots;
 mod text;
 
@@ -28,9 +29,10 @@ use self::labels::{
 use self::line_filter::LineTest;
 use self::pattern::Pattern;
 use self::regexp::Regexp;
+use self::skeleton::{Filling, Skeleton};
 use super::ast::{LabelChoice, LabelFilter, LabelFormat, Stage, StageKind};
 use super::error::{ParseError, QueryError};
-use super::source::{self, Lines};
+use super::source::{self, Lines, Skeletons};
 use super::template::{Memory, Row, Template};
 
 /// The stages of a query.
@@ -98,6 +100,7 @@ pub(super) struct Scratch {
     line: Vec<u8>,
     /// What a template makes.
     made: Vec<u8>,
+    filling: Filling,
     memory: Memory,
 }
 
@@ -106,6 +109,8 @@ pub(super) struct Scratch {
 pub(super) struct Passed<'a> {
     pub(super) line: Cow<'a, [u8]>,
     pub(super) labels: RowLabels<'a>,
+    /// Whether that is not sure before the stages have seen the whole line.
+    pub(super) is_unclear: bool,
 }
 
 impl Pipeline {
@@ -282,6 +287,7 @@ impl Pipeline {
             locations: locations.collect(),
             line: Vec::new(),
             made: Vec::new(),
+            filling: Filling::default(),
             memory: Memory::default(),
         }
     }
@@ -314,10 +320,52 @@ impl Pipeline {
         }
     }
 
+    /// Whether the stages can be run on [`Skeletons`], if nobody looks at lines behind them.
+    pub(super) fn takes_skeletons(&self) -> bool {
+        let parses = |step: &Step| matches!(step, Step::Json | Step::Logfmt(_));
+        let sees_no_line = |step: &Step| match step {
+            Step::Labels(_) | Step::Drop(_) | Step::Keep(_) => true,
+            Step::LabelFormat(formats) => formats
+                .iter()
+                .all(|format| matches!(format, Format::Rename { .. })),
+            step => parses(step),
+        };
+        self.filters.is_empty()
+            && self.steps.iter().any(parses)
+            && self.steps.iter().all(sees_no_line)
+    }
+
     /// Runs the stages after the line filters on one row; `None` when one drops it.
     pub(super) fn run<'a>(
         &'a self,
         line: &'a [u8],
+        stream: &'a Labels,
+        metadata: &'a Labels,
+        scratch: &'a mut Scratch,
+    ) -> Option<Passed<'a>> {
+        self.run_on((line, None), stream, metadata, scratch)
+    }
+
+    /// The same on a row of skeletons. What comes through has no line, and may have to be run again
+    /// on the whole line ([`Passed::is_unclear`]).
+    pub(super) fn run_skeleton<'a>(
+        &'a self,
+        (lines, row): (&'a dyn Skeletons, usize),
+        stream: &'a Labels,
+        metadata: &'a Labels,
+        scratch: &'a mut Scratch,
+    ) -> Option<Passed<'a>> {
+        self.run_on(
+            (lines.get(row), Some((lines, row))),
+            stream,
+            metadata,
+            scratch,
+        )
+    }
+
+    fn run_on<'a>(
+        &'a self,
+        (line, skeleton): (&'a [u8], Option<(&'a dyn Skeletons, usize)>),
         stream: &'a Labels,
         metadata: &'a Labels,
         scratch: &'a mut Scratch,
@@ -329,10 +377,19 @@ impl Pipeline {
             locations,
             line: changed,
             made,
+            filling,
             memory,
         } = scratch;
+        let filling: &'a Filling = filling;
+        let skeleton = skeleton.map(|(lines, row)| Skeleton {
+            lines,
+            row,
+            line,
+            filling,
+        });
         let mut locations = locations.iter_mut();
         let mut labels = RowLabels::new(stream, metadata, &self.wanted, fields);
+        labels.parse_skeleton(skeleton);
         let original = line;
         let mut is_changed = false;
         for (step, ahead) in self.steps.iter().zip(&self.ahead) {
@@ -390,6 +447,14 @@ impl Pipeline {
                     }
                 }
             }
+            if skeleton.is_some() && filling.take_unclear() {
+                let line = Cow::Borrowed(&[][..]);
+                return Some(Passed {
+                    line,
+                    labels,
+                    is_unclear: true,
+                });
+            }
             if labels.is_refused() {
                 return None;
             }
@@ -397,9 +462,15 @@ impl Pipeline {
         if self.keeps_errors && labels.error().is_some() {
             labels.set_parsed(PRESERVE_ERROR, "true");
         }
+        let line: &[u8] = match skeleton {
+            Some(_) => &[],
+            None if is_changed => changed,
+            None => original,
+        };
         Some(Passed {
-            line: Cow::Borrowed(if is_changed { changed } else { original }),
+            line: Cow::Borrowed(line),
             labels,
+            is_unclear: false,
         })
     }
 }

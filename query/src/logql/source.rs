@@ -226,6 +226,12 @@ impl RowBatch {
         self.streams.get(*self.stream.get(row)? as usize)
     }
 
+    /// Bytes of the lines, however they came.
+    pub fn line_bytes(&self) -> u64 {
+        let skeletons = self.skeletons.as_ref();
+        skeletons.map_or(self.lines.blob.len() as u64, |lines| lines.line_bytes())
+    }
+
     /// The code of the metadata of an entry; 0 is the empty set.
     pub fn metadata_code(&self, row: usize) -> u32 {
         self.metadata.get(row).copied().unwrap_or(0)

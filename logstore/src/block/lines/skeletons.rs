@@ -10,7 +10,7 @@ use trine_storage::{Error, Result};
 use super::expand::Values;
 use super::{Layout, PackedLines, StoredColumn, column};
 
-/// Positions are known at every so many lines and counted from there.
+/// How many variables of a kind come before is known at every so many lines and counted from there.
 const ROWS_COUNTED: usize = 8;
 
 /// The lines of a chunk in which one byte stands in for each number and each id.
@@ -30,7 +30,7 @@ pub struct Skeletons {
     /// For each variable the number of its column.
     order: Vec<u8>,
     columns: Vec<Column>,
-    /// How many variables are before each [`ROWS_COUNTED`]th line.
+    /// How many variables are before each line.
     counted: OnceLock<Vec<u32>>,
 }
 
@@ -79,10 +79,13 @@ impl PackedLines {
         let order = column::blob(&self.name, &variables.order, variables.count)?;
         let stored = std::mem::take(&mut variables.columns);
         let mut text = std::mem::take(&mut self.text);
+        let placeholder = *placeholder;
         for byte in &mut text {
-            if *byte == *placeholder {
-                *byte = Skeletons::STAND_IN;
-            }
+            // Written in any case: many at once.
+            *byte = match *byte == placeholder {
+                true => Skeletons::STAND_IN,
+                false => *byte,
+            };
         }
         Ok(Some(Skeletons {
             name: std::mem::take(&mut self.name),
@@ -95,6 +98,19 @@ impl PackedLines {
             counted: OnceLock::new(),
         }))
     }
+}
+
+/// How often a byte occurs; for texts too short for what has a set-up.
+fn occurrences(bytes: &[u8], wanted: u8) -> usize {
+    // What a byte can count to.
+    let chunks = bytes.chunks(255);
+    let of_chunk = |chunk: &[u8]| {
+        chunk
+            .iter()
+            .map(|&byte| u8::from(byte == wanted))
+            .sum::<u8>()
+    };
+    chunks.map(|chunk| usize::from(of_chunk(chunk))).sum()
 }
 
 impl Skeletons {
@@ -164,27 +180,21 @@ impl Skeletons {
 
     /// How many variables are before byte `at` of a line.
     fn variables_before(&self, row: usize, at: usize) -> usize {
-        let counted = self.counted();
-        let from = row / ROWS_COUNTED;
-        let start = self.start(from * ROWS_COUNTED);
-        let text = self.text.get(start..self.start(row) + at);
-        let before = counted.get(from).map_or(0, |&count| count as usize);
-        before + memchr_iter(Self::STAND_IN, text.unwrap_or_default()).count()
+        let before = self.counted().get(row).map_or(0, |&count| count as usize);
+        let text = self.get(row).get(..at).unwrap_or_default();
+        before + occurrences(text, Self::STAND_IN)
     }
 
     fn counted(&self) -> &[u32] {
         self.counted.get_or_init(|| {
             let mut count = 0;
-            let groups = (0..self.ends.len()).step_by(ROWS_COUNTED);
-            groups
-                .map(|first| {
-                    let before = count;
-                    let end = self.start(first + ROWS_COUNTED);
-                    let text = self.text.get(self.start(first)..end);
-                    count += memchr_iter(Self::STAND_IN, text.unwrap_or_default()).count();
-                    u32::try_from(before).unwrap_or(u32::MAX)
-                })
-                .collect()
+            let rows = 0..self.ends.len();
+            rows.map(|row| {
+                let before = count;
+                count += occurrences(self.get(row), Self::STAND_IN);
+                u32::try_from(before).unwrap_or(u32::MAX)
+            })
+            .collect()
         })
     }
 
@@ -193,21 +203,23 @@ impl Skeletons {
         let counted = self.counted();
         let of_kind = column.counted.get_or_init(|| {
             let mut count = 0;
-            let ends = counted.iter().skip(1).map(|&end| end as usize);
+            let groups = counted.iter().step_by(ROWS_COUNTED).skip(1);
+            let ends = groups.map(|&end| end as usize);
             let mut start = 0;
             std::iter::once(0)
                 .chain(ends.map(|end| {
                     let order = self.order.get(start..end).unwrap_or_default();
-                    count += memchr_iter(code, order).count();
+                    count += occurrences(order, code);
                     start = end;
                     u32::try_from(count).unwrap_or(u32::MAX)
                 }))
                 .collect()
         });
         let from = row / ROWS_COUNTED;
-        let start = counted.get(from).map_or(0, |&start| start as usize);
+        let start = counted.get(from * ROWS_COUNTED);
+        let start = start.map_or(0, |&start| start as usize);
         let before = of_kind.get(from).map_or(0, |&count| count as usize);
         let order = self.order.get(start..variable).unwrap_or_default();
-        before + memchr_iter(code, order).count()
+        before + occurrences(order, code)
     }
 }

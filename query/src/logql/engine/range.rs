@@ -150,7 +150,7 @@ fn plan(
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
-            skeletons: false,
+            skeletons: measure == Measure::Lines && pipeline.takes_skeletons(),
         },
         threads: 1,
     };

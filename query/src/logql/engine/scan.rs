@@ -14,7 +14,7 @@ use crate::logql::error::QueryError;
 use crate::logql::pipeline::labels::PRESERVE_ERROR;
 use crate::logql::pipeline::{Pipeline, Scratch};
 use crate::logql::source::{
-    Batch, Batches, CountBatch, Counts, Direction, Measure, Request, RowBatch, Source,
+    Batch, Batches, CountBatch, Counts, Direction, Measure, Request, RowBatch, Skeletons, Source,
 };
 use crate::threads::{self, Permits};
 use crate::vector::Grouping;
@@ -88,6 +88,7 @@ impl Scan<'_> {
             scratch: self.pipeline.scratch(),
             held: self.windows.steps_of(i64::MIN),
             selected: Vec::new(),
+            line: Vec::new(),
         };
         for batch in batches {
             self.budget.check()?;
@@ -118,6 +119,18 @@ struct Reader<'a> {
     /// The steps of the last row.
     held: Held,
     selected: Vec<bool>,
+    /// A line that came as a skeleton.
+    line: Vec<u8>,
+}
+
+/// Puts a line together.
+pub(super) fn whole_line(
+    lines: &dyn Skeletons,
+    row: usize,
+    line: &mut Vec<u8>,
+) -> Result<(), QueryError> {
+    line.clear();
+    Ok(lines.write(row, 0..lines.get(row).len(), line)?)
 }
 
 impl Reader<'_> {
@@ -136,7 +149,7 @@ impl Reader<'_> {
         self.scan.pipeline.select(&batch.lines, &mut selected);
         let empty = Labels::empty();
         self.found.stats.lines_processed += batch.timestamps.len() as u64;
-        self.found.stats.bytes_processed += batch.lines.blob.len() as u64;
+        self.found.stats.bytes_processed += batch.line_bytes();
         for (row, &timestamp) in batch.timestamps.iter().enumerate() {
             if selected.get(row) == Some(&true) {
                 self.row(batch, row, timestamp, &empty)?;
@@ -158,12 +171,24 @@ impl Reader<'_> {
         };
         let code = batch.metadata_code(row);
         let metadata = batch.metadata_sets.get(code as usize).unwrap_or(empty);
-        let line = batch.lines.get(row);
         let pipeline = self.scan.pipeline;
         self.scratch.timestamp_ns = timestamp;
-        let Some(mut passed) = pipeline.run(line, stream, metadata, &mut self.scratch) else {
+        let skeletons = batch.skeletons.as_deref();
+        let passed = match skeletons {
+            None => pipeline.run(batch.lines.get(row), stream, metadata, &mut self.scratch),
+            Some(lines) => pipeline.run_skeleton((lines, row), stream, metadata, &mut self.scratch),
+        };
+        let Some(mut passed) = passed else {
             return Ok(());
         };
+        if let Some(lines) = skeletons.filter(|_| passed.is_unclear) {
+            drop(passed);
+            whole_line(lines, row, &mut self.line)?;
+            match pipeline.run(&self.line, stream, metadata, &mut self.scratch) {
+                Some(again) => passed = again,
+                None => return Ok(()),
+            }
+        }
         let mut value = 0.0;
         if let Some(extractor) = self.scan.extractor {
             match extractor.value(&mut passed.labels) {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use trine_storage::{Labels, TimeRange};
 
 use super::log::{self, Collector, Reading};
+use super::scan::whole_line;
 use super::{Entry, Stats};
 use crate::logql::error::QueryError;
 use crate::logql::pipeline::{Pipeline, Scratch};
@@ -87,7 +88,8 @@ impl<'a> Search<'a> {
         collector: &mut Collector<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<(), QueryError> {
-        let rows = self.reading.rows(range, Direction::Any);
+        let mut rows = self.reading.rows(range, Direction::Any);
+        rows.projection.skeletons = self.sieve.takes_skeletons();
         let mut hits = Vec::new();
         let request = Request::Rows(rows);
         let parts = self.permits.count() + 1;
@@ -106,6 +108,7 @@ impl<'a> Search<'a> {
                 sieving: self.sieve.scratch(),
                 scratch: self.reading.pipeline.scratch(),
                 selected: Vec::new(),
+                line: Vec::new(),
             };
             let failed = &failed;
             move || {
@@ -171,6 +174,8 @@ struct Part<'a> {
     sieving: Scratch,
     scratch: Scratch,
     selected: Vec<bool>,
+    /// A line that came as a skeleton.
+    line: Vec<u8>,
 }
 
 impl Part<'_> {
@@ -185,7 +190,7 @@ impl Part<'_> {
                 continue;
             };
             let before = self.hits.len();
-            let bytes = self.rows(&log::row_batch(batch)?, number);
+            let bytes = self.rows(&log::row_batch(batch)?, number)?;
             budget.hold_samples((self.hits.len() - before) as u64)?;
             budget.hold_bytes(bytes)?;
             self.trim();
@@ -194,9 +199,9 @@ impl Part<'_> {
     }
 
     /// Takes the lines of a batch; gives the bytes of those that passed.
-    fn rows(&mut self, batch: &RowBatch, number: usize) -> u64 {
+    fn rows(&mut self, batch: &RowBatch, number: usize) -> Result<u64, QueryError> {
         self.stats.lines_processed += batch.timestamps.len() as u64;
-        self.stats.bytes_processed += batch.lines.blob.len() as u64;
+        self.stats.bytes_processed += batch.line_bytes();
         let forward = self.search.reading.query.direction == Direction::Forward;
         let (range, last) = (self.range, self.last);
         let is_wanted = |timestamp: &i64| {
@@ -211,21 +216,29 @@ impl Part<'_> {
         let pipeline = self.search.reading.pipeline;
         pipeline.select(&batch.lines, &mut self.selected);
         let (empty, mut bytes, first) = (Labels::empty(), 0, self.hits.len());
+        let skeletons = batch.skeletons.as_deref();
         for (row, &timestamp) in batch.timestamps.iter().enumerate() {
             let Some(stream) = batch.stream_of(row).filter(|_| self.selected[row]) else {
                 continue;
             };
             let code = batch.metadata_code(row) as usize;
             let metadata = batch.metadata_sets.get(code).unwrap_or(&empty);
-            let line = batch.lines.get(row);
             let sieve = &self.search.sieve;
             self.sieving.timestamp_ns = timestamp;
             self.scratch.timestamp_ns = timestamp;
-            if sieve
-                .run(line, stream, metadata, &mut self.sieving)
-                .is_none()
-            {
+            let mut line = batch.lines.get(row);
+            let sieved = match skeletons {
+                None => sieve.run(line, stream, metadata, &mut self.sieving),
+                Some(lines) => {
+                    sieve.run_skeleton((lines, row), stream, metadata, &mut self.sieving)
+                }
+            };
+            if sieved.is_none() {
                 continue;
+            }
+            if let Some(lines) = skeletons {
+                whole_line(lines, row, &mut self.line)?;
+                line = &self.line;
             }
             if let Some(passed) = pipeline.run(line, stream, metadata, &mut self.scratch) {
                 self.stats.lines_passed += 1;
@@ -240,7 +253,7 @@ impl Part<'_> {
             // Rows of a batch are in the order in which they were appended.
             self.hits[first..].reverse();
         }
-        bytes
+        Ok(bytes)
     }
 
     /// Lets go of entries that come after all that are wanted.

@@ -5,7 +5,9 @@
 use std::ops::ControlFlow;
 
 use super::labels::{Escapes, RowError, RowLabels};
+use super::skeleton::{Skeleton, written};
 use super::text::{find_quote, is_name, push_lossy, push_sanitized};
+use crate::logql::source::STAND_IN;
 
 /// Objects nested deeper than this are passed over.
 pub(in crate::logql) const DEPTH_MAX: usize = 128;
@@ -33,6 +35,8 @@ enum Value<'a> {
     Text(&'a [u8]),
     /// A number or a boolean.
     Plain(&'a [u8]),
+    /// What begins with a number or an id that was left out: a number, or a mistake.
+    LeftOut(&'a [u8]),
     Null,
     /// With the braces.
     Object(&'a [u8]),
@@ -58,19 +62,51 @@ pub(in crate::logql) fn extract_all(line: &[u8], path: &mut String, labels: &mut
 /// As [`walk_object`] for the line itself, where few of the keys are wanted: these are looked up as
 /// they are written.
 fn seek_members(line: &[u8], path: &mut String, labels: &mut RowLabels<'_>) -> Walk<()> {
-    each_member(line, |key, value| {
+    let skeleton = labels.skeleton();
+    each_member(line, skeleton, |key, value| {
         if !labels.may_begin(key) {
-            return Ok(());
+            return pass_over(value, skeleton);
         }
-        let is_leaf = matches!(value, Value::Text(_) | Value::Plain(_));
+        let is_leaf = matches!(value, Value::Text(_) | Value::Plain(_) | Value::LeftOut(_));
         if !is_leaf || !is_name(key) {
             return visit_member((key, value), path, 0, labels);
         }
         match labels.sought(key) {
-            Some(at) => go_on(labels.fill(at, |text| push_value(text, value))),
-            None => Ok(()),
+            Some(at) => take((value, skeleton), |write| labels.fill(at, write)),
+            None => pass_over(value, skeleton),
         }
     })
+}
+
+/// Lets `set` have the text of a value, which it may not want.
+fn take(
+    (value, skeleton): (Value<'_>, Option<Skeleton<'_>>),
+    set: impl FnOnce(&mut dyn FnMut(&mut String)) -> ControlFlow<()>,
+) -> Walk<()> {
+    let mut is_taken = false;
+    let flow = set(&mut |text| {
+        is_taken = true;
+        push_value(text, value, skeleton);
+    });
+    if !is_taken {
+        pass_over(value, skeleton)?;
+    }
+    go_on(flow)
+}
+
+/// Passes over a value that nobody wants, unless it is a mistake.
+fn pass_over(value: Value<'_>, skeleton: Option<Skeleton<'_>>) -> Walk<()> {
+    let Value::LeftOut(raw) = value else {
+        return Ok(());
+    };
+    let first = raw.get(..1).unwrap_or_default();
+    let is_number = written(skeleton, first, |first| {
+        first.first().is_some_and(u8::is_ascii_digit)
+    });
+    match is_number {
+        true => Ok(()),
+        false => Err(Stop::Bad(BAD_VALUE)),
+    }
 }
 
 fn walk_object(
@@ -79,7 +115,7 @@ fn walk_object(
     depth: usize,
     labels: &mut RowLabels<'_>,
 ) -> Walk<()> {
-    each_member(object, |key, value| {
+    each_member(object, labels.skeleton(), |key, value| {
         visit_member((key, value), path, depth, labels)
     })
 }
@@ -92,15 +128,16 @@ fn visit_member(
 ) -> Walk<()> {
     let parent = path.len();
     let at = parent + usize::from(parent > 0);
+    let skeleton = labels.skeleton();
     if !labels.wanted().may_go_on(at, key) {
-        return Ok(());
+        return pass_over(value, skeleton);
     }
-    push_member(path, key);
+    written(skeleton, key, |key| push_member(path, key));
     let flow = match value {
         Value::Object(inner) if depth < DEPTH_MAX => walk_object(inner, path, depth + 1, labels),
         Value::Null | Value::Array(_) | Value::Object(_) => Ok(()),
-        Value::Text(_) | Value::Plain(_) => {
-            go_on(labels.extract(path, |text| push_value(text, value)))
+        Value::Text(_) | Value::Plain(_) | Value::LeftOut(_) => {
+            take((value, skeleton), |write| labels.extract(path, write))
         }
     };
     path.truncate(parent);
@@ -133,12 +170,21 @@ fn push_member(path: &mut String, key: &[u8]) {
     }
 }
 
-fn push_value(text: &mut String, value: Value<'_>) {
+fn push_value(text: &mut String, value: Value<'_>, skeleton: Option<Skeleton<'_>>) {
     match value {
-        Value::Text(raw) if raw.contains(&b'\\') => push_unescaped(text, raw),
-        Value::Text(raw) | Value::Plain(raw) | Value::Object(raw) | Value::Array(raw) => {
-            push_lossy(text, raw);
+        Value::Text(raw) => written(skeleton, raw, |raw| match raw.contains(&b'\\') {
+            true => push_unescaped(text, raw),
+            false => push_lossy(text, raw),
+        }),
+        Value::Plain(raw) | Value::Object(raw) | Value::Array(raw) => {
+            written(skeleton, raw, |raw| push_lossy(text, raw));
         }
+        Value::LeftOut(raw) => written(skeleton, raw, |raw| {
+            if !raw.first().is_some_and(u8::is_ascii_digit) {
+                skeleton.into_iter().for_each(Skeleton::is_unclear);
+            }
+            push_lossy(text, raw);
+        }),
         Value::Null => {}
     }
 }
@@ -147,6 +193,7 @@ fn push_value(text: &mut String, value: Value<'_>) {
 /// closing brace is let pass.
 fn each_member<'a>(
     bytes: &'a [u8],
+    skeleton: Option<Skeleton<'_>>,
     mut visit: impl FnMut(&'a [u8], Value<'a>) -> Walk<()>,
 ) -> Walk<()> {
     let mut rest = skip_blanks(bytes)
@@ -164,7 +211,7 @@ fn each_member<'a>(
         let after = skip_blanks(after)
             .strip_prefix(b":")
             .ok_or(Stop::Bad(BAD_JSON))?;
-        let (value, after) = take_value(skip_blanks(after))?;
+        let (value, after) = take_value(skip_blanks(after), skeleton)?;
         visit(key, value)?;
         rest = skip_blanks(after);
         match rest.split_first() {
@@ -200,7 +247,7 @@ fn take_string(bytes: &[u8]) -> Walk<(&[u8], &[u8])> {
     Err(Stop::Bad(BAD_STRING))
 }
 
-fn take_value(bytes: &[u8]) -> Walk<(Value<'_>, &[u8])> {
+fn take_value<'a>(bytes: &'a [u8], skeleton: Option<Skeleton<'_>>) -> Walk<(Value<'a>, &'a [u8])> {
     match bytes.first() {
         Some(b'"') => {
             let (text, after) = take_string(bytes)?;
@@ -223,6 +270,7 @@ fn take_value(bytes: &[u8]) -> Walk<(Value<'_>, &[u8])> {
                 [b'-' | b'0'..=b'9', ..] => Ok((Value::Plain(plain), after)),
                 b"null" => Ok((Value::Null, after)),
                 b"true" | b"false" => Ok((Value::Plain(plain), after)),
+                [STAND_IN, ..] if skeleton.is_some() => Ok((Value::LeftOut(plain), after)),
                 _ => Err(Stop::Bad(BAD_VALUE)),
             }
         }
@@ -333,7 +381,7 @@ pub(in crate::logql) fn unpack(
         return false;
     }
     let mut packed = None;
-    let read = each_member(line, |key, value| {
+    let read = each_member(line, None, |key, value| {
         if let (PACKED_ENTRY, Value::Text(text)) = (key, value) {
             packed = Some(text);
         }
@@ -347,17 +395,17 @@ pub(in crate::logql) fn unpack(
         return false;
     };
     // The whole object has been read once: this walk meets no mistake.
-    let walk = each_member(line, |key, value| {
+    let walk = each_member(line, None, |key, value| {
         if !matches!(value, Value::Text(_)) || key == PACKED_ENTRY {
             return Ok(());
         }
         name.clear();
         push_member(name, key);
-        go_on(labels.extract(name, |text| push_value(text, value)))
+        go_on(labels.extract(name, |text| push_value(text, value, None)))
     });
     debug_assert!(matches!(walk, Ok(()) | Err(Stop::Done)), "read before");
     name.clear();
-    push_value(name, Value::Text(packed));
+    push_value(name, Value::Text(packed), None);
     entry.clear();
     entry.extend_from_slice(name.as_bytes());
     true
@@ -390,7 +438,7 @@ pub(in crate::logql) fn extract_paths(line: &[u8], paths: &[Path], labels: &mut 
         let value = find_path(line, &path.steps);
         let flow = labels.extract(&path.label, |text| {
             if let Some(value) = value {
-                push_value(text, value);
+                push_value(text, value, None);
             }
         });
         if flow.is_break() {
@@ -400,7 +448,7 @@ pub(in crate::logql) fn extract_paths(line: &[u8], paths: &[Path], labels: &mut 
 }
 
 fn find_path<'a>(line: &'a [u8], steps: &[Step]) -> Option<Value<'a>> {
-    let (mut value, _) = match take_value(skip_blanks(line)) {
+    let (mut value, _) = match take_value(skip_blanks(line), None) {
         Ok(found) => found,
         // The object may be cut: what is in front of the cut can still be found.
         Err(_) => (Value::Object(line), line),
@@ -417,7 +465,7 @@ fn find_path<'a>(line: &'a [u8], steps: &[Step]) -> Option<Value<'a>> {
 
 fn find_member<'a>(object: &'a [u8], name: &str) -> Option<Value<'a>> {
     let mut found = None;
-    let walk = each_member(object, |key, value| {
+    let walk = each_member(object, None, |key, value| {
         let same = if key.contains(&b'\\') {
             let mut unescaped = String::new();
             push_unescaped(&mut unescaped, key);
@@ -441,7 +489,7 @@ fn find_element(array: &[u8], index: usize) -> Option<Value<'_>> {
     let mut rest = skip_blanks(array.strip_prefix(b"[")?);
     let mut at = 0;
     loop {
-        let (value, after) = take_value(rest).ok()?;
+        let (value, after) = take_value(rest, None).ok()?;
         if at == index {
             return Some(value);
         }

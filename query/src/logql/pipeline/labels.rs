@@ -9,6 +9,7 @@ use std::ops::{ControlFlow, Range};
 use trine_storage::Labels;
 
 use super::label_filter::LabelTest;
+use super::skeleton::Skeleton;
 use super::slots::Slots;
 
 /// Where a label comes from.
@@ -149,6 +150,7 @@ pub(in crate::logql) struct RowLabels<'a> {
     found: u64,
     /// Whether one of them refuses the row.
     refused: bool,
+    skeleton: Option<Skeleton<'a>>,
 }
 
 impl<'a> RowLabels<'a> {
@@ -174,6 +176,7 @@ impl<'a> RowLabels<'a> {
             ahead: &NOTHING_AHEAD,
             found: 0,
             refused: false,
+            skeleton: None,
         };
         if labels.buffers.slots.tells_error {
             labels.take_told();
@@ -281,6 +284,7 @@ impl<'a> RowLabels<'a> {
     /// [`RowLabels::seek`] said yes.
     pub(in crate::logql) fn may_skip(&mut self, line: &[u8], escapes: Escapes) -> bool {
         self.ahead.is_blind
+            && (self.skeleton.is_none() || self.buffers.slots.are_seen())
             && self.buffers.slots.are_absent(line)
             && (escapes == Escapes::None || memchr::memchr(b'\\', line).is_none())
     }
@@ -294,6 +298,16 @@ impl<'a> RowLabels<'a> {
     fn is_taken(&self, name: &str) -> bool {
         self.stream.get(name).is_some()
             || (self.metadata.get(name).is_some() && !self.is_hidden(name))
+    }
+
+    /// Says that stages see the line without its numbers and ids.
+    pub(super) fn parse_skeleton(&mut self, skeleton: Option<Skeleton<'a>>) {
+        self.skeleton = skeleton;
+    }
+
+    /// How the line was given that a parser is at, where that is without numbers and ids.
+    pub(super) fn skeleton(&self) -> Option<Skeleton<'a>> {
+        self.skeleton
     }
 
     /// Which labels stages extract.

@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 
 use super::labels::{Escapes, RowError, RowLabels};
+use super::skeleton::{Skeleton, written};
 use super::text::{is_name, pair_end, push_lossy, push_sanitized};
 
 /// How the stage reads a line.
@@ -57,14 +58,15 @@ pub(in crate::logql) fn extract_all(
     if seeks && labels.may_skip(line, Escapes::None) {
         return;
     }
-    let mistake = each_pair(line, options.strict, |key, value| {
+    let skeleton = labels.skeleton();
+    let mistake = each_pair(line, skeleton, options.strict, |key, value| {
         let dropped = value == Value::Empty && !options.keep_empty;
         if dropped || (seeks && !labels.may_begin(key)) {
             return ControlFlow::Continue(());
         }
         if seeks && is_name(key) {
             return match labels.sought(key) {
-                Some(at) => labels.fill(at, |text| push_value(text, value)),
+                Some(at) => labels.fill(at, |text| push_value(text, value, skeleton)),
                 None => ControlFlow::Continue(()),
             };
         }
@@ -72,10 +74,12 @@ pub(in crate::logql) fn extract_all(
             return ControlFlow::Continue(());
         }
         name.clear();
-        push_sanitized(name, key, true);
-        labels.extract(name, |text| push_value(text, value))
+        written(skeleton, key, |key| push_sanitized(name, key, true));
+        labels.extract(name, |text| push_value(text, value, skeleton))
     });
     if let Some(mistake) = mistake {
+        // It tells its place in the line.
+        skeleton.into_iter().for_each(Skeleton::is_unclear);
         labels.set_error(RowError::Logfmt, &mistake.details());
     }
 }
@@ -88,9 +92,9 @@ pub(in crate::logql) fn extract_keys(
     labels: &mut RowLabels<'_>,
 ) {
     let mut flow = ControlFlow::Continue(());
-    let mistake = each_pair(line, options.strict, |key, value| {
+    let mistake = each_pair(line, None, options.strict, |key, value| {
         for wish in keys.iter().filter(|wish| wish.key.as_bytes() == key) {
-            flow = labels.extract(&wish.label, |text| push_value(text, value));
+            flow = labels.extract(&wish.label, |text| push_value(text, value, None));
         }
         flow
     });
@@ -106,11 +110,11 @@ pub(in crate::logql) fn extract_keys(
     }
 }
 
-fn push_value(text: &mut String, value: Value<'_>) {
+fn push_value(text: &mut String, value: Value<'_>, skeleton: Option<Skeleton<'_>>) {
     match value {
         Value::Empty => {}
-        Value::Plain(raw) => push_lossy(text, raw),
-        Value::Escaped(raw) => push_unquoted(text, raw),
+        Value::Plain(raw) => written(skeleton, raw, |raw| push_lossy(text, raw)),
+        Value::Escaped(raw) => written(skeleton, raw, |raw| push_unquoted(text, raw)),
     }
 }
 
@@ -118,6 +122,7 @@ fn push_value(text: &mut String, value: Value<'_>) {
 /// it is strict.
 fn each_pair<'a>(
     line: &'a [u8],
+    skeleton: Option<Skeleton<'_>>,
     strict: bool,
     mut visit: impl FnMut(&'a [u8], Value<'a>) -> ControlFlow<()>,
 ) -> Option<Mistake> {
@@ -127,7 +132,7 @@ fn each_pair<'a>(
         if at >= line.len() {
             return None;
         }
-        match take_pair(line, at) {
+        match take_pair(line, skeleton, at) {
             Ok((key, value, end)) => {
                 at = end;
                 if visit(key, value).is_break() {
@@ -153,7 +158,11 @@ fn run(line: &[u8], at: usize, wanted: impl Fn(u8) -> bool) -> usize {
 
 type Pair<'a> = (&'a [u8], Value<'a>, usize);
 
-fn take_pair(line: &[u8], start: usize) -> Result<Pair<'_>, Mistake> {
+fn take_pair<'a>(
+    line: &'a [u8],
+    skeleton: Option<Skeleton<'_>>,
+    start: usize,
+) -> Result<Pair<'a>, Mistake> {
     let mistake = |at: usize, what| Mistake {
         position: at + 1,
         what,
@@ -165,7 +174,8 @@ fn take_pair(line: &[u8], start: usize) -> Result<Pair<'_>, Mistake> {
         Some(b'=') if key.is_empty() => return Err(mistake(end, "unexpected '='")),
         _ => {}
     }
-    if !key.is_ascii() && std::str::from_utf8(key).map_or(true, |key| key.contains('\u{fffd}')) {
+    let is_bad = |key: &[u8]| std::str::from_utf8(key).map_or(true, |key| key.contains('\u{fffd}'));
+    if !key.is_ascii() && written(skeleton, key, is_bad) {
         return Err(mistake(end, "invalid key"));
     }
     if line.get(end) != Some(&b'=') {

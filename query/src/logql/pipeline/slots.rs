@@ -43,6 +43,8 @@ pub(super) struct Slots {
     letters: u64,
     /// For each wanted name text that is in every line with a key that becomes it.
     pieces: Vec<Option<Finder<'static>>>,
+    /// Whether no piece can be hidden in a number or an id.
+    are_seen: bool,
     /// How many lines were searched, and how many had no key.
     searched: (u32, u32),
 }
@@ -93,6 +95,11 @@ impl Slots {
         self.is_usable = true;
         if self.pieces.is_empty() {
             self.pieces = names.iter().map(|name| piece(name)).collect();
+            self.are_seen = self.pieces.iter().flatten().all(|piece| {
+                let is_id = |byte: &u8| byte.is_ascii_hexdigit();
+                let has_digit = piece.needle().iter().any(u8::is_ascii_digit);
+                !has_digit && !piece.needle().iter().all(is_id)
+            });
         }
         let is_taken = |name: &str| stream.get(name).is_some() || metadata.get(name).is_some();
         for (at, name) in names.iter().enumerate() {
@@ -141,6 +148,11 @@ impl Slots {
                     .is_some_and(|name| name.as_bytes().starts_with(key))
         };
         self.slots.iter().find(is_key).map(|slot| slot.name)
+    }
+
+    /// Whether [`Slots::are_absent`] may be asked of lines without their numbers and ids.
+    pub(super) fn are_seen(&self) -> bool {
+        self.are_seen
     }
 
     /// Whether a line has none of the keys, if none of them is written with escapes; wrong answers are

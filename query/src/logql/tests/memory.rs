@@ -1,12 +1,15 @@
 //! A source that holds its entries in a vector, and stores with the same entries, for tests.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use trine_logstore::{Config, Durability, LogStore};
 use trine_storage::{Error, Labels, Matcher, TimeRange};
 
 use crate::logql::source::{
     Batch, Batches, CountBatch, Counts, Direction, LineFilter, Lines, Measure, Request, RowBatch,
-    Rows, Source,
+    Rows, STAND_IN, Skeletons, Source,
 };
 
 /// One entry.
@@ -67,10 +70,18 @@ impl Memory {
         if request.direction == Direction::Backward {
             entries.reverse();
         }
-        entries
-            .chunks(self.batch)
-            .map(|rows| Batch::Rows(to_batch(rows)))
-            .collect()
+        let batch = |rows: &[&Entry]| {
+            let mut batch = to_batch(rows);
+            if self.answers == Answers::Counts && request.projection.skeletons {
+                assert_eq!(request.direction, Direction::Any, "skeletons have no order");
+                if let Some(lines) = LeftOut::new(rows) {
+                    batch.skeletons = Some(Arc::new(lines));
+                    batch.lines = Lines::default();
+                }
+            }
+            Batch::Rows(batch)
+        };
+        entries.chunks(self.batch).map(batch).collect()
     }
 
     fn counts(&self, request: &Counts) -> CountBatch {
@@ -134,6 +145,81 @@ fn holds(condition: &Matcher, entry: &Entry) -> bool {
     let name = condition.name();
     let value = entry.stream.get(name).or_else(|| entry.metadata.get(name));
     condition.matches(value.unwrap_or(""))
+}
+
+/// Lines without some of their numbers and ids, as a store may give them.
+#[derive(Debug)]
+struct LeftOut {
+    skeletons: Vec<Vec<u8>>,
+    /// For each line what was left out.
+    variables: Vec<Vec<Vec<u8>>>,
+}
+
+impl LeftOut {
+    /// `None` when a line has the byte that stands in.
+    fn new(rows: &[&Entry]) -> Option<Self> {
+        let (mut skeletons, mut variables) = (Vec::new(), Vec::new());
+        for (at, row) in rows.iter().enumerate() {
+            if row.line.contains(&STAND_IN) {
+                return None;
+            }
+            let (mut skeleton, mut left_out) = (Vec::new(), Vec::new());
+            let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii();
+            for token in row.line.chunk_by(|a, b| of_token(a) && of_token(b)) {
+                // Ids as a whole, numbers in words, and some of both not at all.
+                let is_id = token.len() > 1 && token.iter().all(u8::is_ascii_hexdigit);
+                let parts: Vec<&[u8]> = match is_id {
+                    true => vec![token],
+                    false => token
+                        .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
+                        .collect(),
+                };
+                for part in parts {
+                    let is_variable = is_id || part[0].is_ascii_digit();
+                    if is_variable && (at + skeleton.len()) % 4 > 0 {
+                        skeleton.push(STAND_IN);
+                        left_out.push(part.to_vec());
+                    } else {
+                        skeleton.extend_from_slice(part);
+                    }
+                }
+            }
+            skeletons.push(skeleton);
+            variables.push(left_out);
+        }
+        Some(Self {
+            skeletons,
+            variables,
+        })
+    }
+}
+
+impl Skeletons for LeftOut {
+    fn get(&self, row: usize) -> &[u8] {
+        &self.skeletons[row]
+    }
+
+    fn line_bytes(&self) -> u64 {
+        let mut line = Vec::new();
+        for row in 0..self.skeletons.len() {
+            self.write(row, 0..self.skeletons[row].len(), &mut line)
+                .unwrap();
+        }
+        line.len() as u64
+    }
+
+    fn write(&self, row: usize, part: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let (before, rest) = self.skeletons[row].split_at(part.start);
+        let first = before.iter().filter(|byte| **byte == STAND_IN).count();
+        let mut variables = self.variables[row][first..].iter();
+        for byte in &rest[..part.len()] {
+            match *byte {
+                STAND_IN => out.extend_from_slice(variables.next().unwrap()),
+                byte => out.push(byte),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn to_batch(rows: &[&Entry]) -> RowBatch {

@@ -21,12 +21,24 @@ fn entries() -> Vec<Entry> {
         let status = if i % 400 == 0 { 503 } else { 200 + i % 7 };
         let (mut metadata, mut line) = (Labels::empty(), format!("status={status} n={i}"));
         match (i / 400) % 4 {
-            0 => line = format!("{{\"n\":{i},\"status\":\"{status}\"}}"),
+            0 => {
+                // A number, or the text of one.
+                let quote = if i % 3200 == 0 { "" } else { "\"" };
+                line = format!(
+                    "{{\"n\":{i},\"status\":{quote}{status}{quote},\"word\":\"w{status}\"}}"
+                );
+            }
             1 if status == 503 => {
-                metadata = labels("{status=\"503\"}");
+                metadata = labels("{status=\"503\", word=\"w503\"}");
                 line = format!("{{\"n\":{i}}}");
             }
-            2 if i == 800 => line = format!("{{\"n\":{i},\"status\":\"\\u0035\\u00303\"}}"),
+            2 if i == 800 => {
+                line =
+                    format!("{{\"n\":{i},\"status\":\"\\u0035\\u00303\",\"word\":\"w50\\u0033\"}}");
+            }
+            3 if status == 503 => {
+                line = format!("{{\"n\":{i},\"word\" : \"w{status}\"}} status={status}");
+            }
             _ => {}
         }
         Entry {
@@ -85,6 +97,11 @@ fn a_search_finds_what_an_ordered_read_finds() {
         ("{app=\"a\"} | json | status=\"503\"", vec![0, 1, 2]),
         ("{app=\"a\"} | json | status=503", vec![0, 1, 2]),
         ("{app=\"a\"} | logfmt | status=\"503\"", vec![1, 2, 3]),
+        ("{app=\"a\"} | json | word=\"w503\"", vec![0, 1, 2, 3]),
+        (
+            "{app=\"a\"} | json | n!=\"\" and word=\"w503\"",
+            vec![0, 1, 2, 3],
+        ),
         (
             "{app=\"a\"} | logfmt | status>=503 | status!=\"\"",
             vec![1, 2, 3],
