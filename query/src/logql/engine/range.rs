@@ -135,22 +135,24 @@ fn plan(
     let (lines, metadata) = (&pipeline.pushed().lines, &pipeline.pushed().metadata);
     let has_values = node.range.unwrap.is_some();
     let plain = pipeline.is_empty() && !has_values;
+    // Which of two values of one instant is later is known in order only.
+    let direction = match node.op {
+        RangeOp::First | RangeOp::Last | RangeOp::RateCounter => Direction::Forward,
+        _ => Direction::Any,
+    };
+    let by_skeletons = direction == Direction::Any && measure == Measure::Lines;
     let rows = Rows {
         matchers: matchers.clone(),
         range,
         lines: lines.clone(),
         metadata: metadata.clone(),
         either: Equality::of(&node.range.log.stages).map(|equality| equality.either()),
-        // Which of two values of one instant is later is known in order only.
-        direction: match node.op {
-            RangeOp::First | RangeOp::Last | RangeOp::RateCounter => Direction::Forward,
-            _ => Direction::Any,
-        },
+        direction,
         limit_hint: None,
         projection: Projection {
             lines: !plain || measure == Measure::Bytes,
             metadata: !matches!(grouping, Some(Grouping::By(names)) if plain && names.is_empty()),
-            skeletons: measure == Measure::Lines && pipeline.takes_skeletons(),
+            skeletons: by_skeletons && pipeline.takes_skeletons(),
         },
         threads: 1,
     };
