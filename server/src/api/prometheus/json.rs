@@ -102,11 +102,29 @@ pub(in crate::api) fn html_safe_string(out: &mut String, text: &str) {
     });
 }
 
+/// Where the first byte is that must be escaped. Most texts have few: pieces of them are looked at
+/// without a branch for each byte.
+fn first(bytes: &[u8], must_escape: impl Fn(u8) -> bool) -> Option<usize> {
+    const PIECE_BYTES: usize = 64;
+    let mut start = 0;
+    for piece in bytes.chunks(PIECE_BYTES) {
+        if piece
+            .iter()
+            .fold(false, |any, byte| any | must_escape(*byte))
+        {
+            let at = piece.iter().position(|byte| must_escape(*byte))?;
+            return Some(start + at);
+        }
+        start += piece.len();
+    }
+    None
+}
+
 /// All bytes that `must_escape` names are ASCII, so the text is cut between characters only.
 fn escaped(out: &mut String, text: &str, must_escape: impl Fn(u8) -> bool) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(&must_escape) {
+    while let Some(at) = first(rest.as_bytes(), &must_escape) {
         let (plain, tail) = rest.split_at(at);
         out.push_str(plain);
         let mut chars = tail.chars();
@@ -153,6 +171,16 @@ mod tests {
         let mut out = String::new();
         write(&mut out);
         out
+    }
+
+    #[test]
+    fn what_must_be_escaped_is_found_anywhere() {
+        for at in 0..200 {
+            let text = format!("{}\"{}", "é".repeat(at / 2), "x".repeat(at));
+            let mut out = String::new();
+            string(&mut out, &text);
+            assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        }
     }
 
     #[test]
