@@ -1,6 +1,6 @@
 //! Line filters over a whole blob of lines at once, not line by line. Scans and deletes call it.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use crate::request::LineFilter;
 
 /// Shorter parts of literals are not worth a search of their own.
 const PART_BYTES_MIN: usize = 3;
+/// Numbers of so many digits are worth a search of their own, and fit 64 bits.
+const NUMBER_DIGITS: RangeInclusive<usize> = 3..=19;
 
 /// Lines in one piece.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,6 +54,18 @@ pub(crate) struct Test {
     keep: Keep,
     literals: Vec<Bytes>,
     parts: Option<Parts>,
+    number: Option<Number>,
+}
+
+/// A number that every line that passes has, unless it has another text.
+#[derive(Debug, Clone)]
+pub(crate) struct Number {
+    /// Its digits; no digit stands next to them, and they are no part of an id.
+    pub(crate) digits: Vec<u8>,
+    /// The other text, as far as it has no digits.
+    pub(crate) or: Option<Vec<u8>>,
+    /// Either of them.
+    needle: Needle,
 }
 
 /// Texts without digits, one of which every line that passes has.
@@ -137,7 +151,21 @@ impl Test {
             LineFilter::Matches(regex) => is_folded(regex.required()),
             _ => false,
         };
+        let number = match (filter, &needle) {
+            (LineFilter::Contains(literal), _) => Number::new(number_of(literal, false), None),
+            (LineFilter::ContainsWhole { text, or }, _) => {
+                Number::new(number_of(text, true), or.as_deref())
+            }
+            (LineFilter::Matches(_), Needle::Regex(needle)) => match &needle.required {
+                Some(Needle::Literal(required)) => {
+                    Number::new(number_of(required.needle(), false), None)
+                }
+                _ => None,
+            },
+            _ => None,
+        };
         Ok(Self {
+            number,
             parts: parts.and_then(|parts| Parts::new(&parts, fold)),
             needle,
             keep,
@@ -168,6 +196,11 @@ impl Test {
         if let Some(parts) = &self.parts {
             parts.needle.retain(Keep::WithHit, text, rows);
         }
+    }
+
+    /// A number by which lines can be found that may pass.
+    pub(crate) fn number(&self) -> Option<&Number> {
+        self.number.as_ref()
     }
 
     /// Keeps those of `rows` that pass when no line has any of the literals.
@@ -392,6 +425,35 @@ impl Whole {
     }
 }
 
+impl Number {
+    fn new(digits: Option<&[u8]>, or: Option<&[u8]>) -> Option<Self> {
+        let digits = digits?;
+        let or = match or {
+            Some(or) => {
+                let parts = or.split(u8::is_ascii_digit);
+                let longest = parts.max_by_key(|part| part.len())?;
+                Some(longest)
+                    .filter(|part| !part.is_empty())?
+                    .to_vec()
+                    .into()
+            }
+            None => None,
+        };
+        let texts = [digits].into_iter().chain(or.as_deref());
+        let texts: Vec<Bytes> = texts.map(Bytes::copy_from_slice).collect();
+        Some(Self {
+            digits: digits.to_vec(),
+            needle: Needle::any(&texts).ok()?,
+            or,
+        })
+    }
+
+    /// Keeps those of `rows` (ascending) in whose text it is.
+    pub(crate) fn retain(&self, text: Text<'_>, rows: &mut Vec<u32>) {
+        self.needle.retain(Keep::WithHit, text, rows);
+    }
+}
+
 impl Parts {
     fn new(parts: &[&[u8]], fold: bool) -> Option<Self> {
         let needle = match (parts, fold) {
@@ -411,6 +473,34 @@ impl Parts {
         }
         Some(Self { needle, texts })
     }
+}
+
+/// The longest number of a literal that no digit can stand next to and that is no part of an id; no
+/// letter or digit stands next to the literal itself if `whole`.
+fn number_of(literal: &[u8], whole: bool) -> Option<&[u8]> {
+    let mut longest: Option<&[u8]> = None;
+    let mut start = 0;
+    for token in literal.chunk_by(|a, b| is_token_byte(*a) && is_token_byte(*b)) {
+        // Ids have no other letters.
+        let is_word = token
+            .iter()
+            .any(|byte| matches!(byte.to_ascii_lowercase(), b'g'..=b'z'));
+        for run in token.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()) {
+            let end = start + run.len();
+            let is_closed = whole || (start > 0 && end < literal.len());
+            let is_number = run.first().is_some_and(u8::is_ascii_digit);
+            if is_word
+                && is_number
+                && is_closed
+                && NUMBER_DIGITS.contains(&run.len())
+                && longest.is_none_or(|longest| longest.len() < run.len())
+            {
+                longest = Some(run);
+            }
+            start = end;
+        }
+    }
+    longest
 }
 
 /// The longest part of a literal without digits. With `fold` also without letters that are not

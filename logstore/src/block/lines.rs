@@ -18,6 +18,7 @@ use crate::index::token::{ID_HEX_MIN, is_token_byte};
 
 mod expand;
 mod ids;
+mod numbers;
 mod skeletons;
 mod split;
 

@@ -11,7 +11,7 @@ use crate::block::lines::{PackedLines, Place as NeedlePlace, Skeletons};
 use crate::block::metadata::{Metadata, MetadataColumn};
 use crate::block::reader::BlockFile;
 use crate::columns::Columns;
-use crate::filter::{Filters, Test, Text};
+use crate::filter::{Filters, Number, Test, Text};
 use crate::sets::Sets;
 use crate::tombstone::Looked;
 
@@ -565,11 +565,30 @@ fn search_skeleton(packed: &PackedLines, tests: &mut Vec<&Test>, rows: &mut Vec<
                 if !test.parts().is_empty() && test.parts().iter().all(is_plain) {
                     test.retain_parts(text, rows);
                 }
+                if let Some(number) = test.number() {
+                    retain_number(packed, number, text, rows);
+                }
                 return true;
             }
         }
         false
     });
+}
+
+/// Keeps those of `rows` (ascending) that have a number, as a variable or in their text, or what will
+/// do in its place.
+fn retain_number(packed: &PackedLines, number: &Number, text: Text<'_>, rows: &mut Vec<u32>) {
+    let is_plain = |part: &Vec<u8>| packed.place_of(part) == NeedlePlace::Skeleton;
+    if rows.is_empty() || !number.or.iter().all(is_plain) {
+        return;
+    }
+    // Whoever puts the lines together meets what is wrong with variables, and tells it.
+    let Ok(Some(with)) = packed.rows_with(&number.digits) else {
+        return;
+    };
+    let mut in_text = rows.clone();
+    number.retain(text, &mut in_text);
+    rows.retain(|row| with.binary_search(row).is_ok() || in_text.binary_search(row).is_ok());
 }
 
 /// Whether the metadata of a row meets a condition.

@@ -142,6 +142,7 @@ fn token() -> impl Strategy<Value = String> {
         1 => "[a-c0-9]{33,36}",
         1 => "é[ab]{0,3}",
         1 => "no[0-9]{1,4}de",
+        3 => "user[0-9]{2,5}",
     ]
 }
 
@@ -162,7 +163,20 @@ struct Needle {
     start: prop::sample::Index,
     length: usize,
     changed: Option<(prop::sample::Index, u8)>,
-    fold: bool,
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum How {
+    Contains,
+    /// As an expression.
+    Matches,
+    /// The same in whatever letter case.
+    Folded,
+    /// With the words whole of which it has parts.
+    Whole,
+    /// Or another text.
+    WholeOr,
 }
 
 fn needle() -> impl Strategy<Value = Needle> {
@@ -174,30 +188,52 @@ fn needle() -> impl Strategy<Value = Needle> {
         any::<(prop::sample::Index, prop::sample::Index)>(),
         prop_oneof![3 => 1..10usize, 1 => 10..50usize],
         prop_oneof![2 => Just(None), 1 => changed.prop_map(Some)],
-        prop_oneof![3 => Just(false), 1 => Just(true)],
+        prop::sample::select(vec![
+            How::Contains,
+            How::Contains,
+            How::Matches,
+            How::Folded,
+            How::Whole,
+            How::WholeOr,
+        ]),
     )
-        .prop_map(|((line, start), length, changed, fold)| Needle {
+        .prop_map(|((line, start), length, changed, how)| Needle {
             line,
             start,
             length,
             changed,
-            fold,
+            how,
         })
 }
 
 fn filter_of(needle: &Needle, lines: &[String]) -> LineFilter {
     let line = lines[needle.line.index(lines.len())].as_bytes();
-    let start = needle.start.index(line.len());
-    let end = line.len().min(start + needle.length);
+    let mut start = needle.start.index(line.len());
+    let mut end = line.len().min(start + needle.length);
+    if matches!(needle.how, How::Whole | How::WholeOr) {
+        let of_word = |at: &usize| line.get(*at).is_some_and(|b| b.is_ascii_alphanumeric());
+        while start.checked_sub(1).is_some_and(|before| of_word(&before)) {
+            start -= 1;
+        }
+        while of_word(&end) {
+            end += 1;
+        }
+    }
     let mut bytes = line[start..end].to_vec();
     if let Some((at, byte)) = needle.changed {
         bytes[at.index(end - start)] = byte;
     }
+    let regex = |pattern: String| LineFilter::Matches(LineRegex::new(&pattern).unwrap());
     match String::from_utf8(bytes) {
-        Ok(text) if needle.fold => LineFilter::Matches(
-            LineRegex::new(&format!("(?i)\\Q{}\\E", text.to_uppercase())).unwrap(),
-        ),
-        Ok(text) => LineFilter::Contains(text.into()),
+        Ok(text) => match needle.how {
+            How::Contains => LineFilter::Contains(text.into()),
+            How::Matches => regex(format!("\\Q{text}\\E.*")),
+            How::Folded => regex(format!("(?i)\\Q{}\\E", text.to_uppercase())),
+            How::Whole | How::WholeOr => LineFilter::ContainsWhole {
+                text: text.into(),
+                or: (needle.how == How::WholeOr).then(|| "no7".into()),
+            },
+        },
         Err(error) => LineFilter::Contains(error.into_bytes().into()),
     }
 }

@@ -149,6 +149,16 @@ impl Values {
     /// As [`Values::put`], to the end of a text.
     pub(super) fn append(&self, at: usize, text: &mut Vec<u8>, timestamp: i64) -> Option<()> {
         let start = text.len();
+        let number = match self.kind.class {
+            VariableClass::Number => Some(*self.numbers.get(at)?),
+            VariableClass::Time => Some(time_as_number(timestamp, self.kind.len)?),
+            _ => None,
+        };
+        if let Some(number) = number {
+            text.resize(start + self.kind.len, 0);
+            digits::write_decimal(text.get_mut(start..)?, number);
+            return Some(());
+        }
         let mut bytes = std::mem::take(text);
         bytes.resize(start + self.kind.len + STRIDE, 0);
         let mut out = Out { bytes, at: start };
