@@ -89,7 +89,7 @@ pub mod decoders {
     use trine_storage::{Result, TimeRange};
 
     use crate::block::format::{self, ChunkHeader, Summary};
-    use crate::block::lines::{PackedLines, Part, VariableColumns, read_ends};
+    use crate::block::lines::{Lengths, PackedLines, Part, VariableColumns, read_ends};
     use crate::block::metadata::Metadata;
     pub use crate::index::probe as index;
     pub use crate::wal_record::decode as decode_record;
@@ -114,10 +114,24 @@ pub mod decoders {
                 .may_contain("fuzz", part, || Ok(timestamps.clone()))
                 .ok();
         }
-        let packed = PackedLines::read("fuzz", text.to_vec(), &page, ends)?;
+        let line_bytes = ends.last().map_or(0, |&end| u64::from(end));
+        let lengths = Lengths::new(Bytes::copy_from_slice(lengths), rows, line_bytes);
+        let mut packed = PackedLines::read("fuzz", text.to_vec(), &page, lengths)?;
         packed.skeleton();
+        packed.rows_with(b"123").ok();
         packed.expand_rows(&timestamps, |row| row % 2 == 0).ok();
-        packed.expand(&timestamps).map(|(blob, _)| blob)
+        let lines = packed.expand(&timestamps);
+        if let Some(skeletons) = packed.skeletons(&timestamps)? {
+            let mut line = Vec::new();
+            for row in 0..rows {
+                let whole = 0..skeletons.get(row).len();
+                skeletons.write(row, whole, &mut line).ok();
+            }
+            if let Ok((blob, _)) = &lines {
+                assert_eq!(line, *blob, "lines are the same however they are given");
+            }
+        }
+        lines.map(|(blob, _)| blob)
     }
 
     /// The metadata of a chunk of `rows` entries.

@@ -8,6 +8,8 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use memchr::{memchr_iter, memchr2};
 use trine_storage::codec::Reader;
@@ -84,8 +86,46 @@ pub(crate) struct PackedLines {
     name: String,
     text: Vec<u8>,
     layout: Layout,
-    /// Where each line ends when they are expanded.
-    ends: Vec<u32>,
+    lengths: Lengths,
+}
+
+/// How long the lines of a chunk are, which is decoded when it is asked for.
+#[derive(Debug)]
+pub(crate) struct Lengths {
+    page: Bytes,
+    rows: usize,
+    line_bytes: u64,
+    ends: OnceLock<Vec<u32>>,
+}
+
+impl Lengths {
+    /// Of `rows` lines of so many bytes together, from the lengths page.
+    pub(crate) fn new(page: Bytes, rows: usize, line_bytes: u64) -> Self {
+        Self {
+            page,
+            rows,
+            line_bytes,
+            ends: OnceLock::new(),
+        }
+    }
+
+    /// Where each line ends when they follow each other.
+    pub(crate) fn ends(&self, name: &str) -> Result<&[u32]> {
+        if let Some(ends) = self.ends.get() {
+            return Ok(ends);
+        }
+        let ends = read_ends(name, &self.page, self.rows)?;
+        if ends.last().map_or(0, |&end| u64::from(end)) != self.line_bytes {
+            let text = "lengths of lines do not add up to their header's";
+            return Err(Error::corrupt(name, 0, text));
+        }
+        Ok(self.ends.get_or_init(|| ends))
+    }
+
+    pub(crate) fn into_ends(self, name: &str) -> Result<Vec<u32>> {
+        self.ends(name)?;
+        Ok(self.ends.into_inner().unwrap_or_default())
+    }
 }
 
 #[derive(Debug)]
@@ -237,11 +277,12 @@ fn time_as_number(timestamp: i64, len: usize) -> Option<u64> {
 }
 
 impl PackedLines {
-    /// The lines of a chunk, from its text page, its variables page and what [`read_ends`] gave.
-    pub(crate) fn read(name: &str, text: Vec<u8>, page: &Bytes, ends: Vec<u32>) -> Result<Self> {
+    /// The lines of a chunk, from its text page, its variables page and its lengths.
+    pub(crate) fn read(name: &str, text: Vec<u8>, page: &Bytes, lengths: Lengths) -> Result<Self> {
         let mut reader = Reader::new(name, page);
         let head = read_head(&mut reader)?;
         let layout = if head.layout == WHOLE {
+            let ends = lengths.ends(name)?;
             if ends.last().map_or(0, |&end| end as usize) != text.len() {
                 return Err(reader.corrupt("lines are not as long as their lengths say"));
             }
@@ -257,7 +298,7 @@ impl PackedLines {
             name: name.to_owned(),
             text,
             layout,
-            ends,
+            lengths,
         })
     }
 
@@ -284,13 +325,18 @@ impl PackedLines {
     /// in the lines that have it, and where the part of each line ends in it.
     pub(crate) fn skeleton(&self) -> (&[u8], Vec<u32>) {
         match &self.layout {
-            Layout::Whole => (&self.text, self.ends.clone()),
+            // Decoded when the page was read.
+            Layout::Whole => (
+                &self.text,
+                self.lengths.ends.get().cloned().unwrap_or_default(),
+            ),
             Layout::Split { terminator, .. } => {
-                let mut ends = Vec::with_capacity(self.ends.len());
+                let rows = self.lengths.rows;
+                let mut ends = Vec::with_capacity(rows);
                 let after = |at: usize| u32::try_from(at + 1).unwrap_or(u32::MAX);
                 ends.extend(memchr_iter(*terminator, &self.text).map(after));
                 // A damaged page may have others; what is asked for is there in any case.
-                ends.resize(self.ends.len(), ends.last().copied().unwrap_or(0));
+                ends.resize(rows, ends.last().copied().unwrap_or(0));
                 (&self.text, ends)
             }
         }

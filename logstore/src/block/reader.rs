@@ -13,7 +13,7 @@ use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Labels, Matcher, Result};
 
 use super::format::{self, ChunkHeader, Summary};
-use super::lines::{PackedLines, Part, VariableColumns, read_ends};
+use super::lines::{Lengths, PackedLines, Part, VariableColumns};
 use super::metadata::Metadata;
 use super::pack;
 use crate::index::{IdColumns, TokenIndex};
@@ -135,7 +135,7 @@ impl BlockFile {
     /// Where the lines of a chunk end when they follow each other.
     pub(crate) fn ends(&self, chunk: &ChunkHeader) -> Result<Vec<u32>> {
         let page = self.page(&chunk.lengths)?;
-        self.decode_ends(&page, chunk)
+        self.lengths(page, chunk).into_ends(self.file.name())
     }
 
     /// The lines of a chunk, ready to be searched or expanded.
@@ -146,9 +146,9 @@ impl BlockFile {
         let [lengths, text, variables] = pages.as_slice() else {
             return Err(self.corrupt(&chunk.text, "lines cannot be read"));
         };
-        let ends = self.decode_ends(lengths, chunk)?;
+        let lengths = self.lengths(lengths.clone(), chunk);
         let text = pack::unpack(self.file.name(), text)?;
-        PackedLines::read(self.file.name(), text, variables, ends)
+        PackedLines::read(self.file.name(), text, variables, lengths)
     }
 
     /// The lines of a chunk in one piece, and where they end. `timestamps` are those of the chunk.
@@ -212,13 +212,9 @@ impl BlockFile {
         Ok(self.summary.rows)
     }
 
-    fn decode_ends(&self, page: &[u8], chunk: &ChunkHeader) -> Result<Vec<u32>> {
+    fn lengths(&self, page: Bytes, chunk: &ChunkHeader) -> Lengths {
         let rows = usize::try_from(chunk.rows).unwrap_or(0);
-        let ends = read_ends(self.file.name(), page, rows)?;
-        if ends.last().map_or(0, |&end| u64::from(end)) != chunk.line_bytes {
-            return Err(self.corrupt(&chunk.lengths, "lengths do not add up to their header's"));
-        }
-        Ok(ends)
+        Lengths::new(page, rows, chunk.line_bytes)
     }
 
     fn page(&self, page: &PageRef) -> Result<Bytes> {

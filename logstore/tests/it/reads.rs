@@ -211,7 +211,7 @@ fn filter_of(needle: &Needle, lines: &[String]) -> LineFilter {
     let mut start = needle.start.index(line.len());
     let mut end = line.len().min(start + needle.length);
     if matches!(needle.how, How::Whole | How::WholeOr) {
-        let of_word = |at: &usize| line.get(*at).is_some_and(|b| b.is_ascii_alphanumeric());
+        let of_word = |at: &usize| line.get(*at).is_some_and(u8::is_ascii_alphanumeric);
         while start.checked_sub(1).is_some_and(|before| of_word(&before)) {
             start -= 1;
         }

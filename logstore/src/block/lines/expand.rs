@@ -35,15 +35,16 @@ impl PackedLines {
                 "the variables of lines do not fit their text",
             )
         };
+        let all_ends = self.lengths.ends(&self.name)?;
         let length = |row: usize| {
             let start = row
                 .checked_sub(1)
-                .and_then(|row| self.ends.get(row).copied());
-            self.ends.get(row).copied().unwrap_or(0) - start.unwrap_or(0)
+                .and_then(|row| all_ends.get(row).copied());
+            all_ends.get(row).copied().unwrap_or(0) - start.unwrap_or(0)
         };
-        let mut ends = Vec::with_capacity(self.ends.len());
+        let mut ends = Vec::with_capacity(all_ends.len());
         let mut end = 0;
-        for row in 0..self.ends.len() {
+        for row in 0..all_ends.len() {
             end += if wanted(row) { length(row) } else { 0 };
             ends.push(end);
         }
@@ -53,8 +54,8 @@ impl PackedLines {
         };
         let (terminator, placeholder, variables) = match &self.layout {
             Layout::Whole => {
-                for row in (0..self.ends.len()).filter(|&row| wanted(row)) {
-                    let to = self.ends.get(row).map_or(0, |&end| end as usize);
+                for row in (0..all_ends.len()).filter(|&row| wanted(row)) {
+                    let to = all_ends.get(row).map_or(0, |&end| end as usize);
                     let from = to - length(row) as usize;
                     out.copy(&self.text, from, to).ok_or_else(bad)?;
                 }

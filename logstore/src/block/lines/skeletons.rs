@@ -59,11 +59,12 @@ impl PackedLines {
         if memchr(Skeletons::STAND_IN, &self.text).is_some() {
             return Ok(None);
         }
-        let mut ends = Vec::with_capacity(self.ends.len());
+        let rows = self.lengths.rows;
+        let mut ends = Vec::with_capacity(rows);
         let after = |at: usize| u32::try_from(at + 1).unwrap_or(u32::MAX);
         ends.extend(memchr_iter(*terminator, &self.text).map(after));
         let variable_count = memchr_iter(*placeholder, &self.text).count();
-        let fit = ends.len() == self.ends.len()
+        let fit = ends.len() == rows
             && ends.len() == timestamps.len()
             && ends.last().map_or(0, |&end| end as usize) == self.text.len()
             && variable_count == variables.count;
@@ -91,7 +92,7 @@ impl PackedLines {
             name: std::mem::take(&mut self.name),
             text,
             ends,
-            line_bytes: self.ends.last().copied().unwrap_or(0).into(),
+            line_bytes: self.lengths.line_bytes,
             timestamps: timestamps.to_vec(),
             order,
             columns: stored.into_iter().map(column).collect(),

@@ -18,9 +18,14 @@ fn packed(lines: &[&[u8]], timestamps: &[i64]) -> (PackedLines, VariableColumns)
     let encoded = encoded(lines, timestamps);
     let page = Bytes::from(encoded.variables);
     let columns = VariableColumns::read("test", &page).unwrap();
-    let ends = read_ends("test", &encoded.lengths, lines.len()).unwrap();
-    let packed = PackedLines::read("test", encoded.text, &page, ends).unwrap();
+    let lengths = lengths_of(lines, encoded.lengths);
+    let packed = PackedLines::read("test", encoded.text, &page, lengths).unwrap();
     (packed, columns)
+}
+
+fn lengths_of(lines: &[&[u8]], page: Vec<u8>) -> Lengths {
+    let line_bytes: usize = lines.iter().map(|line| line.len()).sum();
+    Lengths::new(Bytes::from(page), lines.len(), line_bytes as u64)
 }
 
 fn lines_of(blob: &[u8], ends: &[u32]) -> Vec<Vec<u8>> {
@@ -269,14 +274,21 @@ proptest! {
         let refs: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
         let timestamps = vec![0; refs.len()];
         let EncodedLines { text, mut variables, lengths } = encoded(&refs, &timestamps);
-        let ends = read_ends("test", &lengths, refs.len()).unwrap();
         let at = at.index(variables.len());
         variables[at] ^= flip;
         for page in [&variables[..], &variables[..at]] {
             let page = Bytes::copy_from_slice(page);
-            if let Ok(packed) = PackedLines::read("test", text.clone(), &page, ends.clone()) {
+            let lengths = lengths_of(&refs, lengths.clone());
+            if let Ok(mut packed) = PackedLines::read("test", text.clone(), &page, lengths) {
                 packed.skeleton();
                 packed.expand(&timestamps).ok();
+                packed.rows_with(b"123").ok();
+                if let Ok(Some(skeletons)) = packed.skeletons(&timestamps) {
+                    for row in 0..refs.len() + 1 {
+                        let whole = 0..skeletons.get(row).len();
+                        skeletons.write(row, whole, &mut Vec::new()).ok();
+                    }
+                }
             }
             if let Ok(columns) = VariableColumns::read("test", &page) {
                 let part = Part { bytes: b"12345", open_left: true, open_right: true, fold: false };
