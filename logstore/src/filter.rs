@@ -185,6 +185,14 @@ impl Test {
         &self.literals
     }
 
+    /// The one literal that lines must have, or, if not `true`, must not have.
+    pub(crate) fn literal(&self) -> Option<(&Finder<'static>, bool)> {
+        match &self.needle {
+            Needle::Literal(finder) => Some((finder, self.keep == Keep::WithHit)),
+            _ => None,
+        }
+    }
+
     /// Texts without digits, one of which every line that passes has, in every letter case that
     /// matters; empty when none are known.
     pub(crate) fn parts(&self) -> &[Vec<u8>] {

@@ -173,9 +173,7 @@ impl Scan {
         if !self.spec.metadata.is_empty() {
             unpacked.retain_metadata(place, rows)?;
         }
-        if !worker.filters.is_empty() && !rows.is_empty() {
-            unpacked.retain_lines(place, &worker.filters, rows)?;
-        }
+        // A value leaves fewer lines than most filters do.
         if let (Some(filter), Some(condition)) = (&worker.either, &place.either)
             && !rows.is_empty()
         {
@@ -185,6 +183,9 @@ impl Scan {
             unpacked.retain_condition(place, condition, &mut others)?;
             rows.append(&mut others);
             rows.sort_unstable();
+        }
+        if !worker.filters.is_empty() && !rows.is_empty() {
+            unpacked.retain_lines(place, &worker.filters, rows)?;
         }
         unpacked.retain_seen(place, rows)?;
         if !rows.is_empty() {

@@ -543,8 +543,8 @@ const CHUNK_TEXT_BYTES: usize = 192 << 10;
 
 /// Runs those of `tests` that the skeleton can answer, and takes them out.
 fn search_skeleton(packed: &PackedLines, tests: &mut Vec<&Test>, rows: &mut Vec<u32>) {
-    let (blob, ends) = packed.skeleton();
-    let text = Text { blob, ends: &ends };
+    // Where lines end is found when it is asked for.
+    let mut skeleton = None;
     tests.retain(|test| {
         if rows.is_empty() {
             return true;
@@ -556,6 +556,15 @@ fn search_skeleton(packed: &PackedLines, tests: &mut Vec<&Test>, rows: &mut Vec<
         let place = places
             .next()
             .filter(|&first| places.all(|place| place == first));
+        if place == Some(NeedlePlace::Skeleton)
+            && let Some((finder, keeps)) = test.literal()
+            && let Some(with) = packed.rows_with_text(finder)
+        {
+            retain_among(&with, keeps, rows);
+            return false;
+        }
+        let (blob, ends) = skeleton.get_or_insert_with(|| packed.skeleton());
+        let text = Text { blob, ends };
         match place {
             Some(NeedlePlace::Nowhere) => test.retain_nowhere(rows),
             Some(NeedlePlace::Skeleton) => test.retain(text, rows),
@@ -572,6 +581,18 @@ fn search_skeleton(packed: &PackedLines, tests: &mut Vec<&Test>, rows: &mut Vec<
             }
         }
         false
+    });
+}
+
+/// Keeps those of `rows` that are among others, or, if not `keeps`, are not; all ascending.
+fn retain_among(others: &[u32], keeps: bool, rows: &mut Vec<u32>) {
+    if keeps && rows.len() == others.len() && rows == others {
+        return;
+    }
+    let mut others = others.iter().peekable();
+    rows.retain(|row| {
+        while others.next_if(|&other| other < row).is_some() {}
+        (others.peek() == Some(&row)) == keeps
     });
 }
 

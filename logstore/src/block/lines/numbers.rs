@@ -1,12 +1,32 @@
-//! Finds the lines of a chunk that have a number among their variables, without putting them together.
-//! Called by scans for needles such as `user=u4242 `.
+//! Finds the lines of a chunk that have a text or a number, without putting them together and without
+//! knowing where each ends. Called by scans.
 
-use memchr::memchr_iter;
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr_iter};
 use trine_storage::Result;
 
 use super::{Layout, PackedLines, VariableClass, column, digits};
 
 impl PackedLines {
+    /// The rows, ascending, that have a text whose [`PackedLines::place_of`] is the skeleton; `None`
+    /// when lines are not split.
+    pub(crate) fn rows_with_text(&self, finder: &Finder<'_>) -> Option<Vec<u32>> {
+        let Layout::Split { terminator, .. } = &self.layout else {
+            return None;
+        };
+        let (mut rows, mut row, mut rest) = (Vec::new(), 0u32, self.text.as_slice());
+        while let Some(hit) = finder.find(rest) {
+            let (before, line) = rest.split_at(hit);
+            row += u32::try_from(memchr_iter(*terminator, before).count()).unwrap_or(u32::MAX);
+            rows.push(row);
+            let Some(end) = memchr(*terminator, line) else {
+                break;
+            };
+            (row, rest) = (row + 1, line.get(end + 1..).unwrap_or_default());
+        }
+        Some(rows)
+    }
+
     /// The rows, ascending, that have exactly these digits as a variable of a word; `None` when lines
     /// are not split. Digits that stay in the text are not looked for.
     ///
