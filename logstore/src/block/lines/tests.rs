@@ -228,6 +228,83 @@ proptest! {
         prop_assert_eq!(lines_of(&blob, &ends), lines);
     }
 
+    /// Without their variables lines come back in parts, in whatever order these are asked for.
+    #[test]
+    fn parts_of_skeletons_come_back(
+        lines in prop::collection::vec(prop_oneof![any_line(), wordy_line()], 1..30),
+        timestamps in prop::collection::vec(prop_oneof![Just(TIME), any::<i64>()], 30),
+        asked in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 1..30),
+    ) {
+        let refs: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+        let timestamps = &timestamps[..refs.len()];
+        let (mut packed, _) = packed(&refs, timestamps);
+        let Some(skeletons) = packed.skeletons(timestamps).unwrap() else {
+            let told = refs.iter().any(|line| line.contains(&Skeletons::STAND_IN));
+            prop_assert!(told || matches!(packed.layout, Layout::Whole));
+            return Ok(());
+        };
+        let bytes: usize = refs.iter().map(|line| line.len()).sum();
+        prop_assert_eq!(skeletons.line_bytes(), bytes as u64);
+        for (row, middle) in asked {
+            let row = row.index(refs.len());
+            let length = skeletons.get(row).len();
+            let middle = middle.index(length + 1);
+            let (mut end, mut line) = (Vec::new(), Vec::new());
+            skeletons.write(row, middle..length, &mut end).unwrap();
+            skeletons.write(row, 0..middle, &mut line).unwrap();
+            line.append(&mut end);
+            prop_assert_eq!(&line, &lines[row]);
+        }
+    }
+
+    /// Lines are found by text and by numbers as if they were read one by one.
+    #[test]
+    fn rows_are_found_without_their_lines(
+        lines in prop::collection::vec(prop_oneof![any_line(), wordy_line()], 1..30),
+        needle in "[abx]{1,3}[0-9]{3,5}|[abx ]{1,4}",
+        of in prop::sample::select(vec![" user123", " user4567 ", "x123x", "=777 "]),
+        marked: u32,
+    ) {
+        let line = |(row, line): (usize, &Vec<u8>)| match marked >> row & 1 {
+            0 => line.clone(),
+            _ => [line.as_slice(), of.as_bytes()].concat(),
+        };
+        let lines: Vec<Vec<u8>> = lines.iter().enumerate().map(line).collect();
+        let refs: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+        let (packed, _) = packed(&refs, &vec![0; refs.len()]);
+        let rows = |passes: &dyn Fn(&[u8]) -> bool| -> Vec<u32> {
+            (0u32..).zip(&refs).filter(|(_, line)| passes(line)).map(|(row, _)| row).collect()
+        };
+        let finder = memchr::memmem::Finder::new(needle.as_bytes());
+        if packed.place_of(needle.as_bytes()) == Place::Skeleton
+            && let Some(found) = packed.rows_with_text(&finder)
+        {
+            prop_assert_eq!(found, rows(&|line| finder.find(line).is_some()));
+        }
+        let digits: Vec<u8> = of.bytes().filter(u8::is_ascii_digit).collect();
+        if let Some(found) = packed.rows_with(&digits).unwrap() {
+            let has = |line: &[u8]| {
+                let mut runs = line.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
+                runs.any(|run| run == digits)
+            };
+            let with = rows(&has);
+            prop_assert!(found.iter().all(|row| with.contains(row)), "{:?}", found);
+            // Ids have no other letters, and numbers that repeat stay in the text.
+            let in_word = |line: &[u8]| {
+                let of_token = |byte: &u8| is_token_byte(*byte);
+                let mut tokens = line.chunk_by(|a, b| of_token(a) && of_token(b));
+                tokens.any(|token| token.iter().any(|byte| matches!(byte, b'g'..=b'z')) && has(token))
+            };
+            let with = rows(&in_word);
+            let (text, ends) = packed.skeleton();
+            let skeletons = lines_of(text, &ends);
+            let stays = |row: &u32| {
+                memchr::memmem::find(&skeletons[*row as usize], &digits).is_some()
+            };
+            prop_assert!(with.iter().all(|row| found.contains(row) || stays(row)), "{:?}", with);
+        }
+    }
+
     /// What is cut out of a line is found: in the skeleton, or, of an id, in the columns.
     #[test]
     fn cuts_of_lines_are_found(
