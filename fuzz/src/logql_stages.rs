@@ -1,46 +1,18 @@
 //! The stages of LogQL's pipelines over any line: the first line of the input is the stages, the rest
 //! is the log line. Parsers, patterns and templates must read or refuse both.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use trine_query::budget::{Cancel, Limits};
-use trine_query::logql::source::{Batch, Batches, Direction, Lines, Request, RowBatch, Source};
-use trine_query::logql::{Engine, QueryValue, RangeQuery, parse};
-use trine_storage::{Error, Labels, Matcher, TimeRange};
+use trine_query::logql::ast::Expr;
+use trine_query::logql::source::{Lines, RowBatch};
+use trine_query::logql::{Stages, parse};
+use trine_storage::Labels;
+use trine_storage::clock::{Clock, SystemClock};
 
 /// Longer lines only make the target slow.
 const LINE_BYTES_MAX: usize = 4096;
-
-struct OneLine(Vec<u8>);
-
-impl Source for OneLine {
-    fn scan(&self, _: &Request) -> Result<Batches, Error> {
-        let batch = RowBatch {
-            streams: vec![Labels::from_pairs([("app", "a"), ("n", "7")])?],
-            stream: vec![0],
-            timestamps: vec![0],
-            lines: Lines {
-                blob: Bytes::from(self.0.clone()),
-                ends: vec![self.0.len() as u32],
-            },
-            skeletons: None,
-            metadata_sets: vec![Labels::empty()],
-            metadata: Vec::new(),
-        };
-        Ok(Box::new(std::iter::once(Ok(Batch::Rows(batch)))))
-    }
-
-    fn streams(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<Labels>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn label_names(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(&self, _: &str, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, Error> {
-        Ok(Vec::new())
-    }
-}
 
 pub(crate) fn run(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == b'\n');
@@ -49,23 +21,30 @@ pub(crate) fn run(data: &[u8]) {
         .and_then(|stages| std::str::from_utf8(stages).ok());
     let line = parts.next().unwrap_or_default();
     let line = &line[..line.len().min(LINE_BYTES_MAX)];
-    let Some(query) = stages.and_then(|stages| parse(&format!("{{app=\"a\"}} {stages}")).ok())
-    else {
+    let query = stages.and_then(|stages| parse(&format!("{{app=\"a\"}} {stages}")).ok());
+    let Some(Expr::Log(expr)) = query else {
         return;
     };
-    let range = RangeQuery {
-        start_ns: 0,
-        end_ns: 1,
-        step_ns: 1,
-        direction: Direction::Forward,
-        limit: 10,
-        interval_ns: 0,
+    let (Ok(stages), Ok(stream)) = (
+        Stages::new(&expr),
+        Labels::from_pairs([("app", "a"), ("n", "7")]),
+    ) else {
+        return;
     };
-    let engine = Engine::new(Limits::default());
-    let found = engine.range(&OneLine(line.to_vec()), &query, range, &Cancel::new());
-    if let Ok(found) = found
-        && let QueryValue::Streams(rows) = found.value
-    {
-        assert!(rows.entries.len() <= 1, "one line came in");
+    let rows = RowBatch {
+        streams: vec![stream],
+        stream: vec![0],
+        timestamps: vec![0],
+        lines: Lines {
+            blob: Bytes::copy_from_slice(line),
+            ends: vec![line.len() as u32],
+        },
+        metadata_sets: vec![Labels::empty()],
+        ..RowBatch::default()
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let found = stages.entries(&rows, &Limits::default(), &clock, &Cancel::new());
+    if let Ok(entries) = found {
+        assert!(entries.len() <= 1, "one line came in");
     }
 }
