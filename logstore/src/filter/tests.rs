@@ -4,33 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn contains(line: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty() || line.windows(needle.len()).any(|window| window == needle)
-}
+#[path = "../../tests/it/line_filter.rs"]
+mod line_filter;
 
-/// Whether `text` is in the line with no byte of a word next to it.
-fn whole(line: &[u8], text: &[u8]) -> bool {
-    let of_word =
-        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
-    (0..=line.len()).any(|at| {
-        let before = at.checked_sub(1).and_then(|before| line.get(before));
-        line[at..].starts_with(text) && !of_word(before) && !of_word(line.get(at + text.len()))
-    })
-}
-
-/// What a filter means, line by line.
-fn passes(filter: &LineFilter, line: &[u8]) -> bool {
-    match filter {
-        LineFilter::Contains(needle) => contains(line, needle),
-        LineFilter::NotContains(needle) => !contains(line, needle),
-        LineFilter::ContainsAny(needles) => needles.iter().any(|needle| contains(line, needle)),
-        LineFilter::ContainsWhole { text, or } => {
-            whole(line, text) || or.as_ref().is_some_and(|or| contains(line, or))
-        }
-        LineFilter::Matches(regex) => regex.is_match(line),
-        LineFilter::NotMatches(regex) => !regex.is_match(line),
-    }
-}
+use line_filter::passes;
 
 fn check_all(lines: &[&[u8]], candidates: &[u32], filters: &[LineFilter]) {
     let blob = lines.concat();

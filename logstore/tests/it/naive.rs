@@ -13,6 +13,11 @@ use trine_storage::{Labels, MatchOp, Matcher, TimeRange};
 
 use crate::store::{self, Entry};
 
+#[path = "line_filter.rs"]
+mod line_filter;
+
+pub(crate) use line_filter::passes;
+
 /// Headers of chunks count the values of this name.
 const LEVEL: &str = "detected_level";
 
@@ -167,32 +172,6 @@ fn range() -> impl Strategy<Value = TimeRange> {
         1 => Just(TimeRange::new(-31, 100)),
         4 => some.prop_map(|(start, width)| TimeRange::new(start, start + width)),
     ]
-}
-
-/// Whether `text` is in the line with no byte of a word next to it.
-fn whole(line: &[u8], text: &[u8]) -> bool {
-    let of_word =
-        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
-    (0..=line.len()).any(|at| {
-        let before = at.checked_sub(1).and_then(|before| line.get(before));
-        line[at..].starts_with(text) && !of_word(before) && !of_word(line.get(at + text.len()))
-    })
-}
-
-pub(crate) fn passes(filter: &LineFilter, line: &[u8]) -> bool {
-    let contains = |literal: &Bytes| {
-        literal.is_empty() || line.windows(literal.len()).any(|window| window == literal)
-    };
-    match filter {
-        LineFilter::Contains(literal) => contains(literal),
-        LineFilter::NotContains(literal) => !contains(literal),
-        LineFilter::ContainsAny(literals) => literals.iter().any(contains),
-        LineFilter::ContainsWhole { text, or } => {
-            whole(line, text) || or.as_ref().is_some_and(contains)
-        }
-        LineFilter::Matches(regex) => regex.is_match(line),
-        LineFilter::NotMatches(regex) => !regex.is_match(line),
-    }
 }
 
 /// Whether a condition holds for the label of the stream, or for the metadata that it leaves seen.
