@@ -121,7 +121,7 @@ pub mod decoders {
         packed.rows_with(b"123").ok();
         packed.expand_rows(&timestamps, |row| row % 2 == 0).ok();
         let lines = packed.expand(&timestamps);
-        if let Some(skeletons) = packed.skeletons(&timestamps)? {
+        if let Some(skeletons) = packed.take_skeletons(&timestamps)? {
             let mut line = Vec::new();
             for row in 0..rows {
                 let whole = 0..skeletons.get(row).len();

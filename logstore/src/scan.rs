@@ -32,7 +32,7 @@ use crate::request::Either;
 use crate::tombstone::Hidden;
 use duplicates::Earlier;
 use place::OpenPlace;
-use unpacked::Unpacked;
+use unpacked::{Unpacked, retain_among};
 
 /// What all parts of a scan share: what is looked for, and where.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Scan {
         {
             let mut others = rows.clone();
             unpacked.retain_lines(place, filter, rows)?;
-            others.retain(|row| rows.binary_search(row).is_err());
+            retain_among(rows, false, &mut others);
             unpacked.retain_condition(place, condition, &mut others)?;
             rows.append(&mut others);
             rows.sort_unstable();

@@ -79,22 +79,23 @@ pub(crate) fn numbers(name: &str, bytes: &[u8], count: usize) -> Result<Vec<u64>
             let len = count.checked_mul(width);
             let len = len.ok_or_else(|| reader.corrupt("a column is too long"))?;
             let raw = decompress(&mut reader, len)?;
-            // Lengths and parts of dates mostly.
-            match width {
-                1 => return Ok(raw.into_iter().map(u64::from).collect()),
+            Ok(match width {
+                // Lengths and parts of dates mostly.
+                1 => raw.into_iter().map(u64::from).collect(),
                 2 => {
                     let (pairs, _) = raw.as_chunks::<2>();
                     let number = |pair: &[u8; 2]| u64::from(u16::from_le_bytes(*pair));
-                    return Ok(pairs.iter().map(number).collect());
+                    pairs.iter().map(number).collect()
                 }
-                _ => {}
-            }
-            let number = |bytes: &[u8]| {
-                let mut le = [0; 8];
-                le.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                u64::from_le_bytes(le)
-            };
-            Ok(raw.chunks_exact(width).map(number).collect())
+                _ => {
+                    let number = |bytes: &[u8]| {
+                        let mut le = [0; 8];
+                        le.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                        u64::from_le_bytes(le)
+                    };
+                    raw.chunks_exact(width).map(number).collect()
+                }
+            })
         }
         _ => Err(reader.corrupt("a column of numbers is stored in an unknown way")),
     }

@@ -236,7 +236,7 @@ impl Unpacked {
             Some(packed) => packed,
             None => block.reader.packed_lines(header)?,
         };
-        let skeletons = packed.skeletons(&parts.timestamps)?;
+        let skeletons = packed.take_skeletons(&parts.timestamps)?;
         if skeletons.is_none() {
             parts.packed = Some(packed);
         }
@@ -585,7 +585,7 @@ fn search_skeleton(packed: &PackedLines, tests: &mut Vec<&Test>, rows: &mut Vec<
 }
 
 /// Keeps those of `rows` that are among others, or, if not `keeps`, are not; all ascending.
-fn retain_among(others: &[u32], keeps: bool, rows: &mut Vec<u32>) {
+pub(super) fn retain_among(others: &[u32], keeps: bool, rows: &mut Vec<u32>) {
     if keeps && rows.len() == others.len() && rows == others {
         return;
     }
@@ -608,8 +608,11 @@ fn retain_number(packed: &PackedLines, number: &Number, text: Text<'_>, rows: &m
         return;
     };
     let mut in_text = rows.clone();
+    retain_among(&with, false, &mut in_text);
     number.retain(text, &mut in_text);
-    rows.retain(|row| with.binary_search(row).is_ok() || in_text.binary_search(row).is_ok());
+    retain_among(&with, true, rows);
+    rows.append(&mut in_text);
+    rows.sort_unstable();
 }
 
 /// Whether the metadata of a row meets a condition.

@@ -19,6 +19,36 @@ const ROWS_COUNTED: usize = 8;
 /// reader finds its way through a line by what is between, and asks for the parts that it needs.
 ///
 /// Variables are decoded when the first of their kind is asked for.
+///
+/// ```
+/// use trine_logstore::{
+///     Batch, Direction, Durability, Labels, LogStore, Projection, Request, Rows, TimeRange,
+/// };
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let store = LogStore::open(dir.path())?;
+/// let mut appender = store.appender();
+/// # let now_ns = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as i64;
+/// let stream = Labels::from_pairs([("app", "api")])?;
+/// appender.append(&stream, now_ns, b"user=u4711 took 12345 us", &Labels::empty());
+/// appender.commit(Durability::Buffered)?.wait()?;
+/// store.flush()?;
+/// let request = Request::Rows(Rows {
+///     direction: Direction::Any,
+///     projection: Projection { skeletons: true, ..Projection::ALL },
+///     ..Rows::new(Vec::new(), TimeRange::ALL)
+/// });
+/// for batch in store.snapshot().scan(&request)? {
+///     let Batch::Rows(rows) = batch? else { continue };
+///     let Some(skeletons) = rows.skeletons else { continue };
+///     assert_eq!(skeletons.get(0), b"user=u\xff took \xff us");
+///     let mut user = Vec::new();
+///     skeletons.write(0, 5..7, &mut user)?;
+///     assert_eq!(user, b"u4711");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Skeletons {
     name: String,
@@ -43,11 +73,12 @@ struct Column {
 }
 
 impl PackedLines {
-    /// Leaves the variables out; `None` when lines are not split, or have the byte that stands in.
+    /// Takes the lines out, without their variables; `None`, and they stay, when they are not split
+    /// or have the byte that stands in.
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when text and variables do not fit.
-    pub(crate) fn skeletons(&mut self, timestamps: &[i64]) -> Result<Option<Skeletons>> {
+    pub(crate) fn take_skeletons(&mut self, timestamps: &[i64]) -> Result<Option<Skeletons>> {
         let Layout::Split {
             terminator,
             placeholder,

@@ -238,7 +238,7 @@ proptest! {
         let refs: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
         let timestamps = &timestamps[..refs.len()];
         let (mut packed, _) = packed(&refs, timestamps);
-        let Some(skeletons) = packed.skeletons(timestamps).unwrap() else {
+        let Some(skeletons) = packed.take_skeletons(timestamps).unwrap() else {
             let told = refs.iter().any(|line| line.contains(&Skeletons::STAND_IN));
             prop_assert!(told || matches!(packed.layout, Layout::Whole));
             return Ok(());
@@ -360,7 +360,7 @@ proptest! {
                 packed.skeleton();
                 packed.expand(&timestamps).ok();
                 packed.rows_with(b"123").ok();
-                if let Ok(Some(skeletons)) = packed.skeletons(&timestamps) {
+                if let Ok(Some(skeletons)) = packed.take_skeletons(&timestamps) {
                     for row in 0..refs.len() + 1 {
                         let whole = 0..skeletons.get(row).len();
                         skeletons.write(row, whole, &mut Vec::new()).ok();
