@@ -256,6 +256,14 @@ pub trait Skeletons: fmt::Debug + Send + Sync {
     /// # Errors
     /// Those of the store.
     fn write(&self, row: usize, part: Range<usize>, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Appends all of a line as it is written.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn write_line(&self, row: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.write(row, 0..self.get(row).len(), out)
+    }
 }
 
 /// A column of byte strings in one piece.

@@ -14,7 +14,7 @@ use crate::logql::error::QueryError;
 use crate::logql::pipeline::labels::PRESERVE_ERROR;
 use crate::logql::pipeline::{Pipeline, Scratch};
 use crate::logql::source::{
-    Batch, Batches, CountBatch, Counts, Direction, Measure, Request, RowBatch, Skeletons, Source,
+    Batch, Batches, CountBatch, Counts, Direction, Measure, Request, RowBatch, Source,
 };
 use crate::threads::{self, Permits};
 use crate::vector::Grouping;
@@ -123,16 +123,6 @@ struct Reader<'a> {
     line: Vec<u8>,
 }
 
-/// Puts a line together.
-pub(super) fn whole_line(
-    lines: &dyn Skeletons,
-    row: usize,
-    line: &mut Vec<u8>,
-) -> Result<(), QueryError> {
-    line.clear();
-    Ok(lines.write(row, 0..lines.get(row).len(), line)?)
-}
-
 impl Reader<'_> {
     /// Takes in the lines of a batch.
     fn rows(&mut self, batch: &RowBatch) -> Result<(), QueryError> {
@@ -183,7 +173,8 @@ impl Reader<'_> {
         };
         if let Some(lines) = skeletons.filter(|_| passed.is_unclear) {
             drop(passed);
-            whole_line(lines, row, &mut self.line)?;
+            self.line.clear();
+            lines.write_line(row, &mut self.line)?;
             match pipeline.run(&self.line, stream, metadata, &mut self.scratch) {
                 Some(again) => passed = again,
                 None => return Ok(()),

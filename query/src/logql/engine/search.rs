@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use trine_storage::{Labels, TimeRange};
 
 use super::log::{self, Collector, Reading};
-use super::scan::whole_line;
 use super::{Entry, Stats};
 use crate::logql::error::QueryError;
 use crate::logql::pipeline::{Pipeline, Scratch};
@@ -237,7 +236,8 @@ impl Part<'_> {
                 continue;
             }
             if let Some(lines) = skeletons {
-                whole_line(lines, row, &mut self.line)?;
+                self.line.clear();
+                lines.write_line(row, &mut self.line)?;
                 line = &self.line;
             }
             if let Some(passed) = pipeline.run(line, stream, metadata, &mut self.scratch) {

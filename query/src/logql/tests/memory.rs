@@ -202,8 +202,7 @@ impl Skeletons for LeftOut {
     fn line_bytes(&self) -> u64 {
         let mut line = Vec::new();
         for row in 0..self.skeletons.len() {
-            self.write(row, 0..self.skeletons[row].len(), &mut line)
-                .unwrap();
+            self.write_line(row, &mut line).unwrap();
         }
         line.len() as u64
     }
