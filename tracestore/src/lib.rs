@@ -35,9 +35,13 @@ mod db;
 mod live;
 mod model;
 mod nested;
+#[allow(dead_code, reason = "wired by the store")]
+mod otlp;
 mod request;
 mod retention;
 mod snapshot;
+#[allow(dead_code, reason = "wired by the store")]
+mod stage;
 mod stats;
 mod wal_record;
 

@@ -29,7 +29,7 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
     })
 }
 
-fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+pub(crate) fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
     let pair = ("[a-z.]{0,4}", any_value()).prop_map(|(key, value)| KeyValue { key, value });
     prop::collection::vec(pair, 0..4)
 }
