@@ -2,4 +2,6 @@
 
 pub(crate) mod format;
 pub(crate) mod reader;
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod values;
 pub(crate) mod writer;
