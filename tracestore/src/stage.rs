@@ -13,8 +13,8 @@ mod table;
 mod tests;
 
 use hashbrown::HashTable;
+use trine_storage::Result;
 use trine_storage::codec::put_bytes;
-use trine_storage::{Error, Kind, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use table::TableStage;
@@ -97,19 +97,20 @@ impl Stage {
     /// Stores the spans of a request, but for those that `bounds` refuse.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when it is malformed, [`Kind::Limit`] when there is no room for so many
-    /// rows. Nothing is stored then.
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when it is malformed. Nothing is stored then.
     pub(crate) fn push_request(&mut self, request: &[u8], bounds: &Bounds) -> Result<Accepted> {
         let (plan, accepted) = check(request, bounds).map_err(Malformed::into_error)?;
-        // A row of any table takes at least two bytes of the request.
-        let tables = [&self.spans, &self.events, &self.links];
-        let rows = tables.map(|table| table.rows as usize);
-        if rows.into_iter().max().unwrap_or(0) + request.len() / 2 > u32::MAX as usize {
-            let what = "the request is too large for the memory; send less at a time";
-            return Err(Error::new(Kind::Limit, what));
-        }
-        self.apply(&plan).map_err(Malformed::into_error)?;
+        self.push(&plan)?;
         Ok(accepted)
+    }
+
+    /// Stores the spans of a plan. There has to be room: a stage is made a run long before it has
+    /// as many rows as 32 bits can count.
+    ///
+    /// # Errors
+    /// None for a plan that [`check`] made.
+    pub(crate) fn push(&mut self, plan: &Plan<'_>) -> Result<()> {
+        self.apply(plan).map_err(Malformed::into_error)
     }
 
     fn apply(&mut self, plan: &Plan<'_>) -> Read<()> {

@@ -20,18 +20,6 @@ pub(crate) const BYTES: u8 = 6;
 pub(crate) const ARRAY: u8 = 7;
 pub(crate) const KEY_VALUES: u8 = 8;
 
-/// Whether a value is nested deeper than [`DEPTH_MAX`].
-pub(crate) fn is_too_deep(value: &AnyValue, depth: usize) -> bool {
-    if depth > DEPTH_MAX {
-        return true;
-    }
-    match value {
-        AnyValue::Array(values) => values.iter().any(|v| is_too_deep(v, depth + 1)),
-        AnyValue::KeyValues(pairs) => pairs.iter().any(|p| is_too_deep(&p.value, depth + 1)),
-        _ => false,
-    }
-}
-
 pub(crate) fn put_value(out: &mut Vec<u8>, value: &AnyValue) {
     match value {
         AnyValue::Empty => out.push(EMPTY),

@@ -181,8 +181,8 @@ fn a_malformed_request_is_refused_with_the_place_of_the_fault() {
         (
             |out| {
                 put_message(out, 9, |out| {
-                    put_message(out, 2, |out| put_text(out, 1, &[0xff]))
-                })
+                    put_message(out, 2, |out| put_text(out, 1, &[0xff]));
+                });
             },
             "attributes.value.string_value",
             utf8,
@@ -195,8 +195,8 @@ fn a_malformed_request_is_refused_with_the_place_of_the_fault() {
         (
             |out| {
                 put_message(out, 13, |out| {
-                    put_message(out, 4, |out| put_text(out, 1, &[0xff]))
-                })
+                    put_message(out, 4, |out| put_text(out, 1, &[0xff]));
+                });
             },
             "links.attributes.key",
             utf8,
@@ -319,7 +319,7 @@ fn the_last_value_counts_and_messages_are_merged() {
         });
         for key in [b"a", b"b"] {
             put_message(out, 1, |out| {
-                put_message(out, 1, |out| put_text(out, 1, key))
+                put_message(out, 1, |out| put_text(out, 1, key));
             });
         }
     });

@@ -164,7 +164,7 @@ fn put_value(out: &mut Vec<u8>, value: &AnyValue, depth: usize) {
             }
         }),
         AnyValue::KeyValues(pairs) => {
-            put_message(out, 6, |out| put_pairs(out, 1, pairs, depth + 1))
+            put_message(out, 6, |out| put_pairs(out, 1, pairs, depth + 1));
         }
         AnyValue::Bytes(bytes) => put_item(out, 7, bytes),
     }

@@ -241,11 +241,11 @@ fn values_go_to_columns_by_key_and_type() {
         (AnyValue::Double(f64::NAN), Type::Float),
         (AnyValue::Bool(true), Type::Bool),
         (array(&[text("a"), text("b")]), Type::Array),
-        (array(&[int.clone()]), Type::Array),
+        (array(std::slice::from_ref(&int)), Type::Array),
         (array(&[]), Type::Other),
         (array(&[int.clone(), text("a")]), Type::Other),
         (array(&[AnyValue::Empty]), Type::Other),
-        (array(&[array(&[int.clone()])]), Type::Other),
+        (array(&[array(std::slice::from_ref(&int))]), Type::Other),
         (AnyValue::Empty, Type::Other),
         (AnyValue::Bytes(vec![1]), Type::Other),
         (AnyValue::KeyValues(vec![pair("k", int)]), Type::Other),
@@ -430,7 +430,7 @@ proptest! {
                 prop_assert_eq!(stage.rows(), 0);
             }
             let mut flipped = request.clone();
-            flipped[at] ^= 1 << (at + usize::from(seed)) % 8;
+            flipped[at] ^= 1 << ((at + usize::from(seed)) % 8);
             let mut stage = Stage::default();
             stage.push_request(&flipped, &ANY).ok();
             spans(&stage);
