@@ -147,6 +147,20 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_differs_is_seen_wherever_it_is() {
+        let text: Vec<u8> = (0..40).collect();
+        for len in 0..text.len() {
+            let text = &text[..len];
+            assert!(is_same(text, text) && !is_same(text, &[text, &[0]].concat()));
+            for at in 0..len {
+                let mut other = text.to_owned();
+                other[at] ^= 1;
+                assert!(!is_same(text, &other), "{at} of {len}");
+            }
+        }
+    }
+
+    #[test]
     fn equal_values_are_kept_once() {
         let mut column = Interned::default();
         for text in ["a", "a", "", "b", "a", ""] {
