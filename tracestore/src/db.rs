@@ -21,7 +21,7 @@ use crate::block::reader::BlockFile;
 use crate::block::writer;
 use crate::config::{Builder, Config};
 use crate::live::Live;
-use crate::otlp::{Bounds, Malformed, check};
+use crate::otlp::{Bounds, Malformed, check, pieces};
 use crate::retention;
 use crate::snapshot::Snapshot;
 use crate::stats::{Accepted, Report, Stats};
@@ -279,9 +279,22 @@ impl Inner {
         }
         self.shared.memory().admit(request.len() as u64)?;
         let head = wal_record::encode_head(bounds);
+        let room = self.config.wal.record_bytes_max.saturating_sub(head.len());
+        let pieces = match request.len() > room {
+            true => pieces(&plan, room),
+            false => Vec::new(),
+        };
         let _order = self.order.lock();
         self.check_open()?;
-        let position = self.wal.append_parts(&[&head, request])?;
+        let position = match pieces.split_last() {
+            None => self.wal.append_parts(&[&head, request])?,
+            Some((last, others)) => {
+                for piece in others {
+                    self.wal.append_parts(&[&head, piece])?;
+                }
+                self.wal.append_parts(&[&head, last])?
+            }
+        };
         let memory = self.memory.read();
         let mut live = memory.live.write();
         live.apply(&plan, self.clock.now_ns())

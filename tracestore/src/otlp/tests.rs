@@ -659,6 +659,21 @@ proptest! {
     }
 
     #[test]
+    fn pieces_are_the_whole(trace in trace(), bytes_max in 0usize..4_000) {
+        let request = request(&trace);
+        let (plan, _) = check(&request, &ANY).unwrap();
+        let pieces = pieces(&plan, bytes_max);
+        for piece in &pieces {
+            let (plan, _) = check(piece, &ANY).unwrap();
+            prop_assert!(piece.len() <= bytes_max || plan.spans.len() == 1);
+        }
+        prop_assert_eq!(read_all(&pieces.concat()).unwrap(), trace);
+        if bytes_max > 2 * request.len() {
+            prop_assert!(pieces.len() <= 1);
+        }
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
         read_all(&bytes).ok();
         of_span(|out| out.extend(&bytes)).ok();
