@@ -1,5 +1,17 @@
-//! Immutable blocks: the format, who writes it, who reads it.
+//! Blocks: spans that no longer change, in columns.
+//!
+//! In reading order: `format` numbers sections and columns, `values` is what columns hold, `column` the
+//! codec of one, `shapes` which attributes a row has, `table` puts columns together, `gather` rows of
+//! several tables, `build` whole blocks, `image` reads them.
 
+pub(crate) mod build;
+pub(crate) mod column;
 pub(crate) mod format;
-pub(crate) mod reader;
-pub(crate) mod writer;
+pub(crate) mod gather;
+pub(crate) mod image;
+pub(crate) mod shapes;
+pub(crate) mod table;
+pub(crate) mod values;
+
+#[cfg(test)]
+mod tests;

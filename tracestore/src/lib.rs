@@ -27,38 +27,20 @@
 //! reads all of it as one, `retention` says which blocks go. File formats: `FORMAT.md` beside this
 //! crate.
 
-mod appender;
 mod block;
-mod columns;
-mod config;
-mod db;
-mod live;
 mod model;
-mod nested;
 mod request;
-mod retention;
-mod snapshot;
-mod stats;
-mod wal_record;
+mod stage;
+mod structure;
 
-pub use appender::{Appender, Commit};
-pub use config::{Builder, Config};
-pub use db::TraceStore;
 pub use model::{
     AnyValue, Event, KeyValue, Link, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanId,
     Status, Trace, TraceId,
 };
-pub use request::{
-    ABSENT, AttributeColumn, AttributeRef, Batches, Column, CompareOp, Condition, Counts,
-    Intrinsic, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, TraceRows, Value, keys,
-};
-pub use snapshot::Snapshot;
-pub use stats::{Accepted, Reason, Rejected, Report, Stats};
-pub use trine_storage::wal::Durability;
+pub use request::NO_ROW;
 
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
     pub use crate::model::{decode_resource, decode_scope, decode_span};
-    pub use crate::wal_record::decode as decode_record;
 }

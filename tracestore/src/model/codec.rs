@@ -32,7 +32,8 @@ pub(crate) fn is_too_deep(value: &AnyValue, depth: usize) -> bool {
     }
 }
 
-fn put_value(out: &mut Vec<u8>, value: &AnyValue) {
+/// Appends the bytes of a value.
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &AnyValue) {
     match value {
         AnyValue::Empty => out.push(EMPTY),
         AnyValue::String(text) => {
@@ -63,6 +64,14 @@ fn put_value(out: &mut Vec<u8>, value: &AnyValue) {
             put_attributes(out, pairs);
         }
     }
+}
+
+/// Reads a value.
+///
+/// # Errors
+/// [`Kind::Corrupt`] when the bytes are no value.
+pub(crate) fn read_value(reader: &mut Reader<'_>) -> Result<AnyValue> {
+    value(reader, 0)
 }
 
 fn value(reader: &mut Reader<'_>, depth: usize) -> Result<AnyValue> {
