@@ -2,7 +2,8 @@
 //!
 //! In reading order: `format` numbers sections and columns, `values` is what columns hold, `column` the
 //! codec of one, `shapes` which attributes a row has, `table` puts columns together, `gather` rows of
-//! several tables, `build` whole blocks, `image` reads them.
+//! several tables, `build` whole blocks, `image` reads them, `sizes`
+//! tells what takes how much.
 
 pub(crate) mod build;
 pub(crate) mod column;
@@ -10,6 +11,7 @@ pub(crate) mod format;
 pub(crate) mod gather;
 pub(crate) mod image;
 pub(crate) mod shapes;
+pub(crate) mod sizes;
 pub(crate) mod table;
 pub(crate) mod values;
 

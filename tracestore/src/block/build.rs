@@ -86,8 +86,10 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Writes what is taken of `inputs`, older ones first, as one block and finishes the file.
-/// `has_more` tells whether spans of a trace are in other places too.
+/// Writes what is taken of `inputs`, older ones first, as one block; the file is not finished.
+/// `has_more` tells whether spans of a trace are in other places too. It is asked for traces of the
+/// stage, and for those of images of which that was said before: of the places that hold a trace the
+/// last to be written says so.
 ///
 /// # Errors
 /// Those of the file and of reading the inputs.
@@ -283,6 +285,7 @@ struct Placed {
     end: i64,
     rows: u32,
     has_root: bool,
+    /// Whether other places may have spans of it.
     has_more: bool,
     from: From,
 }
@@ -476,7 +479,7 @@ impl Order {
         let duration = |trace: &Placed| trace.end.abs_diff(trace.start);
         writer.every(Key::Number(trace::DURATION), &column(&duration))?;
         let flags = |trace: &Placed| {
-            let more = trace.has_more || has_more(&trace.id);
+            let more = trace.has_more && has_more(&trace.id);
             u64::from(trace.has_root) * trace::HAS_ROOT + u64::from(more) * trace::HAS_MORE
         };
         writer.every(Key::Number(trace::FLAGS), &column(&flags))?;
@@ -598,6 +601,7 @@ impl<'a> Held<'a> {
                 starts,
             } => {
                 let trace = piece.trace as usize;
+                to.has_more = true;
                 for &row in &rows[starts[trace] as usize..starts[trace + 1] as usize] {
                     to.rows.push((piece.source, row));
                     let (key, end) = stage.span_key(row);

@@ -17,6 +17,7 @@ use super::build::{self, Built, Input, end_of, halves, start_of};
 use super::format::{self, id, span, trace};
 use super::gather::TableSource;
 use super::shapes::RowShapes;
+use super::sizes;
 use super::table::{Key, Located, TableReader};
 use super::values::{Type, Values};
 use crate::model::TraceId;
@@ -30,8 +31,8 @@ pub(crate) struct Image {
     pub(crate) links: TableReader,
     pub(crate) resources: TableReader,
     pub(crate) scopes: TableReader,
-    traces: TableReader,
-    ids: TableReader,
+    pub(super) traces: TableReader,
+    pub(super) ids: TableReader,
     /// First rows of the traces, and the number of all rows.
     first_rows: OnceLock<Arc<[u32]>>,
 }
@@ -80,6 +81,14 @@ impl BlockFile {
         }
         let image = Arc::new(Image::open(&self.file)?);
         Ok(Arc::clone(self.image.get_or_init(|| image)))
+    }
+
+    /// Bytes of the block by what they are.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub(crate) fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
+        Ok(sizes::of(&self.file, &*self.image()?))
     }
 }
 

@@ -658,6 +658,20 @@ impl TableReader {
         self.columns.get(self.known.checked_add(number)?)
     }
 
+    /// Bytes that a column takes, with what tells its rows.
+    pub(crate) fn bytes_of(column: &Column) -> u64 {
+        let rows = match &column.presence {
+            Presence::Rows(rows) => rows.meta().bytes(),
+            Presence::Every | Presence::Shapes(_) => 0,
+        };
+        column.values.meta().bytes() + rows
+    }
+
+    /// Whether a column says which attributes rows have.
+    pub(crate) fn is_of_shapes(column: &Column) -> bool {
+        [SHAPES, RARE, SPELLED].contains(&column.key)
+    }
+
     /// The columns of the attribute `name`, one for each type that it has.
     pub(crate) fn attribute(&self, name: &str) -> &[Column] {
         let named = |column: &Column| match &column.key {
