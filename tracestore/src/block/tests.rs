@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::build::{Input, Source};
+use super::format::span as columns;
 use super::image::{Image, in_memory};
+use super::{gather, table};
 use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
 use crate::stage::Stage;
 
@@ -140,4 +142,64 @@ proptest! {
         prop_assert_eq!(&found(&merged), &expected);
         prop_assert_eq!(again, built);
     }
+}
+
+/// More columns than shapes name, more shapes than are listed, several pages.
+#[test]
+fn a_long_tail_of_keys_comes_back() {
+    let mut state = 7u64;
+    let mut random = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let spans: Vec<Span> = (1..18_000u64)
+        .map(|n| {
+            let mut attributes = Vec::new();
+            for _ in 0..3 {
+                let key = format!("key {}", random(600));
+                attributes.push(pair(&key, AnyValue::Int(random(1_000) as i64)));
+            }
+            if n % 500 == 0 {
+                attributes.push(pair(&format!("alone {n}"), AnyValue::String(n.to_string())));
+            }
+            Span {
+                trace_id: u128::from(n / 7 + 1).to_be_bytes(),
+                span_id: n.to_be_bytes(),
+                parent_span_id: (n % 7 > 0).then(|| (n - 1).to_be_bytes()),
+                start_ns: n,
+                end_ns: n,
+                attributes,
+                ..Span::default()
+            }
+        })
+        .collect();
+    let whole = stage(&spans);
+    let (first, second) = (stage(&spans[..11_111]), stage(&spans[11_111..]));
+    let images = [&first, &second].map(|stage| {
+        in_memory(&[Input::all(Source::Stage(stage))], &|_| false)
+            .unwrap()
+            .0
+    });
+    let inputs: Vec<_> = images
+        .iter()
+        .map(|image| Input::all(Source::Image(image)))
+        .collect();
+    let (image, built, _) = in_memory(&inputs, &|_| false).unwrap();
+    assert_eq!(built.spans as usize, spans.len());
+    let all = (0..spans.len() as u32).collect();
+    let known: (&[u8], &[u8]) = (&[columns::ID, columns::DURATION], &[columns::NAME]);
+    let mut expected = gather::contents(&whole.spans, known, &all).unwrap();
+    let mut found = gather::contents(&image.spans, known, &all).unwrap();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    let shapes = image.spans.row_shapes().unwrap();
+    assert!(
+        shapes.lists.len() > table::SHAPES_MAX,
+        "{}",
+        shapes.lists.len()
+    );
+    assert!(image.spans.attributes().count() > table::COLUMNS_MAX);
 }
