@@ -1,5 +1,9 @@
 //! Immutable blocks: the format, who writes it, who reads it.
 
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod bits;
 pub(crate) mod format;
 pub(crate) mod reader;
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod values;
 pub(crate) mod writer;
