@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod bits;
 pub(crate) mod format;
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod numbers;
 pub(crate) mod reader;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod values;
