@@ -2,7 +2,13 @@
 
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod bits;
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod blob;
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod dictionary;
 pub(crate) mod format;
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod frame;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod numbers;
 pub(crate) mod reader;
