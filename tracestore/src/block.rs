@@ -4,6 +4,8 @@
 pub(crate) mod bits;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod blob;
+#[allow(dead_code, unused_imports, reason = "wired by the table")]
+pub(crate) mod column;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod dictionary;
 pub(crate) mod format;

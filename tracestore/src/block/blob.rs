@@ -191,6 +191,22 @@ impl<'a> BlobPage<'a> {
         Ok(())
     }
 
+    /// Appends the places of values that equal one of `needles`. Lengths tell which frames need
+    /// not be decompressed.
+    pub(crate) fn search(&self, needles: &[Vec<u8>], out: &mut Vec<u32>) -> Result<()> {
+        let mut opened = Opened::default();
+        for (number, place) in (0..).zip(0..self.lengths.len()) {
+            let len = self.length(place);
+            if needles.iter().any(|needle| needle.len() == len) {
+                let value = self.get(place, &mut opened)?;
+                if needles.iter().any(|needle| needle == value) {
+                    out.push(number);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Hands over all values in order, with their places.
     pub(crate) fn each(&self, mut take: impl FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
         let mut opened = Opened::default();
@@ -202,6 +218,7 @@ impl<'a> BlobPage<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "tests use small numbers")]
 mod tests {
     use proptest::prelude::*;
 

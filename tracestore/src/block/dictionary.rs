@@ -77,14 +77,14 @@ pub(crate) fn put_texts<'t>(
 pub(crate) fn put_numbers(out: &mut Vec<u8>, numbers: &[u64], counts: &[u32]) {
     put_counts(out, counts);
     let least = numbers.first().copied().unwrap_or(0);
-    let firsts = numbers
+    let firsts: Vec<u64> = numbers
         .chunks(NUMBERS)
         .filter_map(|group| group.first())
-        .map(|first| first.wrapping_sub(least));
-    let width = width_of(firsts.clone().last().unwrap_or(0));
+        .map(|first| first.wrapping_sub(least))
+        .collect();
+    let width = width_of(firsts.last().copied().unwrap_or(0));
     put_signed(out, unordered(Type::Int, least).cast_signed());
     out.push(width);
-    let firsts: Vec<u64> = firsts.collect();
     bits::pack(out, firsts.into_iter(), width);
     let ends = |group: &[u64]| group.first().copied().zip(group.last().copied());
     let spans = numbers.chunks(NUMBERS).filter_map(ends);
@@ -142,7 +142,9 @@ pub(crate) struct Dictionary {
     exceptions: Bytes,
     entries: Entries,
     /// All texts, once somebody wants an entry by reference.
-    decoded: OnceLock<Texts>,
+    texts: OnceLock<Texts>,
+    /// The bits of all numbers, once a page is decoded.
+    numbers: OnceLock<Vec<u64>>,
 }
 
 #[derive(Debug)]
@@ -235,7 +237,8 @@ impl Dictionary {
             counts,
             exceptions,
             entries,
-            decoded: OnceLock::new(),
+            texts: OnceLock::new(),
+            numbers: OnceLock::new(),
         })
     }
 
@@ -356,7 +359,7 @@ impl Dictionary {
 
     /// All texts, decoded once.
     pub(crate) fn texts(&self) -> Result<&Texts> {
-        if let Some(texts) = self.decoded.get() {
+        if let Some(texts) = self.texts.get() {
             return Ok(texts);
         }
         let mut texts = Texts::with_capacity(self.len, 0);
@@ -369,12 +372,23 @@ impl Dictionary {
                 return Err(self.corrupt("the texts of a dictionary are too long together"));
             }
         }
-        Ok(self.decoded.get_or_init(|| texts))
+        Ok(self.texts.get_or_init(|| texts))
     }
 
-    /// Whether entries of texts are at hand.
-    pub(crate) fn is_decoded(&self) -> bool {
-        self.kind.is_number() || self.decoded.get().is_some()
+    /// Whether all texts are decoded.
+    pub(crate) fn has_texts(&self) -> bool {
+        self.texts.get().is_some()
+    }
+
+    /// The bits of all numbers, decoded once.
+    pub(crate) fn numbers(&self) -> &[u64] {
+        self.numbers.get_or_init(|| {
+            let bits = |place| unordered(self.kind, self.ordered(place));
+            match self.entries {
+                Entries::Numbers { .. } => (0..self.len).map(bits).collect(),
+                Entries::Texts { .. } => Vec::new(),
+            }
+        })
     }
 
     fn place(&self, code: u32) -> Result<usize> {
@@ -507,4 +521,5 @@ impl<'d> Walk<'d> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "tests use small numbers")]
 mod tests;

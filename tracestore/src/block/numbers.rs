@@ -36,7 +36,7 @@ pub(crate) fn unordered(kind: Type, ordered: u64) -> u64 {
 }
 
 /// The least and the greatest number of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) least: u64,
     pub(crate) greatest: u64,
@@ -281,7 +281,8 @@ impl<'a> NumberPage<'a> {
                     *place = u32::try_from(last).unwrap_or(u32::MAX);
                     last = inside.next().unwrap_or(last);
                 }
-                self.narrow(out, |above| few.iter().any(|&wanted| above == wanted));
+                let [a, b, c, d] = few;
+                self.narrow(out, |n| (n == a) | (n == b) | (n == c) | (n == d));
             }
             _ => self.wide(out, |above| wanted.has(least.wrapping_add(above))),
         }
