@@ -7,9 +7,10 @@ use std::sync::Arc;
 use trine_storage::Result;
 
 use crate::block::build::{end_of, start_of};
-use crate::block::format::{event, link, resource, scope, span as col};
+use crate::block::format::{event, link, span as col};
 use crate::block::gather::TableSource;
 use crate::block::shapes::{Lists, RowShapes};
+use crate::block::table::Key;
 use crate::block::values::{Texts, Type, Values};
 use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
 use crate::structure::SpanKey;
@@ -156,7 +157,6 @@ impl Stage {
                 &held.attributes,
             );
         }
-        let _ = (resource::SCHEMA_URL, scope::NAME);
     }
 
     pub(crate) fn traces_of_rows(&self) -> &[u32] {
@@ -195,7 +195,12 @@ impl TableSource for TableStage {
         ))
     }
 
-    fn texts(&self, number: u8) -> Result<Cow<'_, Values>> {
+    fn texts(&self, key: &Key) -> Result<Cow<'_, Values>> {
+        let number = match key {
+            Key::Text(number) | Key::Bytes(number) => number,
+            Key::Number(_) | Key::Attribute(..) => &u8::MAX,
+        };
+        let number = *number;
         let texts = self.texts.get(number as usize).cloned().unwrap_or_default();
         Ok(Cow::Owned(Values::Plain(texts)))
     }

@@ -16,6 +16,7 @@ use trine_storage::{Error, Result};
 use super::build::{self, Built, Input, end_of, halves, start_of};
 use super::format::{self, id, span, trace};
 use super::gather::TableSource;
+use super::numbers::ordered;
 use super::shapes::RowShapes;
 use super::sizes;
 use super::table::{Key, Located, TableReader};
@@ -263,14 +264,19 @@ impl Image {
     /// Ids of the traces of which other places had spans when the block was written.
     pub(crate) fn traces_with_more(&self) -> Result<Vec<TraceId>> {
         let column = self.traces.known(&Key::Number(trace::FLAGS))?;
+        let flagged = (ordered(Type::Int, trace::HAS_MORE), u64::MAX);
         let mut found = Vec::new();
         let mut flags = Vec::new();
         for page in 0..self.traces.pages() {
-            if !column.values.may_have(page, trace::HAS_MORE, u64::MAX) {
+            if !column.values.may_have(
+                u32::try_from(page).unwrap_or(u32::MAX),
+                flagged.0,
+                flagged.1,
+            ) {
                 continue;
             }
             flags.clear();
-            column.values.numbers(page, &mut flags)?;
+            self.traces.numbers(trace::FLAGS, page, &mut flags)?;
             for (place, flags) in self.traces.rows_of(page).zip(&flags) {
                 if flags & trace::HAS_MORE != 0 {
                     found.push(self.trace(place)?.id);
@@ -434,8 +440,8 @@ impl TableSource for TableReader {
         self.all_numbers(number).map(Cow::Owned)
     }
 
-    fn texts(&self, number: u8) -> Result<Cow<'_, Values>> {
-        let column = self.known(&Key::Text(number))?;
+    fn texts(&self, key: &Key) -> Result<Cow<'_, Values>> {
+        let column = self.known(key)?;
         column.values.read_all().map(Cow::Owned)
     }
 

@@ -189,7 +189,7 @@ fn a_long_tail_of_keys_comes_back() {
     let (image, built, _) = in_memory(&inputs, &|_| false).unwrap();
     assert_eq!(built.spans as usize, spans.len());
     let all = (0..spans.len() as u32).collect();
-    let known: (&[u8], &[u8]) = (&[columns::ID, columns::DURATION], &[columns::NAME]);
+    let known: (&[u8], &[table::Key]) = (&[columns::ID, columns::DURATION], &[columns::NAME]);
     let mut expected = gather::contents(&whole.spans, known, &all).unwrap();
     let mut found = gather::contents(&image.spans, known, &all).unwrap();
     expected.sort();
