@@ -234,28 +234,35 @@ impl Image {
     /// The place of a trace, if it has spans here.
     pub(crate) fn find(&self, wanted: &TraceId) -> Result<Option<usize>> {
         let (high, low) = halves(wanted);
-        let mut bounds = 0..self.ids.rows();
-        while !bounds.is_empty() {
-            let middle = bounds.start + (bounds.end - bounds.start) / 2;
-            if self.ids.number_at(id::HIGH, middle)? < high {
-                bounds.start = middle + 1;
-            } else {
-                bounds.end = middle;
+        let column = self.ids.known(&Key::Number(id::HIGH))?;
+        let told = ordered(Type::Int, high);
+        for page in 0..self.ids.pages() {
+            let number = u32::try_from(page).unwrap_or(u32::MAX);
+            if !column.values.may_have(number, told, told) {
+                continue;
             }
-        }
-        // Ids with equal first halves are neighbours.
-        for at in bounds.start..self.ids.rows() {
-            if self.ids.number_at(id::HIGH, at)? != high {
-                break;
+            let rows = self.ids.rows_of(page);
+            let mut first = rows.clone();
+            while !first.is_empty() {
+                let middle = first.start + (first.end - first.start) / 2;
+                if self.ids.number_in(column, middle)? < high {
+                    first.start = middle + 1;
+                } else {
+                    first.end = middle;
+                }
             }
-            let place = self.ids.number_at(id::TRACE, at)?;
-            let place = usize::try_from(place).unwrap_or(usize::MAX);
-            let (first, last) = (
-                self.traces.number_at(trace::ID_HIGH, place)?,
-                self.traces.number_at(trace::ID_LOW, place)?,
-            );
-            if (first, last) == (high, low) {
-                return Ok(Some(place));
+            // Ids with equal first halves are neighbours.
+            for at in first.start..rows.end {
+                if self.ids.number_in(column, at)? != high {
+                    break;
+                }
+                let place = self.ids.number_at(id::TRACE, at)?;
+                let place = usize::try_from(place).unwrap_or(usize::MAX);
+                let is_wanted = self.traces.number_at(trace::ID_LOW, place)? == low
+                    && self.traces.number_at(trace::ID_HIGH, place)? == high;
+                if is_wanted {
+                    return Ok(Some(place));
+                }
             }
         }
         Ok(None)

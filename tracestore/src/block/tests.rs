@@ -203,3 +203,35 @@ fn a_long_tail_of_keys_comes_back() {
     );
     assert!(image.spans.attributes().count() > table::COLUMNS_MAX);
 }
+
+/// Ids that differ in one half only, and more than a page of them.
+#[test]
+fn traces_are_found_by_id() {
+    let span = |trace: u128| Span {
+        trace_id: trace.to_be_bytes(),
+        span_id: [1; 8],
+        ..Span::default()
+    };
+    let halves = |high: u128, low: u128| high << 64 | low;
+    let high = 1u128 << 63;
+    let mut ids: Vec<u128> = (1..9_000u128).map(|n| halves(n, n * n)).collect();
+    ids.extend((1..500).map(|low| halves(high, low)));
+    ids.extend((0..9).map(|n| halves(high - 1 + n, 7)));
+    ids.extend([1, u128::MAX]);
+    let spans: Vec<Span> = ids.iter().map(|id| span(*id)).collect();
+    let (image, _, _) =
+        in_memory(&[Input::all(Source::Stage(&stage(&spans)))], &|_| false).unwrap();
+    for id in &ids {
+        let place = image.find(&id.to_be_bytes()).unwrap().expect("it is there");
+        assert_eq!(image.trace(place).unwrap().id, id.to_be_bytes());
+    }
+    for id in [
+        halves(3, 8),
+        halves(high, 500),
+        halves(high, 0),
+        2,
+        u128::MAX - 1,
+    ] {
+        assert_eq!(image.find(&id.to_be_bytes()).unwrap(), None, "{id:x}");
+    }
+}
