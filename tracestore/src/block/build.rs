@@ -402,7 +402,7 @@ impl Order {
         for input in inputs {
             held.push(match input.source {
                 // They are all put together.
-                Source::Stage(stage) => Cow::Owned(vec![0; stage.spans.rows()]),
+                Source::Stage(stage) => Cow::Owned(vec![0; stage.rows() as usize]),
                 Source::Image(image) => TableSource::numbers(&image.spans, span::PARENT)?,
             });
         }

@@ -1,6 +1,7 @@
 //! Blocks that are built and put together hold what went in, once and in order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -9,6 +10,7 @@ use super::format::span as columns;
 use super::image::{Image, in_memory};
 use super::{gather, table};
 use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
+use crate::otlp::{Bounds, Writer};
 use crate::stage::Stage;
 
 fn pair(key: &str, value: AnyValue) -> KeyValue {
@@ -56,14 +58,23 @@ fn span() -> impl Strategy<Value = Span> {
 }
 
 fn stage(spans: &[Span]) -> Stage {
-    let mut stage = Stage::default();
+    let mut writer = Writer::default();
     for span in spans {
         let resource = Resource {
             attributes: vec![pair("service.name", AnyValue::String(span.name.clone()))],
             ..Resource::default()
         };
-        stage.push(&resource, &Scope::default(), span);
+        writer.push(&Arc::new(resource), &Arc::new(Scope::default()), span);
     }
+    let bounds = Bounds {
+        oldest_ns: i64::MIN,
+        newest_ns: i64::MAX,
+        span_bytes_max: u64::MAX,
+        attributes_max: u64::MAX,
+    };
+    let mut stage = Stage::default();
+    let accepted = stage.push_request(&writer.finish(), &bounds).unwrap();
+    assert_eq!(accepted.rejected, []);
     stage
 }
 
