@@ -8,12 +8,16 @@ pub(crate) mod blob;
 pub(crate) mod column;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod dictionary;
+#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod filter;
 pub(crate) mod format;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod frame;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod numbers;
 pub(crate) mod reader;
+#[allow(dead_code, unused_imports, reason = "wired by the table")]
+pub(crate) mod template;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod values;
 pub(crate) mod writer;
