@@ -1,7 +1,7 @@
 //! Blocks: spans that no longer change, in columns.
 //!
 //! In reading order: `format` numbers sections and columns, `values` is what columns hold, `column` the
-//! codec of one and `bits`, `numbers`, `dictionary`, `blob` what it is made of, `shapes` which attributes
+//! codec of one and `bits`, `numbers`, `dictionary`, `template`, `blob`, `filter` what it is made of, `shapes` which attributes
 //! a row has, `table` puts columns together, `gather` rows of several tables, `build` whole blocks,
 //! `image` reads them, `sizes` tells what takes how much.
 
@@ -10,6 +10,7 @@ pub(crate) mod blob;
 pub(crate) mod build;
 pub(crate) mod column;
 pub(crate) mod dictionary;
+pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod frame;
 pub(crate) mod gather;
@@ -18,6 +19,7 @@ pub(crate) mod numbers;
 pub(crate) mod shapes;
 pub(crate) mod sizes;
 pub(crate) mod table;
+pub(crate) mod template;
 pub(crate) mod values;
 
 #[cfg(test)]

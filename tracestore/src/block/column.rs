@@ -8,6 +8,8 @@
 
 mod choose;
 mod reader;
+mod sample;
+mod split;
 mod write;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Result};
 
 use super::numbers::{Bounds, Wanted, ordered, unordered};
+use super::template::Needle;
 use super::values::{Type, ValueRef};
 
 pub(crate) use reader::ColumnReader;
@@ -23,6 +26,7 @@ pub(crate) use write::write;
 
 const NUMBERS: u8 = 0;
 const DICTIONARY: u8 = 1;
+const TEMPLATES: u8 = 2;
 const BLOBS: u8 = 3;
 
 /// Up to so many bytes lie in the directory: a page of their own would cost a read and 16 more.
@@ -90,15 +94,23 @@ enum Encoding {
     Numbers,
     /// Pages of codes of a dictionary.
     Dictionary { entries: u32, stored: Stored },
-    /// Pages of blobs.
-    Blobs,
+    /// Pages of templates and numbers. The dictionary is of the templates.
+    Templates {
+        entries: u32,
+        stored: Stored,
+        filter: Stored,
+    },
+    /// Pages of blobs. The filter is empty when there is none.
+    Blobs { filter: Stored },
 }
 
 impl Encoding {
     fn stored_bytes(&self) -> u64 {
         match self {
-            Self::Numbers | Self::Blobs => 0,
+            Self::Numbers => 0,
             Self::Dictionary { stored, .. } => stored.len(),
+            Self::Templates { stored, filter, .. } => stored.len() + filter.len(),
+            Self::Blobs { filter } => filter.len(),
         }
     }
 }
@@ -124,16 +136,30 @@ pub(crate) struct ColumnMeta {
 impl ColumnMeta {
     /// Appends the entry of the directory.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        let (tag, stored) = match &self.encoding {
-            Encoding::Numbers => (NUMBERS, None),
-            Encoding::Dictionary { entries, stored } => (DICTIONARY, Some((*entries, stored))),
-            Encoding::Blobs => (BLOBS, None),
+        let tag = match &self.encoding {
+            Encoding::Numbers => NUMBERS,
+            Encoding::Dictionary { .. } => DICTIONARY,
+            Encoding::Templates { .. } => TEMPLATES,
+            Encoding::Blobs { .. } => BLOBS,
         };
         out.push(tag);
         put_varint(out, self.raw_bytes);
-        if let Some((entries, stored)) = stored {
-            put_varint(out, entries.into());
-            stored.put(out);
+        match &self.encoding {
+            Encoding::Numbers => {}
+            Encoding::Dictionary { entries, stored } => {
+                put_varint(out, (*entries).into());
+                stored.put(out);
+            }
+            Encoding::Templates {
+                entries,
+                stored,
+                filter,
+            } => {
+                put_varint(out, (*entries).into());
+                stored.put(out);
+                filter.put(out);
+            }
+            Encoding::Blobs { filter } => filter.put(out),
         }
         put_varint(out, self.pages.len() as u64);
         let mut offset = self.pages.first().map_or(0, |page| page.place.offset);
@@ -148,11 +174,14 @@ impl ColumnMeta {
             let Bounds { least, greatest } = page.bounds;
             match tag {
                 NUMBERS => put_signed(out, unordered(Type::Int, least).cast_signed()),
-                DICTIONARY => put_varint(out, least),
-                _ => put_varint(out, page.place.len.into()),
+                BLOBS => {}
+                _ => put_varint(out, least),
             }
             if tag != BLOBS {
                 put_varint(out, greatest - least);
+            }
+            if matches!(tag, TEMPLATES | BLOBS) {
+                put_varint(out, page.place.len.into());
             }
             if page.place.len > 0 {
                 put_u32(out, page.place.crc);
@@ -180,11 +209,20 @@ impl ColumnMeta {
                 entries: small(reader)?,
                 stored: Stored::read(reader)?,
             },
-            BLOBS => Encoding::Blobs,
+            TEMPLATES => Encoding::Templates {
+                entries: small(reader)?,
+                stored: Stored::read(reader)?,
+                filter: Stored::read(reader)?,
+            },
+            BLOBS => Encoding::Blobs {
+                filter: Stored::read(reader)?,
+            },
             _ => return Err(reader.corrupt("a column is stored in an unknown way")),
         };
         let codes = match &encoding {
-            Encoding::Dictionary { entries, .. } => Some(u64::from(*entries)),
+            Encoding::Dictionary { entries, .. } | Encoding::Templates { entries, .. } => {
+                Some(u64::from(*entries))
+            }
             _ => None,
         };
         let count = reader.count(2)?;
@@ -220,7 +258,7 @@ impl ColumnMeta {
                 }
             };
             let len = match tag {
-                BLOBS => small(reader)?,
+                TEMPLATES | BLOBS => small(reader)?,
                 _ => u32::try_from(bounds.page_bytes(count as usize))
                     .map_err(|_| reader.corrupt("a page is too long"))?,
             };
@@ -303,6 +341,8 @@ pub(crate) enum Prepared<'a> {
     Wanted(Wanted),
     /// Any of these texts.
     Texts(Vec<Vec<u8>>),
+    /// Any of these texts, split.
+    Needles(Vec<Needle>),
     /// Each value is asked.
     Where(&'a dyn Fn(ValueRef<'_>) -> bool),
 }

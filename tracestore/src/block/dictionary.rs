@@ -247,7 +247,7 @@ impl Dictionary {
         self.len
     }
 
-    fn corrupt(&self, what: &str) -> Error {
+    pub(super) fn corrupt(&self, what: &str) -> Error {
         Error::corrupt(&self.name, self.offset, what)
     }
 
@@ -337,12 +337,12 @@ impl Dictionary {
 
     /// The code of a value, when there is one.
     pub(crate) fn find(&self, value: ValueRef<'_>) -> Result<Option<u32>> {
-        let (code, equal) = match (value.bytes(), value.bits()) {
-            (Some(bytes), _) if !self.kind.is_number() => self.place_of_text(bytes)?,
-            (_, Some(bits)) if self.kind.is_number() => {
-                self.place_of_number(ordered(self.kind, bits))
-            }
-            _ => return Ok(None),
+        if !self.kind.is_of(value) {
+            return Ok(None);
+        }
+        let (code, equal) = match value.bytes() {
+            Some(bytes) => self.place_of_text(bytes)?,
+            None => self.place_of_number(ordered(self.kind, value.bits().unwrap_or(0))),
         };
         Ok(equal.then_some(code))
     }

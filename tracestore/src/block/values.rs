@@ -23,6 +23,17 @@ impl Type {
     pub(crate) fn is_number(self) -> bool {
         matches!(self, Self::Int | Self::Float | Self::Bool)
     }
+
+    /// Whether a value is of this type.
+    pub(crate) fn is_of(self, value: ValueRef<'_>) -> bool {
+        match value {
+            ValueRef::Str(_) => self == Self::Str,
+            ValueRef::Int(_) => self == Self::Int,
+            ValueRef::Float(_) => self == Self::Float,
+            ValueRef::Bool(_) => self == Self::Bool,
+            ValueRef::Bytes(_) => matches!(self, Self::Array | Self::Other),
+        }
+    }
 }
 
 /// The values of a column, in row order.

@@ -1,4 +1,4 @@
-//! Which way of storing a column is smallest, from what is known or from a sample.
+//! The distinct values of a column, when they are few enough for a dictionary to be worth it.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -6,15 +6,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::bits::{packed_bytes, width_of};
 use super::super::dictionary::TEXT_BYTES_MAX;
-use super::super::frame;
 use super::super::values::Texts;
 
 /// So few distinct values are a dictionary whatever else there is, unless they are long.
-const FEW: usize = 64;
+pub(super) const FEW: usize = 64;
 /// A dictionary has at most one entry for so many values.
-const VALUES_PER_ENTRY: usize = 4;
-/// With so many values for each entry nothing else is smaller.
-const VALUES_PER_ENTRY_PLENTY: usize = 16;
+pub(super) const VALUES_PER_ENTRY: usize = 4;
 /// Up to so many distinct numbers may cost a tenth more as a dictionary: it has counts, and absent
 /// values are not in it.
 const NUMBERS_MAX: usize = 4096;
@@ -24,10 +21,6 @@ const SLACK: usize = 64;
 const SPAN_MAX: u64 = 1 << 16;
 /// When so many values were seen and nine of ten were new, the others are not looked at.
 const SEEN: usize = 1 << 14;
-/// Values in a sample, and bytes.
-const SAMPLE: usize = 1000;
-const SAMPLE_BYTES: usize = 64 << 10;
-
 /// Rows of texts.
 pub(super) enum Rows<'a> {
     Coded {
@@ -46,18 +39,22 @@ impl<'a> Rows<'a> {
     }
 
     pub(super) fn get(&self, row: usize) -> &'a [u8] {
+        self.items().get(self.item(row))
+    }
+
+    /// The item of a row: an entry of those that are coded, else a row.
+    pub(super) fn item(&self, row: usize) -> usize {
         match self {
-            Self::Coded { codes, entries } => {
-                entries.get(codes.get(row).copied().unwrap_or(0) as usize)
-            }
-            Self::Plain(texts) => texts.get(row),
+            Self::Coded { codes, .. } => codes.get(row).copied().unwrap_or(0) as usize,
+            Self::Plain(_) => row,
         }
     }
 
-    pub(super) fn raw_bytes(&self) -> u64 {
+    /// The texts of all items.
+    pub(super) fn items(&self) -> &'a Texts {
         match self {
-            Self::Plain(texts) => texts.bytes_len() as u64,
-            Self::Coded { .. } => (0..self.len()).map(|row| self.get(row).len() as u64).sum(),
+            Self::Coded { entries, .. } => entries,
+            Self::Plain(texts) => texts,
         }
     }
 }
@@ -94,57 +91,6 @@ impl Used {
         used.counts = counts;
         used
     }
-}
-
-/// How texts are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TextPlan {
-    Dictionary,
-    Blobs,
-}
-
-/// The way of storing texts of which it is known how often each is used.
-pub(super) fn plan_texts(rows: &Rows<'_>, used: &Used) -> TextPlan {
-    let values = rows.len();
-    let few = used.entries <= FEW.max(values / VALUES_PER_ENTRY);
-    if !few || used.entry_bytes > TEXT_BYTES_MAX {
-        return TextPlan::Blobs;
-    }
-    let plenty = used.entries.saturating_mul(VALUES_PER_ENTRY_PLENTY) <= values;
-    if plenty || used.entry_bytes <= SAMPLE_BYTES / 16 {
-        return TextPlan::Dictionary;
-    }
-    let width = width_of(used.entries as u64);
-    // Neighbours share about as much as their lengths cost.
-    let dictionary = used.entry_bytes + packed_bytes(values, width);
-    match dictionary <= blob_bytes(rows, used.raw_bytes) {
-        true => TextPlan::Dictionary,
-        false => TextPlan::Blobs,
-    }
-}
-
-/// Bytes of all values as blobs, by a sample.
-fn blob_bytes(rows: &Rows<'_>, raw_bytes: u64) -> usize {
-    let mut sample = Vec::new();
-    for row in sample_rows(rows.len()) {
-        sample.extend_from_slice(rows.get(row));
-        if sample.len() >= SAMPLE_BYTES {
-            break;
-        }
-    }
-    if sample.is_empty() {
-        return 0;
-    }
-    let mut packed = Vec::new();
-    let stored = frame::put(&mut packed, &sample) as u64;
-    let of_all = u128::from(raw_bytes) * u128::from(stored) / sample.len() as u128;
-    // And about a byte for its length.
-    usize::try_from(of_all).unwrap_or(usize::MAX) + rows.len()
-}
-
-/// Rows spread evenly.
-fn sample_rows(rows: usize) -> impl Iterator<Item = usize> {
-    (0..rows).step_by((rows / SAMPLE).max(1))
 }
 
 /// The distinct texts and the code of each row, when there are few enough for a dictionary.

@@ -11,7 +11,9 @@ use trine_storage::{Error, Result};
 
 use super::super::blob::{BlobPage, Opened};
 use super::super::dictionary::Dictionary;
+use super::super::filter;
 use super::super::numbers::{Bounds, NumberPage, Wanted, ordered, unordered};
+use super::super::template::{Needle, TemplatePage, Templates, split};
 use super::super::values::{Cell, Texts, Type, ValueRef, Values};
 use super::{ColumnMeta, Encoding, PageMeta, Prepared, Probe, load};
 
@@ -26,6 +28,8 @@ pub(crate) struct ColumnReader {
     kind: Type,
     meta: Arc<ColumnMeta>,
     dictionary: OnceLock<Arc<Dictionary>>,
+    templates: OnceLock<(Dictionary, Templates)>,
+    filter: OnceLock<Bytes>,
     /// Offset and bytes.
     last: Mutex<Option<(u64, Bytes)>>,
 }
@@ -38,6 +42,8 @@ impl ColumnReader {
             kind,
             meta,
             dictionary: OnceLock::new(),
+            templates: OnceLock::new(),
+            filter: OnceLock::new(),
             last: Mutex::new(None),
         }
     }
@@ -73,6 +79,44 @@ impl ColumnReader {
         )?;
         let kept = self.dictionary.get_or_init(|| Arc::new(dictionary));
         Ok(Some(Arc::clone(kept)))
+    }
+
+    /// The templates, and the dictionary by which they are found.
+    fn templates(&self) -> Result<&(Dictionary, Templates)> {
+        if let Some(templates) = self.templates.get() {
+            return Ok(templates);
+        }
+        let Encoding::Templates {
+            entries, stored, ..
+        } = &self.meta.encoding
+        else {
+            return Err(self.misused("templates of a column without them"));
+        };
+        let dictionary = Dictionary::open(
+            self.file.name(),
+            stored.offset(),
+            Type::Other,
+            *entries as usize,
+            &stored.load(&self.file)?,
+        )?;
+        let templates = Templates::of(&dictionary)?;
+        Ok(self.templates.get_or_init(|| (dictionary, templates)))
+    }
+
+    /// Whether a value may be in the column, by its filter.
+    fn may_contain(&self, value: &[u8]) -> Result<bool> {
+        let (Encoding::Templates { filter, .. } | Encoding::Blobs { filter }) = &self.meta.encoding
+        else {
+            return Ok(true);
+        };
+        let bytes = match self.filter.get() {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = filter.load(&self.file)?;
+                self.filter.get_or_init(|| bytes)
+            }
+        };
+        Ok(filter::may_contain(bytes, filter::hash(value)))
     }
 
     /// Appends the codes of a page of a column that has a dictionary. All are in it.
@@ -158,7 +202,14 @@ impl ColumnReader {
         let bytes = self.bytes(meta)?;
         match &self.meta.encoding {
             Encoding::Numbers => Err(self.misused("texts of a column of numbers")),
-            Encoding::Blobs => self.blob_page(meta, &bytes)?.texts(positions, out),
+            Encoding::Blobs { .. } => self.blob_page(meta, &bytes)?.texts(positions, out),
+            Encoding::Templates { .. } => {
+                self.template_page(meta, &bytes)?
+                    .each(positions, |_, write| {
+                        out.push_with(write);
+                        true
+                    })
+            }
             Encoding::Dictionary { .. } => {
                 let page = self.number_page(meta, &bytes)?;
                 self.texts_of_codes(&page, positions, out)
@@ -228,7 +279,16 @@ impl ColumnReader {
                 let number = self.number_page(meta, &bytes)?.get(position as usize);
                 Ok(Cell::Number(unordered(self.kind, number)))
             }
-            Encoding::Blobs => {
+            Encoding::Templates { .. } => {
+                let mut value = Vec::new();
+                let page = self.template_page(meta, &bytes)?;
+                page.each(Some(&[position]), |_, write| {
+                    write(&mut value);
+                    true
+                })?;
+                Ok(Cell::Bytes(value))
+            }
+            Encoding::Blobs { .. } => {
                 let mut opened = Opened::default();
                 let page = self.blob_page(meta, &bytes)?;
                 let value = page.get(position as usize, &mut opened)?;
@@ -263,14 +323,7 @@ impl ColumnReader {
                     .flat_map(|value| self.equals(*value))
                     .collect(),
             ),
-            Probe::Equal(values) => {
-                let texts = values.iter().filter_map(|value| value.bytes());
-                let texts: Vec<Vec<u8>> = texts.map(<[u8]>::to_vec).collect();
-                return Ok(match texts.is_empty() {
-                    true => Prepared::Nothing,
-                    false => Prepared::Texts(texts),
-                });
-            }
+            Probe::Equal(values) => return self.prepare_texts(values),
             Probe::Range { least, greatest } => self.range(*least, *greatest),
         };
         Ok(match wanted {
@@ -288,6 +341,41 @@ impl ColumnReader {
         })
     }
 
+    fn prepare_texts<'a>(&self, values: &[ValueRef<'_>]) -> Result<Prepared<'a>> {
+        let mut texts: Vec<Vec<u8>> = Vec::new();
+        for value in values {
+            if let Some(text) = value.bytes()
+                && self.kind.is_of(*value)
+                && self.may_contain(text)?
+            {
+                texts.push(text.to_vec());
+            }
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        if !matches!(self.meta.encoding, Encoding::Templates { .. }) || texts.is_empty() {
+            return Ok(match texts.is_empty() {
+                true => Prepared::Nothing,
+                false => Prepared::Texts(texts),
+            });
+        }
+        let (dictionary, _) = self.templates()?;
+        let mut needles = Vec::new();
+        let mut template = Vec::new();
+        for text in texts {
+            let mut slots = Vec::new();
+            template.clear();
+            split(&text, &mut template, &mut slots);
+            if let Some(code) = dictionary.find(ValueRef::Bytes(&template))? {
+                needles.push(Needle { code, slots });
+            }
+        }
+        Ok(match needles.is_empty() {
+            true => Prepared::Nothing,
+            false => Prepared::Needles(needles),
+        })
+    }
+
     fn range(&self, least: u64, greatest: u64) -> Option<Wanted> {
         let some = self.kind.is_number() && least <= greatest;
         some.then_some(Wanted::Range(Bounds { least, greatest }))
@@ -295,18 +383,15 @@ impl ColumnReader {
 
     /// The ordered numbers that equal a value of the type of this column.
     fn equals(&self, value: ValueRef<'_>) -> Vec<u64> {
-        let same = matches!(
-            (self.kind, value),
-            (Type::Int, ValueRef::Int(_))
-                | (Type::Float, ValueRef::Float(_))
-                | (Type::Bool, ValueRef::Bool(_))
-        );
+        if !self.kind.is_of(value) {
+            return Vec::new();
+        }
         match (value, value.bits()) {
-            (ValueRef::Float(number), _) if same && number.is_nan() => Vec::new(),
-            (ValueRef::Float(0.0), _) if same => [-0.0, 0.0]
+            (ValueRef::Float(number), _) if number.is_nan() => Vec::new(),
+            (ValueRef::Float(0.0), _) => [-0.0, 0.0]
                 .map(|zero: f64| ordered(Type::Float, zero.to_bits()))
                 .to_vec(),
-            (_, Some(bits)) if same => vec![ordered(self.kind, bits)],
+            (_, Some(bits)) => vec![ordered(self.kind, bits)],
             _ => Vec::new(),
         }
     }
@@ -397,6 +482,10 @@ impl ColumnReader {
                 let bytes = self.bytes(meta)?;
                 self.blob_page(meta, &bytes)?.search(needles, out)
             }
+            Prepared::Needles(needles) => {
+                let bytes = self.bytes(meta)?;
+                self.template_page(meta, &bytes)?.search(needles, out)
+            }
             Prepared::Where(test) => {
                 let mut position = 0;
                 self.each_of(meta, &mut |value| {
@@ -470,14 +559,28 @@ impl ColumnReader {
             }
             return Ok(());
         }
-        let mut texts = Texts::default();
-        self.texts(meta.page, None, &mut texts)?;
-        for text in texts.iter() {
-            if !take(self.value(meta, text)?) {
-                break;
+        let mut failed = None;
+        let mut take = |text: &[u8]| match self.value(meta, text) {
+            Ok(value) => take(value),
+            Err(error) => {
+                failed = Some(error);
+                false
             }
+        };
+        if matches!(self.meta.encoding, Encoding::Templates { .. }) {
+            let bytes = self.bytes(meta)?;
+            let mut text = Vec::new();
+            self.template_page(meta, &bytes)?.each(None, |_, write| {
+                text.clear();
+                write(&mut text);
+                take(&text)
+            })?;
+        } else {
+            let mut texts = Texts::default();
+            self.texts(meta.page, None, &mut texts)?;
+            let _ = texts.iter().all(take);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn value<'t>(&self, meta: &PageMeta, text: &'t [u8]) -> Result<ValueRef<'t>> {
@@ -504,6 +607,12 @@ impl ColumnReader {
     fn blob_page<'p>(&'p self, meta: &PageMeta, bytes: &'p [u8]) -> Result<BlobPage<'p>> {
         let count = meta.count as usize;
         BlobPage::new(self.file.name(), meta.place.offset, bytes, count)
+    }
+
+    fn template_page<'p>(&'p self, meta: &PageMeta, bytes: &'p [u8]) -> Result<TemplatePage<'p>> {
+        let (_, templates) = self.templates()?;
+        let place = (self.file.name(), meta.place.offset);
+        TemplatePage::new(place, bytes, meta.count as usize, meta.bounds, templates)
     }
 
     fn bytes(&self, meta: &PageMeta) -> Result<Bytes> {

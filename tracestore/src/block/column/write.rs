@@ -1,4 +1,4 @@
-//! Writes a column in the way that [`choose`](super::choose) finds.
+//! Writes a column in the way that [`choose`](super::choose) and [`sample`](super::sample) find.
 
 use std::ops::Range;
 
@@ -7,9 +7,13 @@ use trine_storage::{Error, Kind, Result};
 
 use super::super::blob;
 use super::super::dictionary;
+use super::super::filter::{self, FilterWriter};
 use super::super::numbers::{Bounds, ordered, put_page};
+use super::super::template;
 use super::super::values::{Texts, Type, Values};
-use super::choose::{self, Coded, Rows, TextPlan};
+use super::choose::{self, Coded, Rows, Used};
+use super::sample;
+use super::split::SplitTexts;
 use super::{ColumnMeta, Encoding, INLINE_MAX, PageMeta, Stored};
 
 /// Writes a column. `page_ends` says for each page of the table how many values the pages up to it
@@ -36,10 +40,10 @@ pub(crate) fn write(
     };
     match values {
         Values::Numbers(bits) => writer.numbers(kind, bits),
-        Values::Coded { codes, dictionary } => writer.coded(codes, dictionary),
+        Values::Coded { codes, dictionary } => writer.coded(kind, codes, dictionary),
         Values::Plain(texts) => match choose::distinct_texts(texts) {
-            Some((codes, entries)) => writer.coded(&codes, &entries),
-            None => writer.plain(&Rows::Plain(texts)),
+            Some((codes, entries)) => writer.coded(kind, &codes, &entries),
+            None => writer.plain(kind, &Rows::Plain(texts), None),
         },
     }
 }
@@ -82,14 +86,12 @@ impl Writer<'_> {
         Ok(self.finish(Encoding::Numbers, raw_bytes))
     }
 
-    fn coded(mut self, codes: &[u32], entries: &Texts) -> Result<ColumnMeta> {
+    fn coded(mut self, kind: Type, codes: &[u32], entries: &Texts) -> Result<ColumnMeta> {
         let rows = Rows::Coded { codes, entries };
-        let used = choose::Used::of(codes, entries);
-        let plan = choose::plan_texts(&rows, &used);
-        let TextPlan::Dictionary = plan else {
-            return self.plain(&rows);
+        let used = Used::of(codes, entries);
+        let Some(order) = sample::dictionary_order(kind, &rows, &used) else {
+            return self.plain(kind, &rows, Some(&used));
         };
-        let order = choose::sorted(entries, &used.counts);
         let mut places = vec![0u32; entries.len()];
         let mut counts = Vec::with_capacity(order.len());
         for (place, &code) in (0..).zip(&order) {
@@ -113,14 +115,78 @@ impl Writer<'_> {
         Ok(self.finish(encoding, used.raw_bytes))
     }
 
-    fn plain(mut self, rows: &Rows<'_>) -> Result<ColumnMeta> {
+    /// Writes texts without a dictionary. `used` is known of those that are coded.
+    fn plain(mut self, kind: Type, rows: &Rows<'_>, used: Option<&Used>) -> Result<ColumnMeta> {
+        let filter = self.filter(kind, rows, used)?;
+        let raw_bytes = match (rows, used) {
+            (Rows::Plain(texts), _) => texts.bytes_len() as u64,
+            (_, used) => used.map_or(0, |used| used.raw_bytes),
+        };
+        if kind == Type::Str
+            && sample::has_templates(rows)
+            && let Some(split) = SplitTexts::of(rows, used)
+        {
+            return self.templates(rows, &split, filter, raw_bytes);
+        }
         for (page, range) in page_rows(self.page_ends) {
             let count = range.len();
             self.bytes.clear();
             blob::put_page(&mut self.bytes, range.map(|row| rows.get(row)))?;
             self.page(page, count, Bounds::default())?;
         }
-        Ok(self.finish(Encoding::Blobs, rows.raw_bytes()))
+        Ok(self.finish(Encoding::Blobs { filter }, raw_bytes))
+    }
+
+    fn templates(
+        mut self,
+        rows: &Rows<'_>,
+        split: &SplitTexts,
+        filter: Stored,
+        raw_bytes: u64,
+    ) -> Result<ColumnMeta> {
+        let mut stored = Vec::new();
+        let order = split.order();
+        let texts = order.iter().map(|&(template, _)| template);
+        let counts: Vec<u32> = order.iter().map(|&(_, count)| count).collect();
+        dictionary::put_texts(&mut stored, texts, &counts);
+        let stored = self.store(&stored)?;
+        let mut places = std::array::from_fn(|_| Vec::new());
+        for (page, range) in page_rows(self.page_ends) {
+            let count = range.len();
+            let values = range.map(|row| split.value(rows.item(row)));
+            let codes = values.clone().map(|(code, _)| u64::from(code));
+            let bounds = Bounds::of(codes).unwrap_or_default();
+            self.bytes.clear();
+            template::put_page(&mut self.bytes, values, bounds, &mut places);
+            self.page(page, count, bounds)?;
+        }
+        let encoding = Encoding::Templates {
+            entries: entry_count(counts.len())?,
+            stored,
+            filter,
+        };
+        Ok(self.finish(encoding, raw_bytes))
+    }
+
+    /// Writes the filter of texts. Nobody looks for a whole array.
+    fn filter(&mut self, kind: Type, rows: &Rows<'_>, used: Option<&Used>) -> Result<Stored> {
+        if kind != Type::Str {
+            return self.store(&[]);
+        }
+        let mut filter = FilterWriter::new(used.map_or(rows.len(), |used| used.entries));
+        match (rows, used) {
+            (Rows::Coded { entries, .. }, Some(used)) => {
+                for (entry, &count) in entries.iter().zip(&used.counts) {
+                    if count > 0 {
+                        filter.add(filter::hash(entry));
+                    }
+                }
+            }
+            _ => (0..rows.len()).for_each(|row| filter.add(filter::hash(rows.get(row)))),
+        }
+        let mut out = Vec::new();
+        filter.finish(&mut out);
+        self.store(&out)
     }
 
     fn codes(&mut self, code: impl Fn(usize) -> u32) -> Result<()> {
