@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 use trine_storage::sealed::SealedWriter;
 use trine_storage::{Result, TimeRange};
 
+use super::filter::{self, FilterWriter};
 use super::format::{self, event, id, link, resource, scope, span, trace};
 use super::gather::{self, Runs, TableSource};
 use super::image::{Image, Trace};
@@ -491,7 +492,12 @@ impl Order {
         let mut writer = TableWriter::new(sink, by_id.len());
         writer.every(Key::Number(id::HIGH), &Values::Numbers(high))?;
         writer.every(Key::Number(id::TRACE), &Values::Numbers(places))?;
-        writer.finish(format::IDS)
+        writer.finish(format::IDS)?;
+        let mut ids = FilterWriter::new(self.traces.len());
+        traces().for_each(|trace| ids.add(filter::hash(&trace.id)));
+        let mut filter = Vec::new();
+        ids.finish(&mut filter);
+        sink.section(format::ID_FILTER, &filter)
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) const RESOURCES: u32 = 4;
 pub(crate) const SCOPES: u32 = 5;
 pub(crate) const TRACES: u32 = 6;
 pub(crate) const IDS: u32 = 7;
+/// The filter of the ids of the traces.
+pub(crate) const ID_FILTER: u32 = 8;
 
 /// Columns of spans.
 pub(crate) mod span {

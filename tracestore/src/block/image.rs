@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use trine_storage::block_set::BlockReader;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::fs::MemoryFile;
@@ -14,6 +15,7 @@ use trine_storage::sealed::{SealedFile, SealedWriter};
 use trine_storage::{Error, Result};
 
 use super::build::{self, Built, Input, end_of, halves, start_of};
+use super::filter;
 use super::format::{self, id, span, trace};
 use super::gather::TableSource;
 use super::numbers::ordered;
@@ -34,6 +36,8 @@ pub(crate) struct Image {
     pub(crate) scopes: TableReader,
     pub(super) traces: TableReader,
     pub(super) ids: TableReader,
+    /// What may tell that a trace is not here.
+    id_filter: Bytes,
     /// First rows of the traces, and the number of all rows.
     first_rows: OnceLock<Arc<[u32]>>,
 }
@@ -125,6 +129,7 @@ impl Image {
             scopes: table(format::SCOPES)?,
             traces: table(format::TRACES)?,
             ids: table(format::IDS)?,
+            id_filter: file.section(format::ID_FILTER)?,
             first_rows: OnceLock::new(),
         };
         if image.ids.rows() != image.traces.rows() {
@@ -231,8 +236,16 @@ impl Image {
         })
     }
 
+    /// Whether a trace may have spans here; mostly told without reading.
+    pub(crate) fn may_have(&self, wanted: &TraceId) -> bool {
+        filter::may_contain(&self.id_filter, filter::hash(wanted))
+    }
+
     /// The place of a trace, if it has spans here.
     pub(crate) fn find(&self, wanted: &TraceId) -> Result<Option<usize>> {
+        if !self.may_have(wanted) {
+            return Ok(None);
+        }
         let (high, low) = halves(wanted);
         let column = self.ids.known(&Key::Number(id::HIGH))?;
         let told = ordered(Type::Int, high);

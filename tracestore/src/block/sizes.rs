@@ -38,6 +38,8 @@ pub(crate) fn of(file: &SealedFile, image: &Image) -> Vec<(&'static str, u64)> {
         .iter()
         .filter_map(|section| file.section_len(*section));
     sizes.add("directories", directories.sum());
+    let filter = file.section_len(format::ID_FILTER);
+    sizes.add("index of traces", filter.unwrap_or(0));
     let told: u64 = sizes.0.iter().map(|(_, bytes)| bytes).sum();
     sizes.add("container", file.len().saturating_sub(told));
     sizes.0
