@@ -9,13 +9,38 @@ use crate::lines::Random;
 
 /// The services by number; the first begins every trace.
 pub const SERVICES: [&str; 20] = [
-    "frontend", "gateway", "auth", "users", "catalog", "search", "cart", "checkout", "payment",
-    "shipping", "inventory", "pricing", "recommend", "ads", "email", "notify", "ledger", "fraud",
-    "reports", "storage",
+    "frontend",
+    "gateway",
+    "auth",
+    "users",
+    "catalog",
+    "search",
+    "cart",
+    "checkout",
+    "payment",
+    "shipping",
+    "inventory",
+    "pricing",
+    "recommend",
+    "ads",
+    "email",
+    "notify",
+    "ledger",
+    "fraud",
+    "reports",
+    "storage",
 ];
 const ROUTES: [&str; 10] = [
-    "/", "/api/items", "/api/items/{id}", "/api/cart", "/api/checkout", "/api/login",
-    "/api/search", "/api/orders/{id}", "/api/reco", "/api/ship",
+    "/",
+    "/api/items",
+    "/api/items/{id}",
+    "/api/cart",
+    "/api/checkout",
+    "/api/login",
+    "/api/search",
+    "/api/orders/{id}",
+    "/api/reco",
+    "/api/ship",
 ];
 const METHODS: [&str; 5] = ["GET", "GET", "GET", "POST", "PUT"];
 const DATABASES: [&str; 3] = ["postgresql", "redis", "mysql"];
@@ -66,7 +91,10 @@ fn resource(service: usize, pod: u64) -> Resource {
             text("host.name", format!("ip-10-0-{service}-{pod}")),
             text("k8s.cluster.name", "eu-1"),
             text("k8s.namespace.name", "shop"),
-            text("k8s.pod.name", format!("{name}-7d9f8b6c5-{:05x}", service as u64 * 1000 + pod)),
+            text(
+                "k8s.pod.name",
+                format!("{name}-7d9f8b6c5-{:05x}", service as u64 * 1000 + pod),
+            ),
             text("cloud.region", region),
             text("telemetry.sdk.name", "opentelemetry"),
             text("telemetry.sdk.language", language),
@@ -115,7 +143,10 @@ impl Traces {
             let (service, parent, start, end, depth) = if at == 0 {
                 (0, 0, end_ns - took as u64, end_ns, 0)
             } else {
-                let (a, b) = (self.random.below(at as u64), self.random.below(at as u64) / 2);
+                let (a, b) = (
+                    self.random.below(at as u64),
+                    self.random.below(at as u64) / 2,
+                );
                 let above = done[a.max(b) as usize];
                 let len = (above.3 - above.2).max(2_000);
                 let start = above.2 + (self.fraction() * 0.5 * len as f64) as u64;
@@ -125,10 +156,20 @@ impl Traces {
                     0 => above.0,
                     _ => (above.0 + 1 + self.random.below(6) as usize) % SERVICES.len(),
                 };
-                (service, above.1, start, end.min(above.3.max(start + 1_000)), above.4 + 1)
+                (
+                    service,
+                    above.1,
+                    start,
+                    end.min(above.3.max(start + 1_000)),
+                    above.4 + 1,
+                )
             };
             done.push((service, id, start, end, depth));
-            let kind = if at == 0 { 2 } else { 1 + self.random.below(3) as i32 };
+            let kind = if at == 0 {
+                2
+            } else {
+                1 + self.random.below(3) as i32
+            };
             let failed = is_failing && self.random.below(6) == 0;
             let mut span = Span {
                 trace_id,
@@ -158,7 +199,10 @@ impl Traces {
                 let method = METHODS[random.below(5) as usize];
                 let good = [200, 200, 200, 201, 204, 404][random.below(6) as usize];
                 let status = if failed { 500 + random.below(4) } else { good };
-                let url = format!("http://{name}.shop.svc:8080{route}?q={}", random.below(100_000));
+                let url = format!(
+                    "http://{name}.shop.svc:8080{route}?q={}",
+                    random.below(100_000)
+                );
                 let peer = (random.below(4), random.below(256), random.below(256));
                 span.name = format!("{method} {route}");
                 span.attributes = vec![
@@ -167,8 +211,14 @@ impl Traces {
                     text("http.url", url),
                     number("http.status_code", status),
                     number("http.response_content_length", random.below(100_000)),
-                    text("http.user_agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"),
-                    text("net.peer.ip", format!("10.{}.{}.{}", peer.0, peer.1, peer.2)),
+                    text(
+                        "http.user_agent",
+                        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
+                    ),
+                    text(
+                        "net.peer.ip",
+                        format!("10.{}.{}.{}", peer.0, peer.1, peer.2),
+                    ),
                     number("net.peer.port", 1_024 + random.below(60_000)),
                     text("enduser.id", format!("user-{}", random.below(50_000))),
                     text("http.flavor", "1.1"),
@@ -188,7 +238,10 @@ impl Traces {
                     text("db.user", "app"),
                     text("db.operation", "SELECT"),
                     text("db.statement", statement),
-                    text("net.peer.name", format!("{database}-{}.internal", random.below(4))),
+                    text(
+                        "net.peer.name",
+                        format!("{database}-{}.internal", random.below(4)),
+                    ),
                     number("net.peer.port", 5_432),
                     number("db.rows", random.below(500)),
                 ];
@@ -211,7 +264,10 @@ impl Traces {
 
     fn fail(&mut self, span: &mut Span, service: usize) {
         let other = SERVICES[(service + 3) % SERVICES.len()];
-        let message = format!("upstream {other} refused order {}", self.random.below(10_000));
+        let message = format!(
+            "upstream {other} refused order {}",
+            self.random.below(10_000)
+        );
         span.events = vec![Event {
             time_ns: span.end_ns - 500,
             name: "exception".into(),

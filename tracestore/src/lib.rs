@@ -28,15 +28,19 @@
 //! crate.
 
 mod block;
+mod live;
 mod model;
+mod place;
 mod request;
 mod stage;
 mod structure;
+mod tombstone;
 
 pub use model::{
     AnyValue, Event, KeyValue, Link, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanId,
     Status, Trace, TraceId,
 };
+pub use place::Snapshot;
 pub use request::NO_ROW;
 
 /// Decoders of untrusted bytes, for fuzzing.

@@ -159,6 +159,14 @@ impl Stage {
         let _ = (resource::SCHEMA_URL, scope::NAME);
     }
 
+    pub(crate) fn rows(&self) -> u32 {
+        self.spans.rows as u32
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        500 * u64::from(self.rows())
+    }
+
     pub(crate) fn traces_of_rows(&self) -> &[u32] {
         &self.of_rows
     }

@@ -22,6 +22,7 @@ use super::table::{Key, Located, TableReader};
 use super::values::{Type, Values};
 use crate::model::TraceId;
 use crate::structure::SpanKey;
+use crate::tombstone::Veil;
 
 /// A block.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ pub(crate) struct Trace {
 pub(crate) struct BlockFile {
     file: SealedFile,
     image: OnceLock<Arc<Image>>,
+    pub(crate) veil: Veil,
 }
 
 impl BlockReader for BlockFile {
@@ -66,6 +68,7 @@ impl BlockReader for BlockFile {
         Ok(Self {
             file,
             image: OnceLock::new(),
+            veil: Veil::default(),
         })
     }
 }
