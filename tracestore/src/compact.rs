@@ -172,11 +172,7 @@ fn sealed_is_due(group: &[Sized<'_>], window: TimeRange, rules: &Rules) -> bool 
 }
 
 /// As many of `group`, from the first on, as may become one block.
-fn first_of<'a, 'b>(
-    group: &'b [Sized<'a>],
-    rules: &Rules,
-    pending: &[&Delete],
-) -> &'b [Sized<'a>] {
+fn first_of<'a, 'b>(group: &'b [Sized<'a>], rules: &Rules, pending: &[&Delete]) -> &'b [Sized<'a>] {
     let group = &group[..group.len().min(INPUTS_MAX)];
     let mut size = 0u64;
     let fits = group.iter().take_while(|block| {

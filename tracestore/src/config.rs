@@ -37,8 +37,10 @@ pub struct Config {
     /// The most bytes that the columns of blocks that are merged into one take when they are
     /// unpacked. Default 512 MiB.
     pub compacted_bytes_max: u64,
-    /// The largest span, in bytes as stored. Default 4 MiB.
+    /// The largest span, in bytes of protobuf. Default 4 MiB.
     pub span_bytes_max: usize,
+    /// The most attributes of a span, an event, a link, a resource or a scope. Default 10,000.
+    pub span_attributes_max: usize,
     /// The most bytes that memory takes, about. It is sealed when it takes half of them; an append
     /// that finds it full waits until it is sealed. Default 160 MiB.
     pub live_bytes_max: u64,
@@ -64,6 +66,7 @@ impl Default for Config {
             compacted_spans_max: 4_000_000,
             compacted_bytes_max: 512 << 20,
             span_bytes_max: 4 << 20,
+            span_attributes_max: 10_000,
             live_bytes_max: 160 << 20,
             wal_bytes_max: 192 << 20,
             seal_age: Duration::from_secs(2 * 3600),

@@ -6,7 +6,7 @@
 //! replay applies batches in the order in which they were applied, and a seal takes all of memory
 //! up to one position of the log.
 //!
-//! Locks are taken in this order: deleting, compacting, sealing, order, versions of the block set,
+//! Locks are taken in this order: compacting, deleting, sealing, order, versions of the block set,
 //! live.
 
 mod append;
@@ -28,7 +28,7 @@ use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Error, Kind, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
@@ -40,7 +40,7 @@ use crate::model::TraceId;
 use crate::place::{Held, Place, Snapshot};
 use crate::retention::Retention;
 use crate::stats::{Report, Stats};
-use crate::tombstone::Tombstones;
+use crate::tombstone::{Deleted, Tombstones};
 
 /// A store of traces. A cheap handle: clones are the same store.
 ///
@@ -173,7 +173,7 @@ impl TraceStore {
     /// # Durability
     /// The delete survives a loss of power when this returns.
     pub fn delete_trace(&self, id: TraceId) -> Result<u64> {
-        self.inner.delete_trace(id)
+        self.inner.delete(Deleted::Trace(id), TimeRange::ALL)
     }
 
     /// The deletes whose spans may still be in files, by number.

@@ -92,7 +92,7 @@ impl Place {
 }
 
 /// Whether one of `places` may have spans of a trace. One that cannot be read may have any.
-pub(crate) fn held_by(places: &[Held]) -> impl Fn(&TraceId) -> bool {
+pub(crate) fn held_by(places: &[Held]) -> impl Fn(&TraceId) -> bool + use<> {
     let images: Vec<Result<Arc<Image>>> = places.iter().map(Held::image).collect();
     move |id| {
         let holds = |image: &Arc<Image>| image.find(id).map(|found| found.is_some());

@@ -32,8 +32,13 @@ impl Retention {
         self.keep
     }
 
+    /// Traces that began from here on are kept, whatever they are.
+    pub(crate) fn newest_expired_ns(&self, now_ns: i64) -> i64 {
+        self.oldest_of_all_ns(now_ns)
+    }
+
     /// Traces that began before this are expired, whatever they are.
-    pub(crate) fn oldest_ns(&self, now_ns: i64) -> i64 {
+    pub(crate) fn oldest_of_all_ns(&self, now_ns: i64) -> i64 {
         self.keep
             .map_or(i64::MIN, |kept| now_ns.saturating_sub(nanos(kept)))
     }

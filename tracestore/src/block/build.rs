@@ -142,7 +142,7 @@ pub(crate) fn write(
     gather::write(&mut writer, &spans, &order.runs, &as_they_are, &texts)?;
     writer.finish(format::SPANS)?;
     for (table, which) in tables.iter().zip([format::RESOURCES, format::SCOPES]) {
-        let (known, texts): (&[u8], &[u8]) = known_columns(which);
+        let (known, texts) = known_columns(which);
         write_table(inputs, sink, which, &table.runs, known, texts)?;
     }
     for (which, counts) in [(format::EVENTS, span::EVENTS), (format::LINKS, span::LINKS)] {
@@ -159,7 +159,7 @@ pub(crate) fn write(
 }
 
 /// Numbers and texts that every row of a table has.
-pub(crate) fn known_columns(which: u32) -> (&'static [u8], &'static [u8]) {
+pub(crate) fn known_columns(which: u32) -> (&'static [u8], &'static [Key]) {
     match which {
         format::EVENTS => (&[event::TIME, event::DROPPED_ATTRIBUTES], &[event::NAME]),
         format::LINKS => (
@@ -181,7 +181,7 @@ fn write_table(
     which: u32,
     runs: &Runs,
     numbers: &[u8],
-    texts: &[u8],
+    texts: &[Key],
 ) -> Result<()> {
     let sources: Vec<&dyn TableSource> = inputs.iter().map(|input| input.table(which)).collect();
     let mut writer = TableWriter::new(sink, runs.rows());
@@ -402,7 +402,7 @@ impl Order {
         for input in inputs {
             held.push(match input.source {
                 // They are all put together.
-                Source::Stage(stage) => Cow::Owned(vec![0; stage.spans.rows()]),
+                Source::Stage(stage) => Cow::Owned(vec![0; stage.rows() as usize]),
                 Source::Image(image) => TableSource::numbers(&image.spans, span::PARENT)?,
             });
         }

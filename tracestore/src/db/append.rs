@@ -1,6 +1,5 @@
-//! From a batch to log and memory.
+//! From a request to log and memory.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use trine_storage::Result;
@@ -9,33 +8,44 @@ use trine_storage::wal::Durability;
 use super::Inner;
 use crate::config::nanos;
 use crate::live::Run;
-use crate::wal_record::Batch;
+use crate::otlp::{Bounds, Malformed, check};
+use crate::stats::Accepted;
+use crate::wal_record;
 
 impl Inner {
-    /// The first and the last start that are taken now.
-    pub(super) fn bounds(&self) -> RangeInclusive<i64> {
+    /// What spans are judged by now.
+    pub(super) fn bounds(&self) -> Bounds {
         let now_ns = self.clock.now_ns();
         let ahead = |max| now_ns.saturating_add(nanos(max));
-        let newest = self.config.future_max.map_or(i64::MAX, ahead);
-        self.retention.oldest_ns(now_ns)..=newest
+        Bounds {
+            oldest_ns: self.retention.oldest_of_all_ns(now_ns),
+            newest_ns: self.config.future_max.map_or(i64::MAX, ahead),
+            span_bytes_max: self.config.span_bytes_max as u64,
+            attributes_max: self.config.span_attributes_max as u64,
+        }
     }
 
-    /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is
-    /// empty.
-    pub(crate) fn append(&self, batch: &Batch) -> Result<Option<u64>> {
+    /// Hands a request to log and memory as one. Gives its position in the log, unless nothing of it
+    /// is stored, and what became of it.
+    pub(crate) fn append(
+        &self,
+        request: &[u8],
+        bounds: &Bounds,
+    ) -> Result<(Option<u64>, Accepted)> {
         self.check_open()?;
-        if batch.spans.is_empty() {
-            return Ok(None);
+        let (plan, accepted) = check(request, bounds).map_err(Malformed::into_error)?;
+        if plan.spans.is_empty() {
+            return Ok((None, accepted));
         }
-        let record = batch.encode();
-        self.shared.memory().admit(record.len() as u64)?;
+        self.shared.memory().admit(request.len() as u64)?;
         self.bound_memory()?;
+        let head = wal_record::encode_head(bounds);
         let order = self.order.lock();
         self.check_open()?;
-        let position = self.wal.append(&record)?;
+        let position = self.wal.append_parts(&[&head, request])?;
         let is_full = {
             let mut live = self.live.lock();
-            batch.put(live.stage(self.clock.now_ns()));
+            live.stage(self.clock.now_ns()).push(&plan)?;
             self.account.set(live.figures().bytes);
             live.is_full()
         };
@@ -44,7 +54,7 @@ impl Inner {
         if let Some(run) = run {
             self.build(&run);
         }
-        Ok(Some(position))
+        Ok((Some(position), accepted))
     }
 
     /// Waits until the record at `position` is as durable as was asked for.

@@ -109,9 +109,8 @@ struct Replaying<'a> {
 
 impl Replayer for Replaying<'_> {
     fn record(&mut self, position: u64, record: &[u8]) -> Result<()> {
-        match wal_record::decode(record) {
-            Ok(batch) => {
-                batch.put(self.live.stage(self.now_ns));
+        match wal_record::replay(record, self.live.stage(self.now_ns)) {
+            Ok(_) => {
                 if self.live.is_full() {
                     // The store is ready sooner when runs are built by who needs them.
                     self.live.cut(&self.version.blocks);

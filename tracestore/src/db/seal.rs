@@ -84,9 +84,10 @@ impl Inner {
         let has_more = place::held_by(&by_sequence(&self.blocks.version()));
         let mut written = Vec::with_capacity(windows.len());
         for traces in windows {
-            let taken = images.iter().zip(traces).filter(|(_, traces)| {
-                traces.as_ref().is_none_or(|traces| !traces.is_empty())
-            });
+            let taken = images
+                .iter()
+                .zip(traces)
+                .filter(|(_, traces)| traces.as_ref().is_none_or(|traces| !traces.is_empty()));
             let inputs: Vec<Input<'_>> = taken
                 .map(|(image, traces)| Input {
                     traces,

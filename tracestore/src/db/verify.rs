@@ -9,6 +9,7 @@ use trine_storage::{Error, Result, catalog, wal};
 
 use super::Inner;
 use crate::block::image::BlockFile;
+use crate::stage::Stage;
 use crate::stats::Report;
 use crate::wal_record;
 
@@ -104,7 +105,8 @@ impl Inner {
             return Err(Error::corrupt(&*name, at, "it is shorter than it was"));
         }
         let bytes = bytes.slice(..len);
-        let mut each = |_: u64, record: &[u8]| wal_record::decode(record).map(drop);
+        let mut each =
+            |_: u64, record: &[u8]| wal_record::replay(record, &mut Stage::default()).map(drop);
         let read = wal::read_segment(&name, &bytes, &mut each)?;
         let bad = |at: u64| Error::corrupt(&*name, at, "it is damaged here");
         if let Some((start, _)) = read.damaged.first() {
