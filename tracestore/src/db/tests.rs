@@ -11,6 +11,7 @@ use super::*;
 use crate::model::{Resource, Scope, Span};
 
 mod memory;
+mod merging;
 
 const NOW_NS: i64 = 1_000_000_000_000_000;
 
