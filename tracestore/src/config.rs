@@ -41,6 +41,9 @@ pub struct Config {
     pub span_bytes_max: usize,
     /// The most attributes of a span, an event, a link, a resource or a scope. Default 10,000.
     pub span_attributes_max: usize,
+    /// As many spans in memory are put into columns together; fewer when they are read or large.
+    /// Default 32,768.
+    pub stage_spans_max: u64,
     /// The most bytes that memory takes, about. It is sealed when it takes half of them; an append
     /// that finds it full waits until it is sealed. Default 160 MiB.
     pub live_bytes_max: u64,
@@ -67,6 +70,7 @@ impl Default for Config {
             compacted_bytes_max: 512 << 20,
             span_bytes_max: 4 << 20,
             span_attributes_max: 10_000,
+            stage_spans_max: 32_768,
             live_bytes_max: 160 << 20,
             wal_bytes_max: 192 << 20,
             seal_age: Duration::from_secs(2 * 3600),

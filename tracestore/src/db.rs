@@ -403,3 +403,6 @@ impl Maintain for Compactor {
         inner.background_error.lock().compact = Some(what);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ impl TraceStore {
             .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
             .collect::<Result<Tombstones>>()?;
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
-        let mut live = Live::default();
+        let mut live = Live::new(config.stage_spans_max);
         let mut replaying = Replaying {
             live: &mut live,
             version: &version,
