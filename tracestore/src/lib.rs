@@ -30,6 +30,7 @@
 mod block;
 mod model;
 mod request;
+mod scan;
 mod stage;
 mod structure;
 

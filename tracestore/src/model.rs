@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use codec::{decode_resource, decode_scope, decode_span};
 pub(crate) use codec::{
-    encode_resource, encode_scope, encode_span, is_too_deep, put_value, read_value,
+    each_element, encode_resource, encode_scope, encode_span, is_too_deep, put_value, read_value,
 };
 
 use crate::block::values::Type;

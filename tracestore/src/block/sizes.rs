@@ -34,7 +34,9 @@ pub(crate) fn of(file: &SealedFile, image: &Image) -> Vec<(&'static str, u64)> {
         format::TRACES,
         format::IDS,
     ];
-    let directories = directories.iter().filter_map(|section| file.section_len(*section));
+    let directories = directories
+        .iter()
+        .filter_map(|section| file.section_len(*section));
     sizes.add("directories", directories.sum());
     let told: u64 = sizes.0.iter().map(|(_, bytes)| bytes).sum();
     sizes.add("container", file.len().saturating_sub(told));
