@@ -25,8 +25,10 @@ pub struct Config {
     /// The most blocks that one seal makes; when spans spread over more ranges the ranges are
     /// made wider. Default 64.
     pub block_ranges_max: usize,
-    /// The largest span, in bytes as stored. Default 4 MiB.
+    /// The largest span, in bytes of protobuf. Default 4 MiB.
     pub span_bytes_max: usize,
+    /// The most attributes of a span, an event, a link, a resource or a scope. Default 10,000.
+    pub span_attributes_max: usize,
     /// Memory is sealed when the live spans take this many bytes. Default 256 MiB.
     pub live_bytes_max: u64,
     /// Memory is sealed when the log holds this many bytes, so that replay reads about as much.
@@ -46,6 +48,7 @@ impl Default for Config {
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,
             span_bytes_max: 4 << 20,
+            span_attributes_max: 10_000,
             live_bytes_max: 256 << 20,
             wal_bytes_max: 64 << 20,
             seal_age: Duration::from_secs(2 * 3600),

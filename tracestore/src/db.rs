@@ -4,7 +4,6 @@
 //! memory change together under one lock, so that replay applies batches in the order in which they
 //! were applied, and a seal takes all of memory up to one position of the log.
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +21,11 @@ use crate::block::reader::BlockFile;
 use crate::block::writer;
 use crate::config::{Builder, Config};
 use crate::live::Live;
+use crate::otlp::{Bounds, Malformed, check};
 use crate::retention;
 use crate::snapshot::Snapshot;
-use crate::stats::{Report, Stats};
-use crate::wal_record::{self, Batch};
+use crate::stats::{Accepted, Report, Stats};
+use crate::wal_record;
 
 /// A store of traces. A cheap handle: clones are the same store.
 ///
@@ -97,11 +97,13 @@ impl TraceStore {
         let mut live = Live::default();
         let now_ns = clock.now_ns();
         let mut damaged = Vec::new();
-        let mut each = |position: u64, record: &[u8]| match wal_record::decode(record) {
-            Ok(batch) => {
-                live.apply(&batch, now_ns);
-                Ok(())
-            }
+        let mut replay = |record: &[u8]| {
+            let (bounds, request) = wal_record::decode(record)?;
+            let planned = check(request, &bounds).and_then(|(plan, _)| live.apply(&plan, now_ns));
+            planned.map_err(|malformed| Error::corrupt("a record", 0, malformed.into_error()))
+        };
+        let mut each = |position: u64, record: &[u8]| match replay(record) {
+            Ok(()) => Ok(()),
             // One bad record must not keep the store from opening for ever.
             Err(error) if error.kind() == Kind::Corrupt => {
                 damaged.push(format!("record {position} of the log is lost: {error}"));
@@ -248,34 +250,45 @@ impl TraceStore {
 }
 
 impl Inner {
-    /// The first and the last start that are taken now.
-    fn bounds(&self) -> RangeInclusive<i64> {
+    /// What spans are judged by now.
+    fn bounds(&self) -> Bounds {
         let now_ns = self.clock.now_ns();
         let ahead = |max: std::time::Duration| {
             now_ns.saturating_add(i64::try_from(max.as_nanos()).unwrap_or(i64::MAX))
         };
         let newest = self.config.future_max.map_or(i64::MAX, ahead);
-        retention::oldest_ns(self.config.retention, now_ns)..=newest
+        Bounds {
+            oldest_ns: retention::oldest_ns(self.config.retention, now_ns),
+            newest_ns: newest,
+            span_bytes_max: self.config.span_bytes_max as u64,
+            attributes_max: self.config.span_attributes_max as u64,
+        }
     }
 
-    /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is
-    /// empty.
-    pub(crate) fn append(&self, batch: &Batch) -> Result<Option<u64>> {
+    /// Hands a request to log and memory as one. Gives its position in the log, unless nothing of it
+    /// is stored, and what became of it.
+    pub(crate) fn append(
+        &self,
+        request: &[u8],
+        bounds: &Bounds,
+    ) -> Result<(Option<u64>, Accepted)> {
         self.check_open()?;
-        if batch.spans.is_empty() {
-            return Ok(None);
+        let (plan, accepted) = check(request, bounds).map_err(Malformed::into_error)?;
+        if plan.spans.is_empty() {
+            return Ok((None, accepted));
         }
-        let record = batch.encode();
-        self.shared.memory().admit(record.len() as u64)?;
+        self.shared.memory().admit(request.len() as u64)?;
+        let head = wal_record::encode_head(bounds);
         let _order = self.order.lock();
         self.check_open()?;
-        let position = self.wal.append(&record)?;
+        let position = self.wal.append_parts(&[&head, request])?;
         let memory = self.memory.read();
         let mut live = memory.live.write();
-        live.apply(batch, self.clock.now_ns());
+        live.apply(&plan, self.clock.now_ns())
+            .map_err(Malformed::into_error)?;
         let sealing = memory.sealing.as_ref().map_or(0, |s| s.live.read().bytes());
         self.account.set(live.bytes() + sealing);
-        Ok(Some(position))
+        Ok((Some(position), accepted))
     }
 
     /// Waits until the record at `position` is as durable as was asked for.

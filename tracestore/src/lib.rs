@@ -29,19 +29,51 @@
 
 mod block;
 mod model;
+mod otlp;
 mod request;
 mod scan;
 mod stage;
+mod stats;
 mod structure;
+mod wal_record;
 
 pub use model::{
     AnyValue, Event, KeyValue, Link, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanId,
     Status, Trace, TraceId,
 };
 pub use request::NO_ROW;
+pub use stats::{Accepted, Reason, Rejected, Report, Stats};
 
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
     pub use crate::model::{decode_resource, decode_scope, decode_span};
+
+    use trine_storage::Result;
+
+    use crate::otlp::Bounds;
+    use crate::stage::Stage;
+    use crate::{Accepted, wal_record};
+
+    /// A record of the log into an empty stage.
+    ///
+    /// # Errors
+    /// Those of a replay.
+    pub fn replay(record: &[u8]) -> Result<Accepted> {
+        wal_record::replay(record, &mut Stage::default())
+    }
+
+    /// A request of OTLP into an empty stage.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when it is malformed.
+    pub fn push_otlp(request: &[u8]) -> Result<Accepted> {
+        let bounds = Bounds {
+            oldest_ns: 0,
+            newest_ns: i64::MAX,
+            span_bytes_max: 1 << 16,
+            attributes_max: 100,
+        };
+        Stage::default().push_request(request, &bounds)
+    }
 }

@@ -8,8 +8,10 @@ use trine_storage::codec::Reader;
 use trine_storage::{Result, TimeRange};
 
 use crate::columns::{Columns, Tables, start_of};
-use crate::model::{Resource, Scope, Span, TraceId, decode_span, encode_resource, encode_scope};
-use crate::wal_record::{Batch, Row};
+use crate::model::{
+    Resource, Scope, Span, TraceId, decode_span, encode_resource, encode_scope, encode_span,
+};
+use crate::otlp::{self, Plan, Read};
 
 /// What a span costs beside its bytes: fixed columns, a code and a row number for each of about a
 /// dozen attributes, its place in its trace. An estimate for the memory budget.
@@ -35,15 +37,12 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Adds a batch that came at `now_ns`.
-    pub(crate) fn apply(&mut self, batch: &Batch, now_ns: i64) {
-        for Row {
-            resource,
-            scope,
-            span,
-            encoded,
-        } in batch.rows()
-        {
+    /// Adds the spans of a plan that came at `now_ns`.
+    pub(crate) fn apply(&mut self, plan: &Plan<'_>, now_ns: i64) -> Read<()> {
+        for (resource, scope, span) in otlp::read(plan)?.spans() {
+            let mut encoded = Vec::new();
+            encode_span(&mut encoded, span);
+            let encoded = &encoded;
             let resource = self.resource_code(resource);
             let scope = self.scope_code(scope);
             let row = u32::try_from(self.columns.rows()).expect("the memory budget ends before");
@@ -58,6 +57,7 @@ impl Live {
             self.range = Some(self.range.map_or(one, |range| range.union(&one)));
             self.since_ns.get_or_insert(now_ns);
         }
+        Ok(())
     }
 
     fn resource_code(&mut self, resource: &Arc<Resource>) -> u32 {

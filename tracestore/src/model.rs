@@ -2,16 +2,12 @@
 //!
 //! Source of the model: opentelemetry-proto, `trace/v1/trace.proto` and `common/v1/common.proto`.
 
-mod codec;
+pub(crate) mod codec;
 
 use std::sync::Arc;
 
+pub(crate) use codec::{DEPTH_MAX, each_element, encode_resource, encode_scope, encode_span};
 pub use codec::{decode_resource, decode_scope, decode_span};
-pub(crate) use codec::{
-    each_element, encode_resource, encode_scope, encode_span, is_too_deep, put_value, read_value,
-};
-
-use crate::block::values::Type;
 
 /// The id of a trace: sixteen bytes, not all zero.
 pub type TraceId = [u8; 16];
@@ -177,41 +173,6 @@ pub struct ScopeSpans {
     pub spans: Vec<Span>,
 }
 
-/// How a column holds a value: its type, and its number or its bytes. `again` says that the row has
-/// the key already: queries see the first only.
-pub(crate) fn stored(value: &AnyValue, again: bool) -> (Type, u64, Vec<u8>) {
-    let bytes = || {
-        let mut bytes = Vec::new();
-        put_value(&mut bytes, value);
-        bytes
-    };
-    match value {
-        _ if again => (Type::Other, 0, bytes()),
-        AnyValue::String(text) => (Type::Str, 0, text.clone().into_bytes()),
-        AnyValue::Bool(truth) => (Type::Bool, u64::from(*truth), Vec::new()),
-        AnyValue::Int(number) => (Type::Int, number.cast_unsigned(), Vec::new()),
-        AnyValue::Double(number) => (Type::Float, number.to_bits(), Vec::new()),
-        AnyValue::Array(values) if is_uniform(values) => (Type::Array, 0, bytes()),
-        _ => (Type::Other, 0, bytes()),
-    }
-}
-
-/// Whether queries see an array: scalars of one kind.
-fn is_uniform(values: &[AnyValue]) -> bool {
-    let Some(first) = values.first() else {
-        return false;
-    };
-    let is_scalar = matches!(
-        first,
-        AnyValue::String(_) | AnyValue::Bool(_) | AnyValue::Int(_) | AnyValue::Double(_)
-    );
-    let kind = std::mem::discriminant(first);
-    is_scalar
-        && values
-            .iter()
-            .all(|value| std::mem::discriminant(value) == kind)
-}
-
 impl Resource {
     /// The value of `service.name`, when it is text.
     pub fn service_name(&self) -> Option<&str> {
@@ -263,4 +224,4 @@ impl Trace {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,219 +1,270 @@
-//! Spans in order of arrival: a plain form of them.
+//! The spans that came last, in columns in order of arrival, straight from the bytes of requests.
+//! `db` fills it and has a run made of it; nothing is read from it.
+//!
+//! A request is looked at as a whole before any of it is stored, so that one that is malformed
+//! leaves nothing behind, nor does a span that is refused. Then each value is moved once, from the
+//! bytes to its column.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
+mod intern;
+mod paths;
+mod source;
+mod table;
 
+#[cfg(test)]
+mod tests;
+
+use hashbrown::HashTable;
 use trine_storage::Result;
+use trine_storage::codec::put_bytes;
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::block::build::{end_of, start_of};
-use crate::block::format::{event, link, resource, scope, span as col};
-use crate::block::gather::TableSource;
-use crate::block::shapes::{Lists, RowShapes};
-use crate::block::values::{Texts, Type, Values};
-use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
-use crate::structure::SpanKey;
+pub(crate) use table::TableStage;
 
-#[derive(Debug, Default)]
-pub(crate) struct TableStage {
-    rows: usize,
-    numbers: Vec<Vec<u64>>,
-    texts: Vec<Texts>,
-    keys: HashMap<(Arc<str>, Type), u32>,
-    columns: Vec<(Arc<str>, Type, Values)>,
-    shapes: RowShapes,
-    lists: Lists,
-}
+use crate::block::values::Texts;
+use crate::model::TraceId;
+use crate::otlp::{
+    Bounds, EventRef, LinkRef, Malformed, Part, Plan, PlannedResource, PlannedScope, Read,
+    ResourceRef, ScopeRef, SpanRef, check,
+};
+use crate::stats::Accepted;
+use intern::Index;
+use paths::Paths;
 
-#[derive(Debug, Default)]
+/// Spans with all that belongs to them, in order of arrival. Fixed columns have the numbers that
+/// they have in blocks, but for those of spans that say where a span lies in its trace: number 3 is
+/// the place of its trace, number 4 the id of its parent, zero without one; starts are nanoseconds
+/// since 1970.
+#[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) resources: TableStage,
     pub(crate) scopes: TableStage,
     pub(crate) spans: TableStage,
+    /// In order of their spans' rows.
     pub(crate) events: TableStage,
+    /// Likewise.
     pub(crate) links: TableStage,
+    /// The traces that have spans here, by first arrival.
     pub(crate) trace_ids: Vec<TraceId>,
-    traces: HashMap<TraceId, u32>,
-    of_rows: Vec<u32>,
+    trace_places: HashTable<u32>,
+    known_resources: Known,
+    known_scopes: Known,
 }
 
-impl TableStage {
-    fn push(&mut self, numbers: &[u64], texts: &[&[u8]], attributes: &[KeyValue]) {
-        self.numbers.resize(numbers.len(), Vec::new());
-        self.texts.resize(texts.len(), Texts::default());
-        for (column, number) in self.numbers.iter_mut().zip(numbers) {
-            column.push(*number);
+impl Default for Stage {
+    fn default() -> Self {
+        Self {
+            resources: TableStage::new(1, 1),
+            scopes: TableStage::new(1, 3),
+            spans: TableStage::new(15, 3),
+            events: TableStage::new(2, 1),
+            links: TableStage::new(2, 3),
+            trace_ids: Vec::new(),
+            trace_places: HashTable::new(),
+            known_resources: Known::default(),
+            known_scopes: Known::default(),
         }
-        for (column, text) in self.texts.iter_mut().zip(texts) {
-            column.push(text);
-        }
-        let mut list: Vec<u32> = Vec::new();
-        for (at, attribute) in attributes.iter().enumerate() {
-            let again = attributes[..at].iter().any(|a| a.key == attribute.key);
-            let (kind, number, text) = crate::model::stored(&attribute.value, again);
-            let key: Arc<str> = attribute.key.as_str().into();
-            let next = self.columns.len() as u32;
-            let column = *self.keys.entry((key.clone(), kind)).or_insert(next);
-            if column == next {
-                let is_text = matches!(kind, Type::Str | Type::Array | Type::Other);
-                let values = if is_text {
-                    Values::Plain(Texts::default())
-                } else {
-                    Values::Numbers(Vec::new())
-                };
-                self.columns.push((key, kind, values));
-            }
-            match &mut self.columns[column as usize].2 {
-                Values::Plain(texts) => texts.push(&text),
-                Values::Numbers(numbers) => numbers.push(number),
-                Values::Coded { .. } => {}
-            }
-            list.push(column);
-        }
-        self.shapes.codes.push(self.lists.number(&list));
-        self.shapes.lists = self.lists.all().to_vec();
-        self.rows += 1;
     }
 }
 
-fn zigzag(number: i32) -> u64 {
-    ((i64::from(number) << 1) ^ (i64::from(number) >> 63)).cast_unsigned()
+/// Messages that came before, with the rows that they became.
+#[derive(Debug, Default)]
+struct Known {
+    messages: Texts,
+    index: Index,
+    /// A message and what it is told apart by.
+    key: Vec<u8>,
+}
+
+impl Known {
+    /// The row of a message that holds spans, and whether it is a new one.
+    fn row(&mut self, message: &[u8], schema_url: &[u8]) -> (u32, bool) {
+        self.key.clear();
+        put_bytes(&mut self.key, schema_url);
+        self.key.extend_from_slice(message);
+        let rows = self.messages.len();
+        let row = self.index.place(&mut self.messages, &self.key);
+        (row, self.messages.len() > rows)
+    }
+}
+
+/// The parts of a span that have rows of their own.
+#[derive(Debug, Default)]
+struct Lists<'a> {
+    events: Vec<&'a [u8]>,
+    links: Vec<&'a [u8]>,
 }
 
 impl Stage {
-    pub(crate) fn push(&mut self, of: &Resource, by: &Scope, span: &Span) {
-        let next = self.trace_ids.len() as u32;
-        let trace = *self.traces.entry(span.trace_id).or_insert(next);
-        if trace == next {
-            self.trace_ids.push(span.trace_id);
+    /// Stores the spans of a request, but for those that `bounds` refuse.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when it is malformed. Nothing is stored then.
+    pub(crate) fn push_request(&mut self, request: &[u8], bounds: &Bounds) -> Result<Accepted> {
+        let (plan, accepted) = check(request, bounds).map_err(Malformed::into_error)?;
+        self.push(&plan)?;
+        Ok(accepted)
+    }
+
+    /// Stores the spans of a plan. There has to be room: a stage is made a run long before it has
+    /// as many rows as 32 bits can count.
+    ///
+    /// # Errors
+    /// None for a plan that [`check`] made.
+    pub(crate) fn push(&mut self, plan: &Plan<'_>) -> Result<()> {
+        self.apply(plan).map_err(Malformed::into_error)
+    }
+
+    fn apply(&mut self, plan: &Plan<'_>) -> Read<()> {
+        let mut lists = Lists::default();
+        let mut place = None;
+        let mut owners = (0, 0);
+        for span in &plan.spans {
+            if place != Some(span.scope) {
+                place = Some(span.scope);
+                let scope = &plan.scopes[span.scope];
+                let resource = self.resource(&plan.resources[scope.resource])?;
+                owners = (resource, self.scope(scope)?);
+            }
+            self.span(span.bytes, owners, &mut lists)?;
         }
-        self.of_rows.push(trace);
-        let of_row = self.resources.rows as u64;
-        self.resources.push(
-            &[of.dropped_attributes_count.into()],
-            &[of.schema_url.as_bytes()],
-            &of.attributes,
-        );
-        let by_row = self.scopes.rows as u64;
-        self.scopes.push(
-            &[by.dropped_attributes_count.into()],
-            &[
-                by.name.as_bytes(),
-                by.version.as_bytes(),
-                by.schema_url.as_bytes(),
-            ],
-            &by.attributes,
-        );
-        let mut numbers = vec![0u64; 15];
-        let mut set = |column: u8, number: u64| numbers[column as usize] = number;
-        set(col::ID, u64::from_be_bytes(span.span_id));
-        set(col::START, span.start_ns);
-        set(col::DURATION, span.end_ns.wrapping_sub(span.start_ns));
-        set(
-            col::PARENT_ID,
-            span.parent_span_id.map_or(0, u64::from_be_bytes),
-        );
-        set(col::KIND, zigzag(span.kind));
-        set(
-            col::STATUS,
-            span.status.as_ref().map_or(0, |s| 1 + zigzag(s.code)),
-        );
-        set(col::RESOURCE, of_row);
-        set(col::SCOPE, by_row);
-        set(col::FLAGS, span.flags.into());
-        set(
-            col::DROPPED_ATTRIBUTES,
-            span.dropped_attributes_count.into(),
-        );
-        set(col::DROPPED_EVENTS, span.dropped_events_count.into());
-        set(col::DROPPED_LINKS, span.dropped_links_count.into());
-        set(col::EVENTS, span.events.len() as u64);
-        set(col::LINKS, span.links.len() as u64);
-        let message = span.status.as_ref().map_or("", |s| s.message.as_str());
-        self.spans.push(
+        Ok(())
+    }
+
+    fn resource(&mut self, planned: &PlannedResource<'_>) -> Read<u32> {
+        let (row, is_new) = self.known_resources.row(&planned.bytes, planned.schema_url);
+        if is_new {
+            let table = &mut self.resources;
+            let mut new = Paths::start();
+            let read = ResourceRef::read(&planned.bytes, |pair| table.attribute(&mut new, pair))?;
+            table.end(new, &[read.dropped.into()], &[planned.schema_url]);
+        }
+        Ok(row)
+    }
+
+    fn scope(&mut self, planned: &PlannedScope<'_>) -> Read<u32> {
+        let (row, is_new) = self.known_scopes.row(&planned.bytes, planned.schema_url);
+        if is_new {
+            let table = &mut self.scopes;
+            let mut new = Paths::start();
+            let read = ScopeRef::read(&planned.bytes, |pair| table.attribute(&mut new, pair))?;
+            let texts = [read.name, read.version, planned.schema_url];
+            table.end(new, &[read.dropped.into()], &texts);
+        }
+        Ok(row)
+    }
+
+    fn span<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        (resource, scope): (u32, u32),
+        lists: &mut Lists<'a>,
+    ) -> Read<()> {
+        lists.events.clear();
+        lists.links.clear();
+        let table = &mut self.spans;
+        let mut row = Paths::start();
+        let span = SpanRef::read(bytes, |part| {
+            match part {
+                Part::Attribute(pair) => table.attribute(&mut row, pair)?,
+                Part::Event(event) => lists.events.push(event),
+                Part::Link(link) => lists.links.push(link),
+            }
+            Ok(())
+        })?;
+        let status = span.status.map_or(0, |status| 1 + zigzag(status.code));
+        let message = span.status.map_or(&[][..], |status| status.message);
+        let trace = self.trace(span.trace_id.try_into().unwrap_or_default());
+        let numbers = [
+            number(span.span_id),
+            span.start_ns,
+            span.end_ns.wrapping_sub(span.start_ns),
+            trace.into(),
+            span.parent().map_or(0, u64::from_be_bytes),
+            zigzag(span.kind),
+            status,
+            resource.into(),
+            scope.into(),
+            span.flags.into(),
+            span.dropped_attributes.into(),
+            span.dropped_events.into(),
+            span.dropped_links.into(),
+            lists.events.len() as u64,
+            lists.links.len() as u64,
+        ];
+        let texts = [span.name, message, span.trace_state];
+        self.spans.end(row, &numbers, &texts);
+        for event in &lists.events {
+            self.event(event, span.start_ns)?;
+        }
+        for link in &lists.links {
+            self.link(link)?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, bytes: &[u8], start_ns: u64) -> Read<()> {
+        let table = &mut self.events;
+        let mut row = Paths::start();
+        let event = EventRef::read(bytes, |pair| table.attribute(&mut row, pair))?;
+        let time = event.time_ns.wrapping_sub(start_ns);
+        table.end(row, &[time, event.dropped.into()], &[event.name]);
+        Ok(())
+    }
+
+    fn link(&mut self, bytes: &[u8]) -> Read<()> {
+        let table = &mut self.links;
+        let mut row = Paths::start();
+        let link = LinkRef::read(bytes, |pair| table.attribute(&mut row, pair))?;
+        let numbers = [link.dropped.into(), link.flags.into()];
+        table.end(
+            row,
             &numbers,
-            &[
-                span.name.as_bytes(),
-                message.as_bytes(),
-                span.trace_state.as_bytes(),
-            ],
-            &span.attributes,
+            &[link.trace_id, link.span_id, link.trace_state],
         );
-        for held in &span.events {
-            let mut numbers = [0; 2];
-            numbers[event::TIME as usize] = held.time_ns.wrapping_sub(span.start_ns);
-            numbers[event::DROPPED_ATTRIBUTES as usize] = held.dropped_attributes_count.into();
-            self.events
-                .push(&numbers, &[held.name.as_bytes()], &held.attributes);
+        Ok(())
+    }
+
+    /// The place of a trace.
+    fn trace(&mut self, id: TraceId) -> u32 {
+        let ids = &mut self.trace_ids;
+        let hash = xxh3_64(&id);
+        let same = |&place: &u32| ids[place as usize] == id;
+        if let Some(&place) = self.trace_places.find(hash, same) {
+            return place;
         }
-        for held in &span.links {
-            let mut numbers = [0; 2];
-            numbers[link::DROPPED_ATTRIBUTES as usize] = held.dropped_attributes_count.into();
-            numbers[link::FLAGS as usize] = held.flags.into();
-            self.links.push(
-                &numbers,
-                &[&held.trace_id, &held.span_id, held.trace_state.as_bytes()],
-                &held.attributes,
-            );
-        }
-        let _ = (resource::SCHEMA_URL, scope::NAME);
+        let place = ids.len() as u32;
+        ids.push(id);
+        self.trace_places
+            .insert_unique(hash, place, |&place| xxh3_64(&ids[place as usize]));
+        place
     }
 
-    pub(crate) fn traces_of_rows(&self) -> &[u32] {
-        &self.of_rows
+    /// How many spans there are.
+    pub(crate) fn rows(&self) -> u32 {
+        self.spans.rows
     }
 
-    pub(crate) fn parent_ids(&self) -> &[u64] {
-        self.spans
-            .numbers
-            .get(col::PARENT_ID as usize)
-            .map_or(&[], Vec::as_slice)
-    }
-
-    pub(crate) fn span_key(&self, row: u32) -> (SpanKey, i64) {
-        let number = |column: u8| self.spans.numbers[column as usize][row as usize];
-        let key = SpanKey {
-            span_id: number(col::ID),
-            parent_id: number(col::PARENT_ID),
-            start: start_of(number(col::START)),
-            kind: crate::block::image::unzigzag(number(col::KIND)),
-        };
-        (key, end_of(number(col::START), number(col::DURATION)))
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tables = [
+            &self.resources,
+            &self.scopes,
+            &self.spans,
+            &self.events,
+            &self.links,
+        ];
+        let tables: u64 = tables.into_iter().map(TableStage::bytes).sum();
+        let traces = self.trace_ids.len() * (size_of::<TraceId>() + 2 * size_of::<u32>());
+        let known =
+            self.known_resources.messages.bytes_len() + self.known_scopes.messages.bytes_len();
+        tables + (traces + known) as u64
     }
 }
 
-impl TableSource for TableStage {
-    fn rows(&self) -> usize {
-        self.rows
-    }
-
-    fn numbers(&self, number: u8) -> Result<Cow<'_, [u64]>> {
-        Ok(Cow::Borrowed(
-            self.numbers
-                .get(number as usize)
-                .map_or(&[][..], Vec::as_slice),
-        ))
-    }
-
-    fn texts(&self, number: u8) -> Result<Cow<'_, Values>> {
-        let texts = self.texts.get(number as usize).cloned().unwrap_or_default();
-        Ok(Cow::Owned(Values::Plain(texts)))
-    }
-
-    fn attributes(&self) -> Vec<(Arc<str>, Type)> {
-        self.columns
-            .iter()
-            .map(|(key, kind, _)| (key.clone(), *kind))
-            .collect()
-    }
-
-    fn shapes(&self) -> Result<Cow<'_, RowShapes>> {
-        Ok(Cow::Borrowed(&self.shapes))
-    }
-
-    fn values(&self, attribute: usize) -> Result<Cow<'_, Values>> {
-        Ok(Cow::Borrowed(&self.columns[attribute].2))
-    }
+fn number(id: &[u8]) -> u64 {
+    u64::from_be_bytes(id.try_into().unwrap_or_default())
 }
 
-const _: Option<AnyValue> = None;
+fn zigzag(number: i32) -> u64 {
+    u64::from((number << 1 ^ number >> 31).cast_unsigned())
+}

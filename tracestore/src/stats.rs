@@ -20,24 +20,39 @@ pub struct Rejected {
     pub reason: Reason,
     /// How many.
     pub count: u64,
-    /// The first of them.
+    /// What was wrong with the first of them, a sentence for its sender.
     pub example: String,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.example)?;
+        match self.count {
+            0 | 1 => Ok(()),
+            count => write!(f, " (and {} more)", count - 1),
+        }
+    }
 }
 
 /// Why a span was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The trace id is all zero.
+    /// The trace id has not 16 bytes or is all zero.
     TraceId,
-    /// The span id is all zero.
+    /// The span id has not 8 bytes or is all zero.
     SpanId,
+    /// There is a parent, and its id has not 8 bytes.
+    ParentId,
     /// It begins before the retention.
     TooOld,
     /// It begins further ahead of the clock than `Config::future_max`.
     TooFarInFuture,
-    /// It is larger than `Config::span_bytes_max`.
+    /// It, its resource or its scope is larger than `Config::span_bytes_max`.
     TooLarge,
+    /// It, an event, a link, its resource or its scope has more than `Config::span_attributes_max`
+    /// attributes.
+    TooManyAttributes,
     /// An attribute is nested deeper than any value may be.
     TooDeep,
 }
@@ -47,9 +62,11 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::TraceId => "trace ids must be 128 bit and not all zero",
             Self::SpanId => "span ids must be 64 bit and not all zero",
+            Self::ParentId => "parent span ids must be 64 bit",
             Self::TooOld => "span begins before the retention",
             Self::TooFarInFuture => "span begins too far in the future",
             Self::TooLarge => "span is too large",
+            Self::TooManyAttributes => "a span has too many attributes",
             Self::TooDeep => "an attribute is nested too deep",
         })
     }

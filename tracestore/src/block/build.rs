@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 use trine_storage::sealed::SealedWriter;
 use trine_storage::{Result, TimeRange};
 
+use super::filter::{self, FilterWriter};
 use super::format::{self, event, id, link, resource, scope, span, trace};
 use super::gather::{self, Runs, TableSource};
 use super::image::{Image, Trace};
@@ -142,7 +143,7 @@ pub(crate) fn write(
     gather::write(&mut writer, &spans, &order.runs, &as_they_are, &texts)?;
     writer.finish(format::SPANS)?;
     for (table, which) in tables.iter().zip([format::RESOURCES, format::SCOPES]) {
-        let (known, texts): (&[u8], &[u8]) = known_columns(which);
+        let (known, texts) = known_columns(which);
         write_table(inputs, sink, which, &table.runs, known, texts)?;
     }
     for (which, counts) in [(format::EVENTS, span::EVENTS), (format::LINKS, span::LINKS)] {
@@ -159,7 +160,7 @@ pub(crate) fn write(
 }
 
 /// Numbers and texts that every row of a table has.
-pub(crate) fn known_columns(which: u32) -> (&'static [u8], &'static [u8]) {
+pub(crate) fn known_columns(which: u32) -> (&'static [u8], &'static [Key]) {
     match which {
         format::EVENTS => (&[event::TIME, event::DROPPED_ATTRIBUTES], &[event::NAME]),
         format::LINKS => (
@@ -181,7 +182,7 @@ fn write_table(
     which: u32,
     runs: &Runs,
     numbers: &[u8],
-    texts: &[u8],
+    texts: &[Key],
 ) -> Result<()> {
     let sources: Vec<&dyn TableSource> = inputs.iter().map(|input| input.table(which)).collect();
     let mut writer = TableWriter::new(sink, runs.rows());
@@ -402,7 +403,7 @@ impl Order {
         for input in inputs {
             held.push(match input.source {
                 // They are all put together.
-                Source::Stage(stage) => Cow::Owned(vec![0; stage.spans.rows()]),
+                Source::Stage(stage) => Cow::Owned(vec![0; stage.rows() as usize]),
                 Source::Image(image) => TableSource::numbers(&image.spans, span::PARENT)?,
             });
         }
@@ -491,7 +492,12 @@ impl Order {
         let mut writer = TableWriter::new(sink, by_id.len());
         writer.every(Key::Number(id::HIGH), &Values::Numbers(high))?;
         writer.every(Key::Number(id::TRACE), &Values::Numbers(places))?;
-        writer.finish(format::IDS)
+        writer.finish(format::IDS)?;
+        let mut ids = FilterWriter::new(self.traces.len());
+        traces().for_each(|trace| ids.add(filter::hash(&trace.id)));
+        let mut filter = Vec::new();
+        ids.finish(&mut filter);
+        sink.section(format::ID_FILTER, &filter)
     }
 }
 

@@ -1,414 +1,352 @@
-//! Columns of values in pages: a plain form of them.
+//! A column of a table in a block: how its values are stored ([`write`] chooses) and how they are
+//! read, searched and listed ([`ColumnReader`]). Tables call it; it knows nothing about rows.
+//!
+//! A value is named by its page and its *dense position*: its index among the values of the column
+//! in that page. All methods that give many values append them.
 
-use std::sync::{Arc, OnceLock};
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use trine_storage::Result;
-use trine_storage::codec::{Reader, put_bytes, put_u64, put_varint};
-use trine_storage::sealed::{PageRef, SealedFile, SealedWriter};
+mod choose;
+mod reader;
+mod sample;
+mod split;
+mod write;
 
-use super::values::{Texts, Type, ValueRef, Values};
+use bytes::Bytes;
+use trine_storage::codec::{Reader, put_signed, put_u32, put_varint};
+use trine_storage::sealed::{PageRef, SealedFile};
+use trine_storage::{Error, Result};
 
-#[derive(Debug, Clone, Default)]
+use super::numbers::{Bounds, Wanted, ordered, unordered};
+use super::template::Needle;
+use super::values::{Type, ValueRef};
+
+pub(crate) use reader::ColumnReader;
+pub(crate) use write::write;
+
+const NUMBERS: u8 = 0;
+const DICTIONARY: u8 = 1;
+const TEMPLATES: u8 = 2;
+const BLOBS: u8 = 3;
+
+/// Up to so many bytes lie in the directory: a page of their own would cost a read and 16 more.
+const INLINE_MAX: usize = 64;
+
+/// Where bytes lie that belong to a column as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stored {
+    Inline(Bytes),
+    Page(PageRef),
+}
+
+impl Stored {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Page(page) => page.len.into(),
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        match self {
+            Self::Inline(_) => 0,
+            Self::Page(page) => page.offset,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Inline(bytes) => {
+                put_varint(out, bytes.len() as u64 + 1);
+                out.extend_from_slice(bytes);
+            }
+            Self::Page(page) => {
+                put_varint(out, 0);
+                page.put(out);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        match usize::try_from(reader.varint()?).unwrap_or(usize::MAX) {
+            0 => Ok(Self::Page(PageRef::read(reader)?)),
+            len => Ok(Self::Inline(Bytes::copy_from_slice(reader.take(len - 1)?))),
+        }
+    }
+
+    fn load(&self, file: &SealedFile) -> Result<Bytes> {
+        match self {
+            Self::Inline(bytes) => Ok(bytes.clone()),
+            Self::Page(page) => load(file, *page),
+        }
+    }
+}
+
+fn load(file: &SealedFile, page: PageRef) -> Result<Bytes> {
+    let read = file.read(&[page])?.pop();
+    read.ok_or_else(|| Error::corrupt(file.name(), page.offset, "a page cannot be read"))
+}
+
+/// How a column is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Encoding {
+    /// Pages of numbers.
+    Numbers,
+    /// Pages of codes of a dictionary.
+    Dictionary { entries: u32, stored: Stored },
+    /// Pages of templates and numbers. The dictionary is of the templates.
+    Templates {
+        entries: u32,
+        stored: Stored,
+        filter: Stored,
+    },
+    /// Pages of blobs. The filter is empty when there is none.
+    Blobs { filter: Stored },
+}
+
+impl Encoding {
+    fn stored_bytes(&self) -> u64 {
+        match self {
+            Self::Numbers => 0,
+            Self::Dictionary { stored, .. } => stored.len(),
+            Self::Templates { stored, filter, .. } => stored.len() + filter.len(),
+            Self::Blobs { filter } => filter.len(),
+        }
+    }
+}
+
+/// A page that has values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PageMeta {
+    page: u32,
+    count: u32,
+    /// Of numbers (ordered) or of codes; nothing for blobs.
+    bounds: Bounds,
+    place: PageRef,
+}
+
+/// What the directory says of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColumnMeta {
-    pages: Vec<(PageRef, u32)>,
-    values: u64,
+    encoding: Encoding,
     raw_bytes: u64,
+    pages: Vec<PageMeta>,
 }
 
 impl ColumnMeta {
+    /// Appends the entry of the directory.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.values);
+        let tag = match &self.encoding {
+            Encoding::Numbers => NUMBERS,
+            Encoding::Dictionary { .. } => DICTIONARY,
+            Encoding::Templates { .. } => TEMPLATES,
+            Encoding::Blobs { .. } => BLOBS,
+        };
+        out.push(tag);
         put_varint(out, self.raw_bytes);
+        match &self.encoding {
+            Encoding::Numbers => {}
+            Encoding::Dictionary { entries, stored } => {
+                put_varint(out, (*entries).into());
+                stored.put(out);
+            }
+            Encoding::Templates {
+                entries,
+                stored,
+                filter,
+            } => {
+                put_varint(out, (*entries).into());
+                stored.put(out);
+                filter.put(out);
+            }
+            Encoding::Blobs { filter } => filter.put(out),
+        }
         put_varint(out, self.pages.len() as u64);
-        for (page, count) in &self.pages {
-            page.put(out);
-            put_varint(out, (*count).into());
+        let mut offset = self.pages.first().map_or(0, |page| page.place.offset);
+        put_varint(out, offset);
+        let mut next = 0;
+        for page in &self.pages {
+            let gap = page.page - next;
+            put_varint(out, u64::from(page.count) << 1 | u64::from(gap > 0));
+            if gap > 0 {
+                put_varint(out, gap.into());
+            }
+            let Bounds { least, greatest } = page.bounds;
+            match tag {
+                NUMBERS => put_signed(out, unordered(Type::Int, least).cast_signed()),
+                BLOBS => {}
+                _ => put_varint(out, least),
+            }
+            if tag != BLOBS {
+                put_varint(out, greatest - least);
+            }
+            if matches!(tag, TEMPLATES | BLOBS) {
+                put_varint(out, page.place.len.into());
+            }
+            if page.place.len > 0 {
+                put_u32(out, page.place.crc);
+            }
+            debug_assert_eq!(page.place.offset, offset, "pages lie side by side");
+            offset += u64::from(page.place.len);
+            next = page.page + 1;
         }
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self> {
-        let values = reader.varint()?;
+    /// Reads the entry of a column of a table of so many pages.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when it makes no sense.
+    pub(crate) fn read(reader: &mut Reader<'_>, pages: usize) -> Result<Self> {
+        let tag = reader.u8()?;
         let raw_bytes = reader.varint()?;
-        let count = reader.count(17)?;
-        let mut pages = Vec::with_capacity(count);
+        let small = |reader: &mut Reader<'_>| {
+            let number = reader.varint()?;
+            u32::try_from(number).map_err(|_| reader.corrupt("a number is too large"))
+        };
+        let encoding = match tag {
+            NUMBERS => Encoding::Numbers,
+            DICTIONARY => Encoding::Dictionary {
+                entries: small(reader)?,
+                stored: Stored::read(reader)?,
+            },
+            TEMPLATES => Encoding::Templates {
+                entries: small(reader)?,
+                stored: Stored::read(reader)?,
+                filter: Stored::read(reader)?,
+            },
+            BLOBS => Encoding::Blobs {
+                filter: Stored::read(reader)?,
+            },
+            _ => return Err(reader.corrupt("a column is stored in an unknown way")),
+        };
+        let codes = match &encoding {
+            Encoding::Dictionary { entries, .. } | Encoding::Templates { entries, .. } => {
+                Some(u64::from(*entries))
+            }
+            _ => None,
+        };
+        let count = reader.count(2)?;
+        let mut offset = reader.varint()?;
+        let mut next = 0u32;
+        let mut values = 0u32;
+        let mut metas = Vec::with_capacity(count);
         for _ in 0..count {
-            let page = PageRef::read(reader)?;
-            pages.push((page, reader.varint()? as u32));
+            let head = reader.varint()?;
+            let gap = if head & 1 == 1 { small(reader)? } else { 0 };
+            let count = u32::try_from(head >> 1).unwrap_or(u32::MAX);
+            let page = next.saturating_add(gap);
+            let Some(all) = values.checked_add(count).filter(|_| count > 0) else {
+                return Err(reader.corrupt("a page has an impossible number of values"));
+            };
+            if page as usize >= pages {
+                return Err(reader.corrupt("a column has more pages than its table"));
+            }
+            values = all;
+            let bounds = match tag {
+                BLOBS => Bounds::default(),
+                _ => {
+                    let least = match tag {
+                        NUMBERS => ordered(Type::Int, reader.signed()?.cast_unsigned()),
+                        _ => reader.varint()?,
+                    };
+                    let greatest = least.checked_add(reader.varint()?);
+                    let known = greatest.filter(|&code| codes.is_none_or(|of| code < of));
+                    let Some(greatest) = known else {
+                        return Err(reader.corrupt("the greatest value of a page is too large"));
+                    };
+                    Bounds { least, greatest }
+                }
+            };
+            let len = match tag {
+                TEMPLATES | BLOBS => small(reader)?,
+                _ => u32::try_from(bounds.page_bytes(count as usize))
+                    .map_err(|_| reader.corrupt("a page is too long"))?,
+            };
+            let crc = if len > 0 { reader.u32()? } else { 0 };
+            metas.push(PageMeta {
+                page,
+                count,
+                bounds,
+                place: PageRef { offset, len, crc },
+            });
+            offset = offset.saturating_add(len.into());
+            next = page.saturating_add(1);
         }
         Ok(Self {
-            pages,
-            values,
+            encoding,
             raw_bytes,
+            pages: metas,
         })
     }
 
+    /// How many values the column has.
     pub(crate) fn values(&self) -> u64 {
-        self.values
+        self.pages.iter().map(|page| u64::from(page.count)).sum()
     }
 
+    /// How many values it has in a page.
+    pub(crate) fn values_of(&self, page: u32) -> u32 {
+        self.page(page).map_or(0, |page| page.count)
+    }
+
+    /// How many distinct values there are, when there is a dictionary.
+    pub(crate) fn distinct(&self) -> Option<u32> {
+        match &self.encoding {
+            Encoding::Dictionary { entries, .. } => Some(*entries),
+            _ => None,
+        }
+    }
+
+    /// Bytes in the file, without those in the directory.
     pub(crate) fn bytes(&self) -> u64 {
-        self.pages.iter().map(|(page, _)| u64::from(page.len)).sum()
+        let pages = self.pages.iter().map(|page| u64::from(page.place.len));
+        pages.sum::<u64>() + self.encoding.stored_bytes()
     }
 
+    /// Bytes of the values as they came.
     pub(crate) fn raw_bytes(&self) -> u64 {
         self.raw_bytes
     }
-}
 
-pub(crate) fn write(
-    sink: &mut SealedWriter,
-    _kind: Type,
-    values: &Values,
-    page_ends: &[u32],
-) -> Result<ColumnMeta> {
-    let mut meta = ColumnMeta {
-        values: values.len() as u64,
-        ..ColumnMeta::default()
-    };
-    let mut start = 0usize;
-    for &end in page_ends {
-        let end = end as usize;
-        let mut raw = Vec::new();
-        match values {
-            Values::Numbers(numbers) => numbers[start..end]
-                .iter()
-                .for_each(|n| put_u64(&mut raw, *n)),
-            Values::Coded { codes, dictionary } => codes[start..end]
-                .iter()
-                .for_each(|code| put_bytes(&mut raw, dictionary.get(*code as usize))),
-            Values::Plain(texts) => (start..end).for_each(|at| put_bytes(&mut raw, texts.get(at))),
+    fn page(&self, page: u32) -> Option<&PageMeta> {
+        let dense = self.pages.get(page as usize);
+        if let Some(meta) = dense.filter(|meta| meta.page == page) {
+            return Some(meta);
         }
-        meta.raw_bytes += raw.len() as u64;
-        let page = sink.page(&raw)?;
-        meta.pages.push((page, (end - start) as u32));
-        start = end;
+        let place = self.pages.binary_search_by_key(&page, |meta| meta.page);
+        place.ok().and_then(|place| self.pages.get(place))
     }
-    Ok(meta)
 }
 
-#[derive(Debug)]
-pub(crate) struct ColumnReader {
-    file: SealedFile,
-    kind: Type,
-    meta: Arc<ColumnMeta>,
-    _dictionary: OnceLock<()>,
-}
-
-/// A test of single values.
-pub(crate) type Passes = Arc<dyn Fn(ValueRef<'_>) -> bool + Send + Sync>;
-
+/// What values are looked for.
+#[derive(Clone, Copy)]
 pub(crate) enum Probe<'a> {
+    /// Any of these, of the type of the column. Floats are compared as numbers: both zeros are
+    /// equal, and nothing equals NaN.
     Equal(&'a [ValueRef<'a>]),
+    /// Numbers from `least` to `greatest`, both included and both as
+    /// [`ordered`](super::numbers::ordered) makes them.
     Range { least: u64, greatest: u64 },
-    Where(Passes),
+    /// Those that pass.
+    Where(&'a dyn Fn(ValueRef<'_>) -> bool),
 }
 
-pub(crate) enum Prepared {
+/// A probe made ready for one column.
+pub(crate) enum Prepared<'a> {
+    /// No value of the column matches.
     Nothing,
+    /// All values match.
     Everything,
-    Where(Passes),
+    /// These codes, or these numbers as they are ordered.
+    Wanted(Wanted),
+    /// Any of these texts.
+    Texts(Vec<Vec<u8>>),
+    /// Any of these texts, split.
+    Needles(Vec<Needle>),
+    /// Each value is asked.
+    Where(&'a dyn Fn(ValueRef<'_>) -> bool),
 }
 
-impl std::fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Prepared")
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Dictionary {
-    texts: Texts,
-    numbers: Vec<u64>,
-    counts: Vec<u32>,
-    kind: Option<Type>,
-}
-
-impl Dictionary {
-    pub(crate) fn len(&self) -> usize {
-        self.counts.len()
-    }
-
-    pub(crate) fn count(&self, code: u32) -> u32 {
-        self.counts[code as usize]
-    }
-
-    pub(crate) fn read<'s>(&self, code: u32, scratch: &'s mut Vec<u8>) -> Result<ValueRef<'s>> {
-        scratch.clear();
-        Ok(match self.kind {
-            Some(Type::Str) => {
-                scratch.extend_from_slice(self.texts.get(code as usize));
-                ValueRef::Str(std::str::from_utf8(scratch).unwrap_or_default())
-            }
-            Some(Type::Array | Type::Other) | None => {
-                scratch.extend_from_slice(self.texts.get(code as usize));
-                ValueRef::Bytes(scratch)
-            }
-            Some(kind) => of_bits(kind, self.numbers[code as usize]),
-        })
-    }
-}
-
-fn of_bits(kind: Type, bits: u64) -> ValueRef<'static> {
-    match kind {
-        Type::Float => ValueRef::Float(f64::from_bits(bits)),
-        Type::Bool => ValueRef::Bool(bits != 0),
-        _ => ValueRef::Int(bits.cast_signed()),
-    }
-}
-
-pub(crate) fn ordered(kind: Type, bits: u64) -> u64 {
-    const SIGN: u64 = 1 << 63;
-    match kind {
-        Type::Int => bits ^ SIGN,
-        Type::Float if bits & SIGN != 0 => !bits,
-        Type::Float => bits | SIGN,
-        _ => bits,
-    }
-}
-
-impl ColumnReader {
-    /// Every second column has one here.
-    pub(crate) fn dictionary(&self) -> Result<Option<Arc<Dictionary>>> {
-        if self.meta.values % 2 == 0 {
-            return Ok(None);
-        }
-        let mut dictionary = Dictionary {
-            kind: Some(self.kind),
-            ..Dictionary::default()
-        };
-        match self.read_all()? {
-            Values::Numbers(mut all) => {
-                all.sort_unstable_by_key(|bits| ordered(self.kind, *bits));
-                for run in all.chunk_by(|a, b| a == b) {
-                    dictionary.numbers.push(run[0]);
-                    dictionary.counts.push(run.len() as u32);
-                }
-            }
-            Values::Plain(all) => {
-                let mut all: Vec<&[u8]> = all.iter().collect();
-                all.sort_unstable();
-                for run in all.chunk_by(|a, b| a == b) {
-                    dictionary.texts.push(run[0]);
-                    dictionary.counts.push(run.len() as u32);
-                }
-            }
-            Values::Coded { .. } => {}
-        }
-        Ok(Some(Arc::new(dictionary)))
-    }
-
-    pub(crate) fn codes(&self, page: usize, out: &mut Vec<u32>) -> Result<()> {
-        let dictionary = self.dictionary()?.unwrap_or_default();
-        let mut numbers = Vec::new();
-        let mut texts = Texts::default();
-        if matches!(self.kind, Type::Str | Type::Array | Type::Other) {
-            self.texts(page, None, &mut texts)?;
-            let all: Vec<&[u8]> = dictionary.texts.iter().collect();
-            out.extend(texts.iter().map(|t| all.binary_search(&t).unwrap() as u32));
-        } else {
-            self.numbers(page, &mut numbers)?;
-            let place = |n| dictionary.numbers.iter().position(|m| m == n);
-            out.extend(numbers.iter().map(|n| place(n).unwrap() as u32));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn prepare(&self, probe: &Probe<'_>) -> Result<Prepared> {
-        if self.meta.values == 0 {
-            return Ok(Prepared::Nothing);
-        }
-        Ok(match probe {
-            Probe::Equal([]) => Prepared::Nothing,
-            Probe::Range { least, greatest } if least > greatest => Prepared::Nothing,
-            Probe::Where(passes) => Prepared::Where(Arc::clone(passes)),
-            Probe::Range { least, greatest } => {
-                let (least, greatest, kind) = (*least, *greatest, self.kind);
-                Prepared::Where(Arc::new(move |value| {
-                    let bits = match value {
-                        ValueRef::Int(number) => number.cast_unsigned(),
-                        ValueRef::Float(number) => number.to_bits(),
-                        _ => return false,
-                    };
-                    (least..=greatest).contains(&ordered(kind, bits))
-                }))
-            }
-            Probe::Equal(values) => {
-                let texts: Vec<Vec<u8>> = values
-                    .iter()
-                    .filter_map(|value| match value {
-                        ValueRef::Str(text) => Some(text.as_bytes().to_vec()),
-                        ValueRef::Bytes(bytes) => Some(bytes.to_vec()),
-                        _ => None,
-                    })
-                    .collect();
-                let numbers: Vec<ValueRef<'static>> = values
-                    .iter()
-                    .filter_map(|value| match value {
-                        ValueRef::Int(number) => Some(ValueRef::Int(*number)),
-                        ValueRef::Float(number) => Some(ValueRef::Float(*number)),
-                        ValueRef::Bool(truth) => Some(ValueRef::Bool(*truth)),
-                        _ => None,
-                    })
-                    .collect();
-                Prepared::Where(Arc::new(move |value| match value {
-                    ValueRef::Str(text) => texts.iter().any(|t| t == text.as_bytes()),
-                    ValueRef::Bytes(bytes) => texts.iter().any(|t| t == bytes),
-                    value => numbers.iter().any(|n| *n == value),
-                }))
-            }
-        })
-    }
-
-    pub(crate) fn search(
-        &self,
-        page: usize,
-        prepared: &Prepared,
-        out: &mut Vec<u32>,
-    ) -> Result<()> {
-        let mut at = 0;
-        self.each_of(page, &mut |value| {
-            let passes = match prepared {
-                Prepared::Nothing => false,
-                Prepared::Everything => true,
-                Prepared::Where(passes) => passes(value),
-            };
-            if passes {
-                out.push(at);
-            }
-            at += 1;
-            true
-        })
-        .map(|_| ())
-    }
-
-    fn each_of(&self, page: usize, each: &mut dyn FnMut(ValueRef<'_>) -> bool) -> Result<bool> {
-        if page >= self.meta.pages.len() {
-            return Ok(true);
-        }
-        if matches!(self.kind, Type::Str | Type::Array | Type::Other) {
-            let mut texts = Texts::default();
-            self.texts(page, None, &mut texts)?;
-            return Ok(texts.iter().all(|text| match self.kind {
-                Type::Str => each(ValueRef::Str(std::str::from_utf8(text).unwrap_or_default())),
-                _ => each(ValueRef::Bytes(text)),
-            }));
-        }
-        let mut numbers = Vec::new();
-        self.numbers(page, &mut numbers)?;
-        Ok(numbers.iter().all(|bits| each(of_bits(self.kind, *bits))))
-    }
-
-    pub(crate) fn distinct(&self, each: &mut dyn FnMut(ValueRef<'_>, u64) -> bool) -> Result<()> {
-        if let Some(dictionary) = self.dictionary()? {
-            let mut scratch = Vec::new();
-            for code in 0..dictionary.len() as u32 {
-                if !each(
-                    dictionary.read(code, &mut scratch)?,
-                    dictionary.count(code).into(),
-                ) {
-                    break;
-                }
-            }
-            return Ok(());
-        }
-        for page in 0..self.meta.pages.len() {
-            if !self.each_of(page, &mut |value| each(value, 1))? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn new(file: &SealedFile, kind: Type, meta: Arc<ColumnMeta>) -> Self {
-        Self {
-            file: file.clone(),
-            kind,
-            meta,
-            _dictionary: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn kind(&self) -> Type {
-        self.kind
-    }
-
-    pub(crate) fn meta(&self) -> &ColumnMeta {
-        &self.meta
-    }
-
-    fn page(&self, page: usize) -> Result<(bytes::Bytes, u32)> {
-        let (page, count) = self.meta.pages[page];
-        Ok((self.file.read(&[page])?.pop().unwrap_or_default(), count))
-    }
-
-    pub(crate) fn pages(&self) -> usize {
-        self.meta.pages.len()
-    }
-
-    pub(crate) fn may_have(&self, _page: usize, _least: u64, _greatest: u64) -> bool {
-        true
-    }
-
-    pub(crate) fn number_at(&self, page: usize, at: usize) -> Result<u64> {
-        let mut all = Vec::new();
-        self.numbers(page, &mut all)?;
-        Ok(all[at])
-    }
-
-    pub(crate) fn numbers_in(
-        &self,
-        page: usize,
-        at: std::ops::Range<usize>,
-        out: &mut Vec<u64>,
-    ) -> Result<()> {
-        if at.is_empty() {
-            return Ok(());
-        }
-        let mut all = Vec::new();
-        self.numbers(page, &mut all)?;
-        out.extend_from_slice(&all[at]);
-        Ok(())
-    }
-
-    pub(crate) fn numbers(&self, page: usize, out: &mut Vec<u64>) -> Result<()> {
-        let (bytes, count) = self.page(page)?;
-        let mut reader = Reader::new("column", &bytes);
-        for _ in 0..count {
-            out.push(reader.u64()?);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn texts(
-        &self,
-        page: usize,
-        positions: Option<&[u32]>,
-        out: &mut Texts,
-    ) -> Result<()> {
-        if page >= self.meta.pages.len() {
-            return Ok(());
-        }
-        let (bytes, count) = self.page(page)?;
-        let mut reader = Reader::new("column", &bytes);
-        for at in 0..count {
-            let text = reader.bytes()?;
-            if positions.is_none_or(|wanted| wanted.binary_search(&at).is_ok()) {
-                out.push(text);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn read_all(&self) -> Result<Values> {
-        let is_text = matches!(self.kind, Type::Str | Type::Array | Type::Other);
-        if is_text {
-            let mut texts = Texts::default();
-            (0..self.meta.pages.len()).try_for_each(|page| self.texts(page, None, &mut texts))?;
-            Ok(Values::Plain(texts))
-        } else {
-            let mut numbers = Vec::new();
-            (0..self.meta.pages.len()).try_for_each(|page| self.numbers(page, &mut numbers))?;
-            Ok(Values::Numbers(numbers))
-        }
-    }
-}
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "tests use small numbers")]
+mod tests;

@@ -12,9 +12,13 @@ pub(crate) const RESOURCES: u32 = 4;
 pub(crate) const SCOPES: u32 = 5;
 pub(crate) const TRACES: u32 = 6;
 pub(crate) const IDS: u32 = 7;
+/// The filter of the ids of the traces.
+pub(crate) const ID_FILTER: u32 = 8;
 
 /// Columns of spans.
 pub(crate) mod span {
+    use super::super::table::Key;
+
     /// Big-endian.
     pub(crate) const ID: u8 = 0;
     /// Since the trace began, wrapping.
@@ -39,9 +43,9 @@ pub(crate) mod span {
     /// How many links it has.
     pub(crate) const LINKS: u8 = 14;
 
-    pub(crate) const NAME: u8 = 0;
-    pub(crate) const MESSAGE: u8 = 1;
-    pub(crate) const TRACE_STATE: u8 = 2;
+    pub(crate) const NAME: Key = Key::Text(0);
+    pub(crate) const MESSAGE: Key = Key::Text(1);
+    pub(crate) const TRACE_STATE: Key = Key::Text(2);
 
     pub(crate) const NO_PARENT: u64 = 0;
     pub(crate) const PARENT_ELSEWHERE: u64 = 1;
@@ -49,33 +53,41 @@ pub(crate) mod span {
 
 /// Columns of events.
 pub(crate) mod event {
+    use super::super::table::Key;
+
     /// Since the span began, wrapping.
     pub(crate) const TIME: u8 = 0;
     pub(crate) const DROPPED_ATTRIBUTES: u8 = 1;
-    pub(crate) const NAME: u8 = 0;
+    pub(crate) const NAME: Key = Key::Text(0);
 }
 
 /// Columns of links.
 pub(crate) mod link {
+    use super::super::table::Key;
+
     pub(crate) const DROPPED_ATTRIBUTES: u8 = 0;
     pub(crate) const FLAGS: u8 = 1;
-    pub(crate) const TRACE_ID: u8 = 0;
-    pub(crate) const SPAN_ID: u8 = 1;
-    pub(crate) const TRACE_STATE: u8 = 2;
+    pub(crate) const TRACE_ID: Key = Key::Bytes(0);
+    pub(crate) const SPAN_ID: Key = Key::Bytes(1);
+    pub(crate) const TRACE_STATE: Key = Key::Text(2);
 }
 
 /// Columns of resources.
 pub(crate) mod resource {
+    use super::super::table::Key;
+
     pub(crate) const DROPPED_ATTRIBUTES: u8 = 0;
-    pub(crate) const SCHEMA_URL: u8 = 0;
+    pub(crate) const SCHEMA_URL: Key = Key::Text(0);
 }
 
 /// Columns of instrumentation scopes.
 pub(crate) mod scope {
+    use super::super::table::Key;
+
     pub(crate) const DROPPED_ATTRIBUTES: u8 = 0;
-    pub(crate) const NAME: u8 = 0;
-    pub(crate) const VERSION: u8 = 1;
-    pub(crate) const SCHEMA_URL: u8 = 2;
+    pub(crate) const NAME: Key = Key::Text(0);
+    pub(crate) const VERSION: Key = Key::Text(1);
+    pub(crate) const SCHEMA_URL: Key = Key::Text(2);
 }
 
 /// Columns of traces.

@@ -21,7 +21,7 @@ pub(crate) trait TableSource {
     fn numbers(&self, number: u8) -> Result<Cow<'_, [u64]>>;
 
     /// Texts of all rows of a column that every row has.
-    fn texts(&self, number: u8) -> Result<Cow<'_, Values>>;
+    fn texts(&self, key: &Key) -> Result<Cow<'_, Values>>;
 
     /// Names and types of the attributes.
     fn attributes(&self) -> Vec<(Arc<str>, Type)>;
@@ -224,7 +224,7 @@ fn gather_coded(parts: &[Option<Part<'_>>], runs: &Runs) -> Values {
 /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when a row is not there, and those of reading.
 pub(crate) fn contents(
     source: &dyn TableSource,
-    (numbers, texts): (&[u8], &[u8]),
+    (numbers, texts): (&[u8], &[Key]),
     rows: &RoaringBitmap,
 ) -> Result<Vec<Vec<u8>>> {
     if rows
@@ -243,8 +243,8 @@ pub(crate) fn contents(
             put_varint(out, held[row as usize]);
         }
     }
-    for &number in texts {
-        let held = source.texts(number)?;
+    for key in texts {
+        let held = source.texts(key)?;
         let held = Part::new(held, Places::Every, source.rows())?;
         for (out, row) in out.iter_mut().zip(rows) {
             put_value(out, &held.values, row as usize);
@@ -296,20 +296,20 @@ pub(crate) fn write(
     sources: &[&dyn TableSource],
     runs: &Runs,
     numbers: &[u8],
-    texts: &[u8],
+    texts: &[Key],
 ) -> Result<()> {
     for &number in numbers {
         let held = sources.iter().map(|source| source.numbers(number));
         let held = held.collect::<Result<Vec<_>>>()?;
         writer.every(Key::Number(number), &Values::Numbers(runs.numbers(&held)))?;
     }
-    for &number in texts {
+    for key in texts {
         let mut parts = Vec::with_capacity(sources.len());
         for source in sources {
-            let part = Part::new(source.texts(number)?, Places::Every, source.rows())?;
+            let part = Part::new(source.texts(key)?, Places::Every, source.rows())?;
             parts.push(Some(part));
         }
-        writer.every(Key::Text(number), &gather(&parts, runs))?;
+        writer.every(key.clone(), &gather(&parts, runs))?;
     }
     attributes(writer, sources, runs)
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use trine_storage::block_set::BlockReader;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::fs::MemoryFile;
@@ -14,8 +15,10 @@ use trine_storage::sealed::{SealedFile, SealedWriter};
 use trine_storage::{Error, Result};
 
 use super::build::{self, Built, Input, end_of, halves, start_of};
+use super::filter;
 use super::format::{self, id, span, trace};
 use super::gather::TableSource;
+use super::numbers::ordered;
 use super::shapes::RowShapes;
 use super::sizes;
 use super::table::{Key, Located, TableReader};
@@ -33,6 +36,8 @@ pub(crate) struct Image {
     pub(crate) scopes: TableReader,
     pub(super) traces: TableReader,
     pub(super) ids: TableReader,
+    /// What may tell that a trace is not here.
+    id_filter: Bytes,
     /// First rows of the traces, and the number of all rows.
     first_rows: OnceLock<Arc<[u32]>>,
 }
@@ -124,6 +129,7 @@ impl Image {
             scopes: table(format::SCOPES)?,
             traces: table(format::TRACES)?,
             ids: table(format::IDS)?,
+            id_filter: file.section(format::ID_FILTER)?,
             first_rows: OnceLock::new(),
         };
         if image.ids.rows() != image.traces.rows() {
@@ -230,31 +236,46 @@ impl Image {
         })
     }
 
+    /// Whether a trace may have spans here; mostly told without reading.
+    pub(crate) fn may_have(&self, wanted: &TraceId) -> bool {
+        filter::may_contain(&self.id_filter, filter::hash(wanted))
+    }
+
     /// The place of a trace, if it has spans here.
     pub(crate) fn find(&self, wanted: &TraceId) -> Result<Option<usize>> {
-        let (high, low) = halves(wanted);
-        let mut bounds = 0..self.ids.rows();
-        while !bounds.is_empty() {
-            let middle = bounds.start + (bounds.end - bounds.start) / 2;
-            if self.ids.number_at(id::HIGH, middle)? < high {
-                bounds.start = middle + 1;
-            } else {
-                bounds.end = middle;
-            }
+        if !self.may_have(wanted) {
+            return Ok(None);
         }
-        // Ids with equal first halves are neighbours.
-        for at in bounds.start..self.ids.rows() {
-            if self.ids.number_at(id::HIGH, at)? != high {
-                break;
+        let (high, low) = halves(wanted);
+        let column = self.ids.known(&Key::Number(id::HIGH))?;
+        let told = ordered(Type::Int, high);
+        for page in 0..self.ids.pages() {
+            let number = u32::try_from(page).unwrap_or(u32::MAX);
+            if !column.values.may_have(number, told, told) {
+                continue;
             }
-            let place = self.ids.number_at(id::TRACE, at)?;
-            let place = usize::try_from(place).unwrap_or(usize::MAX);
-            let (first, last) = (
-                self.traces.number_at(trace::ID_HIGH, place)?,
-                self.traces.number_at(trace::ID_LOW, place)?,
-            );
-            if (first, last) == (high, low) {
-                return Ok(Some(place));
+            let rows = self.ids.rows_of(page);
+            let mut first = rows.clone();
+            while !first.is_empty() {
+                let middle = first.start + (first.end - first.start) / 2;
+                if self.ids.number_in(column, middle)? < high {
+                    first.start = middle + 1;
+                } else {
+                    first.end = middle;
+                }
+            }
+            // Ids with equal first halves are neighbours.
+            for at in first.start..rows.end {
+                if self.ids.number_in(column, at)? != high {
+                    break;
+                }
+                let place = self.ids.number_at(id::TRACE, at)?;
+                let place = usize::try_from(place).unwrap_or(usize::MAX);
+                let is_wanted = self.traces.number_at(trace::ID_LOW, place)? == low
+                    && self.traces.number_at(trace::ID_HIGH, place)? == high;
+                if is_wanted {
+                    return Ok(Some(place));
+                }
             }
         }
         Ok(None)
@@ -263,14 +284,19 @@ impl Image {
     /// Ids of the traces of which other places had spans when the block was written.
     pub(crate) fn traces_with_more(&self) -> Result<Vec<TraceId>> {
         let column = self.traces.known(&Key::Number(trace::FLAGS))?;
+        let flagged = (ordered(Type::Int, trace::HAS_MORE), u64::MAX);
         let mut found = Vec::new();
         let mut flags = Vec::new();
         for page in 0..self.traces.pages() {
-            if !column.values.may_have(page, trace::HAS_MORE, u64::MAX) {
+            if !column.values.may_have(
+                u32::try_from(page).unwrap_or(u32::MAX),
+                flagged.0,
+                flagged.1,
+            ) {
                 continue;
             }
             flags.clear();
-            column.values.numbers(page, &mut flags)?;
+            self.traces.numbers(trace::FLAGS, page, &mut flags)?;
             for (place, flags) in self.traces.rows_of(page).zip(&flags) {
                 if flags & trace::HAS_MORE != 0 {
                     found.push(self.trace(place)?.id);
@@ -434,8 +460,8 @@ impl TableSource for TableReader {
         self.all_numbers(number).map(Cow::Owned)
     }
 
-    fn texts(&self, number: u8) -> Result<Cow<'_, Values>> {
-        let column = self.known(&Key::Text(number))?;
+    fn texts(&self, key: &Key) -> Result<Cow<'_, Values>> {
+        let column = self.known(key)?;
         column.values.read_all().map(Cow::Owned)
     }
 

@@ -38,6 +38,8 @@ pub(crate) fn of(file: &SealedFile, image: &Image) -> Vec<(&'static str, u64)> {
         .iter()
         .filter_map(|section| file.section_len(*section));
     sizes.add("directories", directories.sum());
+    let filter = file.section_len(format::ID_FILTER);
+    sizes.add("index of traces", filter.unwrap_or(0));
     let told: u64 = sizes.0.iter().map(|(_, bytes)| bytes).sum();
     sizes.add("container", file.len().saturating_sub(told));
     sizes.0
@@ -66,8 +68,8 @@ fn of_spans(column: &Column) -> &'static str {
         Key::Number(span::PARENT | span::PARENT_ID) => "parents",
         Key::Number(span::RESOURCE | span::SCOPE) => "codes of resources and scopes",
         Key::Number(_) => "kinds, statuses, counts",
-        Key::Text(span::NAME) => "names",
-        Key::Text(_) => "status messages, trace states",
+        key if *key == span::NAME => "names",
+        Key::Text(_) | Key::Bytes(_) => "status messages, trace states",
         Key::Attribute(_, Type::Str) => "attributes: text",
         Key::Attribute(_, Type::Int) => "attributes: numbers",
         Key::Attribute(_, Type::Float) => "attributes: floats",

@@ -17,6 +17,7 @@ use trine_storage::sealed::{SealedFile, SealedWriter};
 use trine_storage::{Error, Result};
 
 use super::column::{self, ColumnMeta, ColumnReader};
+use super::numbers::ordered;
 use super::shapes::{Lists, RowShapes};
 use super::values::{Texts, Type, Values};
 
@@ -32,7 +33,7 @@ const SHAPES: Key = Key::Number(255);
 /// Numbers of columns that are not in shapes, in the order of rows and attributes.
 const RARE: Key = Key::Number(254);
 /// Shapes of rows that are in no list.
-const SPELLED: Key = Key::Text(255);
+const SPELLED: Key = Key::Bytes(255);
 
 /// Stands in a shape for an attribute whose column is told by [`RARE`].
 const SOME_RARE: u32 = u32::MAX;
@@ -44,6 +45,8 @@ pub(crate) enum Key {
     Number(u8),
     /// A text that the table knows.
     Text(u8),
+    /// Bytes that the table knows.
+    Bytes(u8),
     /// An attribute.
     Attribute(Arc<str>, Type),
 }
@@ -53,6 +56,7 @@ impl Key {
         match self {
             Self::Number(_) => Type::Int,
             Self::Text(_) => Type::Str,
+            Self::Bytes(_) => Type::Other,
             Self::Attribute(_, kind) => *kind,
         }
     }
@@ -69,13 +73,17 @@ enum Presence<R> {
     Rows(R),
 }
 
+/// Columns that tell their rows may have more pages than their table.
+const ANY_PAGES: usize = usize::MAX;
+
 const EVERY: u8 = 0;
 const BY_SHAPES: u8 = 1;
 const BY_ROWS: u8 = 2;
 
 const NUMBER: u8 = 0;
 const TEXT: u8 = 1;
-const ATTRIBUTE: u8 = 2;
+const BYTES: u8 = 2;
+const ATTRIBUTE: u8 = 3;
 
 fn small(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
@@ -254,6 +262,7 @@ fn put_key(out: &mut Vec<u8>, key: &Key) {
     match key {
         Key::Number(number) => out.extend([NUMBER, *number]),
         Key::Text(number) => out.extend([TEXT, *number]),
+        Key::Bytes(number) => out.extend([BYTES, *number]),
         Key::Attribute(name, kind) => {
             out.extend([ATTRIBUTE, *kind as u8]);
             put_bytes(out, name.as_bytes());
@@ -265,6 +274,7 @@ fn read_key(reader: &mut Reader<'_>) -> Result<Key> {
     Ok(match (reader.u8()?, reader.u8()?) {
         (NUMBER, number) => Key::Number(number),
         (TEXT, number) => Key::Text(number),
+        (BYTES, number) => Key::Bytes(number),
         (ATTRIBUTE, kind) => {
             let kinds = [
                 Type::Str,
@@ -595,7 +605,7 @@ impl TableReader {
                 let told = reader.varint()?;
                 Presence::Shapes(u32::try_from(told).unwrap_or(SOME_RARE))
             }
-            BY_ROWS => Presence::Rows(open(Type::Int, ColumnMeta::read(reader)?)),
+            BY_ROWS => Presence::Rows(open(Type::Int, ColumnMeta::read(reader, ANY_PAGES)?)),
             _ => return Err(reader.corrupt("which rows a column has is told in an unknown way")),
         };
         if matches!(key, Key::Attribute(..)) {
@@ -608,7 +618,11 @@ impl TableReader {
         } else {
             self.known += 1;
         }
-        let meta = ColumnMeta::read(reader)?;
+        let pages = match presence {
+            Presence::Rows(_) => ANY_PAGES,
+            Presence::Every | Presence::Shapes(_) => self.pages(),
+        };
+        let meta = ColumnMeta::read(reader, pages)?;
         let values = open(key.kind(), meta);
         self.columns.push(Column {
             key,
@@ -649,7 +663,7 @@ impl TableReader {
         let attributes = self.columns.get(self.known..).unwrap_or_default();
         attributes.iter().filter_map(|column| match &column.key {
             Key::Attribute(name, _) => Some((name, column)),
-            Key::Number(_) | Key::Text(_) => None,
+            Key::Number(_) | Key::Text(_) | Key::Bytes(_) => None,
         })
     }
 
@@ -676,7 +690,7 @@ impl TableReader {
     pub(crate) fn attribute(&self, name: &str) -> &[Column] {
         let named = |column: &Column| match &column.key {
             Key::Attribute(held, _) => (**held).cmp(name),
-            Key::Number(_) | Key::Text(_) => std::cmp::Ordering::Less,
+            Key::Number(_) | Key::Text(_) | Key::Bytes(_) => std::cmp::Ordering::Less,
         };
         let start = self.columns.partition_point(|c| named(c).is_lt());
         let end = self.columns.partition_point(|c| named(c).is_le());
@@ -707,7 +721,7 @@ impl TableReader {
         let before = out.len();
         self.known(&Key::Number(number))?
             .values
-            .numbers(page, out)?;
+            .numbers(small(page), out)?;
         if out.len() - before != self.rows_of(page).len() {
             return Err(self.corrupt("a page has not a value of every row"));
         }
@@ -735,7 +749,7 @@ impl TableReader {
     pub(crate) fn number_in(&self, column: &Column, place: usize) -> Result<u64> {
         column
             .values
-            .number_at(place / PAGE_ROWS, place % PAGE_ROWS)
+            .number_at(small(place / PAGE_ROWS), small(place % PAGE_ROWS))
     }
 
     /// The numbers of some rows of a column that every row has.
@@ -743,8 +757,7 @@ impl TableReader {
         let column = self.known(&Key::Number(number))?;
         let mut out = Vec::with_capacity(rows.len().min(self.rows));
         for (page, positions) in by_page(rows.start, rows.len()) {
-            let positions = positions.start as usize..positions.end as usize;
-            column.values.numbers_in(page, positions, &mut out)?;
+            column.values.numbers_in(small(page), positions, &mut out)?;
         }
         Ok(out)
     }
@@ -753,21 +766,19 @@ impl TableReader {
     /// row has.
     pub(crate) fn texts(
         &self,
-        number: u8,
+        key: &Key,
         page: usize,
         rows: Option<&[u32]>,
         out: &mut Texts,
     ) -> Result<()> {
-        self.known(&Key::Text(number))?
-            .values
-            .texts(page, rows, out)
+        self.known(key)?.values.texts(small(page), rows, out)
     }
 
     /// The shapes of a page.
     pub(crate) fn shapes(&self, page: usize) -> Result<PageShapes<'_>> {
         let mut codes = Vec::with_capacity(self.rows_of(page).len());
         match self.column(&SHAPES) {
-            Some(column) => column.values.numbers(page, &mut codes)?,
+            Some(column) => column.values.numbers(small(page), &mut codes)?,
             None => codes.resize(self.rows_of(page).len(), 1),
         }
         let mut spelled = Vec::new();
@@ -817,12 +828,13 @@ impl TableReader {
         let mut found = Vec::new();
         let mut first = None;
         let mut all = Vec::new();
-        for held in 0..rows.pages() {
-            if !rows.may_have(held, start, end.saturating_sub(1)) {
+        let bounds = [start, end.saturating_sub(1)].map(|row| ordered(Type::Int, row));
+        for held in 0..pages_of(rows) {
+            if !rows.may_have(small(held), bounds[0], bounds[1]) {
                 continue;
             }
             all.clear();
-            rows.numbers(held, &mut all)?;
+            rows.numbers(small(held), &mut all)?;
             for (at, row) in all.iter().enumerate() {
                 if (start..end).contains(row) {
                     first.get_or_insert(held * PAGE_ROWS + at);
@@ -841,11 +853,10 @@ impl TableReader {
         let Presence::Rows(rows) = &column.presence else {
             return Ok(None);
         };
-        let mut all = Vec::new();
-        for page in 0..rows.pages() {
-            rows.numbers(page, &mut all)?;
+        match rows.read_all()? {
+            Values::Numbers(all) => Ok(Some(all)),
+            Values::Coded { .. } | Values::Plain(_) => Err(self.corrupt("rows are no numbers")),
         }
-        Ok(Some(all))
     }
 
     /// Appends `count` texts from the place `first` on of a column that tells its rows.
@@ -858,7 +869,7 @@ impl TableReader {
     ) -> Result<()> {
         for (page, positions) in by_page(first, count) {
             let positions: Vec<u32> = positions.collect();
-            column.values.texts(page, Some(&positions), out)?;
+            column.values.texts(small(page), Some(&positions), out)?;
         }
         Ok(())
     }
@@ -914,6 +925,12 @@ impl TableReader {
     pub(crate) fn corrupt(&self, what: &str) -> Error {
         Error::corrupt(&*self.name, 0, what)
     }
+}
+
+/// How many pages a column that tells its rows has.
+fn pages_of(column: &ColumnReader) -> usize {
+    let values = usize::try_from(column.meta().values()).unwrap_or(usize::MAX);
+    values.div_ceil(PAGE_ROWS)
 }
 
 /// The pages and positions of `count` values from `first` on, of pages of [`PAGE_ROWS`].

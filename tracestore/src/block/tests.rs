@@ -1,12 +1,16 @@
 //! Blocks that are built and put together hold what went in, once and in order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::build::{Input, Source};
+use super::format::span as columns;
 use super::image::{Image, in_memory};
+use super::{gather, table};
 use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
+use crate::otlp::{Bounds, Writer};
 use crate::stage::Stage;
 
 fn pair(key: &str, value: AnyValue) -> KeyValue {
@@ -54,14 +58,23 @@ fn span() -> impl Strategy<Value = Span> {
 }
 
 fn stage(spans: &[Span]) -> Stage {
-    let mut stage = Stage::default();
+    let mut writer = Writer::default();
     for span in spans {
         let resource = Resource {
             attributes: vec![pair("service.name", AnyValue::String(span.name.clone()))],
             ..Resource::default()
         };
-        stage.push(&resource, &Scope::default(), span);
+        writer.push(&Arc::new(resource), &Arc::new(Scope::default()), span);
     }
+    let bounds = Bounds {
+        oldest_ns: i64::MIN,
+        newest_ns: i64::MAX,
+        span_bytes_max: u64::MAX,
+        attributes_max: u64::MAX,
+    };
+    let mut stage = Stage::default();
+    let accepted = stage.push_request(&writer.finish(), &bounds).unwrap();
+    assert_eq!(accepted.rejected, []);
     stage
 }
 
@@ -139,5 +152,97 @@ proptest! {
         let (merged, again, _) = in_memory(&inputs, &|_| false).unwrap();
         prop_assert_eq!(&found(&merged), &expected);
         prop_assert_eq!(again, built);
+    }
+}
+
+/// More columns than shapes name, more shapes than are listed, several pages.
+#[test]
+fn a_long_tail_of_keys_comes_back() {
+    let mut state = 7u64;
+    let mut random = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let spans: Vec<Span> = (1..18_000u64)
+        .map(|n| {
+            let mut attributes = Vec::new();
+            for _ in 0..3 {
+                let key = format!("key {}", random(600));
+                attributes.push(pair(&key, AnyValue::Int(random(1_000) as i64)));
+            }
+            if n % 500 == 0 {
+                attributes.push(pair(&format!("alone {n}"), AnyValue::String(n.to_string())));
+            }
+            Span {
+                trace_id: u128::from(n / 7 + 1).to_be_bytes(),
+                span_id: n.to_be_bytes(),
+                parent_span_id: (n % 7 > 0).then(|| (n - 1).to_be_bytes()),
+                start_ns: n,
+                end_ns: n,
+                attributes,
+                ..Span::default()
+            }
+        })
+        .collect();
+    let whole = stage(&spans);
+    let (first, second) = (stage(&spans[..11_111]), stage(&spans[11_111..]));
+    let images = [&first, &second].map(|stage| {
+        in_memory(&[Input::all(Source::Stage(stage))], &|_| false)
+            .unwrap()
+            .0
+    });
+    let inputs: Vec<_> = images
+        .iter()
+        .map(|image| Input::all(Source::Image(image)))
+        .collect();
+    let (image, built, _) = in_memory(&inputs, &|_| false).unwrap();
+    assert_eq!(built.spans as usize, spans.len());
+    let all = (0..spans.len() as u32).collect();
+    let known: (&[u8], &[table::Key]) = (&[columns::ID, columns::DURATION], &[columns::NAME]);
+    let mut expected = gather::contents(&whole.spans, known, &all).unwrap();
+    let mut found = gather::contents(&image.spans, known, &all).unwrap();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    let shapes = image.spans.row_shapes().unwrap();
+    assert!(
+        shapes.lists.len() > table::SHAPES_MAX,
+        "{}",
+        shapes.lists.len()
+    );
+    assert!(image.spans.attributes().count() > table::COLUMNS_MAX);
+}
+
+/// Ids that differ in one half only, and more than a page of them.
+#[test]
+fn traces_are_found_by_id() {
+    let span = |trace: u128| Span {
+        trace_id: trace.to_be_bytes(),
+        span_id: [1; 8],
+        ..Span::default()
+    };
+    let halves = |high: u128, low: u128| high << 64 | low;
+    let high = 1u128 << 63;
+    let mut ids: Vec<u128> = (1..9_000u128).map(|n| halves(n, n * n)).collect();
+    ids.extend((1..500).map(|low| halves(high, low)));
+    ids.extend((0..9).map(|n| halves(high - 1 + n, 7)));
+    ids.extend([1, u128::MAX]);
+    let spans: Vec<Span> = ids.iter().map(|id| span(*id)).collect();
+    let (image, _, _) =
+        in_memory(&[Input::all(Source::Stage(&stage(&spans)))], &|_| false).unwrap();
+    for id in &ids {
+        let place = image.find(&id.to_be_bytes()).unwrap().expect("it is there");
+        assert_eq!(image.trace(place).unwrap().id, id.to_be_bytes());
+    }
+    for id in [
+        halves(3, 8),
+        halves(high, 500),
+        halves(high, 0),
+        2,
+        u128::MAX - 1,
+    ] {
+        assert_eq!(image.find(&id.to_be_bytes()).unwrap(), None, "{id:x}");
     }
 }

@@ -11,11 +11,12 @@ use trine_storage::Result;
 
 use super::evaluate::Page;
 use super::page_rows::PageRows;
-use super::test::{holds, prepare, range};
+use super::test::{Ready, holds, prepare, range};
 use super::view::View;
-use crate::block::column::{ColumnReader, Prepared, Probe, ordered};
+use crate::block::column::{ColumnReader, Probe};
 use crate::block::format::{event, link, scope, span};
 use crate::block::image::unzigzag;
+use crate::block::numbers::ordered;
 use crate::block::table::{Key, TableReader};
 use crate::block::values::{Texts, Type, ValueRef};
 use crate::model::TraceId;
@@ -41,7 +42,7 @@ pub(crate) enum Leaf {
     /// looked at one by one.
     Column {
         key: Key,
-        prepared: Prepared,
+        prepared: Ready,
         test: Option<Test>,
     },
     /// Rows that have no value of any of these columns.
@@ -57,7 +58,7 @@ pub(crate) enum Leaf {
     /// All spans of traces that took so long.
     TraceDuration(Test),
     /// All spans of traces whose root has a name that matches.
-    RootName { prepared: Prepared, test: Test },
+    RootName { prepared: Ready, test: Test },
     /// All spans of traces whose root has one of these resources, or that have no root.
     RootResource { resources: Vec<bool>, without: bool },
 }
@@ -163,9 +164,9 @@ impl Node {
         }
     }
 
-    fn leaf(key: Key, prepared: Prepared, test: Option<&Test>) -> Self {
+    fn leaf(key: Key, prepared: Ready, test: Option<&Test>) -> Self {
         match prepared {
-            Prepared::Nothing => Self::No,
+            Ready::Nothing => Self::No,
             prepared => Self::Leaf(Leaf::Column {
                 key,
                 prepared,
@@ -177,7 +178,7 @@ impl Node {
     /// Rows of a table by a column that all of them have.
     fn known(table: &TableReader, key: Key, test: &Test) -> Result<Self> {
         match prepare(&table.known(&key)?.values, test)? {
-            Prepared::Everything => Ok(Self::All),
+            Ready::Everything => Ok(Self::All),
             prepared => Ok(Self::leaf(key, prepared, Some(test))),
         }
     }
@@ -261,12 +262,8 @@ fn of_span(view: &View, condition: &Condition, traces: Traces) -> Result<Node> {
             Some(Scope::Instrumentation) => {
                 let scopes = &view.image.scopes;
                 let node = match key.as_str() {
-                    keys::INSTRUMENTATION_NAME => {
-                        Node::known(scopes, Key::Text(scope::NAME), test)?
-                    }
-                    keys::INSTRUMENTATION_VERSION => {
-                        Node::known(scopes, Key::Text(scope::VERSION), test)?
-                    }
+                    keys::INSTRUMENTATION_NAME => Node::known(scopes, scope::NAME, test)?,
+                    keys::INSTRUMENTATION_VERSION => Node::known(scopes, scope::VERSION, test)?,
                     key => Node::attribute(scopes, key, test)?,
                 };
                 shared(spans, span::SCOPE, &node.all_rows(scopes)?)
@@ -303,34 +300,40 @@ fn prepare_numbers(
     column: &ColumnReader,
     end: usize,
     is_wanted: &dyn Fn(usize) -> bool,
-) -> Result<Prepared> {
+) -> Result<Ready> {
     const LISTED_MAX: usize = 4;
     let wanted: Vec<i64> = (0..end)
         .filter(|number| is_wanted(*number))
         .filter_map(|number| i64::try_from(number).ok())
         .collect();
     let (Some(&least), Some(&greatest)) = (wanted.first(), wanted.last()) else {
-        return Ok(Prepared::Nothing);
+        return Ok(Ready::Nothing);
     };
     if greatest.abs_diff(least) + 1 == wanted.len() as u64 {
         let ends = [least, greatest].map(|end| ordered(Type::Int, end.cast_unsigned()));
-        return column.prepare(&Probe::Range {
-            least: ends[0],
-            greatest: ends[1],
-        });
+        return Ready::probe(
+            column,
+            &Probe::Range {
+                least: ends[0],
+                greatest: ends[1],
+            },
+        );
     }
     if wanted.len() <= LISTED_MAX {
         let wanted: Vec<ValueRef<'_>> = wanted.into_iter().map(ValueRef::Int).collect();
-        return column.prepare(&Probe::Equal(&wanted));
+        return Ready::probe(column, &Probe::Equal(&wanted));
     }
     let table: Vec<bool> = (0..end).map(is_wanted).collect();
-    column.prepare(&Probe::Where(Arc::new(move |value| match value {
-        ValueRef::Int(number) => {
-            let at = usize::try_from(number).unwrap_or(usize::MAX);
-            table.get(at).copied().unwrap_or(false)
-        }
-        _ => false,
-    })))
+    Ready::each(
+        column,
+        Arc::new(move |value| match value {
+            ValueRef::Int(number) => {
+                let at = usize::try_from(number).unwrap_or(usize::MAX);
+                table.get(at).copied().unwrap_or(false)
+            }
+            _ => false,
+        }),
+    )
 }
 
 /// Spans of which one event (or link) satisfies all conditions.
@@ -366,23 +369,23 @@ fn children(view: &View, scope: Scope, conditions: &[&Condition]) -> Result<Node
 
 fn child(table: &TableReader, scope: Scope, key: &str, test: &Test) -> Result<Node> {
     match (scope, key) {
-        (Scope::Event, keys::EVENT_NAME) => Node::known(table, Key::Text(event::NAME), test),
+        (Scope::Event, keys::EVENT_NAME) => Node::known(table, event::NAME, test),
         (Scope::Event, keys::EVENT_TIME_SINCE_START) => {
             Node::known(table, Key::Number(event::TIME), test)
         }
-        (Scope::Link, keys::LINK_TRACE_ID) => ids_of_links(table, link::TRACE_ID, test),
-        (Scope::Link, keys::LINK_SPAN_ID) => ids_of_links(table, link::SPAN_ID, test),
+        (Scope::Link, keys::LINK_TRACE_ID) => ids_of_links(table, &link::TRACE_ID, test),
+        (Scope::Link, keys::LINK_SPAN_ID) => ids_of_links(table, &link::SPAN_ID, test),
         _ => Node::attribute(table, key, test),
     }
 }
 
 /// Links by an id, as hexadecimal text. They are kept as bytes.
-fn ids_of_links(table: &TableReader, number: u8, test: &Test) -> Result<Node> {
+fn ids_of_links(table: &TableReader, key: &Key, test: &Test) -> Result<Node> {
     let mut found = RoaringBitmap::new();
     let mut ids = Texts::default();
     for page in 0..table.pages() {
         ids.clear();
-        table.texts(number, page, None, &mut ids)?;
+        table.texts(key, page, None, &mut ids)?;
         for (row, id) in table.rows_of(page).zip(ids.iter()) {
             if holds(test, ValueRef::Str(&hex(id))) {
                 found.insert(u32::try_from(row).unwrap_or(u32::MAX));
@@ -445,8 +448,8 @@ fn of_intrinsic(view: &View, intrinsic: Intrinsic, test: &Test, traces: Traces) 
     };
     let is = |value: i64| holds(test, ValueRef::Int(value));
     match intrinsic {
-        Intrinsic::Name => Node::known(spans, Key::Text(span::NAME), test),
-        Intrinsic::StatusMessage => Node::known(spans, Key::Text(span::MESSAGE), test),
+        Intrinsic::Name => Node::known(spans, span::NAME, test),
+        Intrinsic::StatusMessage => Node::known(spans, span::MESSAGE, test),
         Intrinsic::Duration => duration(spans, test),
         // What OTLP does not define counts as unspecified: it is looked at as it is.
         Intrinsic::Kind if is(0) => each_number(spans, span::KIND, test, kind),
@@ -473,7 +476,7 @@ fn of_intrinsic(view: &View, intrinsic: Intrinsic, test: &Test, traces: Traces) 
         Intrinsic::TraceDuration => Ok(Node::Leaf(Leaf::TraceDuration(test.clone()))),
         Intrinsic::ChildCount => Ok(Node::Leaf(Leaf::Children(test.clone()))),
         Intrinsic::RootName => Ok(Node::Leaf(Leaf::RootName {
-            prepared: prepare(&spans.known(&Key::Text(span::NAME))?.values, test)?,
+            prepared: prepare(&spans.known(&span::NAME)?.values, test)?,
             test: test.clone(),
         })),
         Intrinsic::RootServiceName => {
@@ -534,10 +537,7 @@ fn each_number(spans: &TableReader, number: u8, test: &Test, seen: fn(u64) -> i6
         ValueRef::Int(stored) => holds(&wanted, ValueRef::Int(seen(stored.cast_unsigned()))),
         _ => false,
     };
-    let prepared = spans
-        .known(&key)?
-        .values
-        .prepare(&Probe::Where(Arc::new(passes)))?;
+    let prepared = Ready::each(&spans.known(&key)?.values, Arc::new(passes))?;
     Ok(Node::leaf(key, prepared, None))
 }
 
@@ -559,10 +559,10 @@ fn duration(spans: &TableReader, test: &Test) -> Result<Node> {
         false => least.max(zero + 1),
     };
     let key = Key::Number(span::DURATION);
-    let prepared = spans
-        .known(&key)?
-        .values
-        .prepare(&Probe::Range { least, greatest })?;
+    let prepared = Ready::probe(
+        &spans.known(&key)?.values,
+        &Probe::Range { least, greatest },
+    )?;
     Ok(Node::leaf(key, prepared, Some(test)))
 }
 
@@ -581,7 +581,7 @@ fn span_id(spans: &TableReader, test: &Test) -> Result<Node> {
             .collect();
         return Ok(Node::leaf(
             key,
-            column.prepare(&Probe::Equal(&wanted))?,
+            Ready::probe(column, &Probe::Equal(&wanted))?,
             Some(test),
         ));
     }
@@ -592,7 +592,7 @@ fn span_id(spans: &TableReader, test: &Test) -> Result<Node> {
     };
     Ok(Node::leaf(
         key,
-        column.prepare(&Probe::Where(Arc::new(passes)))?,
+        Ready::each(column, Arc::new(passes))?,
         None,
     ))
 }

@@ -10,9 +10,8 @@ use trine_storage::Result;
 
 use super::condition::{Leaf, Node, hex};
 use super::page_rows::PageRows;
-use super::test::holds;
+use super::test::{Ready, holds};
 use super::view::View;
-use crate::block::column::Prepared;
 use crate::block::format::span;
 use crate::block::table::{Column, Key, Located, PAGE_ROWS, PageShapes, TableReader, by_page};
 use crate::block::values::{Texts, Type, ValueRef};
@@ -138,7 +137,7 @@ impl<'a> Page<'a> {
     pub(crate) fn locate(&self, column: &Column) -> Result<Located> {
         let shapes = match column.key {
             Key::Attribute(..) => Some(self.shapes()?),
-            Key::Number(_) | Key::Text(_) => None,
+            Key::Number(_) | Key::Text(_) | Key::Bytes(_) => None,
         };
         self.table.locate(column, self.number, shapes)
     }
@@ -164,15 +163,15 @@ impl<'a> Page<'a> {
     fn column(
         &self,
         column: &Column,
-        prepared: &Prepared,
+        prepared: &Ready,
         test: Option<&Test>,
         among: &PageRows,
     ) -> Result<PageRows> {
         let values = &column.values;
         let one_by_one = match (prepared, test) {
-            (Prepared::Nothing, _) => return Ok(PageRows::none()),
-            (Prepared::Everything, _) => return self.present(column),
-            (Prepared::Where(_), Some(test)) if values.kind() == Type::Str => {
+            (Ready::Nothing, _) => return Ok(PageRows::none()),
+            (Ready::Everything, _) => return self.present(column),
+            (Ready::Each(_), Some(test)) if values.kind() == Type::Str => {
                 Some(test).filter(|_| among.len() * FEW < self.table.rows_of(self.number).len())
             }
             _ => None,
@@ -186,7 +185,7 @@ impl<'a> Page<'a> {
         if let Some(test) = one_by_one {
             return self.few(column, test, among);
         }
-        values.search(self.number, prepared, &mut positions)?;
+        prepared.search(values, small(self.number), &mut positions)?;
         if positions.is_empty() {
             return Ok(PageRows::none());
         }
@@ -199,7 +198,7 @@ impl<'a> Page<'a> {
         Ok(found)
     }
 
-    fn column_of_rows(&self, column: &Column, prepared: &Prepared) -> Result<PageRows> {
+    fn column_of_rows(&self, column: &Column, prepared: &Ready) -> Result<PageRows> {
         let mut found = PageRows::none();
         let Located::Rows(rows, first) = self.locate(column)? else {
             return Ok(found);
@@ -207,7 +206,7 @@ impl<'a> Page<'a> {
         let mut positions = Vec::new();
         for (page, wanted) in by_page(first, rows.len()) {
             positions.clear();
-            column.values.search(page, prepared, &mut positions)?;
+            prepared.search(&column.values, small(page), &mut positions)?;
             for position in positions
                 .iter()
                 .filter(|position| wanted.contains(position))
@@ -250,7 +249,7 @@ impl<'a> Page<'a> {
         let mut texts = Texts::default();
         column
             .values
-            .texts(self.number, Some(&positions), &mut texts)?;
+            .texts(small(self.number), Some(&positions), &mut texts)?;
         for (row, text) in rows.into_iter().zip(texts.iter()) {
             let text = std::str::from_utf8(text);
             let text = text.map_err(|_| self.table.corrupt("text is not UTF-8"))?;
@@ -297,7 +296,7 @@ impl<'a> Page<'a> {
                 Leaf::RootName { test, .. } if !trace.has_root => holds(test, ValueRef::Str("")),
                 Leaf::RootName { prepared, test } if first >= page.start => {
                     if named.is_none() {
-                        let names = view.image.spans.known(&Key::Text(span::NAME))?;
+                        let names = view.image.spans.known(&span::NAME)?;
                         named = Some(self.column(names, prepared, None, among)?);
                     }
                     let row = small(first - page.start);
@@ -309,7 +308,7 @@ impl<'a> Page<'a> {
                     let page = first / PAGE_ROWS;
                     view.image
                         .spans
-                        .texts(span::NAME, page, Some(&position), &mut texts)?;
+                        .texts(&span::NAME, page, Some(&position), &mut texts)?;
                     let name = std::str::from_utf8(texts.get(0));
                     holds(test, ValueRef::Str(name.unwrap_or_default()))
                 }

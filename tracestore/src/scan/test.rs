@@ -3,14 +3,83 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use trine_storage::Result;
 
-use crate::block::column::{ColumnReader, Passes, Prepared, Probe, ordered};
+use crate::block::column::{ColumnReader, Prepared, Probe};
+use crate::block::numbers::{ordered, unordered};
 use crate::block::values::{Type, ValueRef};
 use crate::model::each_element;
 use crate::request::{Test, Value};
+
+/// A test of single values.
+pub(crate) type Passes = Arc<dyn Fn(ValueRef<'_>) -> bool + Send + Sync>;
+
+/// A test made ready for one column.
+pub(crate) enum Ready {
+    /// No value passes.
+    Nothing,
+    /// All values pass.
+    Everything,
+    /// The column finds those that pass.
+    Found(Prepared<'static>),
+    /// Each value is asked.
+    Each(Passes),
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Everything => "Everything",
+            Self::Found(_) => "Found",
+            Self::Each(_) => "Each",
+        })
+    }
+}
+
+impl Ready {
+    /// Values that a probe finds without asking each.
+    pub(crate) fn probe(column: &ColumnReader, probe: &Probe<'_>) -> Result<Self> {
+        Ok(match column.prepare(probe)? {
+            Prepared::Nothing | Prepared::Where(_) => Self::Nothing,
+            Prepared::Everything => Self::Everything,
+            Prepared::Wanted(wanted) => Self::Found(Prepared::Wanted(wanted)),
+            Prepared::Texts(texts) => Self::Found(Prepared::Texts(texts)),
+            Prepared::Needles(needles) => Self::Found(Prepared::Needles(needles)),
+        })
+    }
+
+    /// Values that pass. Those of a dictionary are asked once.
+    pub(crate) fn each(column: &ColumnReader, passes: Passes) -> Result<Self> {
+        match column.prepare(&Probe::Where(&*passes))? {
+            Prepared::Where(_) => {}
+            Prepared::Nothing => return Ok(Self::Nothing),
+            Prepared::Everything => return Ok(Self::Everything),
+            Prepared::Wanted(wanted) => return Ok(Self::Found(Prepared::Wanted(wanted))),
+            Prepared::Texts(texts) => return Ok(Self::Found(Prepared::Texts(texts))),
+            Prepared::Needles(needles) => return Ok(Self::Found(Prepared::Needles(needles))),
+        }
+        Ok(Self::Each(passes))
+    }
+
+    /// Appends the positions of a page of the column whose values pass.
+    pub(crate) fn search(
+        &self,
+        column: &ColumnReader,
+        page: u32,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Everything => column.search(page, &Prepared::Everything, out),
+            Self::Found(prepared) => column.search(page, prepared, out),
+            Self::Each(passes) => column.search(page, &Prepared::Where(&**passes), out),
+        }
+    }
+}
 
 /// Whether a value that is there satisfies a test.
 pub(crate) fn holds(test: &Test, value: ValueRef<'_>) -> bool {
@@ -66,25 +135,25 @@ fn compare(value: ValueRef<'_>, wanted: &Value) -> Option<Ordering> {
 
 /// Makes a test ready for a column of values that are there: searched as packed numbers and in the
 /// dictionary where that can be, value by value else.
-pub(crate) fn prepare(column: &ColumnReader, test: &Test) -> Result<Prepared> {
+pub(crate) fn prepare(column: &ColumnReader, test: &Test) -> Result<Ready> {
     let kind = column.kind();
     match test {
-        Test::Missing => return Ok(Prepared::Nothing),
-        Test::Exists if kind == Type::Other => return Ok(Prepared::Nothing),
-        Test::Exists => return Ok(Prepared::Everything),
+        Test::Missing => return Ok(Ready::Nothing),
+        Test::Exists if kind == Type::Other => return Ok(Ready::Nothing),
+        Test::Exists => return Ok(Ready::Everything),
         _ => {}
     }
     match kind {
-        Type::Other => Ok(Prepared::Nothing),
+        Type::Other => Ok(Ready::Nothing),
         Type::Str => prepare_text(column, test),
         Type::Int | Type::Float => prepare_numbers(column, test),
         Type::Bool => {
             let wanted = [false, true].map(ValueRef::Bool);
             let wanted: Vec<ValueRef<'_>> =
                 wanted.into_iter().filter(|v| holds(test, *v)).collect();
-            column.prepare(&Probe::Equal(&wanted))
+            Ready::probe(column, &Probe::Equal(&wanted))
         }
-        Type::Array => column.prepare(&Probe::Where(passes(test))),
+        Type::Array => Ready::each(column, passes(test)),
     }
 }
 
@@ -93,7 +162,7 @@ fn passes(test: &Test) -> Passes {
     Arc::new(move |value| holds(&test, value))
 }
 
-fn prepare_text(column: &ColumnReader, test: &Test) -> Result<Prepared> {
+fn prepare_text(column: &ColumnReader, test: &Test) -> Result<Ready> {
     let is_text = |value: &Value| matches!(value, Value::Str(_));
     match test {
         Test::Equal(values) => {
@@ -101,33 +170,33 @@ fn prepare_text(column: &ColumnReader, test: &Test) -> Result<Prepared> {
                 Value::Str(text) => Some(ValueRef::Str(text)),
                 _ => None,
             });
-            column.prepare(&Probe::Equal(&texts.collect::<Vec<_>>()))
+            Ready::probe(column, &Probe::Equal(&texts.collect::<Vec<_>>()))
         }
         Test::Matches(regex) if regex.set_matches().is_some() => {
             let texts = regex.set_matches().unwrap_or_default().iter();
             let texts: Vec<ValueRef<'_>> = texts.map(|text| ValueRef::Str(text)).collect();
-            column.prepare(&Probe::Equal(&texts))
+            Ready::probe(column, &Probe::Equal(&texts))
         }
-        Test::NotEqual(values) if !values.iter().all(is_text) => Ok(Prepared::Nothing),
+        Test::NotEqual(values) if !values.iter().all(is_text) => Ok(Ready::Nothing),
         Test::Less(value)
         | Test::LessEqual(value)
         | Test::Greater(value)
         | Test::GreaterEqual(value)
             if !is_text(value) =>
         {
-            Ok(Prepared::Nothing)
+            Ok(Ready::Nothing)
         }
-        _ => column.prepare(&Probe::Where(passes(test))),
+        _ => Ready::each(column, passes(test)),
     }
 }
 
-fn prepare_numbers(column: &ColumnReader, test: &Test) -> Result<Prepared> {
+fn prepare_numbers(column: &ColumnReader, test: &Test) -> Result<Ready> {
     let kind = column.kind();
     let is_number = |value: &Value| matches!(value, Value::Int(_) | Value::Float(_));
     match test {
-        Test::Matches(_) | Test::NotMatches(_) => Ok(Prepared::Nothing),
-        Test::NotEqual(values) if !values.iter().all(is_number) => Ok(Prepared::Nothing),
-        Test::NotEqual(_) => column.prepare(&Probe::Where(passes(test))),
+        Test::Matches(_) | Test::NotMatches(_) => Ok(Ready::Nothing),
+        Test::NotEqual(values) if !values.iter().all(is_number) => Ok(Ready::Nothing),
+        Test::NotEqual(_) => Ready::each(column, passes(test)),
         Test::Equal(values) => {
             let values: Vec<&Value> = values.iter().filter(|value| is_number(value)).collect();
             if let [value] = values[..] {
@@ -140,19 +209,19 @@ fn prepare_numbers(column: &ColumnReader, test: &Test) -> Result<Prepared> {
             };
             let plain: Vec<ValueRef<'_>> = values.iter().filter_map(same).collect();
             if plain.len() == values.len() {
-                column.prepare(&Probe::Equal(&plain))
+                Ready::probe(column, &Probe::Equal(&plain))
             } else {
-                column.prepare(&Probe::Where(passes(test)))
+                Ready::each(column, passes(test))
             }
         }
         _ => prepare_range(column, kind, test),
     }
 }
 
-fn prepare_range(column: &ColumnReader, kind: Type, test: &Test) -> Result<Prepared> {
+fn prepare_range(column: &ColumnReader, kind: Type, test: &Test) -> Result<Ready> {
     match range(kind, test) {
-        Some((least, greatest)) => column.prepare(&Probe::Range { least, greatest }),
-        None => Ok(Prepared::Nothing),
+        Some((least, greatest)) => Ready::probe(column, &Probe::Range { least, greatest }),
+        None => Ok(Ready::Nothing),
     }
 }
 
@@ -211,15 +280,4 @@ pub(crate) fn range(kind: Type, test: &Test) -> Option<(u64, u64)> {
         u64::try_from(to.checked_sub(1)?).ok()?,
     );
     (least <= greatest).then_some((least, greatest))
-}
-
-/// The inverse of [`ordered`].
-fn unordered(kind: Type, at: u64) -> u64 {
-    const SIGN: u64 = 1 << 63;
-    match kind {
-        Type::Int => at ^ SIGN,
-        Type::Float if at & SIGN == 0 => !at,
-        Type::Float => at & !SIGN,
-        _ => at,
-    }
 }

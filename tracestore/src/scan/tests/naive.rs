@@ -2,6 +2,7 @@
 //! tests of reads compare with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use trine_storage::TimeRange;
@@ -10,6 +11,7 @@ use trine_storage::regex::LabelRegex;
 use crate::model::{
     AnyValue, Event, KeyValue, Link, Resource, Scope as Instrumentation, Span, Status, TraceId,
 };
+use crate::otlp::{Bounds, Writer};
 use crate::request::{
     AttributeRef, Condition, Filter, Intrinsic, Scope, Test, TraceFilter, Value, keys,
 };
@@ -24,10 +26,23 @@ pub(super) struct Held {
 }
 
 pub(super) fn stage(spans: &[Held]) -> Stage {
-    let mut stage = Stage::default();
+    let mut writer = Writer::default();
     for held in spans {
-        stage.push(&held.resource, &held.scope, &held.span);
+        let (resource, scope) = (
+            Arc::new(held.resource.clone()),
+            Arc::new(held.scope.clone()),
+        );
+        writer.push(&resource, &scope, &held.span);
     }
+    let bounds = Bounds {
+        oldest_ns: i64::MIN,
+        newest_ns: i64::MAX,
+        span_bytes_max: u64::MAX,
+        attributes_max: u64::MAX,
+    };
+    let mut stage = Stage::default();
+    let accepted = stage.push_request(&writer.finish(), &bounds).unwrap();
+    assert_eq!(accepted.rejected, []);
     stage
 }
 
