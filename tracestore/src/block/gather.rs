@@ -160,8 +160,13 @@ fn gather(parts: &[Option<Part<'_>>], runs: &Runs) -> Values {
     Values::Plain(out)
 }
 
+/// How many values `runs` have at most.
+fn most(parts: &[Option<Part<'_>>]) -> usize {
+    parts.iter().flatten().map(|part| part.values.len()).sum()
+}
+
 fn gather_numbers(parts: &[Option<Part<'_>>], runs: &Runs) -> Vec<u64> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(most(parts));
     for run in runs.iter() {
         if let Some(part) = &parts[run.source as usize]
             && let Values::Numbers(numbers) = &*part.values
@@ -173,7 +178,7 @@ fn gather_numbers(parts: &[Option<Part<'_>>], runs: &Runs) -> Vec<u64> {
 }
 
 fn gather_coded(parts: &[Option<Part<'_>>], runs: &Runs) -> Values {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(most(parts));
     let coded = |part: &Option<Part<'_>>| part.is_some();
     let alone = parts.iter().filter(|part| coded(part)).count() == 1;
     let mut dictionary = Texts::default();

@@ -25,6 +25,7 @@ use super::table::{Key, Located, TableReader};
 use super::values::{Type, Values};
 use crate::model::TraceId;
 use crate::structure::SpanKey;
+use crate::tombstone::Veil;
 
 /// A block.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub(crate) struct Trace {
 pub(crate) struct BlockFile {
     file: SealedFile,
     image: OnceLock<Arc<Image>>,
+    pub(crate) veil: Veil,
 }
 
 impl BlockReader for BlockFile {
@@ -71,6 +73,7 @@ impl BlockReader for BlockFile {
         Ok(Self {
             file,
             image: OnceLock::new(),
+            veil: Veil::default(),
         })
     }
 }
@@ -412,6 +415,19 @@ impl Image {
             keys.push((key, end_of(start, duration)));
         }
         Ok(keys)
+    }
+
+    /// Bytes of all columns when they are unpacked.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        let tables = [
+            &self.spans,
+            &self.events,
+            &self.links,
+            &self.resources,
+            &self.scopes,
+        ];
+        let columns = tables.into_iter().flat_map(TableReader::columns);
+        columns.map(TableReader::raw_bytes_of).sum()
     }
 
     /// Reads everything once: values, structure, index. Gives the number of spans.

@@ -681,6 +681,11 @@ impl TableReader {
         column.values.meta().bytes() + rows
     }
 
+    /// Bytes of its values when they are unpacked.
+    pub(crate) fn raw_bytes_of(column: &Column) -> u64 {
+        column.values.meta().raw_bytes()
+    }
+
     /// Whether a column says which attributes rows have.
     pub(crate) fn is_of_shapes(column: &Column) -> bool {
         [SHAPES, RARE, SPELLED].contains(&column.key)
