@@ -7,6 +7,7 @@
 mod condition;
 mod evaluate;
 mod page_rows;
+mod spans;
 mod test;
 mod view;
 
@@ -16,10 +17,28 @@ use roaring::RoaringBitmap;
 use trine_storage::{Result, TimeRange};
 
 use crate::block::image::Image;
+use crate::model::Trace;
 use crate::request::Filter;
 use condition::{Node, Traces};
 use evaluate::Page;
 use view::View;
+
+pub(crate) use spans::Piece;
+
+/// A trace of what is left of its pieces, older ones first: every span once, depth first; `None` when
+/// nothing is left.
+///
+/// # Errors
+/// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), [`Kind::Io`](trine_storage::Kind::Io).
+pub(crate) fn trace(pieces: &[Piece]) -> Result<Option<Trace>> {
+    let found = spans::union(pieces)?;
+    let mut trace = Trace::default();
+    let is_there = !found.is_empty();
+    for held in found {
+        trace.push(&held.resource, &held.scope, held.span);
+    }
+    Ok(is_there.then_some(trace))
+}
 
 /// The spans of an image, but for those in `hidden`, that begin in `range` and satisfy a filter.
 /// What the filter says about whole traces is asked of the spans of this image.
