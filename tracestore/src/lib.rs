@@ -38,6 +38,8 @@ mod otlp;
 mod place;
 mod request;
 mod retention;
+mod scan;
+mod snapshot;
 mod stage;
 mod stats;
 mod structure;
@@ -52,7 +54,11 @@ pub use model::{
     Status, Trace, TraceId,
 };
 pub use place::Snapshot;
-pub use request::NO_ROW;
+pub use request::{
+    ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Condition, CountBatch, Counts,
+    Filter, Intrinsic, Measure, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, Test,
+    TraceFilter, TraceRows, Value, ValuesRequest, keys,
+};
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
 pub use tombstone::Deleted;
 pub use trine_storage::wal::Durability;

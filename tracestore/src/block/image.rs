@@ -21,7 +21,7 @@ use super::gather::TableSource;
 use super::numbers::ordered;
 use super::shapes::RowShapes;
 use super::sizes;
-use super::table::{Key, Located, TableReader};
+use super::table::{Key, Located, PAGE_ROWS, TableReader};
 use super::values::{Type, Values};
 use crate::model::TraceId;
 use crate::structure::SpanKey;
@@ -41,6 +41,10 @@ pub(crate) struct Image {
     id_filter: Bytes,
     /// First rows of the traces, and the number of all rows.
     first_rows: OnceLock<Arc<[u32]>>,
+    /// How many events, and how many links, the spans before each page have.
+    events_before: OnceLock<Arc<[u64]>>,
+    links_before: OnceLock<Arc<[u64]>>,
+    with_more: OnceLock<Arc<[TraceId]>>,
 }
 
 /// A trace of a block.
@@ -134,6 +138,9 @@ impl Image {
             ids: table(format::IDS)?,
             id_filter: file.section(format::ID_FILTER)?,
             first_rows: OnceLock::new(),
+            events_before: OnceLock::new(),
+            links_before: OnceLock::new(),
+            with_more: OnceLock::new(),
         };
         if image.ids.rows() != image.traces.rows() {
             return Err(image.corrupt("the index of traces is not of all traces"));
@@ -171,6 +178,37 @@ impl Image {
             return Err(self.corrupt("traces have not the rows that there are"));
         }
         Ok(Arc::clone(self.first_rows.get_or_init(|| rows.into())))
+    }
+
+    /// How many events (or links, by the column that counts them) the spans before a row have.
+    pub(crate) fn children_before(&self, number: u8, row: usize) -> Result<u64> {
+        let known = match number {
+            span::LINKS => &self.links_before,
+            _ => &self.events_before,
+        };
+        let before = match known.get() {
+            Some(before) => Arc::clone(before),
+            None => {
+                let mut counts = Vec::new();
+                let mut next = 0u64;
+                let mut before = Vec::with_capacity(self.spans.pages());
+                for page in 0..self.spans.pages() {
+                    before.push(next);
+                    counts.clear();
+                    self.spans.numbers(number, page, &mut counts)?;
+                    next = counts
+                        .iter()
+                        .fold(next, |sum, count| sum.saturating_add(*count));
+                }
+                Arc::clone(known.get_or_init(|| before.into()))
+            }
+        };
+        let page = row / PAGE_ROWS;
+        let of_page = self.spans.numbers_in(number, page * PAGE_ROWS..row)?;
+        let first = before.get(page).copied().unwrap_or(0);
+        Ok(of_page
+            .iter()
+            .fold(first, |sum, count| sum.saturating_add(*count)))
     }
 
     /// The trace that a row is of.
@@ -285,7 +323,10 @@ impl Image {
     }
 
     /// Ids of the traces of which other places had spans when the block was written.
-    pub(crate) fn traces_with_more(&self) -> Result<Vec<TraceId>> {
+    pub(crate) fn traces_with_more(&self) -> Result<Arc<[TraceId]>> {
+        if let Some(known) = self.with_more.get() {
+            return Ok(Arc::clone(known));
+        }
         let column = self.traces.known(&Key::Number(trace::FLAGS))?;
         let flagged = (ordered(Type::Int, trace::HAS_MORE), u64::MAX);
         let mut found = Vec::new();
@@ -306,7 +347,7 @@ impl Image {
                 }
             }
         }
-        Ok(found)
+        Ok(Arc::clone(self.with_more.get_or_init(|| found.into())))
     }
 
     /// Appends when the spans of a page began, as nanoseconds since 1970.
@@ -363,8 +404,8 @@ impl Image {
             span::PARENT_ELSEWHERE => {
                 let missing = || self.corrupt("the id of a parent is missing");
                 let column = self.spans.known(&Key::Number(span::PARENT_ID))?;
-                let page = at / super::table::PAGE_ROWS;
-                let in_page = u32::try_from(at % super::table::PAGE_ROWS).unwrap_or(0);
+                let page = at / PAGE_ROWS;
+                let in_page = u32::try_from(at % PAGE_ROWS).unwrap_or(0);
                 let Located::Rows(rows, first) = self.spans.locate(column, page, None)? else {
                     return Err(missing());
                 };

@@ -496,8 +496,8 @@ pub(crate) enum Located {
     /// In the page of the same number; the values of row `n` begin at `starts[n]`, the last is their
     /// number.
     Starts(Vec<u32>),
-    /// One each of these rows of the page (ascending), the first at this place among all values of
-    /// the column; pages of the column have [`PAGE_ROWS`] values.
+    /// One each of these rows of the page (ascending; a row may be there again), the first at this
+    /// place among all values of the column; pages of the column have [`PAGE_ROWS`] values.
     Rows(Vec<u32>, usize),
 }
 
@@ -526,7 +526,7 @@ pub(crate) struct PageShapes<'a> {
 
 impl PageShapes<'_> {
     /// The columns of a row by number; `u32::MAX` for a rare one.
-    fn list(&self, row: u32) -> &[u32] {
+    pub(crate) fn list(&self, row: u32) -> &[u32] {
         match self.codes.get(row as usize).copied() {
             None => &[],
             Some(0) => {
@@ -822,6 +822,49 @@ impl TableReader {
         }
     }
 
+    /// Whether a column of a shape is told by the rows of the table.
+    pub(crate) fn is_rare(column: u32) -> bool {
+        column == SOME_RARE
+    }
+
+    /// The numbers of the rare columns that some rows of a page have, in their order. `shapes` are
+    /// those of the page.
+    pub(crate) fn rare_of(
+        &self,
+        page: usize,
+        shapes: &PageShapes<'_>,
+        rows: &Range<u32>,
+    ) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        let Some(column) = self.column(&RARE) else {
+            return Ok(found);
+        };
+        let rare = |row| {
+            shapes
+                .list(row)
+                .iter()
+                .filter(|held| Self::is_rare(**held))
+                .count()
+        };
+        if rows.clone().map(rare).sum::<usize>() == 0 {
+            return Ok(found);
+        }
+        if let Located::Rows(held, first) = self.locate(column, page, None)? {
+            let from = held.partition_point(|row| *row < rows.start);
+            let to = held.partition_point(|row| *row < rows.end);
+            for place in first + from..first + to {
+                let number = self.number_in(column, place)?;
+                found.push(u32::try_from(number).unwrap_or(SOME_RARE));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a column tells its rows, so that its pages are not those of the rows.
+    pub(crate) fn tells_rows(&self, column: &Column) -> bool {
+        matches!(column.presence, Presence::Rows(_))
+    }
+
     fn locate_rows(&self, rows: &ColumnReader, page: usize) -> Result<Located> {
         let wanted = self.rows_of(page);
         let (start, end) = (wanted.start as u64, wanted.end as u64);
@@ -842,7 +885,7 @@ impl TableReader {
                 }
             }
         }
-        if !found.is_sorted_by(|a, b| a < b) {
+        if !found.is_sorted() {
             return Err(self.corrupt("the rows of a column are in disorder"));
         }
         Ok(Located::Rows(found, first.unwrap_or(0)))
