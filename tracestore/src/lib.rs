@@ -38,6 +38,7 @@ mod otlp;
 mod place;
 mod request;
 mod retention;
+mod scan;
 mod stage;
 mod stats;
 mod structure;
@@ -52,7 +53,12 @@ pub use model::{
     Status, Trace, TraceId,
 };
 pub use place::Snapshot;
-pub use request::NO_ROW;
+pub use request::{
+    ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Condition, CountBatch, Counts,
+    Filter, Intrinsic, Measure, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, Test,
+    TraceFilter, TraceRows, Value, ValuesRequest, keys,
+};
+pub use retention::RetentionRule;
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
 pub use tombstone::Deleted;
 pub use trine_storage::wal::Durability;

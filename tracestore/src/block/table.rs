@@ -822,6 +822,11 @@ impl TableReader {
         }
     }
 
+    /// Whether a column tells its rows, so that its pages are not those of the rows.
+    pub(crate) fn tells_rows(&self, column: &Column) -> bool {
+        matches!(column.presence, Presence::Rows(_))
+    }
+
     fn locate_rows(&self, rows: &ColumnReader, page: usize) -> Result<Located> {
         let wanted = self.rows_of(page);
         let (start, end) = (wanted.start as u64, wanted.end as u64);
