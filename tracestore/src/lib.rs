@@ -82,17 +82,21 @@ pub mod decoders {
         wal_record::replay(record, &mut Stage::default())
     }
 
-    /// A request of OTLP into an empty stage.
+    /// Requests of OTLP into an empty stage; gives how many spans it has then.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when it is malformed.
-    pub fn push_otlp(request: &[u8]) -> Result<Accepted> {
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when one is malformed.
+    pub fn push_otlp(requests: &[&[u8]]) -> Result<u32> {
         let bounds = Bounds {
             oldest_ns: 0,
             newest_ns: i64::MAX,
             span_bytes_max: 1 << 16,
             attributes_max: 100,
         };
-        Stage::default().push_request(request, &bounds)
+        let mut stage = Stage::default();
+        for request in requests {
+            stage.push_request(request, &bounds)?;
+        }
+        Ok(stage.rows())
     }
 }
