@@ -11,12 +11,15 @@ use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
 
 use crate::db::TraceStore;
+use crate::retention::RetentionRule;
 
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// How long traces are kept; `None` (the default) keeps them for ever.
     pub retention: Option<Duration>,
+    /// Traces that are kept longer or shorter. Default none.
+    pub retention_rules: Vec<RetentionRule>,
     /// How many bytes of blocks are kept; the oldest go first. `None` (the default) for any number.
     pub retention_bytes: Option<u64>,
     /// How long a delete can be cancelled: only then are files written without what it deletes.
@@ -60,6 +63,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             retention: None,
+            retention_rules: Vec::new(),
             retention_bytes: None,
             delete_delay: Duration::from_secs(600),
             deletes_max: 1_000,

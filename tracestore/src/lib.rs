@@ -59,6 +59,7 @@ pub use request::{
     Filter, Intrinsic, Measure, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, Test,
     TraceFilter, TraceRows, Value, ValuesRequest, keys,
 };
+pub use retention::RetentionRule;
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
 pub use tombstone::Deleted;
 pub use trine_storage::wal::Durability;

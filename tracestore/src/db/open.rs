@@ -59,7 +59,7 @@ impl TraceStore {
         wal.truncate(from)?;
         let account = shared.memory().account();
         account.set(live.figures().bytes);
-        let retention = Retention::new(config.retention);
+        let retention = Retention::new(config.retention, &config.retention_rules);
         let inner = Arc::new(Inner {
             config,
             wal,

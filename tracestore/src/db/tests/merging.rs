@@ -3,6 +3,8 @@
 use trine_storage::sim::Rng;
 
 use super::*;
+use crate::request::{AttributeRef, Condition, Intrinsic, Test, Value};
+use crate::retention::RetentionRule;
 
 const HOUR: u64 = 3_600_000_000_000;
 
@@ -103,6 +105,114 @@ fn a_deleted_trace_is_gone_at_once_and_later_from_the_files() {
     assert!(store.deletes().is_empty());
     assert_eq!(seen(&store.snapshot()), left);
     assert_eq!(store.stats().block_spans, 2);
+}
+
+/// Spans of this name.
+fn named(name: &str) -> Filter {
+    Filter::Is(Condition {
+        attribute: AttributeRef::Intrinsic(Intrinsic::Name),
+        test: Test::Equal(vec![Value::Str(name.into())]),
+    })
+}
+
+#[test]
+fn spans_that_satisfy_a_filter_are_deleted_in_their_range() {
+    let bench = Bench::new(Config::default());
+    let store = bench.open();
+    let spans = |n: u64| vec![span(n, 1, n), span(n, 2, n), span(n, 4, n)];
+    (1..=3).for_each(|n| append(&store, spans(n)));
+    store.flush().unwrap();
+    (4..=6).for_each(|n| append(&store, spans(n)));
+    let range = TimeRange::new(NOW_NS - 5, NOW_NS - 1);
+    let all = seen(&store.snapshot());
+    store.delete(&named("span 2"), range).unwrap();
+    append(&store, vec![span(3, 2, 3)]);
+    let left = |(trace, id): &(u64, u64)| *id != 2 || !(2..=5).contains(trace) || *trace == 3;
+    let expected: Vec<_> = all.into_iter().filter(left).collect();
+    assert_eq!(seen(&store.snapshot()), expected, "the later one stays");
+    drop(store);
+    let store = bench.open();
+    assert_eq!(seen(&store.snapshot()), expected);
+    assert!(matches!(store.deletes()[0].what, Deleted::Spans(_)));
+    store.compact().unwrap();
+    assert!(store.deletes().is_empty());
+    assert_eq!((store.stats().blocks, store.stats().block_spans), (1, 15));
+    assert_eq!(seen(&store.snapshot()), expected);
+    assert_eq!(store.verify().errors.len(), 0);
+}
+
+#[test]
+fn a_delete_that_could_not_be_read_again_is_refused() {
+    let store = Bench::new(Config::default()).open();
+    let mut deep = named("a");
+    for _ in 0..80 {
+        deep = Filter::And(vec![deep]);
+    }
+    let error = store.delete(&deep, TimeRange::ALL).unwrap_err();
+    assert_eq!(error.kind(), Kind::Limit);
+    let long = named(&"a".repeat(64 << 10));
+    let error = store.delete(&long, TimeRange::ALL).unwrap_err();
+    assert_eq!(error.kind(), Kind::Limit);
+    assert!(store.deletes().is_empty());
+}
+
+#[test]
+fn rules_keep_some_traces_longer_and_some_shorter() {
+    let rule = |name: &str, hours: Option<u64>| RetentionRule {
+        filter: named(name),
+        keep: hours.map(|hours| Duration::from_nanos(hours * HOUR)),
+    };
+    let config = Config {
+        retention: Some(Duration::from_nanos(10 * HOUR)),
+        retention_rules: vec![rule("span 2", Some(20)), rule("span 4", Some(5))],
+        block_range: Duration::from_nanos(100 * HOUR),
+        ..Config::default()
+    };
+    let bench = Bench::new(config);
+    let store = bench.open();
+    append(
+        &store,
+        vec![span(1, 1, 1), span(2, 1, 1), span(3, 1, 1), span(4, 1, 1)],
+    );
+    append(
+        &store,
+        vec![
+            span(2, 2, 1),
+            span(3, 4, 1),
+            span(4, 4, 1),
+            span(1, 3, 1),
+            span(4, 2, 1),
+        ],
+    );
+    for (hours, expected) in [
+        (4, vec![1, 2, 3, 4]),
+        (2, vec![1, 2, 4]),
+        (5, vec![2, 4]),
+        (10, vec![]),
+    ] {
+        if hours == 5 {
+            store.flush().unwrap();
+        }
+        advance(&bench, hours);
+        let mut traces: Vec<u64> = seen(&store.snapshot()).iter().map(|(id, _)| *id).collect();
+        traces.dedup();
+        assert_eq!(traces, expected, "{hours} hours later");
+        if hours == 5 {
+            assert_eq!(store.stats().block_spans, 9);
+            store.maintain().unwrap();
+            assert_eq!(store.stats().block_spans, 5, "half of it is expired");
+        }
+    }
+    store.maintain().unwrap();
+    assert_eq!(store.stats().blocks, 0);
+    assert_eq!(try_append(&store, vec![span(9, 1, 0)]).unwrap(), 0);
+    let now = 21 * HOUR;
+    let late = |before: u64| Span {
+        start_ns: NOW_NS.cast_unsigned() + now - before,
+        ..span(5, 1, 0)
+    };
+    assert_eq!(try_append(&store, vec![late(20 * HOUR)]).unwrap(), 1);
+    assert_eq!(try_append(&store, vec![late(20 * HOUR + 1)]).unwrap(), 0);
 }
 
 #[test]
