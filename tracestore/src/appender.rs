@@ -6,7 +6,7 @@ use bytes::Bytes;
 use trine_storage::Result;
 use trine_storage::wal::Durability;
 
-use crate::db::Inner;
+use crate::db::Handle;
 use crate::model::{Resource, Scope, Span};
 use crate::otlp::{Bounds, Writer};
 use crate::stats::Accepted;
@@ -14,7 +14,7 @@ use crate::stats::Accepted;
 /// A batch of spans that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
 pub struct Appender {
-    inner: Arc<Inner>,
+    inner: Arc<Handle>,
     bounds: Bounds,
     requests: Vec<Bytes>,
     /// The spans that came after the last request.
@@ -22,7 +22,7 @@ pub struct Appender {
 }
 
 impl Appender {
-    pub(crate) fn new(inner: Arc<Inner>, bounds: Bounds) -> Self {
+    pub(crate) fn new(inner: Arc<Handle>, bounds: Bounds) -> Self {
         Self {
             inner,
             bounds,
@@ -85,7 +85,7 @@ impl Appender {
 #[derive(Debug)]
 #[must_use = "nothing is acknowledged before `wait`"]
 pub struct Commit {
-    inner: Arc<Inner>,
+    inner: Arc<Handle>,
     position: Option<u64>,
     durability: Durability,
     accepted: Accepted,

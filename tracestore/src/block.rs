@@ -1,7 +1,26 @@
-//! Immutable blocks: the format, who writes it, who reads it.
+//! Blocks: spans that no longer change, in columns.
+//!
+//! In reading order: `format` numbers sections and columns, `values` is what columns hold, `column` the
+//! codec of one and `bits`, `numbers`, `dictionary`, `template`, `blob`, `filter` what it is made of, `shapes` which attributes
+//! a row has, `table` puts columns together, `gather` rows of several tables, `build` whole blocks,
+//! `image` reads them, `sizes` tells what takes how much.
 
+pub(crate) mod bits;
+pub(crate) mod blob;
+pub(crate) mod build;
+pub(crate) mod column;
+pub(crate) mod dictionary;
+pub(crate) mod filter;
 pub(crate) mod format;
-pub(crate) mod reader;
-#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod frame;
+pub(crate) mod gather;
+pub(crate) mod image;
+pub(crate) mod numbers;
+pub(crate) mod shapes;
+pub(crate) mod sizes;
+pub(crate) mod table;
+pub(crate) mod template;
 pub(crate) mod values;
-pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;

@@ -21,42 +21,47 @@
 //! # }
 //! ```
 //!
-//! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `wal_record`
-//! what the log holds, `columns` how spans are kept for queries, `live` is memory, `block` what is
-//! immutable, `nested` the structure of a trace, `request` what is asked and answered, `snapshot`
-//! reads all of it as one, `retention` says which blocks go. File formats: `FORMAT.md` beside this
-//! crate.
+//! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `otlp` how it
+//! arrives, `wal_record` what the log holds, `stage` the spans that came last, `live` memory, `block`
+//! what is immutable, in memory and on disk, `structure` the order of spans in a trace, `place` what a
+//! snapshot holds, `request` what is asked and answered, `tombstone` and `retention` what is not to be
+//! seen, `compact` which blocks become one. File formats: `FORMAT.md` beside this crate.
 
 mod appender;
 mod block;
-mod columns;
+mod compact;
 mod config;
 mod db;
 mod live;
 mod model;
-mod nested;
 mod otlp;
+mod place;
 mod request;
 mod retention;
+mod scan;
 mod snapshot;
-#[allow(dead_code, reason = "wired by the store")]
 mod stage;
 mod stats;
+mod structure;
+mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
-pub use config::{Builder, Config};
-pub use db::TraceStore;
+pub use config::{Builder, Config, Progress};
+pub use db::{Deletion, TraceStore};
 pub use model::{
     AnyValue, Event, KeyValue, Link, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanId,
     Status, Trace, TraceId,
 };
+pub use place::Snapshot;
 pub use request::{
-    ABSENT, AttributeColumn, AttributeRef, Batches, Column, CompareOp, Condition, Counts,
-    Intrinsic, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, TraceRows, Value, keys,
+    ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Condition, CountBatch, Counts,
+    Filter, Intrinsic, Measure, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, Test,
+    TraceFilter, TraceRows, Value, ValuesRequest, keys,
 };
-pub use snapshot::Snapshot;
-pub use stats::{Accepted, Reason, Rejected, Report, Stats};
+pub use retention::RetentionRule;
+pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
+pub use tombstone::Deleted;
 pub use trine_storage::wal::Durability;
 
 /// Decoders of untrusted bytes, for fuzzing.

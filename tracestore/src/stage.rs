@@ -7,6 +7,7 @@
 
 mod intern;
 mod paths;
+mod source;
 mod table;
 
 #[cfg(test)]
@@ -254,7 +255,8 @@ impl Stage {
         ];
         let tables: u64 = tables.into_iter().map(TableStage::bytes).sum();
         let traces = self.trace_ids.len() * (size_of::<TraceId>() + 2 * size_of::<u32>());
-        let known = self.known_resources.messages.bytes() + self.known_scopes.messages.bytes();
+        let known =
+            self.known_resources.messages.bytes_len() + self.known_scopes.messages.bytes_len();
         tables + (traces + known) as u64
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use trine_storage::catalog::BlockMeta;
 use trine_storage::{Error, wal};
+
+use crate::live::Figures;
 
 /// What became of a committed batch.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -93,18 +96,26 @@ impl Accepted {
 /// Figures of a store; the server turns them into metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Traces in memory.
+    /// Traces in memory, about.
     pub live_traces: u64,
-    /// Spans in memory.
+    /// Spans in memory, those that came twice perhaps counted twice.
     pub live_spans: u64,
     /// Bytes that memory takes, about.
     pub live_bytes: u64,
+    /// Pieces that memory consists of, beside the newest.
+    pub live_runs: u64,
     /// Blocks that are served.
     pub blocks: u64,
+    /// Those of them that were not merged yet.
+    pub sealed_blocks: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
     /// Spans in those blocks.
     pub block_spans: u64,
+    /// The blocks by level, lowest first.
+    pub levels: Vec<LevelStats>,
+    /// Deletes whose spans may still be in files.
+    pub deletes: u64,
     /// The write-ahead log.
     pub wal: wal::Stats,
     /// Bytes of the log that were replayed at open.
@@ -116,6 +127,51 @@ pub struct Stats {
     pub background_error: Option<String>,
 }
 
+/// Figures of the blocks of one level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// How often their spans were merged: 0 for sealed blocks.
+    pub level: u8,
+    /// How many there are.
+    pub blocks: u64,
+    /// Spans in them.
+    pub spans: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
+impl Stats {
+    /// Counts memory.
+    pub(crate) fn add_live(&mut self, figures: &Figures) {
+        self.live_traces += figures.traces;
+        self.live_spans += figures.spans;
+        self.live_bytes += figures.bytes;
+        self.live_runs += figures.runs;
+    }
+
+    /// Counts a block.
+    pub(crate) fn add_block(&mut self, meta: &BlockMeta) {
+        self.blocks += 1;
+        self.sealed_blocks += u64::from(meta.level == 0);
+        self.block_bytes += meta.bytes;
+        self.block_spans += meta.rows;
+        let at = self.levels.partition_point(|of| of.level < meta.level);
+        if self.levels.get(at).is_none_or(|of| of.level != meta.level) {
+            let level = meta.level;
+            let empty = LevelStats {
+                level,
+                ..LevelStats::default()
+            };
+            self.levels.insert(at, empty);
+        }
+        if let Some(of) = self.levels.get_mut(at) {
+            of.blocks += 1;
+            of.spans += meta.rows;
+            of.bytes += meta.bytes;
+        }
+    }
+}
+
 /// What [`TraceStore::verify`](crate::TraceStore::verify) found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -123,6 +179,8 @@ pub struct Report {
     pub blocks: u64,
     /// Spans in them.
     pub spans: u64,
-    /// What is damaged.
+    /// Records of the log that were read.
+    pub records: u64,
+    /// What is damaged, in blocks, catalog and log.
     pub errors: Vec<Error>,
 }

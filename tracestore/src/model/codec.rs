@@ -5,6 +5,8 @@
 use trine_storage::codec::{Reader, put_bytes, put_signed, put_u64, put_varint};
 use trine_storage::{Error, Kind, Result};
 
+use crate::block::values::ValueRef;
+
 use super::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, Status};
 
 /// How deep arrays and key-value lists may be nested.
@@ -76,6 +78,33 @@ pub(crate) fn value(reader: &mut Reader<'_>, depth: usize) -> Result<AnyValue> {
         KEY_VALUES => AnyValue::KeyValues(attributes(reader, depth + 1)?),
         _ => return Err(reader.corrupt("the kind of a value is unknown")),
     })
+}
+
+/// Hands over the scalars of an array in its bytes until `each` says no. What is no array of scalars
+/// has none.
+pub(crate) fn each_element(bytes: &[u8], each: &mut dyn FnMut(ValueRef<'_>) -> bool) {
+    let mut reader = Reader::new("an array", bytes);
+    let mut walk = || -> Result<()> {
+        if reader.u8()? != ARRAY {
+            return Ok(());
+        }
+        for _ in 0..reader.count(1)? {
+            let element = match reader.u8()? {
+                STRING => ValueRef::Str(reader.text()?),
+                FALSE => ValueRef::Bool(false),
+                TRUE => ValueRef::Bool(true),
+                INT => ValueRef::Int(reader.signed()?),
+                DOUBLE => ValueRef::Float(f64::from_bits(reader.u64()?)),
+                _ => return Ok(()),
+            };
+            if !each(element) {
+                break;
+            }
+        }
+        Ok(())
+    };
+    // Bytes of columns are checked against their checksum; an array that is cut ends there.
+    walk().ok();
 }
 
 fn put_attributes(out: &mut Vec<u8>, pairs: &[KeyValue]) {

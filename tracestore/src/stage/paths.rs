@@ -212,7 +212,7 @@ impl Paths {
     pub(super) fn bytes(&self) -> u64 {
         let node = size_of::<Node>() + 2 * size_of::<u32>();
         let key = size_of::<[u32; TYPES.len()]>() + 5 * size_of::<u32>();
-        (self.nodes.len() * node + self.columns.len() * key + self.keys.bytes()) as u64
+        (self.nodes.len() * node + self.columns.len() * key + self.keys.bytes_len()) as u64
     }
 }
 

@@ -5,6 +5,7 @@ use trine_storage::codec::{put_bytes, put_signed, put_u64, put_varint};
 
 use super::intern::{Index, Interned, no_text};
 use super::paths::{Paths, Row, Step};
+use crate::block::shapes::RowShapes;
 use crate::block::values::{Texts, Type, Values};
 use crate::model::codec;
 use crate::otlp::{AnyRef, KeyValueRef, Read, items};
@@ -19,11 +20,9 @@ pub(crate) struct TableStage {
     pub(crate) texts: Vec<Interned>,
     /// The columns of attributes.
     pub(crate) columns: Vec<AttributeStage>,
-    /// For each row the number of its shape.
-    pub(crate) shapes: Vec<u32>,
-    /// For each shape the numbers of its columns, in order of the attributes. A column of type
-    /// [`Type::Other`] may be in it more than once.
-    pub(crate) shape_list: Vec<Box<[u32]>>,
+    /// For each row the columns that it has. A column of type [`Type::Other`] may be in a shape more
+    /// than once.
+    pub(crate) shapes: RowShapes,
     paths: Paths,
     /// Bytes of the values, about.
     bytes: u64,
@@ -50,8 +49,7 @@ impl TableStage {
             numbers: vec![Vec::new(); numbers],
             texts: (0..texts).map(|_| Interned::default()).collect(),
             columns: Vec::new(),
-            shapes: Vec::new(),
-            shape_list: Vec::new(),
+            shapes: RowShapes::default(),
             paths: Paths::default(),
             bytes: 0,
             encoded: Vec::new(),
@@ -74,8 +72,8 @@ impl TableStage {
     /// Ends the row with the values of its fixed columns.
     #[inline]
     pub(super) fn end(&mut self, row: Row, numbers: &[u64], texts: &[&[u8]]) {
-        let shape = self.paths.end(row, &mut self.shape_list);
-        self.shapes.push(shape);
+        let shape = self.paths.end(row, &mut self.shapes.lists);
+        self.shapes.codes.push(shape);
         for (column, &number) in self.numbers.iter_mut().zip(numbers) {
             column.push(number);
         }
@@ -88,7 +86,7 @@ impl TableStage {
     /// Bytes in memory, about.
     pub(super) fn bytes(&self) -> u64 {
         let fixed = size_of::<u64>() * self.numbers.len() + size_of::<u32>();
-        let shapes = self.shape_list.len() * size_of::<Box<[u32]>>();
+        let shapes = self.shapes.lists.len() * size_of::<Box<[u32]>>();
         let columns = self.columns.len() * size_of::<AttributeStage>();
         let rows = u64::from(self.rows) * fixed as u64;
         self.bytes + rows + (shapes + columns) as u64 + self.paths.bytes()

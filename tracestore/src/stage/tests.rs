@@ -46,7 +46,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(table: &'a TableStage) -> Self {
         let rows = table.rows as usize;
-        assert_eq!(table.shapes.len(), rows);
+        assert_eq!(table.shapes.codes.len(), rows);
         assert!(table.numbers.iter().all(|column| column.len() == rows));
         assert!(table.texts.iter().all(|column| column.values.len() == rows));
         Self {
@@ -70,7 +70,7 @@ impl<'a> Rows<'a> {
 
     /// The attributes of the row; goes on to the next one.
     fn attributes(&mut self) -> Vec<KeyValue> {
-        let shape = &self.table.shape_list[self.table.shapes[self.row] as usize];
+        let shape = &self.table.shapes.lists[self.table.shapes.codes[self.row] as usize];
         self.row += 1;
         let mut seen = std::collections::BTreeSet::new();
         let pair = |&column: &u32| {
@@ -291,12 +291,18 @@ fn only_the_first_of_several_attributes_of_a_key_is_seen() {
         ("k", Type::Int),
     ];
     assert_eq!(columns, expect);
-    let shapes: Vec<&[u32]> = stage.spans.shape_list.iter().map(|list| &**list).collect();
+    let shapes: Vec<&[u32]> = stage
+        .spans
+        .shapes
+        .lists
+        .iter()
+        .map(|list| &**list)
+        .collect();
     assert_eq!(
         shapes,
         [&[0, 1, 2, 2][..], &[3, 2], &[2, 2, 1], &[0], &[0, 2]]
     );
-    assert_eq!(stage.spans.shapes, [0, 1, 2, 3, 0, 4]);
+    assert_eq!(stage.spans.shapes.codes, [0, 1, 2, 3, 0, 4]);
     let got: Vec<Span> = spans(&stage).into_iter().map(|(.., span)| span).collect();
     assert_eq!(got, rows);
 }
@@ -394,7 +400,7 @@ fn ten_thousand_keys_on_a_span_take_no_more_than_their_share() {
     let mut stage = Stage::default();
     push(&mut stage, &rows);
     assert_eq!(
-        (stage.spans.columns.len(), stage.spans.shape_list.len()),
+        (stage.spans.columns.len(), stage.spans.shapes.lists.len()),
         (15_000, 2)
     );
     assert!(

@@ -1,0 +1,156 @@
+//! Every answer against a naive reading of the spans as they came.
+
+mod naive;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use roaring::RoaringBitmap;
+
+use super::{Piece, matching_rows};
+use crate::block::build::{Input, Source};
+use crate::block::format::span;
+use crate::block::image::{Image, in_memory};
+use crate::model::{Resource, Scope, Span, TraceId};
+use naive::Held;
+
+fn image(spans: &[Held]) -> Arc<Image> {
+    let stage = naive::stage(spans);
+    let (image, ..) = in_memory(&[Input::all(Source::Stage(&stage))], &|_| false).unwrap();
+    Arc::new(image)
+}
+
+/// Images of neighbouring spans, older ones first, and rows that are hidden of each. What is hidden
+/// are spans that `hide` names, wherever they lie.
+struct Places(Vec<(Arc<Image>, Arc<RoaringBitmap>)>);
+
+impl Places {
+    fn of(spans: &[Held], cuts: &[usize], hide: &dyn Fn(&Held) -> bool) -> Self {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (spans.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut first = 0;
+        let mut places: Vec<(Arc<Image>, Arc<RoaringBitmap>)> = Vec::new();
+        for end in cuts.into_iter().chain([spans.len()]) {
+            let part = &spans[first..end];
+            let stage = naive::stage(part);
+            let has_more = |id: &TraceId| {
+                places
+                    .iter()
+                    .any(|(image, _)| image.find(id).unwrap().is_some())
+            };
+            let input = [Input::all(Source::Stage(&stage))];
+            let (image, ..) = in_memory(&input, &has_more).unwrap();
+            let hidden: BTreeSet<([u8; 16], u64, u64)> = part
+                .iter()
+                .filter(|held| hide(held))
+                .map(|held| told(&held.span))
+                .collect();
+            let all: RoaringBitmap = (0..image.spans.rows() as u32).collect();
+            let rows = rows(&image, &all).into_iter();
+            let hidden = rows
+                .filter(|(_, span)| hidden.contains(span))
+                .map(|(row, _)| row);
+            let hidden = Arc::new(hidden.collect());
+            places.push((Arc::new(image), hidden));
+            first = end;
+        }
+        Self(places)
+    }
+
+    fn pieces(&self, id: &TraceId) -> Vec<Piece> {
+        let piece = |(image, hidden): &(Arc<Image>, Arc<RoaringBitmap>)| {
+            let place = image.find(id).unwrap()?;
+            let (image, hidden) = (Arc::clone(image), Arc::clone(hidden));
+            Some(Piece {
+                image,
+                place,
+                hidden,
+            })
+        };
+        self.0.iter().filter_map(piece).collect()
+    }
+}
+
+/// Hides some spans by what they are.
+fn hides(modulus: u8) -> impl Fn(&Held) -> bool {
+    move |held| modulus > 0 && (held.span.span_id[0] + held.span.trace_id[0]) % modulus == 0
+}
+
+/// What tells a span apart.
+fn told(span: &Span) -> ([u8; 16], u64, u64) {
+    let kind = ((span.kind << 1) ^ (span.kind >> 31)) as u32;
+    (span.trace_id, u64::from_be_bytes(span.span_id), kind.into())
+}
+
+/// Rows with what tells their spans apart.
+fn rows(image: &Image, rows: &RoaringBitmap) -> Vec<(u32, ([u8; 16], u64, u64))> {
+    let ids = image.spans.all_numbers(span::ID).unwrap();
+    let kinds = image.spans.all_numbers(span::KIND).unwrap();
+    let mut found = Vec::new();
+    for trace in image.traces().unwrap() {
+        for row in trace.rows.filter(|row| rows.contains(*row)) {
+            found.push((row, (trace.id, ids[row as usize], kinds[row as usize])));
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn filters_choose_the_spans_that_satisfy_them(
+        spans in prop::collection::vec(naive::held(), 0..30),
+        filters in prop::collection::vec(naive::filter(), 6),
+        range in naive::range(),
+    ) {
+        let image = image(&spans);
+        let traces = naive::traces(&spans);
+        for filter in &filters {
+            let mut expected = BTreeSet::new();
+            for trace in traces.values() {
+                for held in trace {
+                    let span = &held.span;
+                    if range.contains(naive::start(span)) && naive::satisfies(trace, held, filter) {
+                        expected.insert(told(span));
+                    }
+                }
+            }
+            let found = matching_rows(&image, filter, range, &Arc::default()).unwrap();
+            let found: BTreeSet<_> = rows(&image, &found).into_iter().map(|(_, span)| span).collect();
+            prop_assert_eq!(found, expected, "{:?}", filter);
+        }
+    }
+
+    #[test]
+    fn traces_come_back_as_they_came(
+        spans in prop::collection::vec(naive::held(), 1..40),
+        cuts in prop::collection::vec(0usize..40, 0..4),
+        modulus in 0u8..4,
+    ) {
+        let hide = hides(modulus);
+        let places = Places::of(&spans, &cuts, &hide);
+        // Of a span that is there twice the later one is not seen, whether or not the first is hidden.
+        for (id, trace) in naive::traces(&spans) {
+            let mut expected: Vec<String> =
+                trace.iter().filter(|held| !hide(held)).map(|held| format!("{held:?}")).collect();
+            let found = super::trace(&places.pieces(&id)).unwrap();
+            prop_assert_eq!(found.is_some(), !expected.is_empty());
+            let found = found.unwrap_or_default();
+            let held = |(resource, scope, span): (&Arc<Resource>, &Arc<Scope>, &Span)| {
+                let held = Held {
+                    resource: (**resource).clone(),
+                    scope: (**scope).clone(),
+                    span: span.clone(),
+                };
+                format!("{held:?}")
+            };
+            let mut found: Vec<String> = found.spans().map(held).collect();
+            found.sort();
+            expected.sort();
+            prop_assert_eq!(found, expected);
+        }
+        prop_assert!(places.pieces(&[99; 16]).is_empty());
+    }
+}

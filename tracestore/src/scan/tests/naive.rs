@@ -1,0 +1,531 @@
+//! Answers over spans as they came, one after the other, and random spans and filters: what the
+//! tests of reads compare with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use trine_storage::TimeRange;
+use trine_storage::regex::LabelRegex;
+
+use crate::model::{
+    AnyValue, Event, KeyValue, Link, Resource, Scope as Instrumentation, Span, Status, TraceId,
+};
+use crate::otlp::{Bounds, Writer};
+use crate::request::{
+    AttributeRef, Condition, Filter, Intrinsic, Scope, Test, TraceFilter, Value, keys,
+};
+use crate::stage::Stage;
+
+/// A span with what it is under.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) resource: Resource,
+    pub(super) scope: Instrumentation,
+    pub(super) span: Span,
+}
+
+pub(super) fn stage(spans: &[Held]) -> Stage {
+    let mut writer = Writer::default();
+    for held in spans {
+        let (resource, scope) = (
+            Arc::new(held.resource.clone()),
+            Arc::new(held.scope.clone()),
+        );
+        writer.push(&resource, &scope, &held.span);
+    }
+    let bounds = Bounds {
+        oldest_ns: i64::MIN,
+        newest_ns: i64::MAX,
+        span_bytes_max: u64::MAX,
+        attributes_max: u64::MAX,
+    };
+    let mut stage = Stage::default();
+    let accepted = stage.push_request(&writer.finish(), &bounds).unwrap();
+    assert_eq!(accepted.rejected, []);
+    stage
+}
+
+pub(super) fn start(span: &Span) -> i64 {
+    span.start_ns as i64
+}
+
+pub(super) fn took(span: &Span) -> i64 {
+    (span.end_ns as i64 - span.start_ns as i64).max(0)
+}
+
+fn kind(span: &Span) -> i32 {
+    if (0..=5).contains(&span.kind) {
+        span.kind
+    } else {
+        0
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text(text: &str) -> Option<Value> {
+    Some(Value::Str(text.into()))
+}
+
+/// Spans by trace, each once: the first that came counts.
+pub(super) fn traces(spans: &[Held]) -> BTreeMap<TraceId, Vec<Held>> {
+    let mut all: BTreeMap<TraceId, Vec<Held>> = BTreeMap::new();
+    for held in spans {
+        let trace = all.entry(held.span.trace_id).or_default();
+        let same = |other: &Held| {
+            other.span.span_id == held.span.span_id && kind(&other.span) == kind(&held.span)
+        };
+        if !trace.iter().any(same) {
+            trace.push(held.clone());
+        }
+    }
+    all
+}
+
+/// The value of the first attribute with a name, when queries see it.
+pub(super) fn visible(attributes: &[KeyValue], key: &str) -> Option<Value> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    let scalar = |value: &AnyValue| match value {
+        AnyValue::String(text) => Some(Value::Str(text.as_str().into())),
+        AnyValue::Bool(truth) => Some(Value::Bool(*truth)),
+        AnyValue::Int(number) => Some(Value::Int(*number)),
+        AnyValue::Double(number) => Some(Value::Float(*number)),
+        _ => None,
+    };
+    match &found.value {
+        AnyValue::Array(values) if !values.is_empty() => {
+            let values: Option<Vec<Value>> = values.iter().map(scalar).collect();
+            let values = values?;
+            let kinds = |value: &Value| std::mem::discriminant(value);
+            let same = values.iter().all(|value| kinds(value) == kinds(&values[0]));
+            same.then_some(Value::Array(values))
+        }
+        value => scalar(value),
+    }
+}
+
+fn children_of(trace: &[Held], span: &Span) -> usize {
+    // Of spans with one id the one that begins first is the parent.
+    let parent = |id: [u8; 8]| {
+        let held = trace.iter().filter(|held| held.span.span_id == id);
+        held.min_by_key(|held| (held.span.start_ns, kind(&held.span)))
+            .map(|held| &held.span)
+    };
+    let is_child = |held: &&Held| {
+        held.span.parent_span_id.is_some_and(|id| {
+            id != held.span.span_id
+                && parent(id).is_some_and(|p| p.span_id == span.span_id && kind(p) == kind(span))
+        })
+    };
+    trace.iter().filter(is_child).count()
+}
+
+fn root(trace: &[Held]) -> Option<&Held> {
+    let roots = trace
+        .iter()
+        .filter(|held| held.span.parent_span_id.is_none());
+    roots.min_by_key(|held| (held.span.start_ns, held.span.span_id, kind(&held.span)))
+}
+
+pub(super) fn extent(trace: &[Held]) -> (i64, i64) {
+    let start = trace.iter().map(|held| start(&held.span)).min().unwrap();
+    let end = trace
+        .iter()
+        .map(|held| self::start(&held.span) + took(&held.span))
+        .max();
+    (start, end.unwrap())
+}
+
+pub(super) fn root_name(trace: &[Held]) -> Option<String> {
+    root(trace).map(|root| root.span.name.clone())
+}
+
+pub(super) fn root_service(trace: &[Held]) -> Option<String> {
+    match visible(&root(trace)?.resource.attributes, "service.name") {
+        Some(Value::Str(name)) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+/// The value of an attribute of a span; of events and links those of each.
+pub(super) fn values(trace: &[Held], held: &Held, attribute: &AttributeRef) -> Vec<Option<Value>> {
+    let span = &held.span;
+    let one = match attribute {
+        AttributeRef::Intrinsic(intrinsic) => match intrinsic {
+            Intrinsic::Duration => Some(Value::Int(took(span))),
+            Intrinsic::Name => text(&span.name),
+            Intrinsic::Status => {
+                let code = span.status.as_ref().map_or(0, |status| status.code);
+                Some(Value::Int(if code == 1 || code == 2 {
+                    code.into()
+                } else {
+                    0
+                }))
+            }
+            Intrinsic::StatusMessage => {
+                text(span.status.as_ref().map_or("", |status| &status.message))
+            }
+            Intrinsic::Kind => Some(Value::Int(kind(span).into())),
+            Intrinsic::SpanId => text(&hex(&span.span_id)),
+            Intrinsic::ParentId => text(&span.parent_span_id.map_or(String::new(), |id| hex(&id))),
+            Intrinsic::TraceId => text(&hex(&span.trace_id)),
+            Intrinsic::IsRoot => Some(Value::Bool(span.parent_span_id.is_none())),
+            Intrinsic::TraceDuration => {
+                let (start, end) = extent(trace);
+                Some(Value::Int(end - start))
+            }
+            Intrinsic::RootName => text(&root_name(trace).unwrap_or_default()),
+            Intrinsic::RootServiceName => text(&root_service(trace).unwrap_or_default()),
+            Intrinsic::ChildCount => Some(Value::Int(children_of(trace, span) as i64)),
+        },
+        AttributeRef::Attribute { scope, key } => match scope {
+            Some(Scope::Span) => visible(&span.attributes, key),
+            Some(Scope::Resource) => visible(&held.resource.attributes, key),
+            Some(Scope::Instrumentation) => match key.as_str() {
+                keys::INSTRUMENTATION_NAME => text(&held.scope.name),
+                keys::INSTRUMENTATION_VERSION => text(&held.scope.version),
+                key => visible(&held.scope.attributes, key),
+            },
+            None => {
+                visible(&span.attributes, key).or_else(|| visible(&held.resource.attributes, key))
+            }
+            Some(Scope::Event) => {
+                let of = |event: &Event| match key.as_str() {
+                    keys::EVENT_NAME => text(&event.name),
+                    keys::EVENT_TIME_SINCE_START => {
+                        Some(Value::Int(event.time_ns.wrapping_sub(span.start_ns) as i64))
+                    }
+                    key => visible(&event.attributes, key),
+                };
+                return span.events.iter().map(of).collect();
+            }
+            Some(Scope::Link) => {
+                let of = |link: &Link| match key.as_str() {
+                    keys::LINK_TRACE_ID => text(&hex(&link.trace_id)),
+                    keys::LINK_SPAN_ID => text(&hex(&link.span_id)),
+                    key => visible(&link.attributes, key),
+                };
+                return span.links.iter().map(of).collect();
+            }
+        },
+    };
+    vec![one]
+}
+
+fn passes(test: &Test, value: Option<&Value>) -> bool {
+    let Some(value) = value else {
+        return matches!(test, Test::Missing);
+    };
+    if let Value::Array(values) = value {
+        let mut each = values.iter().map(|value| passes(test, Some(value)));
+        return match test {
+            Test::NotEqual(_) | Test::NotMatches(_) => each.all(|holds| holds),
+            _ => each.any(|holds| holds),
+        };
+    }
+    // -1, 0, 1, or 2 for what does not compare; `None` for other types.
+    let order = |wanted: &Value| -> Option<i32> {
+        let of = |order: Option<std::cmp::Ordering>| Some(order.map_or(2, |order| order as i32));
+        match (value, wanted) {
+            (Value::Str(a), Value::Str(b)) => of(Some(a.as_bytes().cmp(b.as_bytes()))),
+            (Value::Bool(a), Value::Bool(b)) => of(Some(a.cmp(b))),
+            (Value::Int(a), Value::Int(b)) => of(Some(a.cmp(b))),
+            (Value::Int(a), Value::Float(b)) => of((*a as f64).partial_cmp(b)),
+            (Value::Float(a), Value::Int(b)) => of(a.partial_cmp(&(*b as f64))),
+            (Value::Float(a), Value::Float(b)) => of(a.partial_cmp(b)),
+            _ => None,
+        }
+    };
+    match test {
+        Test::Equal(wanted) => wanted.iter().any(|wanted| order(wanted) == Some(0)),
+        Test::NotEqual(wanted) => wanted
+            .iter()
+            .all(|wanted| order(wanted).is_some_and(|o| o != 0)),
+        Test::Less(wanted) => order(wanted) == Some(-1),
+        Test::LessEqual(wanted) => order(wanted).is_some_and(|order| order <= 0),
+        Test::Greater(wanted) => order(wanted) == Some(1),
+        Test::GreaterEqual(wanted) => order(wanted).is_some_and(|order| order == 0 || order == 1),
+        Test::Matches(regex) => matches!(value, Value::Str(text) if regex.is_match(text)),
+        Test::NotMatches(regex) => matches!(value, Value::Str(text) if !regex.is_match(text)),
+        Test::Exists => true,
+        Test::Missing => false,
+    }
+}
+
+/// The place of a condition among those that must hold for one event or link.
+fn of_children(filter: &Filter) -> Option<(Scope, &Condition)> {
+    match filter {
+        Filter::Is(condition) => match &condition.attribute {
+            AttributeRef::Attribute {
+                scope: Some(scope @ (Scope::Event | Scope::Link)),
+                ..
+            } => Some((*scope, condition)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+pub(super) fn satisfies(trace: &[Held], held: &Held, filter: &Filter) -> bool {
+    match filter {
+        Filter::Is(_) => satisfies(trace, held, &Filter::And(vec![filter.clone()])),
+        Filter::Or(filters) => filters.iter().any(|filter| satisfies(trace, held, filter)),
+        Filter::And(filters) => {
+            let others = filters
+                .iter()
+                .all(|filter| match (of_children(filter), filter) {
+                    (Some(_), _) => true,
+                    (None, Filter::Is(condition)) => {
+                        let value = values(trace, held, &condition.attribute).remove(0);
+                        passes(&condition.test, value.as_ref())
+                    }
+                    (None, filter) => satisfies(trace, held, filter),
+                });
+            let joined = [Scope::Event, Scope::Link].into_iter().all(|scope| {
+                let of_scope = filters.iter().filter_map(of_children);
+                let of_scope = of_scope.filter(|(s, _)| *s == scope).map(|(_, c)| c);
+                let (missing, wanted): (Vec<&Condition>, Vec<&Condition>) =
+                    of_scope.partition(|c| matches!(c.test, Test::Missing));
+                let columns: Vec<Vec<Option<Value>>> = wanted
+                    .iter()
+                    .map(|c| values(trace, held, &c.attribute))
+                    .collect();
+                let count = columns.first().map_or(0, Vec::len);
+                let one = wanted.is_empty()
+                    || (0..count).any(|at| {
+                        let mut each = wanted.iter().zip(&columns);
+                        each.all(|(c, column)| passes(&c.test, column[at].as_ref()))
+                    });
+                let none = |c: &&Condition| {
+                    values(trace, held, &c.attribute)
+                        .iter()
+                        .all(Option::is_none)
+                };
+                one && missing.iter().all(none)
+            });
+            others && joined
+        }
+    }
+}
+
+pub(super) fn trace_satisfies(trace: &[Held], filter: &TraceFilter, range: TimeRange) -> bool {
+    let mut seen = trace
+        .iter()
+        .filter(|held| range.contains(start(&held.span)));
+    match filter {
+        TraceFilter::All => seen.next().is_some(),
+        TraceFilter::Has(filter) => seen.any(|held| satisfies(trace, held, filter)),
+        TraceFilter::And(filters) if filters.is_empty() => seen.next().is_some(),
+        TraceFilter::And(filters) => filters.iter().all(|f| trace_satisfies(trace, f, range)),
+        TraceFilter::Or(filters) => filters.iter().any(|f| trace_satisfies(trace, f, range)),
+    }
+}
+
+/// The name of one of so many keys: few are frequent, many are rare.
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => prop::sample::select(vec!["a", "b", "service.name"]).prop_map(str::to_owned),
+        1 => (0u32..700).prop_map(|number| format!("k{number}")),
+    ]
+}
+
+fn any_value() -> impl Strategy<Value = AnyValue> {
+    let scalar = prop_oneof![
+        "[xy]{0,2}".prop_map(AnyValue::String),
+        (0i64..4).prop_map(AnyValue::Int),
+        prop::sample::select(vec![0.0, -0.0, 0.5, 2.0, f64::NAN, f64::INFINITY])
+            .prop_map(AnyValue::Double),
+        any::<bool>().prop_map(AnyValue::Bool),
+        prop::sample::select(vec![i64::MIN, i64::MAX, (1 << 53) + 1]).prop_map(AnyValue::Int),
+    ];
+    let mixed = prop::collection::vec(scalar.clone(), 0..3).prop_map(AnyValue::Array);
+    let numbers = prop::collection::vec((0i64..4).prop_map(AnyValue::Int), 1..3);
+    let texts = prop::collection::vec("[xy]".prop_map(AnyValue::String), 1..3);
+    prop_oneof![
+        8 => scalar,
+        1 => mixed,
+        1 => numbers.prop_map(AnyValue::Array),
+        1 => texts.prop_map(AnyValue::Array),
+        1 => Just(AnyValue::Bytes(vec![7])),
+        1 => Just(AnyValue::Empty),
+    ]
+}
+
+fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
+    let one = (key(), any_value()).prop_map(|(key, value)| KeyValue { key, value });
+    prop::collection::vec(one, 0..=most)
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    ("[ef]", 0u64..20, attributes(2)).prop_map(|(name, after, attributes)| Event {
+        time_ns: 1_000 + after,
+        name,
+        attributes,
+        dropped_attributes_count: 1,
+    })
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    (0u8..3, attributes(1)).prop_map(|(id, attributes)| Link {
+        trace_id: vec![0xf0 | id; 16],
+        span_id: vec![id; usize::from(id)],
+        trace_state: "s".into(),
+        attributes,
+        flags: id.into(),
+        ..Link::default()
+    })
+}
+
+pub(super) fn held() -> impl Strategy<Value = Held> {
+    let ids = (1u8..6, 1u8..8, 0u8..9, -1i32..8);
+    let times = (0u64..60, -2i64..9);
+    let status = prop::option::of((-1i32..4, "[mn]?"));
+    let children = (
+        prop::collection::vec(event(), 0..3),
+        prop::collection::vec(link(), 0..2),
+    );
+    let under = (attributes(2), attributes(1), 0u8..2);
+    (ids, times, "[pqr]", attributes(4), status, children, under).prop_map(
+        |(ids, (at, took), name, attributes, status, (events, links), under)| Held {
+            resource: Resource {
+                attributes: under.0,
+                dropped_attributes_count: under.2.into(),
+                schema_url: "u".into(),
+            },
+            scope: Instrumentation {
+                name: format!("lib{}", under.2),
+                attributes: under.1,
+                ..Instrumentation::default()
+            },
+            span: Span {
+                trace_id: [ids.0; 16],
+                span_id: [ids.1; 8],
+                parent_span_id: (ids.2 > 0).then_some([ids.2; 8]),
+                kind: ids.3,
+                name,
+                start_ns: 1_000 + at,
+                end_ns: (1_000 + at as i64 + took) as u64,
+                attributes,
+                events,
+                links,
+                status: status.map(|(code, message)| Status { code, message }),
+                flags: 1,
+                ..Span::default()
+            },
+        },
+    )
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        "[xypqe]{0,2}".prop_map(|text| Value::Str(text.into())),
+        (-1i64..5).prop_map(Value::Int),
+        Just(Value::Int((1 << 53) + 1)),
+        prop::sample::select(vec![0.0, 0.5, 1.5, 2.0, 9_007_199_254_740_992.0, f64::NAN])
+            .prop_map(Value::Float),
+        any::<bool>().prop_map(Value::Bool),
+        prop::sample::select(vec![
+            "lib1",
+            "0303030303030303",
+            "0101",
+            "f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1"
+        ])
+        .prop_map(|text| Value::Str(text.into())),
+        (1u8..6).prop_map(|id| Value::Str(hex(&[id; 16]).as_str().into())),
+    ]
+}
+
+pub(super) fn test() -> impl Strategy<Value = Test> {
+    let regex = prop::sample::select(vec!["x.*", "[xp]", "y|q|e", ".*", "lib0", "0[0-3].*", ""]);
+    let regex = regex.prop_map(|pattern| LabelRegex::new(pattern).unwrap());
+    prop_oneof![
+        4 => prop::collection::vec(value(), 0..3).prop_map(Test::Equal),
+        2 => prop::collection::vec(value(), 0..3).prop_map(Test::NotEqual),
+        1 => value().prop_map(Test::Less),
+        1 => value().prop_map(Test::LessEqual),
+        1 => value().prop_map(Test::Greater),
+        1 => value().prop_map(Test::GreaterEqual),
+        1 => regex.clone().prop_map(Test::Matches),
+        1 => regex.prop_map(Test::NotMatches),
+        1 => Just(Test::Exists),
+        1 => Just(Test::Missing),
+    ]
+}
+
+pub(super) fn attribute() -> impl Strategy<Value = AttributeRef> {
+    let intrinsics = vec![
+        Intrinsic::Duration,
+        Intrinsic::Name,
+        Intrinsic::Status,
+        Intrinsic::StatusMessage,
+        Intrinsic::Kind,
+        Intrinsic::SpanId,
+        Intrinsic::ParentId,
+        Intrinsic::TraceId,
+        Intrinsic::IsRoot,
+        Intrinsic::TraceDuration,
+        Intrinsic::RootName,
+        Intrinsic::RootServiceName,
+        Intrinsic::ChildCount,
+    ];
+    let scope = prop::sample::select(vec![
+        None,
+        Some(Scope::Span),
+        Some(Scope::Resource),
+        Some(Scope::Event),
+        Some(Scope::Link),
+        Some(Scope::Instrumentation),
+    ]);
+    let named = (scope, key()).prop_map(|(scope, key)| AttributeRef::Attribute { scope, key });
+    let known = prop::sample::select(vec![
+        (Scope::Event, keys::EVENT_NAME),
+        (Scope::Event, keys::EVENT_TIME_SINCE_START),
+        (Scope::Link, keys::LINK_TRACE_ID),
+        (Scope::Link, keys::LINK_SPAN_ID),
+        (Scope::Instrumentation, keys::INSTRUMENTATION_NAME),
+        (Scope::Instrumentation, keys::INSTRUMENTATION_VERSION),
+    ]);
+    let known = known.prop_map(|(scope, key)| AttributeRef::Attribute {
+        scope: Some(scope),
+        key: key.into(),
+    });
+    prop_oneof![
+        3 => prop::sample::select(intrinsics).prop_map(AttributeRef::Intrinsic),
+        5 => named,
+        1 => known,
+    ]
+}
+
+pub(super) fn filter() -> impl Strategy<Value = Filter> {
+    let condition = (attribute(), test());
+    let leaf = condition.prop_map(|(attribute, test)| Filter::Is(Condition { attribute, test }));
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::And),
+            prop::collection::vec(inner, 0..4).prop_map(Filter::Or),
+        ]
+    })
+}
+
+pub(super) fn trace_filter() -> impl Strategy<Value = TraceFilter> {
+    let leaf = prop_oneof![
+        1 => Just(TraceFilter::All),
+        5 => filter().prop_map(TraceFilter::Has),
+    ];
+    leaf.prop_recursive(2, 5, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(TraceFilter::And),
+            prop::collection::vec(inner, 0..3).prop_map(TraceFilter::Or),
+        ]
+    })
+}
+
+pub(super) fn range() -> impl Strategy<Value = TimeRange> {
+    prop_oneof![
+        Just(TimeRange::new(i64::MIN, i64::MAX)),
+        (990i64..1_070, 0i64..60).prop_map(|(start, len)| TimeRange::new(start, start + len)),
+    ]
+}

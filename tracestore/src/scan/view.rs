@@ -1,0 +1,157 @@
+//! A block or run as one answer reads it: its image, the rows that deletes and retention leave, and
+//! the page of its traces that was looked at last. All of `scan` reads through it.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use trine_storage::{Result, TimeRange};
+
+use super::page_rows::PageRows;
+use crate::block::build::start_of;
+use crate::block::image::{Image, Trace};
+use crate::block::table::PAGE_ROWS;
+
+/// What an answer reads.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) image: Arc<Image>,
+    /// Rows that nobody sees any more.
+    pub(crate) hidden: Arc<RoaringBitmap>,
+    /// Of the starts of the spans.
+    pub(crate) range: TimeRange,
+    first_rows: Arc<[u32]>,
+    /// A page of the table of traces, and its number.
+    traces: Mutex<Option<(usize, Arc<Vec<Trace>>)>>,
+}
+
+impl View {
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), [`Kind::Io`](trine_storage::Kind::Io); so
+    /// for everything in `scan`.
+    pub(crate) fn new(
+        image: Arc<Image>,
+        hidden: Arc<RoaringBitmap>,
+        range: TimeRange,
+    ) -> Result<Self> {
+        let first_rows = image.first_rows()?;
+        Ok(Self {
+            image,
+            hidden,
+            range,
+            first_rows,
+            traces: Mutex::new(None),
+        })
+    }
+
+    /// How many pages of spans there are.
+    pub(crate) fn pages(&self) -> usize {
+        self.image.spans.pages()
+    }
+
+    /// How many traces there are.
+    pub(crate) fn trace_count(&self) -> usize {
+        self.first_rows.len().saturating_sub(1)
+    }
+
+    /// The trace at a place of the table of traces.
+    pub(crate) fn trace(&self, place: usize) -> Result<Trace> {
+        let traces = self.traces_page(place / PAGE_ROWS)?;
+        match traces.get(place % PAGE_ROWS) {
+            Some(trace) => Ok(trace.clone()),
+            None => self.image.trace(place),
+        }
+    }
+
+    fn traces_page(&self, page: usize) -> Result<Arc<Vec<Trace>>> {
+        let mut last = self.traces.lock();
+        if let Some((held, traces)) = &*last
+            && *held == page
+        {
+            return Ok(Arc::clone(traces));
+        }
+        let mut traces = Vec::new();
+        self.image.traces_of(page, &mut traces)?;
+        let traces = Arc::new(traces);
+        *last = Some((page, Arc::clone(&traces)));
+        Ok(traces)
+    }
+
+    /// The rows of the trace at a place.
+    pub(crate) fn rows_of(&self, place: usize) -> Range<u32> {
+        let at = |place: usize| self.first_rows.get(place).copied();
+        let end = at(self.trace_count()).unwrap_or(0);
+        at(place).unwrap_or(end)..at(place + 1).unwrap_or(end)
+    }
+
+    /// The places of the traces that have rows in a page.
+    pub(crate) fn places_of(&self, page: usize) -> Range<usize> {
+        let rows = self.image.spans.rows_of(page);
+        if rows.is_empty() {
+            return 0..0;
+        }
+        let place = |row: usize| {
+            let row = u32::try_from(row).unwrap_or(u32::MAX);
+            Image::trace_of(&self.first_rows, row)
+        };
+        place(rows.start)..place(rows.end - 1) + 1
+    }
+
+    /// The rows of a page that are seen and begin in `range`.
+    pub(crate) fn seen(&self, page: usize, range: TimeRange) -> Result<PageRows> {
+        let rows = self.image.spans.rows_of(page);
+        let mut seen = self.not_hidden(page);
+        if range.start <= self.range.start && self.range.end <= range.end {
+            return Ok(seen);
+        }
+        let places = self.places_of(page);
+        // Traces lie by start, and no span begins before its trace.
+        if !range.overlaps(&self.range) || self.trace(places.start)?.start >= range.end {
+            return Ok(PageRows::none());
+        }
+        let mut starts = Vec::with_capacity(rows.len());
+        self.image.starts(page, &mut starts)?;
+        for (row, start) in (0u32..).zip(starts) {
+            if !range.contains(start_of(start)) {
+                seen.remove(row);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn not_hidden(&self, page: usize) -> PageRows {
+        let rows = self.image.spans.rows_of(page);
+        let mut seen = PageRows::first(rows.len());
+        if !self.hidden.is_empty() {
+            let first = u32::try_from(rows.start).unwrap_or(u32::MAX);
+            let end = u32::try_from(rows.end).unwrap_or(u32::MAX);
+            for row in self.hidden.range(first..end) {
+                seen.remove(row - first);
+            }
+        }
+        seen
+    }
+
+    /// Whether all rows of a trace, some or none are hidden.
+    pub(crate) fn hidden_of(&self, rows: &Range<u32>) -> Hidden {
+        if self.hidden.is_empty() {
+            return Hidden::None;
+        }
+        match self.hidden.range_cardinality(rows.clone()) {
+            0 => Hidden::None,
+            count if count == u64::from(rows.end - rows.start) => Hidden::All,
+            _ => Hidden::Some,
+        }
+    }
+}
+
+/// How many rows of a trace are hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    None,
+    Some,
+    All,
+}
