@@ -6,6 +6,8 @@ pub(crate) mod bits;
 pub(crate) mod blob;
 #[allow(dead_code, unused_imports, reason = "wired by the table")]
 pub(crate) mod column;
+#[allow(dead_code, unreachable_pub, reason = "wired by the table")]
+pub(crate) mod decode;
 #[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod dictionary;
 #[allow(dead_code, reason = "wired by the table")]

@@ -14,7 +14,7 @@ use super::super::filter;
 use super::super::numbers::{Bounds, NumberPage, Wanted, ordered, unordered};
 use super::super::template::{Needle, TemplatePage, Templates, split};
 use super::super::values::{Cell, Texts, Type, ValueRef, Values};
-use super::{ColumnMeta, Encoding, PageMeta, Prepared, Probe, load};
+use super::{ColumnMeta, Encoding, PAGE_NUMBERS_MAX, PageMeta, Prepared, Probe, load};
 
 /// Texts are read one by one from a dictionary that has so many times more entries; else all of it
 /// is decoded.
@@ -130,8 +130,8 @@ impl ColumnReader {
         let Some(meta) = self.meta.page(page) else {
             return Ok(());
         };
-        if !self.kind.is_number() {
-            return Err(self.misused("numbers of a column that has none"));
+        if !self.kind.is_number() || meta.count > PAGE_NUMBERS_MAX {
+            return Err(self.misused("numbers of a column that has none, or too many"));
         }
         let bytes = self.bytes(meta)?;
         let page = self.number_page(meta, &bytes)?;
@@ -500,7 +500,7 @@ impl ColumnReader {
             let dictionary = dictionary.texts()?.clone();
             return Ok(Values::Coded { codes, dictionary });
         }
-        let mut texts = Texts::with_capacity(values.min(1 << 20), 0);
+        let mut texts = Texts::with_capacity(values.min(1 << 16), 0);
         for page in pages() {
             self.texts(page, None, &mut texts)?;
         }
