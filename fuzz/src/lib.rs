@@ -105,6 +105,10 @@ pub const TARGETS: &[Target] = &[
         run: tracestore_record,
     },
     Target {
+        name: "tracestore_otlp",
+        run: tracestore_otlp,
+    },
+    Target {
         name: "tracestore_span",
         run: tracestore_span,
     },
@@ -332,7 +336,13 @@ fn logstore_record(data: &[u8]) {
 }
 
 fn tracestore_record(data: &[u8]) {
-    trine_tracestore::decoders::decode_record(data).ok();
+    trine_tracestore::decoders::replay(data).ok();
+}
+
+fn tracestore_otlp(data: &[u8]) {
+    if let Ok(spans) = trine_tracestore::decoders::push_otlp(&[data]) {
+        assert!(spans as usize <= data.len());
+    }
 }
 
 fn tracestore_span(data: &[u8]) {

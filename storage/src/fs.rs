@@ -13,8 +13,10 @@ use bytes::Bytes;
 
 use crate::error::{Error, Kind, Result};
 
+mod memory;
 mod real;
 
+pub use memory::MemoryFile;
 pub use real::RealFs;
 
 /// A directory tree. All methods block.

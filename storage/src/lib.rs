@@ -26,6 +26,7 @@ pub mod fs;
 pub mod label_index;
 pub mod labels;
 pub mod matcher;
+pub mod pack;
 pub mod regex;
 pub mod sealed;
 pub mod shared;

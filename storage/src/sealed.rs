@@ -79,6 +79,14 @@ impl SealedWriter {
         let file = fs
             .create(path)
             .map_err(|e| Error::io(format!("create {}", path.display()), e))?;
+        Self::new(file, path, kind)
+    }
+
+    /// Begins a file that is still empty; errors call it `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn new(file: Box<dyn WriteFile>, path: &Path, kind: [u8; 4]) -> Result<Self> {
         let mut writer = Self {
             file,
             path: path.to_owned(),

@@ -1,87 +1,58 @@
 //! Batches: put together, handed over, acknowledged.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use trine_storage::Result;
 use trine_storage::wal::Durability;
 
-use crate::columns::{hex, start_of};
-use crate::db::Inner;
-use crate::model::{KeyValue, Resource, Scope, Span, is_too_deep};
-use crate::stats::{Accepted, Reason};
-use crate::wal_record::Batch;
+use crate::db::Handle;
+use crate::model::{Resource, Scope, Span};
+use crate::otlp::{Bounds, Writer};
+use crate::stats::Accepted;
 
 /// A batch of spans that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
 pub struct Appender {
-    inner: Arc<Inner>,
-    /// The first and the last start that are taken, nanoseconds since 1970. What is refused never
-    /// reaches the log, so that a replay cannot bring it back.
-    bounds: RangeInclusive<i64>,
-    batch: Batch,
-    accepted: Accepted,
+    inner: Arc<Handle>,
+    bounds: Bounds,
+    requests: Vec<Bytes>,
+    /// The spans that came after the last request.
+    writer: Writer,
 }
 
 impl Appender {
-    pub(crate) fn new(inner: Arc<Inner>, bounds: RangeInclusive<i64>) -> Self {
+    pub(crate) fn new(inner: Arc<Handle>, bounds: Bounds) -> Self {
         Self {
             inner,
             bounds,
-            batch: Batch::default(),
-            accepted: Accepted::default(),
+            requests: Vec::new(),
+            writer: Writer::default(),
         }
     }
 
     /// Adds a span. Spans of one resource and scope that come one after the other are cheaper.
     /// What is refused is told by [`Commit::wait`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a batch takes its spans; how it keeps them is its own matter"
+    )]
     pub fn append(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>, span: Span) {
-        if let Some(reason) = self.judge(resource, scope, &span) {
-            self.reject(reason, &span);
-            return;
-        }
-        self.batch.push(resource, scope, span);
-        self.accepted.stored += 1;
-        if self.batch.last_bytes() > self.inner.config.span_bytes_max
-            && let Some(span) = self.batch.pop()
-        {
-            self.accepted.stored -= 1;
-            self.reject(Reason::TooLarge, &span);
-        }
+        self.writer.push(resource, scope, &span);
     }
 
-    fn reject(&mut self, reason: Reason, span: &Span) {
-        self.accepted.reject(reason, || {
-            let name: String = span.name.chars().take(80).collect();
-            format!(
-                "trace={} span={} name={name:?}",
-                hex(&span.trace_id),
-                hex(&span.span_id)
-            )
-        });
+    /// Adds the spans of an `ExportTraceServiceRequest` of OTLP in protobuf. Whether it is one is
+    /// told by [`Appender::commit`], what is refused of it by [`Commit::wait`].
+    pub fn append_otlp(&mut self, request: Bytes) {
+        self.close();
+        self.requests.push(request);
     }
 
-    /// Why a span cannot be stored, if it cannot.
-    fn judge(&self, resource: &Resource, scope: &Scope, span: &Span) -> Option<Reason> {
-        let start = start_of(span);
-        let deep = |attributes: &[KeyValue]| attributes.iter().any(|a| is_too_deep(&a.value, 0));
-        if span.trace_id == [0; 16] {
-            Some(Reason::TraceId)
-        } else if span.span_id == [0; 8] {
-            Some(Reason::SpanId)
-        } else if start < *self.bounds.start() {
-            Some(Reason::TooOld)
-        } else if start > *self.bounds.end() {
-            Some(Reason::TooFarInFuture)
-        } else if deep(&resource.attributes)
-            || deep(&scope.attributes)
-            || deep(&span.attributes)
-            || span.events.iter().any(|event| deep(&event.attributes))
-            || span.links.iter().any(|link| deep(&link.attributes))
-        {
-            Some(Reason::TooDeep)
-        } else {
-            None
+    /// Makes the spans of the writer a request.
+    fn close(&mut self) {
+        let request = std::mem::take(&mut self.writer).finish();
+        if !request.is_empty() {
+            self.requests.push(request.into());
         }
     }
 
@@ -89,16 +60,23 @@ impl Appender {
     /// when [`Commit::wait`] answers.
     ///
     /// # Errors
-    /// [`Kind::Limit`](trine_storage::Kind::Limit) when the memory budget is used up,
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when a request is malformed,
+    /// [`Kind::Limit`](trine_storage::Kind::Limit) when the batch is larger than a record of the
+    /// log may be or the memory budget is used up,
     /// [`Kind::Poisoned`](trine_storage::Kind::Poisoned) after a failed write,
     /// [`Kind::Closed`](trine_storage::Kind::Closed). Nothing was stored.
-    pub fn commit(self, durability: Durability) -> Result<Commit> {
-        let position = self.inner.append(&self.batch)?;
+    pub fn commit(mut self, durability: Durability) -> Result<Commit> {
+        self.close();
+        // Requests one after the other are a request: so protobuf merges messages.
+        let (position, accepted) = match self.requests.as_slice() {
+            [request] => self.inner.append(request, &self.bounds)?,
+            requests => self.inner.append(&requests.concat(), &self.bounds)?,
+        };
         Ok(Commit {
             inner: self.inner,
             position,
             durability,
-            accepted: self.accepted,
+            accepted,
         })
     }
 }
@@ -107,7 +85,7 @@ impl Appender {
 #[derive(Debug)]
 #[must_use = "nothing is acknowledged before `wait`"]
 pub struct Commit {
-    inner: Arc<Inner>,
+    inner: Arc<Handle>,
     position: Option<u64>,
     durability: Durability,
     accepted: Accepted,

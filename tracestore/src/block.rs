@@ -1,25 +1,28 @@
-//! Immutable blocks: the format, who writes it, who reads it.
+//! Blocks: spans that no longer change, in columns.
+//!
+//! In reading order: `format` numbers sections and columns, `values` is what columns hold, `column` the
+//! codec of one and `bits`, `numbers`, `dictionary`, `template`, `blob`, `filter` what it is made of, `shapes` which attributes
+//! a row has, `table` puts columns together, `gather` rows of several tables, `build` whole blocks,
+//! `image` reads them, `sizes` tells what takes how much, `decode` is for fuzzing.
 
-#[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod bits;
-#[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod blob;
-#[allow(dead_code, unused_imports, reason = "wired by the table")]
+pub(crate) mod build;
 pub(crate) mod column;
-#[allow(dead_code, unreachable_pub, reason = "wired by the table")]
+#[allow(dead_code, unreachable_pub, reason = "wired by the fuzz targets")]
 pub(crate) mod decode;
-#[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod dictionary;
-#[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod filter;
 pub(crate) mod format;
-#[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod frame;
-#[allow(dead_code, reason = "wired by the table")]
+pub(crate) mod gather;
+pub(crate) mod image;
 pub(crate) mod numbers;
-pub(crate) mod reader;
-#[allow(dead_code, unused_imports, reason = "wired by the table")]
+pub(crate) mod shapes;
+pub(crate) mod sizes;
+pub(crate) mod table;
 pub(crate) mod template;
-#[allow(dead_code, reason = "wired by the table")]
 pub(crate) mod values;
-pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;

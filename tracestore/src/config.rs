@@ -1,22 +1,29 @@
 //! Settings (plain data) and components (clock, file system, shared workers) of a store.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use trine_storage::Result;
 use trine_storage::clock::{Clock, SystemClock};
 use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
-use trine_storage::wal;
+use trine_storage::{Error, Result, wal};
 
 use crate::db::TraceStore;
 
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How long spans are kept; `None` (the default) keeps them for ever.
+    /// How long traces are kept; `None` (the default) keeps them for ever.
     pub retention: Option<Duration>,
+    /// How many bytes of blocks are kept; the oldest go first. `None` (the default) for any number.
+    pub retention_bytes: Option<u64>,
+    /// How long a delete can be cancelled: only then are files written without what it deletes.
+    /// Default ten minutes.
+    pub delete_delay: Duration,
+    /// The most deletes whose spans may still be in files. Default 1,000.
+    pub deletes_max: usize,
     /// How far ahead of the clock a span may begin; `None` for any. Default one day: clocks of
     /// hosts that trace differ, and a trace should not lose a part over it.
     pub future_max: Option<Duration>,
@@ -25,14 +32,25 @@ pub struct Config {
     /// The most blocks that one seal makes; when spans spread over more ranges the ranges are
     /// made wider. Default 64.
     pub block_ranges_max: usize,
-    /// The largest span, in bytes as stored. Default 4 MiB.
+    /// The most spans of blocks that are merged into one. Default 4,000,000.
+    pub compacted_spans_max: u64,
+    /// The most bytes that the columns of blocks that are merged into one take when they are
+    /// unpacked. Default 512 MiB.
+    pub compacted_bytes_max: u64,
+    /// The largest span, in bytes of protobuf. Default 4 MiB.
     pub span_bytes_max: usize,
-    /// Memory is sealed when the live spans take this many bytes. Default 256 MiB.
+    /// The most attributes of a span, an event, a link, a resource or a scope. Default 10,000.
+    pub span_attributes_max: usize,
+    /// As many spans in memory are put into columns together; fewer when they are read or large.
+    /// Default 32,768.
+    pub stage_spans_max: u64,
+    /// The most bytes that memory takes, about. It is sealed when it takes half of them; an append
+    /// that finds it full waits until it is sealed. Default 160 MiB.
     pub live_bytes_max: u64,
-    /// Memory is sealed when the log holds this many bytes, so that replay reads about as much.
-    /// Default 64 MiB.
+    /// The most bytes of the log, which a replay reads: memory is sealed as for `live_bytes_max`.
+    /// Default 192 MiB.
     pub wal_bytes_max: u64,
-    /// Memory is sealed when it is this old. Default two hours.
+    /// Memory is sealed when its first span came this long ago. Default two hours.
     pub seal_age: Duration,
     /// Settings of the write-ahead log.
     pub wal: wal::Config,
@@ -42,16 +60,96 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             retention: None,
+            retention_bytes: None,
+            delete_delay: Duration::from_secs(600),
+            deletes_max: 1_000,
             future_max: Some(Duration::from_secs(24 * 3600)),
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,
+            compacted_spans_max: 4_000_000,
+            compacted_bytes_max: 512 << 20,
             span_bytes_max: 4 << 20,
-            live_bytes_max: 256 << 20,
-            wal_bytes_max: 64 << 20,
+            span_attributes_max: 10_000,
+            stage_spans_max: 32_768,
+            live_bytes_max: 160 << 20,
+            wal_bytes_max: 192 << 20,
             seal_age: Duration::from_secs(2 * 3600),
-            wal: wal::Config::default(),
+            wal: wal::Config {
+                // A good part of the work of an append, and the log is small.
+                compression: wal::Compression::None,
+                reused_bytes_max: 64 << 20,
+                ..wal::Config::default()
+            },
         }
     }
+}
+
+impl Config {
+    /// Refuses settings that make no sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        let least_and_most: [(&str, u128, u128, u128); 3] = [
+            (
+                "block_range (ns)",
+                self.block_range.as_nanos(),
+                1,
+                i64::MAX as u128,
+            ),
+            (
+                "block_ranges_max",
+                self.block_ranges_max as u128,
+                1,
+                1 << 16,
+            ),
+            (
+                "compacted_spans_max",
+                u128::from(self.compacted_spans_max),
+                1,
+                1 << 31,
+            ),
+        ];
+        for (name, value, least, most) in least_and_most {
+            if value < least || value > most {
+                return Err(Error::invalid(format!(
+                    "{name} is {value}; it must lie between {least} and {most}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A duration in nanoseconds, the largest number when it is longer.
+pub(crate) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// How far the opening of a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Bytes of the log that were replayed.
+    Log {
+        /// How many were read.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { done, total } => write!(f, "{done} of {total} bytes of the log replayed"),
+        }
+    }
+}
+
+/// What a store works with.
+#[derive(Debug)]
+pub(crate) struct Components {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shared: Shared,
 }
 
 /// Opens a store with other settings or components than the defaults.
@@ -106,12 +204,26 @@ impl Builder {
     /// Opens the store: reads the catalog, replays the log.
     ///
     /// # Errors
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when a setting makes no sense,
     /// [`Kind::Locked`](trine_storage::Kind::Locked) when another process has it open,
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) or
     /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
     /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
     pub fn open(self) -> Result<TraceStore> {
-        let shared = self.shared.unwrap_or_default();
-        TraceStore::assemble(&self.path, self.config, self.fs, self.clock, &shared)
+        self.open_with_progress(|_| {})
+    }
+
+    /// As [`Builder::open`], and tells `progress` how far it is.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<TraceStore> {
+        self.config.check()?;
+        let components = Components {
+            fs: self.fs,
+            clock: self.clock,
+            shared: self.shared.unwrap_or_default(),
+        };
+        TraceStore::assemble(&self.path, self.config, components, &mut progress)
     }
 }

@@ -1,74 +1,120 @@
 //! The store: wires log, memory and blocks in the order that makes acknowledgements true.
 //!
-//! append -> log -> memory -> acknowledge; seal -> block -> catalog -> truncate the log. Log and
-//! memory change together under one lock, so that replay applies batches in the order in which they
-//! were applied, and a seal takes all of memory up to one position of the log.
+//! append -> log -> memory -> acknowledge; seal -> block -> catalog -> truncate the log; blocks are
+//! merged into larger ones. `db/append` has the first line, `db/seal` the second, `db/compact` the
+//! third, `db/open` puts a store together. Log and memory change together under one lock, so that
+//! replay applies batches in the order in which they were applied, and a seal takes all of memory
+//! up to one position of the log.
+//!
+//! Locks are taken in this order: compacting, deleting, sealing, order, versions of the block set,
+//! live.
 
-use std::ops::RangeInclusive;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod append;
+mod compact;
+mod delete;
+mod open;
+mod seal;
+mod verify;
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use trine_storage::block_set::{BlockSet, Edit};
+use trine_storage::block_set::{BlockSet, Version};
+use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
-use trine_storage::fs::{self, Fs, Lock};
+use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
 use trine_storage::wal::{Durability, Replay, Wal};
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Error, Kind, Result, TimeRange};
 
+use self::compact::Compaction;
+pub use self::delete::Deletion;
 use crate::appender::Appender;
-use crate::block::reader::BlockFile;
-use crate::block::writer;
+use crate::block::image::BlockFile;
 use crate::config::{Builder, Config};
 use crate::live::Live;
-use crate::retention;
-use crate::snapshot::Snapshot;
+use crate::model::TraceId;
+use crate::place::{Held, Place, Snapshot};
+use crate::retention::Retention;
 use crate::stats::{Report, Stats};
-use crate::wal_record::{self, Batch};
+use crate::tombstone::{Deleted, Tombstones};
 
 /// A store of traces. A cheap handle: clones are the same store.
 ///
 /// # Close semantics
-/// [`TraceStore::close`] syncs the log and is the only way to hear of a final error. Dropping the
-/// last handle loses nothing that was acknowledged either: the log is replayed at the next open.
+/// [`TraceStore::close`] syncs the log and is the only way to hear of a final error. Dropping the last
+/// handle (and the last [`Appender`]) loses nothing that was acknowledged either: the log is replayed
+/// at the next open. After either the directory can be opened again.
 #[derive(Debug, Clone)]
 pub struct TraceStore {
+    inner: Arc<Handle>,
+}
+
+/// What all clones and appenders share. The workers know the store by other ways, which do not keep
+/// it open.
+#[derive(Debug)]
+pub(crate) struct Handle {
     inner: Arc<Inner>,
+}
+
+impl Deref for Handle {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.let_go();
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Config,
+    wal: Wal,
+    path: PathBuf,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
-    wal: Wal,
     blocks: BlockSet<BlockFile>,
-    memory: RwLock<Memory>,
-    /// Held while a batch goes to log and memory, and while memory is swapped for a seal.
+    live: Mutex<Live>,
+    /// What memory takes of the budget.
+    account: Account,
+    /// Held while a batch goes to log and memory, and while memory is taken for a seal.
     order: Mutex<()>,
     /// Held by the one who seals.
-    seal: Mutex<()>,
-    account: Account,
+    sealing: Mutex<()>,
+    /// Held by the one who merges or removes blocks.
+    compacting: Mutex<()>,
+    /// Held by the one who changes the deletes.
+    deleting: Mutex<()>,
+    tombstones: RwLock<Arc<Tombstones>>,
+    /// The highest number of a delete that a file may have been written without.
+    carried_out: AtomicU64,
+    retention: Arc<Retention>,
+    /// What compaction found out.
+    compaction: Mutex<Compaction>,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
     replay: Replay,
-    background_error: Mutex<Option<String>>,
+    background_error: Mutex<BackgroundErrors>,
     closed: AtomicBool,
-    _lock: Box<dyn Lock>,
+    /// Kept for the workers, who only know it weakly.
+    compactor: Mutex<Option<Arc<Compactor>>>,
+    /// Held until the store is closed.
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
-#[derive(Debug)]
-struct Memory {
-    live: Arc<RwLock<Live>>,
-    sealing: Option<Sealing>,
-}
-
-/// Memory that is being written into blocks: complete up to a position of the log.
-#[derive(Debug, Clone)]
-struct Sealing {
-    live: Arc<RwLock<Live>>,
-    position: u64,
+/// Why the last background work of each kind failed.
+#[derive(Debug, Default)]
+struct BackgroundErrors {
+    seal: Option<String>,
+    compact: Option<String>,
 }
 
 impl TraceStore {
@@ -85,202 +131,209 @@ impl TraceStore {
         Builder::new(path.as_ref())
     }
 
-    pub(crate) fn assemble(
-        path: &Path,
-        config: Config,
-        fs: Arc<dyn Fs>,
-        clock: Arc<dyn Clock>,
-        shared: &Shared,
-    ) -> Result<Self> {
-        let lock = fs::claim(&*fs, path)?;
-        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
-        let mut live = Live::default();
-        let now_ns = clock.now_ns();
-        let mut damaged = Vec::new();
-        let mut each = |position: u64, record: &[u8]| match wal_record::decode(record) {
-            Ok(batch) => {
-                live.apply(&batch, now_ns);
-                Ok(())
-            }
-            // One bad record must not keep the store from opening for ever.
-            Err(error) if error.kind() == Kind::Corrupt => {
-                damaged.push(format!("record {position} of the log is lost: {error}"));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        let from = blocks.version().wal_position;
-        let (wal, mut replay) = Wal::open(
-            Arc::clone(&fs),
-            &path.join("wal"),
-            config.wal.clone(),
-            from,
-            &mut each,
-        )?;
-        replay.damaged.extend(damaged);
-        // A crash may have come between the catalog's commit and this.
-        wal.truncate(from)?;
-        let account = shared.memory().account();
-        account.set(live.bytes());
-        let inner = Arc::new(Inner {
-            config,
-            fs,
-            clock,
-            wal,
-            blocks,
-            memory: RwLock::new(Memory {
-                live: Arc::new(RwLock::new(live)),
-                sealing: None,
-            }),
-            order: Mutex::new(()),
-            seal: Mutex::new(()),
-            account,
-            shared: shared.clone(),
-            replay,
-            background_error: Mutex::new(None),
-            closed: AtomicBool::new(false),
-            _lock: lock,
-        });
-        let maintained: Arc<dyn Maintain> = Arc::<Inner>::clone(&inner);
-        shared.register(Arc::downgrade(&maintained));
-        Ok(Self { inner })
-    }
-
     /// An empty batch. Batches of several appenders may be committed at the same time. Which
     /// spans are too old or too far ahead is judged by the clock at this moment.
     pub fn appender(&self) -> Appender {
         Appender::new(Arc::clone(&self.inner), self.inner.bounds())
     }
 
-    /// A view of everything that was committed until now.
+    /// A view of everything that was committed until now, and of nothing that comes later.
     pub fn snapshot(&self) -> Snapshot {
-        self.inner.blocks.read(|version| {
-            let memory = self.inner.memory.read();
-            let sealing = memory
-                .sealing
-                .iter()
-                .map(|sealing| Arc::clone(&sealing.live));
-            let memory = sealing.chain([Arc::clone(&memory.live)]).collect();
-            Snapshot {
-                version: Arc::clone(version),
-                memory,
-            }
-        })
+        self.inner.snapshot()
     }
 
     /// Seals all of memory into blocks and commits them to the catalog.
     ///
     /// # Errors
-    /// [`Kind::Io`] and [`Kind::Poisoned`]; memory stays readable and the log keeps it.
+    /// [`Kind::Io`], [`Kind::Poisoned`] and [`Kind::Closed`]; memory stays readable and the log
+    /// keeps it.
     pub fn flush(&self) -> Result<()> {
+        self.inner.check_open()?;
         self.inner.flush()
     }
 
-    /// Does what is due now: seals memory that is large or old enough, drops blocks that the
-    /// retention is done with. Workers do this by themselves; a store without workers is told to.
+    /// Seals, merges what was sealed, carries out all deletes, and merges blocks until nothing is
+    /// left to merge.
+    ///
+    /// # Errors
+    /// As [`TraceStore::flush`].
+    pub fn compact(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.compact_all()
+    }
+
+    /// Deletes the trace `id`; no snapshot that is taken when this has returned sees it, and
+    /// compaction removes it from the files after `Config::delete_delay`. Spans of it that are
+    /// appended later are not concerned. Gives the number of the delete.
+    ///
+    /// # Errors
+    /// As [`TraceStore::flush`]; [`Kind::Limit`] when `Config::deletes_max` deletes are not done
+    /// with. Nothing is deleted then.
+    ///
+    /// # Durability
+    /// The delete survives a loss of power when this returns.
+    pub fn delete_trace(&self, id: TraceId) -> Result<u64> {
+        self.inner.delete(Deleted::Trace(id), TimeRange::ALL)
+    }
+
+    /// The deletes whose spans may still be in files, by number.
+    pub fn deletes(&self) -> Vec<Deletion> {
+        self.inner.deletes()
+    }
+
+    /// Takes back the delete `number`, so that its spans are seen again.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when there is none or it was asked for longer than `Config::delete_delay`
+    /// ago; [`Kind::Io`], [`Kind::Poisoned`], [`Kind::Closed`].
+    pub fn cancel_delete(&self, number: u64) -> Result<()> {
+        self.inner.cancel_delete(number)
+    }
+
+    /// Makes the directory `target` a store of its own that holds everything that was committed
+    /// before: hard links where the file system can, copies otherwise.
+    ///
+    /// # Errors
+    /// As [`TraceStore::flush`]; [`Kind::Invalid`] when `target` is a store already.
+    ///
+    /// # Durability
+    /// The copy survives a loss of power when this returns.
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<()> {
+        self.inner.backup(target.as_ref())
+    }
+
+    /// Does what is due now: seals memory that is large or old enough, merges blocks, drops blocks
+    /// that the retention is done with. Workers do this by themselves; a store without workers is
+    /// told to.
     ///
     /// # Errors
     /// As [`TraceStore::flush`].
     pub fn maintain(&self) -> Result<()> {
-        self.inner.do_maintenance()
+        self.inner.check_open()?;
+        self.inner.seal_if_due()?;
+        self.inner.compact_if_due()
     }
 
-    /// Reads every block from the first to the last byte and checks it.
+    /// Reads blocks, catalog and log from the first to the last byte and checks them.
     pub fn verify(&self) -> Report {
-        let mut report = Report {
-            errors: self.inner.blocks.quarantined(),
-            ..Report::default()
-        };
-        for block in &self.inner.blocks.version().blocks {
-            match block.reader.verify(&block.meta) {
-                Ok(spans) => {
-                    report.blocks += 1;
-                    report.spans += spans;
-                }
-                Err(error) => report.errors.push(error),
-            }
-        }
-        report
+        self.inner.verify()
     }
 
     /// Figures of the store.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
-        let snapshot = self.snapshot();
-        let quarantined = inner.blocks.quarantined();
         let mut stats = Stats {
             wal: inner.wal.stats(),
+            deletes: inner.tombstones().len() as u64,
             replayed_bytes: inner.replay.bytes,
             damaged: inner.replay.damaged.clone(),
-            background_error: inner.background_error.lock().clone(),
+            background_error: inner.background_error.lock().first(),
             ..Stats::default()
         };
+        let quarantined = inner.blocks.quarantined();
         stats
             .damaged
             .extend(quarantined.iter().map(ToString::to_string));
-        for live in &snapshot.memory {
-            let live = live.read();
-            stats.live_traces += live.traces() as u64;
-            stats.live_spans += live.columns.rows() as u64;
-            stats.live_bytes += live.bytes();
-        }
-        for block in &snapshot.version.blocks {
-            stats.blocks += 1;
-            stats.block_bytes += block.meta.bytes;
-            stats.block_spans += block.meta.rows;
+        stats.damaged.extend(inner.compaction.lock().damaged());
+        let (version, figures) = inner
+            .blocks
+            .read(|version| (Arc::clone(version), inner.live.lock().figures()));
+        stats.add_live(&figures);
+        for block in &version.blocks {
+            stats.add_block(&block.meta);
         }
         stats
     }
 
-    /// Syncs the log and refuses everything that comes later with [`Kind::Closed`]. May be called
-    /// more than once.
+    /// Bytes of all blocks by what they are. Opens every block, which is then kept open.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] and [`Kind::Io`] when a block cannot be read.
+    pub fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for block in &self.inner.blocks.version().blocks {
+            for (what, bytes) in block.reader.sizes()? {
+                match sums.iter_mut().find(|(held, _)| *held == what) {
+                    Some((_, sum)) => *sum += bytes,
+                    None => sums.push((what, bytes)),
+                }
+            }
+        }
+        Ok(sums)
+    }
+
+    /// The blocks that are served, by name.
+    pub fn blocks(&self) -> Vec<BlockMeta> {
+        let version = self.inner.blocks.version();
+        let metas = version.blocks.iter().map(|block| block.meta.clone());
+        let mut metas: Vec<BlockMeta> = metas.collect();
+        metas.sort_by_key(|meta| meta.id.to_string());
+        metas
+    }
+
+    /// Syncs the log and refuses every later change with [`Kind::Closed`]. May be called more than
+    /// once. Snapshots stay usable. The directory can be opened again.
     ///
     /// # Errors
     /// [`Kind::Io`] and [`Kind::Poisoned`] when the log cannot be synced.
     pub fn close(&self) -> Result<()> {
-        self.inner.closed.store(true, Ordering::SeqCst);
-        let _order = self.inner.order.lock();
-        match self.inner.wal.next_position().checked_sub(1) {
-            Some(last) => self.inner.wal.commit(last, Durability::Synced),
-            None => Ok(()),
-        }
+        self.inner.close()
     }
 }
 
+impl BackgroundErrors {
+    fn first(&self) -> Option<String> {
+        self.seal.clone().or_else(|| self.compact.clone())
+    }
+}
+
+/// The blocks of a version, those that were appended first before the others.
+fn by_sequence(version: &Version<BlockFile>) -> Vec<Held> {
+    let mut blocks = version.blocks.clone();
+    blocks.sort_by_key(|block| (block.meta.sequence, block.meta.id));
+    blocks.into_iter().map(Held::Block).collect()
+}
+
 impl Inner {
-    /// The first and the last start that are taken now.
-    fn bounds(&self) -> RangeInclusive<i64> {
-        let now_ns = self.clock.now_ns();
-        let ahead = |max: std::time::Duration| {
-            now_ns.saturating_add(i64::try_from(max.as_nanos()).unwrap_or(i64::MAX))
-        };
-        let newest = self.config.future_max.map_or(i64::MAX, ahead);
-        retention::oldest_ns(self.config.retention, now_ns)..=newest
-    }
-
-    /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is
-    /// empty.
-    pub(crate) fn append(&self, batch: &Batch) -> Result<Option<u64>> {
-        self.check_open()?;
-        if batch.spans.is_empty() {
-            return Ok(None);
+    fn snapshot(&self) -> Snapshot {
+        let (held, run, hidden) = self.blocks.read(|version| {
+            let mut live = self.live.lock();
+            let run = live.cut(&version.blocks);
+            let mut held = by_sequence(version);
+            held.extend(live.runs().cloned().map(Held::Run));
+            (held, run, self.hidden())
+        });
+        if let Some(run) = run {
+            self.build(&run);
         }
-        let record = batch.encode();
-        self.shared.memory().admit(record.len() as u64)?;
-        let _order = self.order.lock();
-        self.check_open()?;
-        let position = self.wal.append(&record)?;
-        let memory = self.memory.read();
-        let mut live = memory.live.write();
-        live.apply(batch, self.clock.now_ns());
-        let sealing = memory.sealing.as_ref().map_or(0, |s| s.live.read().bytes());
-        self.account.set(live.bytes() + sealing);
-        Ok(Some(position))
+        let places = held.into_iter();
+        Snapshot {
+            places: places
+                .map(|held| Place::new(held, hidden.clone()))
+                .collect(),
+        }
     }
 
-    /// Waits until the record at `position` is as durable as was asked for.
-    pub(crate) fn wait(&self, position: u64, durability: Durability) -> Result<()> {
-        self.wal.commit(position, durability)
+    fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        // Who is appending goes first.
+        let order = self.order.lock();
+        let synced = match self.wal.next_position().checked_sub(1) {
+            Some(last) => self.wal.commit(last, Durability::Synced),
+            None => Ok(()),
+        };
+        drop(order);
+        self.let_go();
+        synced
+    }
+
+    /// Stops what goes on in the background and gives the directory back.
+    fn let_go(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // They see that the store is closed and stop.
+        let _compacting = self.compacting.lock();
+        let _sealing = self.sealing.lock();
+        *self.lock.lock() = None;
     }
 
     fn check_open(&self) -> Result<()> {
@@ -293,118 +346,63 @@ impl Inner {
         Ok(())
     }
 
-    fn flush(&self) -> Result<()> {
-        let _seal = self.seal.lock();
-        // What an earlier seal could not write goes first: later blocks win.
-        let again = self.memory.read().sealing.is_some();
-        self.seal_once()?;
-        if again { self.seal_once() } else { Ok(()) }
-    }
-
-    fn seal_once(&self) -> Result<()> {
-        if let Some(error) = self.wal.failure() {
-            return Err(Error::caused_by(
+    fn check_healthy(&self) -> Result<()> {
+        match self.wal.failure() {
+            None => Ok(()),
+            Some(error) => Err(Error::caused_by(
                 Kind::Poisoned,
-                format!("nothing is sealed after a failed write of the log: {error}"),
+                format!("an earlier write failed, nothing is written until a restart: {error}"),
                 error,
-            ));
+            )),
         }
-        let Some(sealing) = self.begin_seal() else {
-            return Ok(());
-        };
-        let live = sealing.live.read();
-        let ranges = writer::plan(&live, self.config.block_range, self.config.block_ranges_max);
-        let mut edit = Edit {
-            wal_position: Some(sealing.position),
-            ..Edit::default()
-        };
-        let mut files = Vec::new();
-        for traces in &ranges {
-            let file = self.blocks.begin(&*self.clock);
-            let (path, id, now_ms) = (file.path(), file.id(), self.clock.now_ms());
-            let meta = writer::write(&*self.fs, path, id, &live, traces, now_ms)?;
-            edit.add.push(meta);
-            files.push(file);
-        }
-        drop(live);
-        self.blocks.commit(&edit, || {
-            let mut memory = self.memory.write();
-            memory.sealing = None;
-            self.account.set(memory.live.read().bytes());
-        })?;
-        self.wal.truncate(sealing.position)
-    }
-
-    /// Swaps memory for an empty one, unless an earlier seal failed and is to be tried again.
-    fn begin_seal(&self) -> Option<Sealing> {
-        let _order = self.order.lock();
-        let mut memory = self.memory.write();
-        if memory.sealing.is_none() {
-            if memory.live.read().is_empty() {
-                return None;
-            }
-            let live = std::mem::take(&mut memory.live);
-            memory.sealing = Some(Sealing {
-                live,
-                position: self.wal.next_position(),
-            });
-        }
-        memory.sealing.clone()
-    }
-
-    /// Whether memory is large or old enough to be sealed.
-    fn seal_is_due(&self) -> bool {
-        let memory = self.memory.read();
-        let live = memory.live.read();
-        let old = live.since_ns().is_some_and(|since| {
-            let age_ns = self.clock.now_ns().saturating_sub(since);
-            u128::try_from(age_ns).unwrap_or(0) >= self.config.seal_age.as_nanos()
-        });
-        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
-        memory.sealing.is_some()
-            || (!live.is_empty()
-                && (old
-                    || crowded
-                    || live.bytes() >= self.config.live_bytes_max
-                    || self.wal.stats().bytes >= self.config.wal_bytes_max))
-    }
-
-    fn do_maintenance(&self) -> Result<()> {
-        if self.seal_is_due() {
-            self.flush()?;
-        }
-        self.retain()
-    }
-
-    /// Removes the blocks that the retention is done with.
-    fn retain(&self) -> Result<()> {
-        let version = self.blocks.version();
-        let metas = version.blocks.iter().map(|block| &block.meta);
-        let remove = retention::plan(metas, self.config.retention, self.clock.now_ns());
-        if remove.is_empty() {
-            return Ok(());
-        }
-        self.blocks.commit(
-            &Edit {
-                remove,
-                ..Edit::default()
-            },
-            || {},
-        )
     }
 }
 
+/// Seals when it is due.
 impl Maintain for Inner {
     fn maintain(&self) {
         if self.check_open().is_err() {
             return;
         }
-        let result = self.do_maintenance();
-        *self.background_error.lock() = result.err().map(|error| error.to_string());
+        let result = self.seal_if_due();
+        self.background_error.lock().seal = result.err().map(|error| error.to_string());
     }
 
     fn panicked(&self, message: &str) {
-        let what = format!("a defect stopped the background work until a restart: {message}");
-        *self.background_error.lock() = Some(what);
+        let what = format!("a defect stopped the sealing until a restart: {message}");
+        self.background_error.lock().seal = Some(what);
     }
 }
+
+/// Merges and retains when it is due, beside the one who seals: merging takes long, and the log must
+/// not grow meanwhile.
+#[derive(Debug)]
+struct Compactor {
+    inner: Weak<Inner>,
+}
+
+impl Maintain for Compactor {
+    fn maintain(&self) {
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
+        if inner.check_open().is_err() {
+            return;
+        }
+        let result = inner.compact_if_due();
+        // A store that is closed meanwhile has no error to tell.
+        let error = result.err().filter(|_| inner.check_open().is_ok());
+        inner.background_error.lock().compact = error.map(|error| error.to_string());
+    }
+
+    fn panicked(&self, message: &str) {
+        let Some(inner) = self.inner.upgrade() else {
+            return;
+        };
+        let what = format!("a defect stopped the compaction until a restart: {message}");
+        inner.background_error.lock().compact = Some(what);
+    }
+}
+
+#[cfg(test)]
+mod tests;

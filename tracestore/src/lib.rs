@@ -21,44 +21,76 @@
 //! # }
 //! ```
 //!
-//! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `wal_record`
-//! what the log holds, `columns` how spans are kept for queries, `live` is memory, `block` what is
-//! immutable, `nested` the structure of a trace, `request` what is asked and answered, `snapshot`
-//! reads all of it as one, `retention` says which blocks go. File formats: `FORMAT.md` beside this
-//! crate.
+//! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `otlp` how it
+//! arrives, `wal_record` what the log holds, `stage` the spans that came last, `live` memory, `block`
+//! what is immutable, in memory and on disk, `structure` the order of spans in a trace, `place` what a
+//! snapshot holds, `request` what is asked and answered, `tombstone` and `retention` what is not to be
+//! seen, `compact` which blocks become one. File formats: `FORMAT.md` beside this crate.
 
 mod appender;
 mod block;
-mod columns;
+mod compact;
 mod config;
 mod db;
 mod live;
 mod model;
-mod nested;
+mod otlp;
+mod place;
 mod request;
 mod retention;
-mod snapshot;
+mod stage;
 mod stats;
+mod structure;
+mod tombstone;
 mod wal_record;
 
 pub use appender::{Appender, Commit};
-pub use config::{Builder, Config};
-pub use db::TraceStore;
+pub use config::{Builder, Config, Progress};
+pub use db::{Deletion, TraceStore};
 pub use model::{
     AnyValue, Event, KeyValue, Link, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanId,
     Status, Trace, TraceId,
 };
-pub use request::{
-    ABSENT, AttributeColumn, AttributeRef, Batches, Column, CompareOp, Condition, Counts,
-    Intrinsic, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, TraceRows, Value, keys,
-};
-pub use snapshot::Snapshot;
-pub use stats::{Accepted, Reason, Rejected, Report, Stats};
+pub use place::Snapshot;
+pub use request::NO_ROW;
+pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
+pub use tombstone::Deleted;
 pub use trine_storage::wal::Durability;
 
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
     pub use crate::model::{decode_resource, decode_scope, decode_span};
-    pub use crate::wal_record::decode as decode_record;
+
+    use trine_storage::Result;
+
+    use crate::otlp::Bounds;
+    use crate::stage::Stage;
+    use crate::{Accepted, wal_record};
+
+    /// A record of the log into an empty stage.
+    ///
+    /// # Errors
+    /// Those of a replay.
+    pub fn replay(record: &[u8]) -> Result<Accepted> {
+        wal_record::replay(record, &mut Stage::default())
+    }
+
+    /// Requests of OTLP into an empty stage; gives how many spans it has then.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when one is malformed.
+    pub fn push_otlp(requests: &[&[u8]]) -> Result<u32> {
+        let bounds = Bounds {
+            oldest_ns: 0,
+            newest_ns: i64::MAX,
+            span_bytes_max: 1 << 16,
+            attributes_max: 100,
+        };
+        let mut stage = Stage::default();
+        for request in requests {
+            stage.push_request(request, &bounds)?;
+        }
+        Ok(stage.rows())
+    }
 }

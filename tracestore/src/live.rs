@@ -1,134 +1,249 @@
-//! Memory: the spans that are not in a block yet, searchable at once.
+//! Memory: the stage that spans go to, and runs, which are stages that became blocks in memory. `db`
+//! holds one of it and swaps it for a seal.
+//!
+//! A stage becomes a run when it is full, and before somebody reads it. Runs of few spans are taken up
+//! by the next one, so that they are few and a span is written a few times at most.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use trine_storage::codec::Reader;
-use trine_storage::{Result, TimeRange};
+use parking_lot::Mutex;
+use trine_storage::block_set::Block;
+use trine_storage::{Error, Kind, Result, TimeRange};
 
-use crate::columns::{Columns, Tables, start_of};
-use crate::model::{Resource, Scope, Span, TraceId, decode_span, encode_resource, encode_scope};
-use crate::wal_record::{Batch, Row};
+use crate::block::build::{Input, Source, start_of};
+use crate::block::format::span;
+use crate::block::gather::TableSource;
+use crate::block::image::{self, BlockFile, Image};
+use crate::place::{self, Held};
+use crate::stage::Stage;
+use crate::tombstone::Veil;
 
-/// What a span costs beside its bytes: fixed columns, a code and a row number for each of about a
-/// dozen attributes, its place in its trace. An estimate for the memory budget.
-const SPAN_BYTES: u64 = 320;
+/// A stage of so many bytes becomes a run, however few spans it has.
+const STAGE_BYTES_MAX: u64 = 16 << 20;
 
-/// The live spans.
-#[derive(Debug, Default)]
+/// What is not in blocks yet.
+#[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) columns: Columns,
-    pub(crate) tables: Tables,
-    /// Trace of each row.
-    pub(crate) trace_ids: Vec<TraceId>,
-    resource_codes: HashMap<Vec<u8>, u32>,
-    scope_codes: HashMap<Vec<u8>, u32>,
-    /// The spans as they came, one after the other.
-    encoded: Vec<u8>,
-    ends: Vec<usize>,
-    traces: HashMap<TraceId, Vec<u32>>,
-    bytes: u64,
-    range: Option<TimeRange>,
-    /// When the first span came, nanoseconds since 1970.
+    stage: Stage,
+    /// A stage of so many spans becomes a run.
+    stage_spans_max: u64,
+    /// Older first.
+    runs: Vec<Arc<Run>>,
+    /// When the first span came that is not being sealed, nanoseconds since 1970.
     since_ns: Option<i64>,
+    sealing: Option<Sealing>,
+}
+
+/// Runs that are being written into blocks: all of memory up to a position of the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealing {
+    pub(crate) runs: Vec<Arc<Run>>,
+    pub(crate) position: u64,
+}
+
+/// Spans that no longer change.
+#[derive(Debug)]
+pub(crate) struct Run {
+    spans: u64,
+    traces: u64,
+    bytes: AtomicU64,
+    range: TimeRange,
+    image: OnceLock<Arc<Image>>,
+    /// What it is made of, until somebody did.
+    waiting: Mutex<Option<Waiting>>,
+    pub(crate) veil: Veil,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Runs that it takes the place of.
+    runs: Vec<Arc<Run>>,
+    stage: Stage,
+    /// Every place that is older. They are asked whether they hold spans of its traces.
+    older: Vec<Held>,
+}
+
+/// How much there is in memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Figures {
+    pub(crate) spans: u64,
+    /// A trace of which several runs have spans is counted for each.
+    pub(crate) traces: u64,
+    pub(crate) bytes: u64,
+    pub(crate) runs: u64,
+    pub(crate) since_ns: Option<i64>,
+    pub(crate) is_sealing: bool,
 }
 
 impl Live {
-    /// Adds a batch that came at `now_ns`.
-    pub(crate) fn apply(&mut self, batch: &Batch, now_ns: i64) {
-        for Row {
-            resource,
-            scope,
-            span,
-            encoded,
-        } in batch.rows()
-        {
-            let resource = self.resource_code(resource);
-            let scope = self.scope_code(scope);
-            let row = u32::try_from(self.columns.rows()).expect("the memory budget ends before");
-            self.columns.push(resource, scope, span);
-            self.trace_ids.push(span.trace_id);
-            self.traces.entry(span.trace_id).or_default().push(row);
-            self.encoded.extend_from_slice(encoded);
-            self.ends.push(self.encoded.len());
-            self.bytes += SPAN_BYTES + 2 * encoded.len() as u64;
-            let start = start_of(span);
-            let one = TimeRange::inclusive(start, start);
-            self.range = Some(self.range.map_or(one, |range| range.union(&one)));
-            self.since_ns.get_or_insert(now_ns);
+    pub(crate) fn new(stage_spans_max: u64) -> Self {
+        Self {
+            stage: Stage::default(),
+            stage_spans_max,
+            runs: Vec::new(),
+            since_ns: None,
+            sealing: None,
         }
     }
 
-    fn resource_code(&mut self, resource: &Arc<Resource>) -> u32 {
-        let mut bytes = Vec::new();
-        encode_resource(&mut bytes, resource);
-        let table = &mut self.tables.resources;
-        *self.resource_codes.entry(bytes).or_insert_with(|| {
-            table.push(Arc::clone(resource));
-            table.len() as u32 - 1
-        })
+    /// Where spans go to that come at `now_ns`.
+    pub(crate) fn stage(&mut self, now_ns: i64) -> &mut Stage {
+        self.since_ns.get_or_insert(now_ns);
+        &mut self.stage
     }
 
-    fn scope_code(&mut self, scope: &Arc<Scope>) -> u32 {
-        let mut bytes = Vec::new();
-        encode_scope(&mut bytes, scope);
-        let table = &mut self.tables.scopes;
-        *self.scope_codes.entry(bytes).or_insert_with(|| {
-            table.push(Arc::clone(scope));
-            table.len() as u32 - 1
-        })
+    /// Whether the stage is to become a run.
+    pub(crate) fn is_full(&self) -> bool {
+        u64::from(self.stage.rows()) >= self.stage_spans_max
+            || self.stage.bytes() >= STAGE_BYTES_MAX
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+    /// Makes the stage a run, if it has spans; it is not built yet. `blocks` are all that there are.
+    pub(crate) fn cut(&mut self, blocks: &[Arc<Block<BlockFile>>]) -> Option<Arc<Run>> {
+        let mut spans = u64::from(self.stage.rows());
+        if spans == 0 {
+            return None;
+        }
+        let stage = std::mem::take(&mut self.stage);
+        let mut first = self.runs.len();
+        while let Some(run) = first.checked_sub(1).and_then(|at| self.runs.get(at))
+            && run.spans <= spans
+            && run.spans + spans <= self.stage_spans_max
+        {
+            spans += run.spans;
+            first -= 1;
+        }
+        let runs = self.runs.split_off(first);
+        let blocks = blocks.iter().cloned().map(Held::Block);
+        let older = blocks.chain(self.runs().cloned().map(Held::Run)).collect();
+        let run = Arc::new(Run::new(Waiting { runs, stage, older }));
+        self.runs.push(Arc::clone(&run));
+        Some(run)
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// All runs, older first.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        let sealing = self.sealing.iter().flat_map(|sealing| &sealing.runs);
+        sealing.chain(&self.runs)
     }
 
-    pub(crate) fn range(&self) -> Option<TimeRange> {
+    /// Takes all runs for a seal, unless an earlier one failed and is to be tried again. Everything
+    /// before `position` is in runs.
+    pub(crate) fn begin_seal(&mut self, position: u64) -> Option<Sealing> {
+        if self.sealing.is_none() && !self.runs.is_empty() {
+            let runs = std::mem::take(&mut self.runs);
+            self.since_ns = None;
+            self.sealing = Some(Sealing { runs, position });
+        }
+        self.sealing.clone()
+    }
+
+    /// Lets go of what was sealed.
+    pub(crate) fn end_seal(&mut self) {
+        self.sealing = None;
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let spans = u64::from(self.stage.rows());
+        let mut figures = Figures {
+            spans,
+            traces: self.stage.trace_ids.len() as u64,
+            bytes: if spans > 0 { self.stage.bytes() } else { 0 },
+            runs: 0,
+            since_ns: self.since_ns,
+            is_sealing: self.sealing.is_some(),
+        };
+        for run in self.runs() {
+            figures.spans += run.spans;
+            figures.traces += run.traces;
+            figures.bytes += run.bytes.load(Ordering::Relaxed);
+            figures.runs += 1;
+        }
+        figures
+    }
+}
+
+impl Run {
+    fn new(waiting: Waiting) -> Self {
+        let runs = || waiting.runs.iter();
+        let of_runs = |what: fn(&Run) -> u64| runs().map(|run| what(run)).sum::<u64>();
+        let bytes = of_runs(|run| run.bytes.load(Ordering::Relaxed));
+        let ranges = runs().map(|run| run.range);
+        let range = ranges.fold(starts(&waiting.stage), |all, range| all.union(&range));
+        Self {
+            spans: u64::from(waiting.stage.rows()) + of_runs(|run| run.spans),
+            traces: waiting.stage.trace_ids.len() as u64 + of_runs(|run| run.traces),
+            bytes: (waiting.stage.bytes() + bytes).into(),
+            range,
+            image: OnceLock::new(),
+            waiting: Mutex::new(Some(waiting)),
+            veil: Veil::default(),
+        }
+    }
+
+    /// A run that is an image.
+    #[cfg(test)]
+    pub(crate) fn of(image: Image, range: TimeRange) -> Self {
+        Self {
+            spans: image.spans.rows() as u64,
+            traces: image.trace_count() as u64,
+            bytes: AtomicU64::new(0),
+            range,
+            image: OnceLock::from(Arc::new(image)),
+            waiting: Mutex::new(None),
+            veil: Veil::default(),
+        }
+    }
+
+    /// When its spans began.
+    pub(crate) fn range(&self) -> TimeRange {
         self.range
     }
 
-    pub(crate) fn since_ns(&self) -> Option<i64> {
-        self.since_ns
+    /// Its tables. Who asks first makes them, who asks meanwhile waits.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] for spans that no block can hold.
+    pub(crate) fn image(&self) -> Result<Arc<Image>> {
+        if let Some(image) = self.image.get() {
+            return Ok(Arc::clone(image));
+        }
+        // Whoever holds this only waits for older runs.
+        let mut waiting = self.waiting.lock();
+        if let Some(image) = self.image.get() {
+            return Ok(Arc::clone(image));
+        }
+        let Some(held) = &*waiting else {
+            return Err(Error::new(Kind::Invalid, "a run is made of nothing"));
+        };
+        let (image, bytes) = held.build()?;
+        let image = Arc::new(image);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        *waiting = None;
+        Ok(Arc::clone(self.image.get_or_init(|| image)))
     }
+}
 
-    /// Number of traces.
-    pub(crate) fn traces(&self) -> usize {
-        self.traces.len()
+impl Waiting {
+    fn build(&self) -> Result<(Image, u64)> {
+        let images = self.runs.iter().map(|run| run.image());
+        let images = images.collect::<Result<Vec<_>>>()?;
+        let images = images.iter().map(|image| Source::Image(image));
+        let sources = images.chain([Source::Stage(&self.stage)]);
+        let inputs: Vec<Input<'_>> = sources.map(Input::all).collect();
+        let has_more = place::held_by(&self.older);
+        let (image, _, bytes) = image::in_memory(&inputs, &has_more)?;
+        Ok((image, bytes))
     }
+}
 
-    /// Ids of all traces.
-    pub(crate) fn trace_ids(&self) -> impl Iterator<Item = &TraceId> {
-        self.traces.keys()
-    }
-
-    /// The rows of a trace, in order of arrival.
-    pub(crate) fn rows_of(&self, id: &TraceId) -> &[u32] {
-        self.traces.get(id).map_or(&[], Vec::as_slice)
-    }
-
-    /// When the first span of a trace began.
-    pub(crate) fn start_of(&self, id: &TraceId) -> Option<i64> {
-        self.rows_of(id)
-            .iter()
-            .map(|&row| self.columns.starts[row as usize])
-            .min()
-    }
-
-    /// The bytes of a span as the log holds them.
-    pub(crate) fn encoded(&self, row: u32) -> &[u8] {
-        let row = row as usize;
-        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let range: Range<usize> = start..self.ends[row];
-        &self.encoded[range]
-    }
-
-    /// A span as it came.
-    pub(crate) fn span(&self, row: u32) -> Result<Span> {
-        decode_span(&mut Reader::new("a live span", self.encoded(row)))
+/// When the spans of a stage began.
+fn starts(stage: &Stage) -> TimeRange {
+    let starts = stage.spans.numbers(span::START).unwrap_or_default();
+    let starts = || starts.iter().map(|start| start_of(*start));
+    match (starts().min(), starts().max()) {
+        (Some(first), Some(last)) => TimeRange::inclusive(first, last),
+        _ => TimeRange::new(0, 0),
     }
 }

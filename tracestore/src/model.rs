@@ -2,12 +2,12 @@
 //!
 //! Source of the model: opentelemetry-proto, `trace/v1/trace.proto` and `common/v1/common.proto`.
 
-mod codec;
+pub(crate) mod codec;
 
 use std::sync::Arc;
 
+pub(crate) use codec::{DEPTH_MAX, encode_resource, encode_scope, encode_span};
 pub use codec::{decode_resource, decode_scope, decode_span};
-pub(crate) use codec::{encode_resource, encode_scope, encode_span, is_too_deep};
 
 /// The id of a trace: sixteen bytes, not all zero.
 pub type TraceId = [u8; 16];
@@ -224,4 +224,4 @@ impl Trace {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,61 +1,54 @@
-//! Which blocks go: a pure function of what the catalog says and the time.
+//! What is kept and what goes: pure functions of the settings, of what the catalog says and of the
+//! time.
 
 use std::time::Duration;
 
 use trine_storage::catalog::{BlockMeta, outdated};
 use trine_storage::ulid::BlockId;
 
-/// The oldest timestamp that is kept, nanoseconds since 1970.
-pub(crate) fn oldest_ns(retention: Option<Duration>, now_ns: i64) -> i64 {
-    retention.map_or(i64::MIN, |kept| {
-        now_ns.saturating_sub(i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX))
-    })
+use crate::config::nanos;
+
+/// How long spans are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    keep: Option<Duration>,
 }
 
-/// The blocks whose every span is older than the retention.
+/// How much is kept, as far as whole blocks are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Every trace that began before this is expired.
+    pub(crate) oldest_ns: i64,
+    pub(crate) bytes: Option<u64>,
+}
+
+impl Retention {
+    pub(crate) fn new(keep: Option<Duration>) -> Self {
+        Self { keep }
+    }
+
+    /// The shortest time that anything is kept for; `None` when everything is kept for ever.
+    pub(crate) fn shortest(&self) -> Option<Duration> {
+        self.keep
+    }
+
+    /// Traces that began from here on are kept, whatever they are.
+    pub(crate) fn newest_expired_ns(&self, now_ns: i64) -> i64 {
+        self.oldest_of_all_ns(now_ns)
+    }
+
+    /// Traces that began before this are expired, whatever they are.
+    pub(crate) fn oldest_of_all_ns(&self, now_ns: i64) -> i64 {
+        self.keep
+            .map_or(i64::MIN, |kept| now_ns.saturating_sub(nanos(kept)))
+    }
+}
+
+/// The blocks of which everything is expired, and the oldest of those that are more than the bytes
+/// that are kept.
 pub(crate) fn plan<'a>(
     blocks: impl Iterator<Item = &'a BlockMeta>,
-    retention: Option<Duration>,
-    now_ns: i64,
+    limits: &Limits,
 ) -> Vec<BlockId> {
-    outdated(blocks, oldest_ns(retention, now_ns), None)
-}
-
-#[cfg(test)]
-mod tests {
-    use trine_storage::TimeRange;
-
-    use super::*;
-
-    #[test]
-    fn a_block_goes_when_its_last_span_is_too_old() {
-        let meta = |start, end| BlockMeta {
-            id: BlockId::from_bits(start as u128),
-            range: TimeRange::new(start, end),
-            rows: 1,
-            bytes: 1,
-            level: 0,
-            sequence: 0,
-            created_ms: 0,
-            deletes_applied: 0,
-        };
-        let blocks = [meta(0, 100), meta(100, 200), meta(150, 201)];
-        let gone = |retention_ns: Option<u64>, now| {
-            plan(blocks.iter(), retention_ns.map(Duration::from_nanos), now).len()
-        };
-        for (retention_ns, now, expected) in [
-            (None, i64::MAX, 0),
-            (Some(50), 149, 0),
-            (Some(50), 150, 1),
-            (Some(50), 250, 2),
-            (Some(50), 251, 3),
-            (Some(u64::MAX), 1_000, 0),
-        ] {
-            assert_eq!(
-                gone(retention_ns, now),
-                expected,
-                "{retention_ns:?} at {now}"
-            );
-        }
-    }
+    outdated(blocks, limits.oldest_ns, limits.bytes)
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use trine_storage::catalog::BlockMeta;
 use trine_storage::{Error, wal};
+
+use crate::live::Figures;
 
 /// What became of a committed batch.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,24 +23,39 @@ pub struct Rejected {
     pub reason: Reason,
     /// How many.
     pub count: u64,
-    /// The first of them.
+    /// What was wrong with the first of them, a sentence for its sender.
     pub example: String,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.example)?;
+        match self.count {
+            0 | 1 => Ok(()),
+            count => write!(f, " (and {} more)", count - 1),
+        }
+    }
 }
 
 /// Why a span was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The trace id is all zero.
+    /// The trace id has not 16 bytes or is all zero.
     TraceId,
-    /// The span id is all zero.
+    /// The span id has not 8 bytes or is all zero.
     SpanId,
+    /// There is a parent, and its id has not 8 bytes.
+    ParentId,
     /// It begins before the retention.
     TooOld,
     /// It begins further ahead of the clock than `Config::future_max`.
     TooFarInFuture,
-    /// It is larger than `Config::span_bytes_max`.
+    /// It, its resource or its scope is larger than `Config::span_bytes_max`.
     TooLarge,
+    /// It, an event, a link, its resource or its scope has more than `Config::span_attributes_max`
+    /// attributes.
+    TooManyAttributes,
     /// An attribute is nested deeper than any value may be.
     TooDeep,
 }
@@ -47,9 +65,11 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::TraceId => "trace ids must be 128 bit and not all zero",
             Self::SpanId => "span ids must be 64 bit and not all zero",
+            Self::ParentId => "parent span ids must be 64 bit",
             Self::TooOld => "span begins before the retention",
             Self::TooFarInFuture => "span begins too far in the future",
             Self::TooLarge => "span is too large",
+            Self::TooManyAttributes => "a span has too many attributes",
             Self::TooDeep => "an attribute is nested too deep",
         })
     }
@@ -76,18 +96,26 @@ impl Accepted {
 /// Figures of a store; the server turns them into metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Traces in memory.
+    /// Traces in memory, about.
     pub live_traces: u64,
-    /// Spans in memory.
+    /// Spans in memory, those that came twice perhaps counted twice.
     pub live_spans: u64,
     /// Bytes that memory takes, about.
     pub live_bytes: u64,
+    /// Pieces that memory consists of, beside the newest.
+    pub live_runs: u64,
     /// Blocks that are served.
     pub blocks: u64,
+    /// Those of them that were not merged yet.
+    pub sealed_blocks: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
     /// Spans in those blocks.
     pub block_spans: u64,
+    /// The blocks by level, lowest first.
+    pub levels: Vec<LevelStats>,
+    /// Deletes whose spans may still be in files.
+    pub deletes: u64,
     /// The write-ahead log.
     pub wal: wal::Stats,
     /// Bytes of the log that were replayed at open.
@@ -99,6 +127,51 @@ pub struct Stats {
     pub background_error: Option<String>,
 }
 
+/// Figures of the blocks of one level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// How often their spans were merged: 0 for sealed blocks.
+    pub level: u8,
+    /// How many there are.
+    pub blocks: u64,
+    /// Spans in them.
+    pub spans: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
+impl Stats {
+    /// Counts memory.
+    pub(crate) fn add_live(&mut self, figures: &Figures) {
+        self.live_traces += figures.traces;
+        self.live_spans += figures.spans;
+        self.live_bytes += figures.bytes;
+        self.live_runs += figures.runs;
+    }
+
+    /// Counts a block.
+    pub(crate) fn add_block(&mut self, meta: &BlockMeta) {
+        self.blocks += 1;
+        self.sealed_blocks += u64::from(meta.level == 0);
+        self.block_bytes += meta.bytes;
+        self.block_spans += meta.rows;
+        let at = self.levels.partition_point(|of| of.level < meta.level);
+        if self.levels.get(at).is_none_or(|of| of.level != meta.level) {
+            let level = meta.level;
+            let empty = LevelStats {
+                level,
+                ..LevelStats::default()
+            };
+            self.levels.insert(at, empty);
+        }
+        if let Some(of) = self.levels.get_mut(at) {
+            of.blocks += 1;
+            of.spans += meta.rows;
+            of.bytes += meta.bytes;
+        }
+    }
+}
+
 /// What [`TraceStore::verify`](crate::TraceStore::verify) found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -106,6 +179,8 @@ pub struct Report {
     pub blocks: u64,
     /// Spans in them.
     pub spans: u64,
-    /// What is damaged.
+    /// Records of the log that were read.
+    pub records: u64,
+    /// What is damaged, in blocks, catalog and log.
     pub errors: Vec<Error>,
 }

@@ -1,127 +1,37 @@
-//! What one record of the log holds: the spans of one commit (`FORMAT.md`, "WAL record").
+//! What one record of the log holds: the requests of one commit as they came (`FORMAT-record.md`).
+//! `db` writes and replays it.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::sync::Arc;
-
-use trine_storage::codec::{Reader, put_varint};
+use trine_storage::codec::{Reader, put_signed, put_varint};
 use trine_storage::{Error, Kind, Result};
 
-use crate::model::{
-    Resource, Scope, Span, decode_resource, decode_scope, decode_span, encode_resource,
-    encode_scope, encode_span,
-};
+use crate::otlp::Bounds;
+use crate::stage::Stage;
+use crate::stats::Accepted;
 
-const VERSION: u8 = 1;
+/// Bounds and a request. Version 1 had spans in bytes of their own.
+const VERSION: u8 = 2;
 
-/// The spans of one commit, in order of arrival.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Batch {
-    /// The distinct resources, as far as they came one after the other.
-    pub resources: Vec<Arc<Resource>>,
-    /// The distinct scopes, likewise.
-    pub scopes: Vec<Arc<Scope>>,
-    /// Places of resource and scope, and the span.
-    pub spans: Vec<(usize, usize, Span)>,
-    /// The bytes of the spans, one after the other, and where each ends.
-    encoded: Vec<u8>,
-    ends: Vec<usize>,
+const NAME: &str = "a record of the write-ahead log";
+
+/// The record's bytes but for the request, which is its end.
+pub(crate) fn encode_head(bounds: &Bounds) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_signed(&mut out, bounds.oldest_ns);
+    put_signed(&mut out, bounds.newest_ns);
+    put_varint(&mut out, bounds.span_bytes_max);
+    put_varint(&mut out, bounds.attributes_max);
+    out
 }
 
-impl Batch {
-    pub(crate) fn push(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>, span: Span) {
-        let resource = place(&mut self.resources, resource);
-        let scope = place(&mut self.scopes, scope);
-        encode_span(&mut self.encoded, &span);
-        self.ends.push(self.encoded.len());
-        self.spans.push((resource, scope, span));
-    }
-
-    /// Bytes of the last span.
-    pub(crate) fn last_bytes(&self) -> usize {
-        let before = self
-            .ends
-            .len()
-            .checked_sub(2)
-            .and_then(|at| self.ends.get(at));
-        self.encoded.len() - before.copied().unwrap_or(0)
-    }
-
-    /// Takes the last span out again.
-    pub(crate) fn pop(&mut self) -> Option<Span> {
-        self.ends.pop();
-        self.encoded
-            .truncate(self.ends.last().copied().unwrap_or(0));
-        self.spans.pop().map(|(_, _, span)| span)
-    }
-
-    /// The spans with their resources, scopes and bytes.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let bytes = starts
-            .zip(&self.ends)
-            .map(|(start, end)| self.encoded.get(start..*end));
-        self.spans
-            .iter()
-            .zip(bytes)
-            .filter_map(|((resource, scope, span), encoded)| {
-                let (resource, scope) = (self.resources.get(*resource)?, self.scopes.get(*scope)?);
-                Some(Row {
-                    resource,
-                    scope,
-                    span,
-                    encoded: encoded?,
-                })
-            })
-    }
-
-    /// The record's bytes.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        put_varint(&mut out, self.resources.len() as u64);
-        self.resources
-            .iter()
-            .for_each(|resource| encode_resource(&mut out, resource));
-        put_varint(&mut out, self.scopes.len() as u64);
-        self.scopes
-            .iter()
-            .for_each(|scope| encode_scope(&mut out, scope));
-        put_varint(&mut out, self.spans.len() as u64);
-        out.reserve(self.encoded.len() + 4 * self.spans.len());
-        for ((resource, scope, _), row) in self.spans.iter().zip(self.rows()) {
-            put_varint(&mut out, *resource as u64);
-            put_varint(&mut out, *scope as u64);
-            out.extend_from_slice(row.encoded);
-        }
-        out
-    }
-}
-
-/// A span of a batch with what belongs to it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Row<'a> {
-    pub(crate) resource: &'a Arc<Resource>,
-    pub(crate) scope: &'a Arc<Scope>,
-    pub(crate) span: &'a Span,
-    pub(crate) encoded: &'a [u8],
-}
-
-/// The place of `item`; senders group by resource and scope, so the last one is the likely one.
-fn place<T: PartialEq>(table: &mut Vec<Arc<T>>, item: &Arc<T>) -> usize {
-    let same = |held: &Arc<T>| Arc::ptr_eq(held, item) || held == item;
-    if !table.last().is_some_and(same) {
-        table.push(Arc::clone(item));
-    }
-    table.len() - 1
-}
-
-/// Reads a record.
+/// The bounds and the request of a record.
 ///
 /// # Errors
-/// [`Kind::Corrupt`] when the bytes are no record, [`Kind::Unsupported`] when a newer version wrote
+/// [`Kind::Corrupt`] when the bytes are no record, [`Kind::Unsupported`] when another version wrote
 /// them.
-pub fn decode(record: &[u8]) -> Result<Batch> {
-    let mut reader = Reader::new("a record of the write-ahead log", record);
+pub(crate) fn decode(record: &[u8]) -> Result<(Bounds, &[u8])> {
+    let mut reader = Reader::new(NAME, record);
     let version = reader.u8()?;
     if version != VERSION {
         return Err(Error::new(
@@ -129,79 +39,129 @@ pub fn decode(record: &[u8]) -> Result<Batch> {
             format!("a record of the log has version {version}, this program reads {VERSION}"),
         ));
     }
-    let mut batch = Batch::default();
-    for _ in 0..reader.count(3)? {
-        batch
-            .resources
-            .push(Arc::new(decode_resource(&mut reader)?));
-    }
-    for _ in 0..reader.count(5)? {
-        batch.scopes.push(Arc::new(decode_scope(&mut reader)?));
-    }
-    for _ in 0..reader.count(40)? {
-        let resource = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
-        let scope = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
-        if resource >= batch.resources.len() || scope >= batch.scopes.len() {
-            return Err(reader.corrupt("a span names a resource or scope that is not there"));
+    let bounds = Bounds {
+        oldest_ns: reader.signed()?,
+        newest_ns: reader.signed()?,
+        span_bytes_max: reader.varint()?,
+        attributes_max: reader.varint()?,
+    };
+    let request = reader.take(reader.remaining())?;
+    Ok((bounds, request))
+}
+
+/// Stores the spans of a record as they were stored the first time.
+///
+/// # Errors
+/// [`Kind::Corrupt`] when the bytes are no record, [`Kind::Unsupported`] when another version wrote
+/// them. Nothing is stored then.
+pub(crate) fn replay(record: &[u8], stage: &mut Stage) -> Result<Accepted> {
+    let (bounds, request) = decode(record)?;
+    stage.push_request(request, &bounds).map_err(|error| {
+        let offset = (record.len() - request.len()) as u64;
+        match error.kind() {
+            Kind::Invalid => Error::corrupt(NAME, offset, error),
+            _ => error,
         }
-        let start = reader.offset();
-        batch
-            .spans
-            .push((resource, scope, decode_span(&mut reader)?));
-        batch
-            .encoded
-            .extend_from_slice(record.get(start..reader.offset()).unwrap_or_default());
-        batch.ends.push(batch.encoded.len());
-    }
-    if !reader.is_empty() {
-        return Err(reader.corrupt("bytes follow the last span"));
-    }
-    Ok(batch)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Span;
+    use crate::otlp::Writer;
+    use crate::otlp::tests::{ANY, good, request, trace};
 
-    /// The bytes written down in FORMAT.md, "WAL record".
+    fn record(bounds: &Bounds, request: &[u8]) -> Vec<u8> {
+        [&encode_head(bounds), request].concat()
+    }
+
+    /// The bytes written down in FORMAT-record.md.
     #[test]
     fn golden_bytes() {
-        let mut batch = Batch::default();
-        let span = Span {
-            trace_id: [1; 16],
-            span_id: [2; 8],
-            name: "n".into(),
-            kind: 2,
-            start_ns: 1_000,
-            end_ns: 1_003,
-            ..Span::default()
+        let bounds = Bounds {
+            oldest_ns: -1,
+            newest_ns: 1_000,
+            span_bytes_max: 300,
+            attributes_max: 2,
         };
-        batch.push(&Arc::default(), &Arc::default(), span);
-        let mut expected = vec![1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0];
+        let mut writer = Writer::default();
+        writer.push(&Arc::default(), &Arc::default(), &good());
+        let mut expected = vec![2, 1, 0xd0, 0x0f, 0xac, 2, 2];
+        expected.extend([0x0a, 57, 0x0a, 0, 0x12, 53, 0x0a, 0, 0x12, 49, 0x0a, 16]);
         expected.extend([1; 16]);
+        expected.extend([0x12, 8]);
         expected.extend([2; 8]);
-        expected.extend([0, 0, 1, b'n', 4, 0xe8, 3, 0, 0, 0, 0, 0, 0, 6]);
-        expected.extend([0; 7]);
-        assert_eq!(batch.encode(), expected);
-        assert_eq!(decode(&expected).unwrap(), batch);
-        for cut in 0..expected.len() {
-            assert!(decode(&expected[..cut]).is_err(), "cut at {cut}");
+        expected.extend([0x2a, 1, b'n', 0x39, 0xe8, 3, 0, 0, 0, 0, 0, 0]);
+        expected.extend([0x41, 0xeb, 3, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(record(&bounds, &writer.finish()), expected);
+        let mut stage = Stage::default();
+        assert_eq!(replay(&expected, &mut stage).unwrap().stored, 1);
+        for cut in 1..7 {
+            let error = replay(&expected[..cut], &mut Stage::default()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt, "cut at {cut}");
+        }
+        let error = replay(&expected[..expected.len() - 1], &mut stage).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        let text = "a record of the write-ahead log is damaged at byte 7: the request is malformed";
+        assert!(error.to_string().starts_with(text), "{error}");
+    }
+
+    #[test]
+    fn another_version_is_refused_by_number() {
+        for version in [1, 9] {
+            let error = replay(&[version], &mut Stage::default()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported);
+            let text = format!("version {version}");
+            assert!(error.to_string().contains(&text), "{error}");
         }
     }
 
     #[test]
-    fn a_newer_version_is_refused_by_number() {
-        let error = decode(&[9]).unwrap_err();
-        assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.to_string().contains("version 9"), "{error}");
+    fn a_replay_refuses_what_was_refused() {
+        let mut writer = Writer::default();
+        for start_ns in [999, 1_000, 2_000, 2_001] {
+            let span = Span { start_ns, ..good() };
+            writer.push(&Arc::default(), &Arc::default(), &span);
+        }
+        let bounds = Bounds {
+            oldest_ns: 1_000,
+            newest_ns: 2_000,
+            ..ANY
+        };
+        let request = writer.finish();
+        let (mut first, mut again) = (Stage::default(), Stage::default());
+        let accepted = first.push_request(&request, &bounds).unwrap();
+        assert_eq!((accepted.stored, accepted.rejected.len()), (2, 2));
+        assert_eq!(
+            replay(&record(&bounds, &request), &mut again).unwrap(),
+            accepted
+        );
+        assert_eq!(format!("{again:?}"), format!("{first:?}"));
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            decode(&bytes).ok();
+        fn a_replay_stores_what_was_stored(trace in trace(), oldest_ns: i64, newest_ns: i64) {
+            let request = request(&trace);
+            let bounds = Bounds { oldest_ns, newest_ns, span_bytes_max: 200, attributes_max: 3 };
+            let (mut first, mut again) = (Stage::default(), Stage::default());
+            let accepted = first.push_request(&request, &bounds).unwrap();
+            prop_assert_eq!(replay(&record(&bounds, &request), &mut again).unwrap(), accepted);
+            prop_assert_eq!(format!("{:?}", again), format!("{:?}", first));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
+            replay(&bytes, &mut Stage::default()).ok();
+            bytes.insert(0, VERSION);
+            replay(&bytes, &mut Stage::default()).ok();
         }
     }
 }

@@ -8,8 +8,7 @@
 
 use trine_storage::Result;
 use trine_storage::codec::{Reader, put_varint};
-
-use super::pack::{self, compress};
+use trine_storage::pack::{self, compress};
 
 /// Numbers above the smallest, in as many bits as the largest of them needs.
 const PACKED: u8 = 0;

@@ -7,7 +7,7 @@ use trine_storage::sealed::PageRef;
 use trine_storage::{Error, Kind, Result, TimeRange};
 
 use super::column;
-use super::pack::PAGE_RAW_BYTES_MAX;
+use trine_storage::pack::PAGE_RAW_BYTES_MAX;
 
 /// What the header of a sealed file says of ours.
 pub(crate) const KIND: [u8; 4] = *b"LOGS";

@@ -9,13 +9,13 @@ use roaring::RoaringBitmap;
 use trine_storage::block_set::BlockReader;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::frozen_index::FrozenIndex;
+use trine_storage::pack;
 use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Labels, Matcher, Result};
 
 use super::format::{self, ChunkHeader, Summary};
 use super::lines::{Lengths, PackedLines, Part, VariableColumns};
 use super::metadata::Metadata;
-use super::pack;
 use crate::index::{IdColumns, TokenIndex};
 
 /// One block as the engine keeps it open.

@@ -12,9 +12,9 @@ use trine_storage::ulid::BlockId;
 use trine_storage::{Kind, Labels, TimeRange};
 
 use super::format::*;
-use super::pack::{pack, unpack};
 use super::reader::BlockFile;
 use super::writer::{BlockWriter, Written};
+use trine_storage::pack::{pack, unpack};
 
 fn labels(value: &str) -> Labels {
     Labels::from_pairs([("a", value)]).unwrap()

@@ -16,12 +16,12 @@ use super::format::{
 };
 use super::lines::LineBuilder;
 use super::metadata;
-use super::pack::pack;
 use super::reader::BlockFile;
 use crate::columns::Columns;
 use crate::index::token::Token;
 use crate::index::{IndexBuilder, TakenFrom};
 use crate::sets::{self, Sets};
+use trine_storage::pack::pack;
 
 /// Chunks that are made of others are closed with this many bytes, lest small ones remain.
 const CHUNK_BYTES_MAX: usize = CHUNK_BYTES / 2 * 3;

@@ -10,29 +10,17 @@ use super::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, Status};
 /// How deep arrays and key-value lists may be nested.
 pub(crate) const DEPTH_MAX: usize = 32;
 
-const EMPTY: u8 = 0;
-const STRING: u8 = 1;
-const FALSE: u8 = 2;
-const TRUE: u8 = 3;
-const INT: u8 = 4;
-const DOUBLE: u8 = 5;
-const BYTES: u8 = 6;
-const ARRAY: u8 = 7;
-const KEY_VALUES: u8 = 8;
+pub(crate) const EMPTY: u8 = 0;
+pub(crate) const STRING: u8 = 1;
+pub(crate) const FALSE: u8 = 2;
+pub(crate) const TRUE: u8 = 3;
+pub(crate) const INT: u8 = 4;
+pub(crate) const DOUBLE: u8 = 5;
+pub(crate) const BYTES: u8 = 6;
+pub(crate) const ARRAY: u8 = 7;
+pub(crate) const KEY_VALUES: u8 = 8;
 
-/// Whether a value is nested deeper than [`DEPTH_MAX`].
-pub(crate) fn is_too_deep(value: &AnyValue, depth: usize) -> bool {
-    if depth > DEPTH_MAX {
-        return true;
-    }
-    match value {
-        AnyValue::Array(values) => values.iter().any(|v| is_too_deep(v, depth + 1)),
-        AnyValue::KeyValues(pairs) => pairs.iter().any(|p| is_too_deep(&p.value, depth + 1)),
-        _ => false,
-    }
-}
-
-fn put_value(out: &mut Vec<u8>, value: &AnyValue) {
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &AnyValue) {
     match value {
         AnyValue::Empty => out.push(EMPTY),
         AnyValue::String(text) => {
@@ -65,7 +53,7 @@ fn put_value(out: &mut Vec<u8>, value: &AnyValue) {
     }
 }
 
-fn value(reader: &mut Reader<'_>, depth: usize) -> Result<AnyValue> {
+pub(crate) fn value(reader: &mut Reader<'_>, depth: usize) -> Result<AnyValue> {
     if depth > DEPTH_MAX {
         return Err(reader.corrupt("a value is nested too deep"));
     }

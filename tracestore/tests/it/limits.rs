@@ -38,8 +38,8 @@ fn spans_that_cannot_be_stored_come_back_with_the_reason_and_never_return() {
             },
             span(1, 1, 0, "edge", day),
             span(1, 2, 0, "beyond", day + 1),
-            sized(52),
-            sized(53),
+            sized(50),
+            sized(51),
             Span {
                 start_ns: u64::MAX,
                 ..span(1, 1, 0, "max", 1)
@@ -55,7 +55,9 @@ fn spans_that_cannot_be_stored_come_back_with_the_reason_and_never_return() {
     ];
     assert_eq!((told.stored, &reasons[..]), (2, &expected[..]));
     assert!(
-        told.rejected[3].example.starts_with("trace=0505"),
+        told.rejected[3]
+            .example
+            .starts_with("a span has 101 bytes, limit 100: trace=0505"),
         "{}",
         told.rejected[3].example
     );

@@ -249,7 +249,7 @@ fn dense_numbers(numbers: &[u64], least: u64, greatest: u64, most: usize) -> Opt
         return None;
     }
     let (mut entries, mut counts) = (Vec::with_capacity(used), Vec::with_capacity(used));
-    for (number, count) in (least..).zip(&mut table) {
+    for (number, count) in (least..=greatest).zip(&mut table) {
         if *count > 0 {
             entries.push(number);
             counts.push(*count);

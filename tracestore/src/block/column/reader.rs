@@ -1,6 +1,7 @@
 //! Reads a column of a sealed file. Nothing is read before it is asked for; a dictionary is kept
 //! once it is, and so is the page that was read last.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -144,6 +145,62 @@ impl ColumnReader {
                     all.get(place).copied().unwrap_or(0)
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a page may have numbers from `least` to `greatest`, both as
+    /// [`ordered`](super::super::numbers::ordered) makes them. Reads nothing.
+    pub(crate) fn may_have(&self, page: u32, least: u64, greatest: u64) -> bool {
+        let range = Wanted::Range(Bounds { least, greatest });
+        match self.meta.encoding {
+            Encoding::Numbers => self.meta.page(page).is_some_and(|m| range.meets(m.bounds)),
+            _ => self.meta.page(page).is_some(),
+        }
+    }
+
+    /// The number at a position of a page, as bits.
+    pub(crate) fn number_at(&self, page: u32, position: u32) -> Result<u64> {
+        let mut number = None;
+        let one = position..position.saturating_add(1);
+        self.each_number(page, one, |bits| number = Some(bits))?;
+        number.ok_or_else(|| self.misused("a position that the page does not have"))
+    }
+
+    /// Appends the numbers at some positions of a page, as bits.
+    pub(crate) fn numbers_in(
+        &self,
+        page: u32,
+        positions: Range<u32>,
+        out: &mut Vec<u64>,
+    ) -> Result<()> {
+        self.each_number(page, positions, |bits| out.push(bits))
+    }
+
+    fn each_number(
+        &self,
+        page: u32,
+        positions: Range<u32>,
+        mut take: impl FnMut(u64),
+    ) -> Result<()> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let meta = self.meta.page(page);
+        let meta = meta.filter(|meta| positions.end <= meta.count);
+        let Some(meta) = meta.filter(|_| self.kind.is_number()) else {
+            return Err(self.misused("numbers that the page does not have"));
+        };
+        let bytes = self.bytes(meta)?;
+        let numbers = self.number_page(meta, &bytes)?;
+        let dictionary = self.dictionary()?;
+        for position in positions {
+            let number = numbers.get(position as usize);
+            let number = match &dictionary {
+                None => number,
+                Some(dictionary) => dictionary.ordered(self.code(&numbers, position)? as usize),
+            };
+            take(unordered(self.kind, number));
         }
         Ok(())
     }

@@ -96,6 +96,21 @@ fn check_reads(kind: Type, values: &Values, page_ends: &[u32], column: &ColumnRe
             let mut out = vec![1];
             column.numbers(page, &mut out).unwrap();
             assert_eq!(self::cells(&Values::Numbers(out[1..].to_vec())), expected);
+            let (mut tail, half) = (vec![], (end - start) / 2);
+            column
+                .numbers_in(page, half..end - start, &mut tail)
+                .unwrap();
+            assert_eq!(tail, out[1 + half as usize..]);
+            assert!(
+                column
+                    .numbers_in(page, half..end - start + 1, &mut tail)
+                    .is_err()
+            );
+            for (position, &bits) in (0..).zip(&out[1..]) {
+                assert_eq!(column.number_at(page, position).unwrap(), bits);
+                let number = ordered(kind, bits);
+                assert!(column.may_have(page, number, number));
+            }
         } else {
             let mut out = Texts::default();
             column.texts(page, None, &mut out).unwrap();

@@ -1,18 +1,19 @@
 //! Compression of pages and columns, with contexts that are kept by each thread: making one costs
-//! more than a small column does.
+//! more than a small column does. The formats of blocks call it.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::cell::RefCell;
 
-use trine_storage::codec::{Reader, put_u32};
-use trine_storage::{Error, Kind, Result};
 use zstd::bulk::{Compressor, Decompressor};
+
+use crate::codec::{Reader, put_u32};
+use crate::error::{Error, Kind, Result};
 
 /// Better levels cost time and win little on text of which the variables are taken out.
 const LEVEL: i32 = 1;
 /// More than any page unpacks to; a claim above it is damage.
-pub(crate) const PAGE_RAW_BYTES_MAX: u32 = 64 << 20;
+pub const PAGE_RAW_BYTES_MAX: u32 = 64 << 20;
 
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
@@ -23,7 +24,7 @@ thread_local! {
 }
 
 /// The bytes under zstd, when they are fewer than `below`.
-pub(crate) fn compress(raw: &[u8], below: usize) -> Option<Vec<u8>> {
+pub fn compress(raw: &[u8], below: usize) -> Option<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|kept| {
         if kept.is_none() {
             *kept = Compressor::new(LEVEL).ok();
@@ -34,7 +35,7 @@ pub(crate) fn compress(raw: &[u8], below: usize) -> Option<Vec<u8>> {
 }
 
 /// The `len` bytes that [`compress`] was given; `None` when `packed` does not hold as many.
-pub(crate) fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
+pub fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
     // The frame knows how much it holds; what a damaged length asks for is never allocated.
     let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok()??;
     if claimed != len as u64 || len > PAGE_RAW_BYTES_MAX as usize {
@@ -50,7 +51,10 @@ pub(crate) fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
 }
 
 /// Packs a page: codec, length of what is packed, packed bytes.
-pub(crate) fn pack(raw: &[u8]) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// [`Kind::Limit`] when it is larger than [`PAGE_RAW_BYTES_MAX`].
+pub fn pack(raw: &[u8]) -> Result<Vec<u8>> {
     let raw_len = u32::try_from(raw.len())
         .ok()
         .filter(|&len| len <= PAGE_RAW_BYTES_MAX);
@@ -73,7 +77,10 @@ pub(crate) fn pack(raw: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Unpacks what [`pack`] made.
-pub(crate) fn unpack(name: &str, page: &[u8]) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// [`Kind::Corrupt`] when the bytes are not that.
+pub fn unpack(name: &str, page: &[u8]) -> Result<Vec<u8>> {
     let mut reader = Reader::new(name, page);
     let codec = reader.u8()?;
     let raw_len = reader.u32()?;

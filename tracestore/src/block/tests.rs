@@ -1,0 +1,248 @@
+//! Blocks that are built and put together hold what went in, once and in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::build::{Input, Source};
+use super::format::span as columns;
+use super::image::{Image, in_memory};
+use super::{gather, table};
+use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
+use crate::otlp::{Bounds, Writer};
+use crate::stage::Stage;
+
+fn pair(key: &str, value: AnyValue) -> KeyValue {
+    KeyValue {
+        key: key.into(),
+        value,
+    }
+}
+
+fn value() -> impl Strategy<Value = AnyValue> {
+    prop_oneof![
+        "[ab]{0,2}".prop_map(AnyValue::String),
+        any::<i64>().prop_map(AnyValue::Int),
+        any::<bool>().prop_map(AnyValue::Bool),
+        (-2i64..3).prop_map(AnyValue::Int),
+        Just(AnyValue::Double(0.5)),
+        Just(AnyValue::Empty),
+        Just(AnyValue::Bytes(vec![0, 255])),
+        Just(AnyValue::Array(vec![AnyValue::Int(1), AnyValue::Int(2)])),
+        Just(AnyValue::Array(vec![
+            AnyValue::Int(1),
+            AnyValue::Bool(true)
+        ])),
+    ]
+}
+
+fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    let one = ("[abc]", value()).prop_map(|(key, value)| pair(&key, value));
+    prop::collection::vec(one, 0..5)
+}
+
+fn span() -> impl Strategy<Value = Span> {
+    let ids = (1u8..5, 1u8..7, 0u8..7, 0i32..4);
+    (ids, 0u64..50, 0u64..9, attributes()).prop_map(|(ids, start_ns, took, attributes)| Span {
+        trace_id: [ids.0; 16],
+        span_id: [ids.1; 8],
+        parent_span_id: (ids.2 > 0).then_some([ids.2; 8]),
+        kind: ids.3,
+        name: format!("span {}", ids.1),
+        start_ns: 1_000 + start_ns,
+        end_ns: 1_000 + start_ns + took,
+        attributes,
+        ..Span::default()
+    })
+}
+
+fn stage(spans: &[Span]) -> Stage {
+    let mut writer = Writer::default();
+    for span in spans {
+        let resource = Resource {
+            attributes: vec![pair("service.name", AnyValue::String(span.name.clone()))],
+            ..Resource::default()
+        };
+        writer.push(&Arc::new(resource), &Arc::new(Scope::default()), span);
+    }
+    let bounds = Bounds {
+        oldest_ns: i64::MIN,
+        newest_ns: i64::MAX,
+        span_bytes_max: u64::MAX,
+        attributes_max: u64::MAX,
+    };
+    let mut stage = Stage::default();
+    let accepted = stage.push_request(&writer.finish(), &bounds).unwrap();
+    assert_eq!(accepted.rejected, []);
+    stage
+}
+
+/// Traces with the ids and parents of their spans.
+type Found = BTreeMap<TraceId, Vec<(u64, u64, i32, i64)>>;
+
+fn found(image: &Image) -> Found {
+    let mut all = Found::new();
+    let traces = image.traces().unwrap();
+    assert!(traces.is_sorted_by_key(|trace| (trace.start, trace.id)));
+    for (place, trace) in traces.iter().enumerate() {
+        assert_eq!(image.find(&trace.id).unwrap(), Some(place));
+        let keys = image.span_keys(trace).unwrap();
+        assert_eq!(
+            trace.start,
+            keys.iter().map(|(key, _)| key.start).min().unwrap()
+        );
+        assert_eq!(trace.end, keys.iter().map(|(_, end)| *end).max().unwrap());
+        let mut spans: Vec<_> = keys
+            .iter()
+            .map(|(key, _)| (key.span_id, key.parent_id, key.kind, key.start))
+            .collect();
+        spans.sort_unstable();
+        assert!(
+            all.insert(trace.id, spans).is_none(),
+            "a trace lies in one piece"
+        );
+    }
+    assert_eq!(image.find(&[99; 16]).unwrap(), None);
+    assert_eq!(image.check().unwrap(), image.spans.rows() as u64);
+    all
+}
+
+fn naive(spans: &[Span]) -> Found {
+    let mut all: BTreeMap<TraceId, BTreeMap<(u64, i32), (u64, i64)>> = BTreeMap::new();
+    for span in spans {
+        let parent = span.parent_span_id.map_or(0, u64::from_be_bytes);
+        let id = (u64::from_be_bytes(span.span_id), span.kind);
+        let trace = all.entry(span.trace_id).or_default();
+        trace.entry(id).or_insert((parent, span.start_ns as i64));
+    }
+    let spans = |spans: BTreeMap<(u64, i32), (u64, i64)>| {
+        let spans = spans
+            .into_iter()
+            .map(|((id, kind), (parent, start))| (id, parent, kind, start));
+        let mut spans: Vec<_> = spans.collect();
+        spans.sort_unstable();
+        spans
+    };
+    all.into_iter()
+        .map(|(id, held)| (id, spans(held)))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn spans_in_any_number_of_pieces_are_the_same_block(
+        spans in prop::collection::vec(span(), 0..40),
+        cuts in prop::collection::vec(0usize..40, 0..3),
+    ) {
+        let (whole, built, _) = in_memory(&[Input::all(Source::Stage(&stage(&spans)))], &|_| false).unwrap();
+        let expected = naive(&spans);
+        prop_assert_eq!(&found(&whole), &expected);
+        prop_assert_eq!(built.traces as usize, expected.len());
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(spans.len())).collect();
+        cuts.sort_unstable();
+        let mut images = Vec::new();
+        let mut first = 0;
+        for end in cuts.into_iter().chain([spans.len()]) {
+            let stage = stage(&spans[first..end]);
+            images.push(in_memory(&[Input::all(Source::Stage(&stage))], &|_| false).unwrap().0);
+            first = end;
+        }
+        let inputs: Vec<_> = images.iter().map(|image| Input::all(Source::Image(image))).collect();
+        let (merged, again, _) = in_memory(&inputs, &|_| false).unwrap();
+        prop_assert_eq!(&found(&merged), &expected);
+        prop_assert_eq!(again, built);
+    }
+}
+
+/// More columns than shapes name, more shapes than are listed, several pages.
+#[test]
+fn a_long_tail_of_keys_comes_back() {
+    let mut state = 7u64;
+    let mut random = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let spans: Vec<Span> = (1..18_000u64)
+        .map(|n| {
+            let mut attributes = Vec::new();
+            for _ in 0..3 {
+                let key = format!("key {}", random(600));
+                attributes.push(pair(&key, AnyValue::Int(random(1_000) as i64)));
+            }
+            if n % 500 == 0 {
+                attributes.push(pair(&format!("alone {n}"), AnyValue::String(n.to_string())));
+            }
+            Span {
+                trace_id: u128::from(n / 7 + 1).to_be_bytes(),
+                span_id: n.to_be_bytes(),
+                parent_span_id: (n % 7 > 0).then(|| (n - 1).to_be_bytes()),
+                start_ns: n,
+                end_ns: n,
+                attributes,
+                ..Span::default()
+            }
+        })
+        .collect();
+    let whole = stage(&spans);
+    let (first, second) = (stage(&spans[..11_111]), stage(&spans[11_111..]));
+    let images = [&first, &second].map(|stage| {
+        in_memory(&[Input::all(Source::Stage(stage))], &|_| false)
+            .unwrap()
+            .0
+    });
+    let inputs: Vec<_> = images
+        .iter()
+        .map(|image| Input::all(Source::Image(image)))
+        .collect();
+    let (image, built, _) = in_memory(&inputs, &|_| false).unwrap();
+    assert_eq!(built.spans as usize, spans.len());
+    let all = (0..spans.len() as u32).collect();
+    let known: (&[u8], &[table::Key]) = (&[columns::ID, columns::DURATION], &[columns::NAME]);
+    let mut expected = gather::contents(&whole.spans, known, &all).unwrap();
+    let mut found = gather::contents(&image.spans, known, &all).unwrap();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    let shapes = image.spans.row_shapes().unwrap();
+    assert!(
+        shapes.lists.len() > table::SHAPES_MAX,
+        "{}",
+        shapes.lists.len()
+    );
+    assert!(image.spans.attributes().count() > table::COLUMNS_MAX);
+}
+
+/// Ids that differ in one half only, and more than a page of them.
+#[test]
+fn traces_are_found_by_id() {
+    let span = |trace: u128| Span {
+        trace_id: trace.to_be_bytes(),
+        span_id: [1; 8],
+        ..Span::default()
+    };
+    let halves = |high: u128, low: u128| high << 64 | low;
+    let high = 1u128 << 63;
+    let mut ids: Vec<u128> = (1..9_000u128).map(|n| halves(n, n * n)).collect();
+    ids.extend((1..500).map(|low| halves(high, low)));
+    ids.extend((0..9).map(|n| halves(high - 1 + n, 7)));
+    ids.extend([1, u128::MAX]);
+    let spans: Vec<Span> = ids.iter().map(|id| span(*id)).collect();
+    let (image, _, _) =
+        in_memory(&[Input::all(Source::Stage(&stage(&spans)))], &|_| false).unwrap();
+    for id in &ids {
+        let place = image.find(&id.to_be_bytes()).unwrap().expect("it is there");
+        assert_eq!(image.trace(place).unwrap().id, id.to_be_bytes());
+    }
+    for id in [
+        halves(3, 8),
+        halves(high, 500),
+        halves(high, 0),
+        2,
+        u128::MAX - 1,
+    ] {
+        assert_eq!(image.find(&id.to_be_bytes()).unwrap(), None, "{id:x}");
+    }
+}

@@ -1,0 +1,190 @@
+//! From memory to blocks: all runs up to one position of the log become one block per time window.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+use trine_storage::Result;
+use trine_storage::block_set::{Edit, Unfinished};
+use trine_storage::catalog::BlockMeta;
+use trine_storage::sealed::SealedWriter;
+
+use super::{Inner, by_sequence};
+use crate::block::build::{self, Built, Input, Source};
+use crate::block::format;
+use crate::block::image::{Image, Trace};
+use crate::config::nanos;
+use crate::live::Sealing;
+use crate::model::TraceId;
+use crate::place;
+
+impl Inner {
+    pub(super) fn flush(&self) -> Result<()> {
+        let _seal = self.sealing.lock();
+        // What an earlier seal could not write goes first: blocks are in the order of appending.
+        let again = self.live.lock().figures().is_sealing;
+        self.seal_once()?;
+        if again { self.seal_once() } else { Ok(()) }
+    }
+
+    /// Seals unless somebody else has done so meanwhile.
+    pub(super) fn seal_while_full(&self) -> Result<()> {
+        let _seal = self.sealing.lock();
+        // Twice, where an earlier seal failed and is to be tried again.
+        for _ in 0..2 {
+            if self.memory_is(1) {
+                self.seal_once()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seal_once(&self) -> Result<()> {
+        self.check_healthy()?;
+        let Some(sealing) = self.begin_seal() else {
+            return Ok(());
+        };
+        let written = self.write_runs(&sealing)?;
+        let edit = Edit {
+            add: written.iter().map(|(meta, _)| meta.clone()).collect(),
+            wal_position: Some(sealing.position),
+            ..Edit::default()
+        };
+        self.blocks.commit(&edit, || {
+            let mut live = self.live.lock();
+            live.end_seal();
+            self.account.set(live.figures().bytes);
+        })?;
+        self.wal.truncate(sealing.position)
+    }
+
+    /// Takes all of memory, unless an earlier seal failed and is to be tried again.
+    fn begin_seal(&self) -> Option<Sealing> {
+        let _order = self.order.lock();
+        self.blocks.read(|version| {
+            let mut live = self.live.lock();
+            if !live.figures().is_sealing {
+                live.cut(&version.blocks);
+            }
+            live.begin_seal(self.wal.next_position())
+        })
+    }
+
+    /// Writes one block per window.
+    fn write_runs(&self, sealing: &Sealing) -> Result<Vec<(BlockMeta, Unfinished)>> {
+        let images = sealing.runs.iter().map(|run| run.image());
+        let images = images.collect::<Result<Vec<_>>>()?;
+        let windows = windows(
+            &images,
+            self.config.block_range,
+            self.config.block_ranges_max,
+        )?;
+        // Later runs say themselves that these blocks have spans of their traces.
+        let has_more = place::held_by(&by_sequence(&self.blocks.version()));
+        let mut written = Vec::with_capacity(windows.len());
+        for traces in windows {
+            let taken = images
+                .iter()
+                .zip(traces)
+                .filter(|(_, traces)| traces.as_ref().is_none_or(|traces| !traces.is_empty()));
+            let inputs: Vec<Input<'_>> = taken
+                .map(|(image, traces)| Input {
+                    traces,
+                    ..Input::all(Source::Image(image))
+                })
+                .collect();
+            let (built, bytes, file) = self.write_block(&inputs, &has_more)?;
+            let meta = BlockMeta {
+                id: file.id(),
+                range: built.range,
+                rows: built.spans,
+                bytes,
+                level: 0,
+                sequence: sealing.position,
+                created_ms: self.clock.now_ms(),
+                deletes_applied: 0,
+            };
+            written.push((meta, file));
+        }
+        Ok(written)
+    }
+
+    /// Writes a block file, which is not in the catalog yet.
+    pub(super) fn write_block(
+        &self,
+        inputs: &[Input<'_>],
+        has_more: &dyn Fn(&TraceId) -> bool,
+    ) -> Result<(Built, u64, Unfinished)> {
+        let file = self.blocks.begin(&*self.clock);
+        let mut sink = SealedWriter::create(&*self.fs, file.path(), format::KIND)?;
+        let built = build::write(inputs, &mut sink, has_more)?;
+        Ok((built, sink.finish()?, file))
+    }
+
+    /// Whether memory is large or old enough to be sealed.
+    fn seal_is_due(&self) -> bool {
+        let figures = self.live.lock().figures();
+        let age_ns = figures
+            .since_ns
+            .map(|since| self.clock.now_ns().saturating_sub(since));
+        let crowded = self.shared.memory().used() > self.shared.memory().max() / 2;
+        figures.is_sealing
+            || (figures.spans > 0
+                && (crowded
+                    || age_ns.is_some_and(|age| age >= nanos(self.config.seal_age))
+                    || self.memory_is(2)))
+    }
+
+    /// Seals when memory or the log is large enough or memory is old enough.
+    pub(super) fn seal_if_due(&self) -> Result<()> {
+        if self.seal_is_due() {
+            self.flush()
+        } else {
+            self.wal.trim()
+        }
+    }
+}
+
+/// Of each image the traces of a window; `None` for all.
+type Window = Vec<Option<RoaringBitmap>>;
+
+/// The traces of all images by the window that their first span begins in, earlier ones first. The
+/// windows are as wide as `range`, doubled until there are at most `ranges_max` (or they cannot grow).
+fn windows(images: &[Arc<Image>], range: Duration, ranges_max: usize) -> Result<Vec<Window>> {
+    let traces = images.iter().map(|image| image.traces());
+    let traces = traces.collect::<Result<Vec<Vec<Trace>>>>()?;
+    let all = || traces.iter().flatten();
+    let mut starts: HashMap<TraceId, i64> = HashMap::new();
+    for trace in all() {
+        let start = starts.entry(trace.id).or_insert(trace.start);
+        *start = trace.start.min(*start);
+    }
+    let mut sorted: Vec<i64> = starts.values().copied().collect();
+    sorted.sort_unstable();
+    let mut width = nanos(range).max(1);
+    let numbers = |width: i64| {
+        let mut numbers: Vec<i64> = sorted.iter().map(|start| start.div_euclid(width)).collect();
+        numbers.dedup();
+        numbers
+    };
+    let mut found = numbers(width);
+    while found.len() > ranges_max.max(1) && width <= i64::MAX / 2 {
+        width *= 2;
+        found = numbers(width);
+    }
+    if found.len() == 1 {
+        return Ok(vec![vec![None; images.len()]]);
+    }
+    let mut windows = vec![vec![Some(RoaringBitmap::new()); images.len()]; found.len()];
+    for (image, traces) in traces.iter().enumerate() {
+        for (place, trace) in (0u32..).zip(traces) {
+            let start = starts.get(&trace.id).copied().unwrap_or(trace.start);
+            let window = found.partition_point(|number| *number < start.div_euclid(width));
+            if let Some(Some(taken)) = windows[window].get_mut(image) {
+                taken.insert(place);
+            }
+        }
+    }
+    Ok(windows)
+}

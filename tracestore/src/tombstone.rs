@@ -1,0 +1,181 @@
+//! What is in blocks and memory and is not to be seen: spans that are deleted or expired. Snapshots and
+//! merges ask for the rows of a place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use serde_json::{Value, json};
+use trine_storage::catalog::Delete;
+use trine_storage::{Error, Kind, Result};
+
+use crate::block::image::Image;
+use crate::model::TraceId;
+use crate::place::Held;
+use crate::retention::Retention;
+
+/// Deletes that are in force, by number.
+pub(crate) type Tombstones = Vec<Arc<Tombstone>>;
+
+/// Which spans a delete concerns.
+#[derive(Debug, Clone)]
+pub enum Deleted {
+    /// All spans of a trace.
+    Trace(TraceId),
+}
+
+/// One delete, ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Tombstone {
+    pub(crate) delete: Delete,
+    pub(crate) what: Deleted,
+}
+
+/// What is not to be seen of a store at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Hidden {
+    pub(crate) tombstones: Arc<Tombstones>,
+    pub(crate) retention: Arc<Retention>,
+    pub(crate) now_ns: i64,
+}
+
+/// What was worked out of a place, so that it is worked out once.
+#[derive(Debug, Default)]
+pub(crate) struct Veil {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Rows that deletes hide, by their numbers.
+    deleted: BTreeMap<u64, Arc<RoaringBitmap>>,
+    /// What was hidden when it was last asked: by which deletes, how many traces were expired.
+    last: (Vec<u64>, usize),
+    hidden: Arc<RoaringBitmap>,
+}
+
+impl Tombstone {
+    /// A delete in the words of the catalog.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when they say nothing.
+    pub(crate) fn from_catalog(delete: Delete) -> Result<Self> {
+        let bad = |why: &str| {
+            let number = delete.number;
+            Error::new(Kind::Corrupt, format!("delete {number}: {why}"))
+        };
+        let words: Value =
+            serde_json::from_str(&delete.what).map_err(|error| bad(&error.to_string()))?;
+        let what = Deleted::read(&words).ok_or_else(|| bad("its words make no sense"))?;
+        Ok(Self { delete, what })
+    }
+
+    /// The rows of an image that it deletes.
+    fn rows(&self, image: &Image) -> Result<RoaringBitmap> {
+        let mut rows = RoaringBitmap::new();
+        match &self.what {
+            Deleted::Trace(id) => {
+                if let Some(place) = image.find(id)? {
+                    rows.insert_range(image.trace(place)?.rows);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Whether it may concern spans of a place. Memory is sealed before anything is deleted.
+    pub(crate) fn concerns(&self, held: &Held) -> bool {
+        match held {
+            Held::Block(block) => self.delete.concerns(&block.meta),
+            Held::Run(_) => false,
+        }
+    }
+}
+
+impl Deleted {
+    /// In the words of the catalog.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Trace(id) => {
+                let id = format!("{:032x}", u128::from_be_bytes(*id));
+                json!({ "trace": id }).to_string()
+            }
+        }
+    }
+
+    fn read(words: &Value) -> Option<Self> {
+        let id = words.get("trace")?.as_str()?;
+        let is_id = id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let id = is_id.then(|| u128::from_str_radix(id, 16).ok()).flatten()?;
+        Some(Self::Trace(id.to_be_bytes()))
+    }
+}
+
+impl Hidden {
+    /// Rows of the spans of a place that are not to be seen.
+    pub(crate) fn rows(&self, held: &Held) -> Result<Arc<RoaringBitmap>> {
+        let concerns = |tombstone: &&Arc<Tombstone>| tombstone.concerns(held);
+        let tombstones: Vec<_> = self.tombstones.iter().filter(concerns).collect();
+        let expires = held.range().start < self.retention.newest_expired_ns(self.now_ns);
+        if tombstones.is_empty() && !expires {
+            return Ok(Arc::default());
+        }
+        let image = held.image()?;
+        let expired = if expires { self.expired(&image)? } else { 0 };
+        let numbers = tombstones.iter().map(|tombstone| tombstone.delete.number);
+        let asked = (numbers.collect::<Vec<u64>>(), expired);
+        let mut known = held.veil().known.lock();
+        if known.last != asked {
+            let mut hidden = RoaringBitmap::new();
+            for tombstone in tombstones {
+                hidden |= &*known.rows(tombstone, &image)?;
+            }
+            hidden.insert_range(0..image.first_rows()?.get(expired).copied().unwrap_or(0));
+            known.last = asked;
+            known.hidden = Arc::new(hidden);
+        }
+        Ok(Arc::clone(&known.hidden))
+    }
+
+    /// How many traces are expired; they are the first.
+    fn expired(&self, image: &Image) -> Result<usize> {
+        let oldest_ns = self.retention.oldest_of_all_ns(self.now_ns);
+        let mut bounds = 0..image.trace_count();
+        while !bounds.is_empty() {
+            let middle = bounds.start + bounds.len() / 2;
+            if image.trace(middle)?.start < oldest_ns {
+                bounds.start = middle + 1;
+            } else {
+                bounds.end = middle;
+            }
+        }
+        Ok(bounds.start)
+    }
+}
+
+impl Veil {
+    /// Whether a delete, which concerns a place, hides spans of it.
+    pub(crate) fn is_touched_by(&self, tombstone: &Tombstone, image: &Image) -> Result<bool> {
+        Ok(!self.known.lock().rows(tombstone, image)?.is_empty())
+    }
+
+    /// Lets go of deletes, by number.
+    pub(crate) fn forget(&self, numbers: &[u64]) {
+        let mut known = self.known.lock();
+        known.deleted.retain(|number, _| !numbers.contains(number));
+    }
+}
+
+impl Known {
+    /// Rows that a delete hides.
+    fn rows(&mut self, tombstone: &Tombstone, image: &Image) -> Result<Arc<RoaringBitmap>> {
+        let number = tombstone.delete.number;
+        if let Some(rows) = self.deleted.get(&number) {
+            return Ok(Arc::clone(rows));
+        }
+        let rows = Arc::new(tombstone.rows(image)?);
+        self.deleted.insert(number, Arc::clone(&rows));
+        Ok(rows)
+    }
+}
