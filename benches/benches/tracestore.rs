@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use trine_benches::spans;
 use trine_query::budget::{Cancel, Limits};
 use trine_query::traceql::{Engine, SearchOptions, parse};
 use trine_storage::TimeRange;
@@ -101,6 +102,24 @@ fn push(store: &TraceStore, services: &[Arc<Resource>], from: u64, durability: D
         .expect("there is room");
 }
 
+/// As many spans as memory takes before it makes them a run.
+fn stage(criterion: &mut Criterion) {
+    let mut source = spans::Source::new(7);
+    let (mut requests, mut count) = (Vec::new(), 0);
+    while count < 32_000 {
+        let (request, spans) = source.request(1_000, 1_700_000_000_000_000_000);
+        requests.push(request);
+        count += spans;
+    }
+    let requests: Vec<&[u8]> = requests.iter().map(Vec::as_slice).collect();
+    let mut group = criterion.benchmark_group("tracestore");
+    group.throughput(Throughput::Elements(count));
+    group.bench_function("stage", |bencher| {
+        bencher.iter(|| trine_tracestore::decoders::push_otlp(black_box(&requests)));
+    });
+    group.finish();
+}
+
 fn append(criterion: &mut Criterion) {
     let services = services();
     let mut group = criterion.benchmark_group("tracestore/append");
@@ -174,5 +193,5 @@ fn find(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, append, find);
+criterion_group!(benches, stage, append, find);
 criterion_main!(benches);

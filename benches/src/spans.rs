@@ -1,285 +1,312 @@
-//! Spans as twenty services write them: traces of 10 to 50 spans, 12 attributes of a resource, 8 to 12
-//! of a span, about 410 bytes of protobuf a span. Always the same for one seed.
+//! Spans to measure with, as requests of OTLP: traces of 10 to 50 spans over twenty services, with 12
+//! attributes of the resource and 8 to 12 of the span, about 410 bytes a span. The same in every
+//! run.
 
-use std::sync::Arc;
-
-use trine_tracestore::{AnyValue, Event, KeyValue, Resource, Scope, Span, Status};
+use std::collections::BTreeMap;
 
 use crate::lines::Random;
 
-/// The services by number; the first begins every trace.
-pub const SERVICES: [&str; 20] = [
-    "frontend",
-    "gateway",
-    "auth",
-    "users",
-    "catalog",
-    "search",
-    "cart",
-    "checkout",
-    "payment",
-    "shipping",
-    "inventory",
-    "pricing",
-    "recommend",
-    "ads",
-    "email",
-    "notify",
-    "ledger",
-    "fraud",
-    "reports",
-    "storage",
-];
-const ROUTES: [&str; 10] = [
-    "/",
-    "/api/items",
-    "/api/items/{id}",
-    "/api/cart",
-    "/api/checkout",
-    "/api/login",
-    "/api/search",
-    "/api/orders/{id}",
-    "/api/reco",
-    "/api/ship",
-];
-const METHODS: [&str; 5] = ["GET", "GET", "GET", "POST", "PUT"];
-const DATABASES: [&str; 3] = ["postgresql", "redis", "mysql"];
-const PODS: u64 = 4;
-
 /// Makes traces.
 #[derive(Debug)]
-pub struct Traces {
+pub struct Source {
     random: Random,
-    resources: Vec<Arc<Resource>>,
-    scope: Arc<Scope>,
 }
 
-/// A span with where it comes from.
-pub type Made = (Arc<Resource>, Arc<Scope>, Span);
+const SERVICES: [&str; 20] = [
+    "web", "edge", "login", "people", "things", "find", "basket", "till", "pay", "post", "stock",
+    "price", "hints", "banner", "mail", "tell", "books", "guard", "report", "disk",
+];
+const ROUTES: [&str; 8] = [
+    "/",
+    "/v1/things",
+    "/v1/things/{id}",
+    "/v1/basket",
+    "/v1/till",
+    "/v1/find",
+    "/v1/orders/{id}",
+    "/v1/hints",
+];
+const METHODS: [&str; 4] = ["GET", "GET", "POST", "PUT"];
+const DATABASES: [&str; 3] = ["postgresql", "redis", "mysql"];
+const LANGUAGES: [&str; 4] = ["go", "java", "rust", "python"];
+const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36";
 
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    KeyValue {
-        key: key.into(),
-        value: AnyValue::String(value.into()),
-    }
-}
+/// The bytes of a message that is being written.
+#[derive(Debug, Default, Clone)]
+struct Message(Vec<u8>);
 
-fn number(key: &str, value: u64) -> KeyValue {
-    KeyValue {
-        key: key.into(),
-        value: AnyValue::Int(value.cast_signed()),
-    }
-}
-
-fn truth(key: &str, value: bool) -> KeyValue {
-    KeyValue {
-        key: key.into(),
-        value: AnyValue::Bool(value),
-    }
-}
-
-fn resource(service: usize, pod: u64) -> Resource {
-    let name = SERVICES[service];
-    let region = ["eu-west-1", "us-east-1"][pod as usize % 2];
-    let language = ["go", "java", "rust", "python"][service % 4];
-    Resource {
-        attributes: vec![
-            text("service.name", name),
-            text("service.version", format!("1.{service}.{}", service % 3)),
-            text("service.namespace", "shop"),
-            text("deployment.environment", "production"),
-            text("host.name", format!("ip-10-0-{service}-{pod}")),
-            text("k8s.cluster.name", "eu-1"),
-            text("k8s.namespace.name", "shop"),
-            text(
-                "k8s.pod.name",
-                format!("{name}-7d9f8b6c5-{:05x}", service as u64 * 1000 + pod),
-            ),
-            text("cloud.region", region),
-            text("telemetry.sdk.name", "opentelemetry"),
-            text("telemetry.sdk.language", language),
-            text("telemetry.sdk.version", "1.30.0"),
-        ],
-        ..Resource::default()
-    }
-}
-
-impl Traces {
-    /// Traces by a seed.
-    pub fn new(seed: u64) -> Self {
-        let of_service = |service| (0..PODS).map(move |pod| Arc::new(resource(service, pod)));
-        Self {
-            random: Random::new(seed),
-            resources: (0..SERVICES.len()).flat_map(of_service).collect(),
-            scope: Arc::new(Scope {
-                name: "shop".into(),
-                version: "1".into(),
-                ..Scope::default()
-            }),
+impl Message {
+    fn varint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
         }
+        self.0.push(number as u8);
     }
 
-    fn fraction(&mut self) -> f64 {
-        self.random.below(1 << 32) as f64 / (1u64 << 32) as f64
+    fn number(&mut self, field: u64, number: u64) {
+        self.varint(field << 3);
+        self.varint(number);
     }
 
-    fn long(&mut self) -> u64 {
-        self.random.number()
+    fn time(&mut self, field: u64, ns: u64) {
+        self.varint(field << 3 | 1);
+        self.0.extend_from_slice(&ns.to_le_bytes());
     }
 
-    /// Appends the spans of the next trace, which ends at `end_ns`.
-    pub fn trace(&mut self, end_ns: u64, out: &mut Vec<Made>) {
-        let mut trace_id = [0; 16];
-        trace_id[..8].copy_from_slice(&(self.long() | 1 << 60).to_be_bytes());
-        trace_id[8..].copy_from_slice(&self.long().to_be_bytes());
-        let spans = 10 + self.random.below(41) as usize;
-        let took = 5e6 + self.fraction() * self.fraction() * self.fraction() * 1.5e9;
-        let is_failing = self.random.below(100) < 4;
-        let pod = self.random.below(PODS) as usize;
-        // Service, id, start, end, depth.
-        let mut done: Vec<(usize, u64, u64, u64, u64)> = Vec::with_capacity(spans);
-        for at in 0..spans {
-            let id = self.long() | 1;
-            let (service, parent, start, end, depth) = if at == 0 {
-                (0, 0, end_ns - took as u64, end_ns, 0)
-            } else {
-                let (a, b) = (
-                    self.random.below(at as u64),
-                    self.random.below(at as u64) / 2,
-                );
-                let above = done[a.max(b) as usize];
-                let len = (above.3 - above.2).max(2_000);
-                let start = above.2 + (self.fraction() * 0.5 * len as f64) as u64;
-                let left = above.3.saturating_sub(start);
-                let end = start + (self.fraction() * left as f64) as u64 + 1_000;
-                let service = match self.random.below(3) {
-                    0 => above.0,
-                    _ => (above.0 + 1 + self.random.below(6) as usize) % SERVICES.len(),
-                };
-                (
-                    service,
-                    above.1,
-                    start,
-                    end.min(above.3.max(start + 1_000)),
-                    above.4 + 1,
-                )
-            };
-            done.push((service, id, start, end, depth));
-            let kind = if at == 0 {
-                2
-            } else {
-                1 + self.random.below(3) as i32
-            };
-            let failed = is_failing && self.random.below(6) == 0;
-            let mut span = Span {
-                trace_id,
-                span_id: id.to_be_bytes(),
-                parent_span_id: (parent != 0).then(|| parent.to_be_bytes()),
-                kind,
-                start_ns: start,
-                end_ns: end,
-                ..Span::default()
-            };
-            self.describe(&mut span, service, failed);
-            span.attributes.push(number("depth", depth));
-            if failed {
-                self.fail(&mut span, service);
-            }
-            let resource = &self.resources[service * PODS as usize + pod];
-            out.push((Arc::clone(resource), Arc::clone(&self.scope), span));
-        }
+    fn bytes(&mut self, field: u64, bytes: &[u8]) {
+        self.varint(field << 3 | 2);
+        self.varint(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
     }
 
-    fn describe(&mut self, span: &mut Span, service: usize, failed: bool) {
-        let name = SERVICES[service];
-        let random = &mut self.random;
-        match span.kind {
-            2 => {
-                let route = ROUTES[random.below(10) as usize];
-                let method = METHODS[random.below(5) as usize];
-                let good = [200, 200, 200, 201, 204, 404][random.below(6) as usize];
-                let status = if failed { 500 + random.below(4) } else { good };
-                let url = format!(
-                    "http://{name}.shop.svc:8080{route}?q={}",
-                    random.below(100_000)
-                );
-                let peer = (random.below(4), random.below(256), random.below(256));
-                span.name = format!("{method} {route}");
-                span.attributes = vec![
-                    text("http.method", method),
-                    text("http.route", route),
-                    text("http.url", url),
-                    number("http.status_code", status),
-                    number("http.response_content_length", random.below(100_000)),
-                    text(
-                        "http.user_agent",
-                        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
-                    ),
-                    text(
-                        "net.peer.ip",
-                        format!("10.{}.{}.{}", peer.0, peer.1, peer.2),
-                    ),
-                    number("net.peer.port", 1_024 + random.below(60_000)),
-                    text("enduser.id", format!("user-{}", random.below(50_000))),
-                    text("http.flavor", "1.1"),
-                    truth("feature.new_checkout", random.below(2) == 0),
-                ];
-            }
-            3 => {
-                let database = DATABASES[random.below(3) as usize];
-                let (id, tenant) = (random.below(1_000_000), random.below(100));
-                let statement = format!(
-                    "SELECT id, state, total FROM orders WHERE id = {id} AND tenant = {tenant}"
-                );
-                span.name = format!("SELECT {name}.orders");
-                span.attributes = vec![
-                    text("db.system", database),
-                    text("db.name", "shop"),
-                    text("db.user", "app"),
-                    text("db.operation", "SELECT"),
-                    text("db.statement", statement),
-                    text(
-                        "net.peer.name",
-                        format!("{database}-{}.internal", random.below(4)),
-                    ),
-                    number("net.peer.port", 5_432),
-                    number("db.rows", random.below(500)),
-                ];
-            }
-            _ => {
-                span.name = format!("{name}.process{}", random.below(8));
-                let order = random.below(1 << 20) << 20 | random.below(1 << 20);
-                span.attributes = vec![
-                    text("code.function", format!("process{}", random.below(8))),
-                    text("code.namespace", format!("com.shop.{name}")),
-                    number("thread.id", random.below(64)),
-                    text("order.id", format!("{order:012x}")),
-                    number("items.count", random.below(20)),
-                    text("tenant", format!("t-{}", random.below(100))),
-                    truth("cache.hit", random.below(3) > 0),
-                ];
-            }
-        }
+    fn message(&mut self, field: u64, write: impl FnOnce(&mut Self)) {
+        let mut message = Self::default();
+        write(&mut message);
+        self.bytes(field, &message.0);
     }
 
-    fn fail(&mut self, span: &mut Span, service: usize) {
-        let other = SERVICES[(service + 3) % SERVICES.len()];
-        let message = format!(
-            "upstream {other} refused order {}",
-            self.random.below(10_000)
-        );
-        span.events = vec![Event {
-            time_ns: span.end_ns - 500,
-            name: "exception".into(),
-            attributes: vec![
-                text("exception.type", "java.lang.IllegalStateException"),
-                text("exception.message", message),
-            ],
-            ..Event::default()
-        }];
-        span.status = Some(Status {
-            code: 2,
-            message: "upstream refused".into(),
+    fn attribute(&mut self, field: u64, key: &str, value: impl FnOnce(&mut Self)) {
+        self.message(field, |pair| {
+            pair.bytes(1, key.as_bytes());
+            pair.message(2, value);
         });
     }
+
+    fn text(&mut self, field: u64, key: &str, text: &str) {
+        self.attribute(field, key, |value| value.bytes(1, text.as_bytes()));
+    }
+
+    fn int(&mut self, field: u64, key: &str, number: u64) {
+        self.attribute(field, key, |value| value.number(3, number));
+    }
+
+    fn truth(&mut self, field: u64, key: &str, truth: bool) {
+        self.attribute(field, key, |value| value.number(2, truth.into()));
+    }
+}
+
+/// A span that others may be below.
+struct Placed {
+    service: usize,
+    id: u64,
+    start: u64,
+    end: u64,
+    depth: u64,
+}
+
+impl Source {
+    /// A source of the traces of `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+        }
+    }
+
+    /// An `ExportTraceServiceRequest` of whole traces that end at `end_ns`, of at least so many
+    /// spans. Gives how many they are.
+    pub fn request(&mut self, least: u64, end_ns: u64) -> (Vec<u8>, u64) {
+        let mut spans = 0;
+        let mut of_services = BTreeMap::new();
+        while spans < least {
+            spans += self.trace(end_ns, &mut of_services);
+        }
+        let pod = self.random.below(4);
+        let mut request = Message::default();
+        for (service, spans) in of_services {
+            request.message(1, |group| {
+                group.message(1, |resource| put_resource(resource, service, pod));
+                group.message(2, |group| {
+                    group.message(1, |scope| {
+                        scope.bytes(1, b"bench");
+                        scope.bytes(2, b"1");
+                    });
+                    group.0.extend_from_slice(&spans.0);
+                });
+            });
+        }
+        (request.0, spans)
+    }
+
+    fn trace(&mut self, end_ns: u64, of_services: &mut BTreeMap<usize, Message>) -> u64 {
+        let random = &mut self.random;
+        let mut trace_id = [0; 16];
+        trace_id[..8].copy_from_slice(&(random.number() | 1).to_be_bytes());
+        trace_id[8..].copy_from_slice(&random.number().to_be_bytes());
+        let count = 10 + random.below(41);
+        let failing = random.below(25) == 0;
+        let length = 5_000_000 + random.below(1 << 10) * random.below(1 << 20);
+        let mut placed: Vec<Placed> = Vec::new();
+        for number in 0..count {
+            let id = random.number() | 1;
+            let (parent, span) = match number {
+                0 => (
+                    0,
+                    Placed {
+                        service: 0,
+                        id,
+                        start: end_ns - length,
+                        end: end_ns,
+                        depth: 0,
+                    },
+                ),
+                _ => {
+                    let above = &placed[random.below(number) as usize];
+                    let start = above.start + random.below((above.end - above.start) / 2 + 1);
+                    let end = start + 1_000 + random.below(above.end.saturating_sub(start) + 1);
+                    let elsewhere = (above.service + 1 + random.below(6) as usize) % 20;
+                    let same = random.below(3) == 0;
+                    let service = if same { above.service } else { elsewhere };
+                    let depth = above.depth + 1;
+                    (
+                        above.id,
+                        Placed {
+                            service,
+                            id,
+                            start,
+                            end,
+                            depth,
+                        },
+                    )
+                }
+            };
+            let failed = failing && random.below(6) == 0;
+            let out = of_services.entry(span.service).or_default();
+            out.message(2, |out| {
+                out.bytes(1, &trace_id);
+                put_span(out, random, &span, parent, failed);
+            });
+            placed.push(span);
+        }
+        count
+    }
+}
+
+fn put_resource(out: &mut Message, service: usize, pod: u64) {
+    let name = SERVICES[service];
+    out.text(1, "service.name", name);
+    out.text(
+        1,
+        "service.version",
+        &format!("1.{service}.{}", service % 3),
+    );
+    out.text(1, "service.namespace", "shop");
+    out.text(1, "deployment.environment", "production");
+    out.text(1, "host.name", &format!("ip-10-0-{service}-{pod}"));
+    out.text(1, "k8s.cluster.name", "eu-1");
+    out.text(1, "k8s.namespace.name", "shop");
+    out.text(
+        1,
+        "k8s.pod.name",
+        &format!("{name}-7d9f8b6c5-{:05x}", service as u64 * 1000 + pod),
+    );
+    out.text(
+        1,
+        "cloud.region",
+        ["eu-west-1", "us-east-1"][(pod % 2) as usize],
+    );
+    out.text(1, "telemetry.sdk.name", "opentelemetry");
+    out.text(1, "telemetry.sdk.language", LANGUAGES[service % 4]);
+    out.text(1, "telemetry.sdk.version", "1.30.0");
+}
+
+/// The fields of a span from its own id on.
+fn put_span(out: &mut Message, random: &mut Random, span: &Placed, parent: u64, failed: bool) {
+    let service = SERVICES[span.service];
+    out.bytes(2, &span.id.to_be_bytes());
+    if parent != 0 {
+        out.bytes(4, &parent.to_be_bytes());
+    }
+    let route = ROUTES[random.below(8) as usize];
+    let method = METHODS[random.below(4) as usize];
+    let kind = if parent == 0 { 2 } else { 1 + random.below(3) };
+    let name = match kind {
+        2 => format!("{method} {route}"),
+        3 => format!("SELECT {service}.orders"),
+        _ => format!("{service}.process{}", random.below(8)),
+    };
+    out.bytes(5, name.as_bytes());
+    out.number(6, kind);
+    out.time(7, span.start);
+    out.time(8, span.end);
+    match kind {
+        2 => put_server(out, random, service, route, method, failed),
+        3 => put_database(out, random),
+        _ => put_inner(out, random, service),
+    }
+    out.int(9, "depth", span.depth);
+    if failed {
+        out.message(11, |event| {
+            event.time(1, span.end - 500);
+            event.bytes(2, b"exception");
+            event.text(3, "exception.type", "java.lang.IllegalStateException");
+            let message = format!("upstream refused order {}", random.below(10_000));
+            event.text(3, "exception.message", &message);
+        });
+        out.message(15, |status| {
+            status.bytes(2, b"upstream refused");
+            status.number(3, 2);
+        });
+    }
+}
+
+fn put_server(
+    out: &mut Message,
+    random: &mut Random,
+    service: &str,
+    route: &str,
+    method: &str,
+    failed: bool,
+) {
+    let query = random.below(100_000);
+    let good = [200, 200, 200, 201, 204, 404][random.below(6) as usize];
+    out.text(9, "http.method", method);
+    out.text(9, "http.route", route);
+    out.text(
+        9,
+        "http.url",
+        &format!("http://{service}.shop.svc:8080{route}?q={query}"),
+    );
+    out.int(
+        9,
+        "http.status_code",
+        if failed { 500 + random.below(4) } else { good },
+    );
+    out.int(9, "http.response_content_length", random.below(100_000));
+    out.text(9, "http.user_agent", AGENT);
+    let (a, b, c) = (random.below(4), random.below(256), random.below(256));
+    out.text(9, "net.peer.ip", &format!("10.{a}.{b}.{c}"));
+    out.int(9, "net.peer.port", 1024 + random.below(60_000));
+    out.text(9, "enduser.id", &format!("user-{}", random.below(50_000)));
+    out.text(9, "http.flavor", "1.1");
+    out.truth(9, "feature.new_checkout", random.below(2) == 0);
+}
+
+fn put_database(out: &mut Message, random: &mut Random) {
+    let database = DATABASES[random.below(3) as usize];
+    let (order, tenant) = (random.below(1_000_000), random.below(100));
+    out.text(9, "db.system", database);
+    out.text(9, "db.name", "shop");
+    out.text(9, "db.user", "app");
+    out.text(9, "db.operation", "SELECT");
+    let statement =
+        format!("SELECT id, state, total FROM orders WHERE id = {order} AND tenant = {tenant}");
+    out.text(9, "db.statement", &statement);
+    out.text(
+        9,
+        "net.peer.name",
+        &format!("{database}-{}.internal", random.below(4)),
+    );
+    out.int(9, "net.peer.port", 5432);
+    out.int(9, "db.rows", random.below(500));
+}
+
+fn put_inner(out: &mut Message, random: &mut Random, service: &str) {
+    out.text(9, "code.function", &format!("process{}", random.below(8)));
+    out.text(9, "code.namespace", &format!("com.shop.{service}"));
+    out.int(9, "thread.id", random.below(64));
+    out.text(9, "order.id", &format!("{:012x}", random.below(1 << 40)));
+    out.int(9, "items.count", random.below(20));
+    out.text(9, "tenant", &format!("t-{}", random.below(100)));
+    out.truth(9, "cache.hit", random.below(3) > 0);
 }

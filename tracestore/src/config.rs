@@ -11,12 +11,15 @@ use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
 
 use crate::db::TraceStore;
+use crate::retention::RetentionRule;
 
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// How long traces are kept; `None` (the default) keeps them for ever.
     pub retention: Option<Duration>,
+    /// Traces that are kept longer or shorter. Default none.
+    pub retention_rules: Vec<RetentionRule>,
     /// How many bytes of blocks are kept; the oldest go first. `None` (the default) for any number.
     pub retention_bytes: Option<u64>,
     /// How long a delete can be cancelled: only then are files written without what it deletes.
@@ -41,6 +44,9 @@ pub struct Config {
     pub span_bytes_max: usize,
     /// The most attributes of a span, an event, a link, a resource or a scope. Default 10,000.
     pub span_attributes_max: usize,
+    /// As many spans in memory are put into columns together; fewer when they are read or large.
+    /// Default 32,768.
+    pub stage_spans_max: u64,
     /// The most bytes that memory takes, about. It is sealed when it takes half of them; an append
     /// that finds it full waits until it is sealed. Default 160 MiB.
     pub live_bytes_max: u64,
@@ -57,6 +63,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             retention: None,
+            retention_rules: Vec::new(),
             retention_bytes: None,
             delete_delay: Duration::from_secs(600),
             deletes_max: 1_000,
@@ -67,6 +74,7 @@ impl Default for Config {
             compacted_bytes_max: 512 << 20,
             span_bytes_max: 4 << 20,
             span_attributes_max: 10_000,
+            stage_spans_max: 32_768,
             live_bytes_max: 160 << 20,
             wal_bytes_max: 192 << 20,
             seal_age: Duration::from_secs(2 * 3600),

@@ -38,6 +38,7 @@ use crate::config::{Builder, Config};
 use crate::live::Live;
 use crate::model::TraceId;
 use crate::place::{Held, Place, Snapshot};
+use crate::request::Filter;
 use crate::retention::Retention;
 use crate::stats::{Report, Stats};
 use crate::tombstone::{Deleted, Tombstones};
@@ -174,6 +175,18 @@ impl TraceStore {
     /// The delete survives a loss of power when this returns.
     pub fn delete_trace(&self, id: TraceId) -> Result<u64> {
         self.inner.delete(Deleted::Trace(id), TimeRange::ALL)
+    }
+
+    /// Deletes the spans that begin in `range` (nanoseconds) and satisfy `filter`, as
+    /// [`TraceStore::delete_trace`] does.
+    ///
+    /// # Errors
+    /// As [`TraceStore::delete_trace`]; [`Kind::Limit`] for a filter of more than 64 KiB, too.
+    ///
+    /// # Durability
+    /// As [`TraceStore::delete_trace`].
+    pub fn delete(&self, filter: &Filter, range: TimeRange) -> Result<u64> {
+        self.inner.delete(Deleted::Spans(filter.clone()), range)
     }
 
     /// The deletes whose spans may still be in files, by number.
@@ -403,3 +416,6 @@ impl Maintain for Compactor {
         inner.background_error.lock().compact = Some(what);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,7 @@ pub use request::{
     Filter, Intrinsic, Measure, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, Test,
     TraceFilter, TraceRows, Value, ValuesRequest, keys,
 };
+pub use retention::RetentionRule;
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
 pub use tombstone::Deleted;
 pub use trine_storage::wal::Durability;
@@ -82,17 +83,21 @@ pub mod decoders {
         wal_record::replay(record, &mut Stage::default())
     }
 
-    /// A request of OTLP into an empty stage.
+    /// Requests of OTLP into an empty stage; gives how many spans it has then.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when it is malformed.
-    pub fn push_otlp(request: &[u8]) -> Result<Accepted> {
+    /// [`Kind::Invalid`](trine_storage::Kind::Invalid) when one is malformed.
+    pub fn push_otlp(requests: &[&[u8]]) -> Result<u32> {
         let bounds = Bounds {
             oldest_ns: 0,
             newest_ns: i64::MAX,
             span_bytes_max: 1 << 16,
             attributes_max: 100,
         };
-        Stage::default().push_request(request, &bounds)
+        let mut stage = Stage::default();
+        for request in requests {
+            stage.push_request(request, &bounds)?;
+        }
+        Ok(stage.rows())
     }
 }

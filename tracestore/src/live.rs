@@ -19,15 +19,15 @@ use crate::place::{self, Held};
 use crate::stage::Stage;
 use crate::tombstone::Veil;
 
-/// A stage of so many spans becomes a run ...
-pub(crate) const STAGE_SPANS_MAX: u64 = 32_768;
-/// ... or one of so many bytes.
-pub(crate) const STAGE_BYTES_MAX: u64 = 16 << 20;
+/// A stage of so many bytes becomes a run, however few spans it has.
+const STAGE_BYTES_MAX: u64 = 16 << 20;
 
 /// What is not in blocks yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Live {
     stage: Stage,
+    /// A stage of so many spans becomes a run.
+    stage_spans_max: u64,
     /// Older first.
     runs: Vec<Arc<Run>>,
     /// When the first span came that is not being sealed, nanoseconds since 1970.
@@ -77,6 +77,16 @@ pub(crate) struct Figures {
 }
 
 impl Live {
+    pub(crate) fn new(stage_spans_max: u64) -> Self {
+        Self {
+            stage: Stage::default(),
+            stage_spans_max,
+            runs: Vec::new(),
+            since_ns: None,
+            sealing: None,
+        }
+    }
+
     /// Where spans go to that come at `now_ns`.
     pub(crate) fn stage(&mut self, now_ns: i64) -> &mut Stage {
         self.since_ns.get_or_insert(now_ns);
@@ -85,7 +95,8 @@ impl Live {
 
     /// Whether the stage is to become a run.
     pub(crate) fn is_full(&self) -> bool {
-        u64::from(self.stage.rows()) >= STAGE_SPANS_MAX || self.stage.bytes() >= STAGE_BYTES_MAX
+        u64::from(self.stage.rows()) >= self.stage_spans_max
+            || self.stage.bytes() >= STAGE_BYTES_MAX
     }
 
     /// Makes the stage a run, if it has spans; it is not built yet. `blocks` are all that there are.
@@ -98,7 +109,7 @@ impl Live {
         let mut first = self.runs.len();
         while let Some(run) = first.checked_sub(1).and_then(|at| self.runs.get(at))
             && run.spans <= spans
-            && run.spans + spans <= STAGE_SPANS_MAX
+            && run.spans + spans <= self.stage_spans_max
         {
             spans += run.spans;
             first -= 1;
@@ -134,10 +145,11 @@ impl Live {
     }
 
     pub(crate) fn figures(&self) -> Figures {
+        let spans = u64::from(self.stage.rows());
         let mut figures = Figures {
-            spans: self.stage.rows().into(),
+            spans,
             traces: self.stage.trace_ids.len() as u64,
-            bytes: self.stage.bytes(),
+            bytes: if spans > 0 { self.stage.bytes() } else { 0 },
             runs: 0,
             since_ns: self.since_ns,
             is_sealing: self.sealing.is_some(),

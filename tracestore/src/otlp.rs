@@ -11,6 +11,7 @@
 
 mod check;
 mod message;
+mod pieces;
 mod read;
 mod wire;
 mod write;
@@ -22,6 +23,7 @@ pub(crate) use check::{Bounds, Plan, PlannedResource, PlannedScope, check};
 pub(crate) use message::{
     AnyRef, EventRef, KeyValueRef, LinkRef, Part, ResourceRef, ScopeRef, SpanRef, items,
 };
+pub(crate) use pieces::pieces;
 pub(crate) use read::read;
 pub(crate) use wire::{Malformed, Read};
 pub(crate) use write::Writer;

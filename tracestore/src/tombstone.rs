@@ -1,6 +1,8 @@
 //! What is in blocks and memory and is not to be seen: spans that are deleted or expired. Snapshots and
 //! merges ask for the rows of a place.
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,12 +10,14 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 use trine_storage::catalog::Delete;
-use trine_storage::{Error, Kind, Result};
+use trine_storage::{Error, Kind, Result, TimeRange};
 
 use crate::block::image::Image;
 use crate::model::TraceId;
 use crate::place::Held;
-use crate::retention::Retention;
+use crate::request::Filter;
+use crate::retention::{Retention, RetentionRule};
+use crate::scan;
 
 /// Deletes that are in force, by number.
 pub(crate) type Tombstones = Vec<Arc<Tombstone>>;
@@ -23,6 +27,9 @@ pub(crate) type Tombstones = Vec<Arc<Tombstone>>;
 pub enum Deleted {
     /// All spans of a trace.
     Trace(TraceId),
+    /// Spans that satisfy a filter. What it says about whole traces is asked of the spans that lie
+    /// together in a block.
+    Spans(Filter),
 }
 
 /// One delete, ready to be asked.
@@ -50,8 +57,11 @@ pub(crate) struct Veil {
 struct Known {
     /// Rows that deletes hide, by their numbers.
     deleted: BTreeMap<u64, Arc<RoaringBitmap>>,
-    /// What was hidden when it was last asked: by which deletes, how many traces were expired.
-    last: (Vec<u64>, usize),
+    /// Traces that each retention rule is for.
+    ruled: Option<Vec<RoaringBitmap>>,
+    /// What was hidden when it was last asked: by which deletes, and how many traces are older than
+    /// each retention.
+    last: (Vec<u64>, Vec<u32>),
     hidden: Arc<RoaringBitmap>,
 }
 
@@ -72,16 +82,19 @@ impl Tombstone {
     }
 
     /// The rows of an image that it deletes.
-    fn rows(&self, image: &Image) -> Result<RoaringBitmap> {
-        let mut rows = RoaringBitmap::new();
+    fn rows(&self, image: &Arc<Image>) -> Result<RoaringBitmap> {
         match &self.what {
             Deleted::Trace(id) => {
+                let mut rows = RoaringBitmap::new();
                 if let Some(place) = image.find(id)? {
                     rows.insert_range(image.trace(place)?.rows);
                 }
+                Ok(rows)
+            }
+            Deleted::Spans(filter) => {
+                scan::matching_rows(image, filter, self.delete.range, &Arc::default())
             }
         }
-        Ok(rows)
     }
 
     /// Whether it may concern spans of a place. Memory is sealed before anything is deleted.
@@ -99,12 +112,17 @@ impl Deleted {
         match self {
             Self::Trace(id) => {
                 let id = format!("{:032x}", u128::from_be_bytes(*id));
-                json!({ "trace": id }).to_string()
+                json!({ "trace": id })
             }
+            Self::Spans(filter) => json!({ "spans": words::filter(filter) }),
         }
+        .to_string()
     }
 
     fn read(words: &Value) -> Option<Self> {
+        if let Some(filter) = words.get("spans") {
+            return words::read_filter(filter).map(Self::Spans);
+        }
         let id = words.get("trace")?.as_str()?;
         let is_id = id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
         let id = is_id.then(|| u128::from_str_radix(id, 16).ok()).flatten()?;
@@ -122,41 +140,53 @@ impl Hidden {
             return Ok(Arc::default());
         }
         let image = held.image()?;
-        let expired = if expires { self.expired(&image)? } else { 0 };
         let numbers = tombstones.iter().map(|tombstone| tombstone.delete.number);
-        let asked = (numbers.collect::<Vec<u64>>(), expired);
+        let old = if expires {
+            self.old(&image)?
+        } else {
+            Vec::new()
+        };
+        let asked = (numbers.collect::<Vec<u64>>(), old);
         let mut known = held.veil().known.lock();
         if known.last != asked {
             let mut hidden = RoaringBitmap::new();
             for tombstone in tombstones {
                 hidden |= &*known.rows(tombstone, &image)?;
             }
-            hidden.insert_range(0..image.first_rows()?.get(expired).copied().unwrap_or(0));
+            let first_rows = image.first_rows()?;
+            for trace in known.expired(&self.retention, &asked.1, &image)? {
+                let rows = first_rows
+                    .get(trace as usize)
+                    .zip(first_rows.get(trace as usize + 1));
+                hidden.insert_range(rows.map_or(0..0, |(first, end)| *first..*end));
+            }
             known.last = asked;
             known.hidden = Arc::new(hidden);
         }
         Ok(Arc::clone(&known.hidden))
     }
 
-    /// How many traces are expired; they are the first.
-    fn expired(&self, image: &Image) -> Result<usize> {
-        let oldest_ns = self.retention.oldest_of_all_ns(self.now_ns);
-        let mut bounds = 0..image.trace_count();
-        while !bounds.is_empty() {
-            let middle = bounds.start + bounds.len() / 2;
-            if image.trace(middle)?.start < oldest_ns {
-                bounds.start = middle + 1;
-            } else {
-                bounds.end = middle;
+    /// How many traces are older than each retention; they are the first.
+    fn old(&self, image: &Image) -> Result<Vec<u32>> {
+        let older = |oldest_ns: i64| {
+            let mut bounds = 0..image.trace_count();
+            while !bounds.is_empty() {
+                let middle = bounds.start + bounds.len() / 2;
+                if image.trace(middle)?.start < oldest_ns {
+                    bounds.start = middle + 1;
+                } else {
+                    bounds.end = middle;
+                }
             }
-        }
-        Ok(bounds.start)
+            Ok(u32::try_from(bounds.start).unwrap_or(u32::MAX))
+        };
+        self.retention.oldest_ns(self.now_ns).map(older).collect()
     }
 }
 
 impl Veil {
     /// Whether a delete, which concerns a place, hides spans of it.
-    pub(crate) fn is_touched_by(&self, tombstone: &Tombstone, image: &Image) -> Result<bool> {
+    pub(crate) fn is_touched_by(&self, tombstone: &Tombstone, image: &Arc<Image>) -> Result<bool> {
         Ok(!self.known.lock().rows(tombstone, image)?.is_empty())
     }
 
@@ -169,7 +199,7 @@ impl Veil {
 
 impl Known {
     /// Rows that a delete hides.
-    fn rows(&mut self, tombstone: &Tombstone, image: &Image) -> Result<Arc<RoaringBitmap>> {
+    fn rows(&mut self, tombstone: &Tombstone, image: &Arc<Image>) -> Result<Arc<RoaringBitmap>> {
         let number = tombstone.delete.number;
         if let Some(rows) = self.deleted.get(&number) {
             return Ok(Arc::clone(rows));
@@ -178,4 +208,51 @@ impl Known {
         self.deleted.insert(number, Arc::clone(&rows));
         Ok(rows)
     }
+
+    /// The traces that are expired, when so many are older than each retention.
+    fn expired(
+        &mut self,
+        retention: &Retention,
+        old: &[u32],
+        image: &Arc<Image>,
+    ) -> Result<RoaringBitmap> {
+        let mut expired = RoaringBitmap::new();
+        expired.insert_range(0..old.iter().copied().max().unwrap_or(0));
+        let Some((unruled, of_rules)) = old.split_first() else {
+            return Ok(expired);
+        };
+        let ruled = match &mut self.ruled {
+            Some(ruled) => ruled,
+            none => none.insert(ruled(retention, image)?),
+        };
+        let mut kept = expired.clone();
+        kept.remove_range(..unruled);
+        for of_rule in &*ruled {
+            kept -= of_rule;
+        }
+        for (of_rule, old) in ruled.iter().zip(of_rules) {
+            let mut of_rule = of_rule.clone();
+            of_rule.remove_range(..old);
+            kept |= of_rule;
+        }
+        Ok(expired - kept)
+    }
+}
+
+/// The traces that each rule is for.
+fn ruled(retention: &Retention, image: &Arc<Image>) -> Result<Vec<RoaringBitmap>> {
+    let first_rows = image.first_rows()?;
+    let of_rule = |rule: &RetentionRule| {
+        let rows = scan::matching_rows(image, &rule.filter, TimeRange::ALL, &Arc::default())?;
+        let mut traces = RoaringBitmap::new();
+        let mut rows = rows.iter();
+        while let Some(row) = rows.next() {
+            let trace = u32::try_from(Image::trace_of(&first_rows, row)).unwrap_or(u32::MAX);
+            traces.insert(trace);
+            let next = first_rows.get(trace as usize + 1);
+            rows.advance_to(next.copied().unwrap_or(u32::MAX));
+        }
+        Ok(traces)
+    };
+    retention.rules.iter().map(of_rule).collect()
 }

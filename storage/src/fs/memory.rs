@@ -26,6 +26,13 @@ struct Reader {
 }
 
 impl MemoryFile {
+    /// A file that holds these bytes.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: Arc::new(Mutex::new(bytes)),
+        }
+    }
+
     /// What appends to the file.
     pub fn writer(&self) -> Box<dyn WriteFile> {
         Box::new(Writer {

@@ -25,6 +25,8 @@ pub struct LabelRegex(Arc<Compiled>);
 
 #[derive(Debug)]
 struct Compiled {
+    pattern: String,
+    dot: Dot,
     test: Test,
     prefix: String,
     matches_empty: bool,
@@ -58,12 +60,24 @@ impl LabelRegex {
             None => Test::Regex(compile(&anchored(&syntax::emit(&parsed.node)), pattern)?),
         };
         let mut compiled = Compiled {
+            pattern: pattern.to_owned(),
+            dot,
             test,
             prefix: plan::prefix(&parsed.node),
             matches_empty: false,
         };
         compiled.matches_empty = compiled.is_match("");
         Ok(Self(Arc::new(compiled)))
+    }
+
+    /// What it was compiled from.
+    pub fn pattern(&self) -> &str {
+        &self.0.pattern
+    }
+
+    /// What `.` matches.
+    pub fn dot(&self) -> Dot {
+        self.0.dot
     }
 
     /// Whether the whole of `text` matches.

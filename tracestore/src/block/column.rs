@@ -94,7 +94,7 @@ enum Encoding {
     Numbers,
     /// Pages of codes of a dictionary.
     Dictionary { entries: u32, stored: Stored },
-    /// Pages of templates and numbers. The dictionary is of the templates.
+    /// Pages of templates and numbers; `stored` are the templates.
     Templates {
         entries: u32,
         stored: Stored,

@@ -247,7 +247,7 @@ impl Dictionary {
         self.len
     }
 
-    pub(super) fn corrupt(&self, what: &str) -> Error {
+    fn corrupt(&self, what: &str) -> Error {
         Error::corrupt(&self.name, self.offset, what)
     }
 

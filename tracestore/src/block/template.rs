@@ -9,8 +9,9 @@
 mod page;
 
 use trine_storage::Result;
+use trine_storage::codec::{Reader, put_bytes};
 
-use super::dictionary::Dictionary;
+use super::values::Texts;
 
 pub(crate) use page::{Needle, TemplatePage, put_page};
 
@@ -80,60 +81,80 @@ fn run(text: &[u8], wanted: u8) -> (usize, u8) {
     (text.len(), seen)
 }
 
-/// Appends the template of a text, and its numbers.
+/// The place of the first digit from `at` on; eight bytes are looked at in one go.
+#[inline]
+fn next_digit(text: &[u8], at: usize) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (eights, tail) = text.get(at..)?.as_chunks::<8>();
+    for (chunk, eight) in eights.iter().enumerate() {
+        // A digit is below ten without the bits of '0'; with 118 more it stays below 128.
+        let above = u64::from_le_bytes(*eight) ^ (0x30 * ONES);
+        let others = ((above & (0x7f * ONES)) + 0x76 * ONES) | above;
+        let digits = !others & (0x80 * ONES);
+        if digits != 0 {
+            return Some(at + 8 * chunk + digits.trailing_zeros() as usize / 8);
+        }
+    }
+    let place = tail.iter().position(u8::is_ascii_digit)?;
+    Some(at + 8 * eights.len() + place)
+}
+
+/// Appends the template of a text, and its numbers. Only words with a digit have any.
 pub(crate) fn split(text: &[u8], template: &mut Vec<u8>, slots: &mut Vec<u64>) {
     let full = slots.len() + SLOTS_MAX;
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-    // What lies before `taken` is in the template.
+    // What lies before `taken` is in the template; no word goes on at `at`.
     let (mut at, mut taken) = (0, 0);
-    while at < text.len() {
-        let rest = part(at, text.len());
-        let (len, seen) = run(rest, DIGIT | HEX_LETTER | LETTER);
-        let end = at + len;
+    while let Some(digit) = next_digit(text, at)
+        && slots.len() < full
+    {
+        let before = part(at, digit).iter().rev();
+        let start = digit - before.take_while(|byte| class(**byte) != 0).count();
+        let word = part(start, text.len());
+        let (len, seen) = run(word, DIGIT | HEX_LETTER | LETTER);
+        let end = start + len;
+        at = end;
         if len == HEX_MIN
             && seen & LETTER == 0
             && slots.len() + 2 <= full
-            && let Some(halves) = uuid_of(rest)
+            && let Some(halves) = uuid_of(word)
         {
-            template.extend_from_slice(part(taken, at));
+            template.extend_from_slice(part(taken, start));
             template.push(UUID);
             slots.extend(halves);
-            at += UUID_LEN;
+            at = start + UUID_LEN;
             taken = at;
         } else if seen == DIGIT | HEX_LETTER
             && len >= HEX_MIN
             && slots.len() + len.div_ceil(HEX_SLOT) <= full
         {
-            template.extend_from_slice(part(taken, at));
-            for digits in part(at, end).chunks(HEX_SLOT) {
-                template.extend([HEX, u8::try_from(digits.len()).unwrap_or(0)]);
+            template.extend_from_slice(part(taken, start));
+            for digits in part(start, end).chunks(HEX_SLOT) {
+                template.extend_from_slice(&[HEX, u8::try_from(digits.len()).unwrap_or(0)]);
                 slots.push(hex_of(digits));
             }
-            at = end;
-            taken = at;
-        } else if seen & DIGIT != 0 {
-            while at < end {
-                let (letters, _) = run(part(at, end), HEX_LETTER | LETTER);
-                let start = at + letters;
-                let (count, _) = run(part(start, end), DIGIT);
-                at = start + count;
-                if count == 0 || count > DIGITS_MAX || slots.len() >= full {
-                    continue;
-                }
-                template.extend_from_slice(part(taken, start));
-                let digits = part(start, at);
-                match digits {
-                    [b'0', _, ..] => template.extend([PADDED, u8::try_from(count).unwrap_or(0)]),
-                    _ => template.push(NUMBER),
-                }
-                slots.push(decimal_of(digits));
-                taken = at;
-            }
+            taken = end;
         } else {
-            at = end;
+            let mut from = digit;
+            while from < end {
+                let (count, _) = run(part(from, end), DIGIT);
+                if count > 0 && count <= DIGITS_MAX && slots.len() < full {
+                    template.extend_from_slice(part(taken, from));
+                    let digits = part(from, from + count);
+                    match digits {
+                        [b'0', _, ..] => {
+                            let width = u8::try_from(count).unwrap_or(0);
+                            template.extend_from_slice(&[PADDED, width]);
+                        }
+                        _ => template.push(NUMBER),
+                    }
+                    slots.push(decimal_of(digits));
+                    taken = from + count;
+                }
+                from += count;
+                from += run(part(from, end), HEX_LETTER | LETTER).0;
+            }
         }
-        let separators = part(at, text.len()).iter();
-        at += separators.take_while(|byte| class(**byte) == 0).count();
     }
     template.extend_from_slice(part(taken, text.len()));
 }
@@ -190,9 +211,17 @@ struct Piece {
 /// At the end of a template.
 const END: u8 = 0;
 
+/// Appends templates, by their codes.
+pub(crate) fn put_templates(out: &mut Vec<u8>, templates: &Texts) {
+    for template in templates.iter() {
+        put_bytes(out, template);
+    }
+}
+
 /// The templates of a column, ready to put texts together.
 #[derive(Debug, Default)]
 pub(crate) struct Templates {
+    texts: Texts,
     literals: Vec<u8>,
     pieces: Vec<Piece>,
     /// By template: its first piece, where its text begins, how many numbers it has.
@@ -200,18 +229,29 @@ pub(crate) struct Templates {
 }
 
 impl Templates {
-    /// The templates that a dictionary holds.
+    /// The `count` templates that take all of `bytes`.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when one makes no sense.
-    pub(crate) fn of(dictionary: &Dictionary) -> Result<Self> {
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), with `name`, when one makes no sense.
+    pub(crate) fn open(name: &str, bytes: &[u8], count: usize) -> Result<Self> {
         let mut all = Self::default();
-        for template in dictionary.texts()?.iter() {
+        let mut reader = Reader::new(name, bytes);
+        for _ in 0..count {
+            let template = reader.bytes()?;
             if all.push(template).is_none() {
-                return Err(dictionary.corrupt("a template makes no sense"));
+                return Err(reader.corrupt("a template makes no sense"));
             }
         }
+        if !reader.is_empty() {
+            return Err(reader.corrupt("there are more templates than the column has"));
+        }
         Ok(all)
+    }
+
+    /// The code of a template, when there is such a one.
+    pub(crate) fn find(&self, template: &[u8]) -> Option<u32> {
+        let place = self.texts.iter().position(|known| known == template)?;
+        u32::try_from(place).ok()
     }
 
     fn push(&mut self, template: &[u8]) -> Option<()> {
@@ -248,6 +288,7 @@ impl Templates {
         let slots = u8::try_from(slots).ok();
         let slots = slots.filter(|&slots| usize::from(slots) <= SLOTS_MAX)?;
         self.starts.push((start, begin, slots));
+        self.texts.push(template);
         Some(())
     }
 

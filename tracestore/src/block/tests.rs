@@ -1,15 +1,19 @@
 //! Blocks that are built and put together hold what went in, once and in order.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use trine_storage::Result;
+use trine_storage::fs::MemoryFile;
+use trine_storage::sealed::{SealedFile, SealedWriter};
 
-use super::build::{Input, Source};
-use super::format::span as columns;
+use super::build::{self, Input, Source};
+use super::format::{self, span as columns};
 use super::image::{Image, in_memory};
 use super::{gather, table};
-use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
+use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, TraceId};
 use crate::otlp::{Bounds, Writer};
 use crate::stage::Stage;
 
@@ -244,5 +248,89 @@ fn traces_are_found_by_id() {
         u128::MAX - 1,
     ] {
         assert_eq!(image.find(&id.to_be_bytes()).unwrap(), None, "{id:x}");
+    }
+}
+
+/// A block of a few spans of every kind as a file.
+fn file() -> Vec<u8> {
+    let spans: Vec<Span> = (1..24u64)
+        .map(|n| {
+            let mut attributes = vec![
+                pair("text", AnyValue::String(format!("user-{n}"))),
+                pair("few", AnyValue::String(["a", "b"][n as usize % 2].into())),
+                pair("number", AnyValue::Int(n as i64 * 1_000)),
+            ];
+            if n % 3 == 0 {
+                attributes.push(pair("number", AnyValue::Bool(true)));
+                attributes.push(pair("list", AnyValue::Array(vec![AnyValue::Int(1)])));
+            }
+            Span {
+                trace_id: [1 + n as u8 / 9; 16],
+                span_id: [n as u8; 8],
+                parent_span_id: (n % 9 > 0).then(|| [n as u8 - 1; 8]),
+                start_ns: 100 * n,
+                end_ns: 100 * n + 50,
+                attributes,
+                events: vec![Event {
+                    time_ns: 100 * n + 1,
+                    name: "e".into(),
+                    ..Event::default()
+                }],
+                links: vec![Link {
+                    trace_id: vec![7; 16],
+                    span_id: vec![n as u8],
+                    ..Link::default()
+                }],
+                ..Span::default()
+            }
+        })
+        .collect();
+    let file = MemoryFile::default();
+    let mut sink = SealedWriter::new(file.writer(), Path::new("x"), format::KIND).unwrap();
+    build::write(
+        &[Input::all(Source::Stage(&stage(&spans)))],
+        &mut sink,
+        &|_| true,
+    )
+    .unwrap();
+    sink.finish().unwrap();
+    let file = file.finish();
+    let whole = 0..file.len();
+    file.read(std::slice::from_ref(&whole)).unwrap()[0].to_vec()
+}
+
+/// Reads all that there is of a file whose checksums say nothing.
+fn read_all(bytes: Vec<u8>) -> Result<u64> {
+    let file = MemoryFile::of(bytes).finish();
+    let file = SealedFile::open_unchecked(file, "x", format::KIND)?;
+    let image = Image::open(&file)?;
+    image.traces_with_more().ok();
+    image.find(&[3; 16]).ok();
+    for row in 0..3 {
+        image.parent_id(row).ok();
+    }
+    in_memory(&[Input::all(Source::Image(&image))], &|_| false).ok();
+    image.check()
+}
+
+#[test]
+fn damage_that_no_checksum_tells_is_an_error_or_another_answer() {
+    let good = file();
+    assert_eq!(read_all(good.clone()).unwrap(), 23);
+    let mut errors = 0;
+    for at in 0..good.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[at] ^= flip;
+            errors += u64::from(read_all(bytes).is_err());
+        }
+    }
+    assert!(
+        errors > good.len() as u64 / 4,
+        "{errors} of {}",
+        3 * good.len()
+    );
+    for len in (0..good.len()).step_by(9) {
+        assert!(read_all(good[..len].to_vec()).is_err(), "cut at {len}");
     }
 }

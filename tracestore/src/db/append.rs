@@ -8,7 +8,7 @@ use trine_storage::wal::Durability;
 use super::Inner;
 use crate::config::nanos;
 use crate::live::Run;
-use crate::otlp::{Bounds, Malformed, check};
+use crate::otlp::{Bounds, Malformed, check, pieces};
 use crate::stats::Accepted;
 use crate::wal_record;
 
@@ -40,9 +40,22 @@ impl Inner {
         self.shared.memory().admit(request.len() as u64)?;
         self.bound_memory()?;
         let head = wal_record::encode_head(bounds);
+        let room = self.config.wal.record_bytes_max.saturating_sub(head.len());
+        let pieces = match request.len() > room {
+            true => pieces(&plan, room),
+            false => Vec::new(),
+        };
         let order = self.order.lock();
         self.check_open()?;
-        let position = self.wal.append_parts(&[&head, request])?;
+        let position = match pieces.split_last() {
+            None => self.wal.append_parts(&[&head, request])?,
+            Some((last, others)) => {
+                for piece in others {
+                    self.wal.append_parts(&[&head, piece])?;
+                }
+                self.wal.append_parts(&[&head, last])?
+            }
+        };
         let is_full = {
             let mut live = self.live.lock();
             live.stage(self.clock.now_ns()).push(&plan)?;

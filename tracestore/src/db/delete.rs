@@ -44,6 +44,18 @@ impl Inner {
                 ),
             ));
         }
+        // What could not be read again would keep the store from opening.
+        let unread = Delete {
+            number: 0,
+            sequence: 0,
+            range,
+            what: words.clone(),
+            created_ms: 0,
+        };
+        if Tombstone::from_catalog(unread).is_err() {
+            let what = "the conditions of a delete are nested too deep; use fewer levels";
+            return Err(Error::new(Kind::Limit, what));
+        }
         let _deleting = self.deleting.lock();
         if self.tombstones().len() >= self.config.deletes_max {
             return Err(Error::new(

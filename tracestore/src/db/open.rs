@@ -38,7 +38,7 @@ impl TraceStore {
             .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
             .collect::<Result<Tombstones>>()?;
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
-        let mut live = Live::default();
+        let mut live = Live::new(config.stage_spans_max);
         let mut replaying = Replaying {
             live: &mut live,
             version: &version,
@@ -59,7 +59,7 @@ impl TraceStore {
         wal.truncate(from)?;
         let account = shared.memory().account();
         account.set(live.figures().bytes);
-        let retention = Retention::new(config.retention);
+        let retention = Retention::new(config.retention, &config.retention_rules);
         let inner = Arc::new(Inner {
             config,
             wal,

@@ -340,6 +340,9 @@ fn refused_start(span: &SpanRef<'_>, bounds: &Bounds) -> Option<Refused> {
 /// looked at: it is not stored.
 #[inline]
 fn is_too_deep_pair(pair: &[u8], depth: usize) -> Read<bool> {
+    if KeyValueRef::usual(pair).is_some() && is_ascii(pair) {
+        return Ok(false);
+    }
     let pair = KeyValueRef::read(pair)?;
     text(pair.key, "key")?;
     is_too_deep(pair.value, depth).map_err(|malformed| malformed.within("value"))
@@ -372,8 +375,22 @@ fn is_too_deep_list(list: &[u8], depth: usize, each: impl Fn(&[u8]) -> Read<bool
 
 #[inline]
 fn text(bytes: &[u8], name: &'static str) -> Read<()> {
-    if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() {
+    if is_ascii(bytes) || std::str::from_utf8(bytes).is_ok() {
         return Ok(());
     }
     Err(Malformed::new("text is not UTF-8").within(name))
+}
+
+/// Whether all bytes are below 128: most text is short, and quickly looked at in words that may
+/// overlap.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let Some(last) = bytes.last_chunk() else {
+        return bytes.iter().fold(0, |all, byte| all | byte) < 0x80;
+    };
+    let (words, _) = bytes.as_chunks();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let all = words.fold(u64::from_le_bytes(*last), |all, word| all | word);
+    all & HIGH == 0
 }

@@ -15,7 +15,8 @@ pub(crate) enum AnyRef<'a> {
     #[default]
     Empty,
     String(&'a [u8]),
-    Bool(bool),
+    /// 0 or 1. A payload that is smaller than the others would make copies of values slow.
+    Bool(u64),
     Int(i64),
     /// The bits of a float.
     Double(u64),
@@ -49,7 +50,7 @@ impl<'a> AnyRef<'a> {
         message(value, NAMES, |field, cursor| {
             *self = match field {
                 (1, BYTES) => Self::String(cursor.bytes()?),
-                (2, VARINT) => Self::Bool(cursor.varint()? != 0),
+                (2, VARINT) => Self::Bool((cursor.varint()? != 0).into()),
                 (3, VARINT) => Self::Int(cursor.varint()?.cast_signed()),
                 (4, FIXED64) => Self::Double(cursor.fixed64()?),
                 (5, BYTES) => Self::Array(cursor.bytes()?),
@@ -74,15 +75,51 @@ pub(crate) fn items<'a>(list: &'a [u8], mut each: impl FnMut(&'a [u8]) -> Read<(
 }
 
 /// An attribute.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct KeyValueRef<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: AnyRef<'a>,
 }
 
 impl<'a> KeyValueRef<'a> {
+    /// Reads a `KeyValue`.
     #[inline]
     pub(crate) fn read(pair: &'a [u8]) -> Read<Self> {
+        match Self::usual(pair) {
+            Some(found) => Ok(found),
+            None => Self::read_any(pair),
+        }
+    }
+
+    /// Reads what senders write: a short key, then a short scalar.
+    #[inline(always)]
+    pub(super) fn usual(pair: &'a [u8]) -> Option<Self> {
+        let [0x0a, len @ ..0x80, rest @ ..] = pair else {
+            return None;
+        };
+        let (key, rest) = rest.split_at_checked(usize::from(*len))?;
+        let [0x12, len @ ..0x80, value @ ..] = rest else {
+            return None;
+        };
+        if value.len() != usize::from(*len) {
+            return None;
+        }
+        let value = match value {
+            [0x0a, len, text @ ..] if text.len() == usize::from(*len) => AnyRef::String(text),
+            [0x10, truth @ ..0x80] => AnyRef::Bool((*truth != 0).into()),
+            [0x18, low @ ..0x80] => AnyRef::Int((*low).into()),
+            [0x18, low, high @ ..0x80] if *low >= 0x80 => {
+                AnyRef::Int(i64::from(*low & 0x7f) | i64::from(*high) << 7)
+            }
+            [0x18, low, middle, high @ ..0x80] if *low & *middle >= 0x80 => AnyRef::Int(
+                i64::from(*low & 0x7f) | i64::from(*middle & 0x7f) << 7 | i64::from(*high) << 14,
+            ),
+            _ => return None,
+        };
+        Some(Self { key, value })
+    }
+
+    pub(super) fn read_any(pair: &'a [u8]) -> Read<Self> {
         let mut found = Self::default();
         message(pair, &["key", "value"], |field, cursor| {
             match field {

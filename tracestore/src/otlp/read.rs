@@ -130,7 +130,7 @@ fn value(read: AnyRef<'_>) -> Read<AnyValue> {
     Ok(match read {
         AnyRef::Empty => AnyValue::Empty,
         AnyRef::String(bytes) => AnyValue::String(text(bytes)),
-        AnyRef::Bool(truth) => AnyValue::Bool(truth),
+        AnyRef::Bool(truth) => AnyValue::Bool(truth != 0),
         AnyRef::Int(number) => AnyValue::Int(number),
         AnyRef::Double(bits) => AnyValue::Double(f64::from_bits(bits)),
         AnyRef::Array(list) => {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use trine_storage::Kind;
 
 use super::wire::{FIXED32, put_fixed64, put_item, put_message, put_number, put_tag, put_text};
+use super::write::put_value;
 use super::*;
 use crate::model::tests::{attributes, span};
 use crate::model::{AnyValue, DEPTH_MAX, KeyValue, Resource, Scope, Span, Status, Trace};
@@ -624,6 +625,52 @@ proptest! {
     #[test]
     fn spans_come_back_unchanged(trace in trace()) {
         prop_assert_eq!(read_all(&request(&trace)).unwrap(), trace);
+    }
+
+    #[test]
+    fn usual_attributes_are_read_as_others_are(
+        key in "[a-z]{0,3}",
+        number: i64,
+        shift in 0..64u32,
+        at: prop::sample::Index,
+        byte: u8,
+    ) {
+        let number = number >> shift;
+        for value in [
+            AnyValue::String(number.to_string()),
+            AnyValue::Int(number),
+            AnyValue::Bool(number > 0),
+            AnyValue::Double(0.5),
+            AnyValue::Empty,
+        ] {
+            let mut bytes = Vec::new();
+            put_item(&mut bytes, 1, key.as_bytes());
+            let mut any = Vec::new();
+            put_value(&mut any, &value, 0);
+            put_item(&mut bytes, 2, &any);
+            let mut damaged = bytes.clone();
+            damaged[at.index(bytes.len())] = byte;
+            for bytes in [bytes, damaged] {
+                if let Some(usual) = KeyValueRef::usual(&bytes) {
+                    prop_assert_eq!(usual, KeyValueRef::read_any(&bytes).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_the_whole(trace in trace(), bytes_max in 0usize..4_000) {
+        let request = request(&trace);
+        let (plan, _) = check(&request, &ANY).unwrap();
+        let pieces = pieces(&plan, bytes_max);
+        for piece in &pieces {
+            let (plan, _) = check(piece, &ANY).unwrap();
+            prop_assert!(piece.len() <= bytes_max || plan.spans.len() == 1);
+        }
+        prop_assert_eq!(read_all(&pieces.concat()).unwrap(), trace);
+        if bytes_max > 2 * request.len() {
+            prop_assert!(pieces.len() <= 1);
+        }
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn put_pairs(out: &mut Vec<u8>, field: u32, attributes: &[KeyValue], depth: usiz
 
 /// Appends the field of an `AnyValue` that says what it is, also when it is zero or empty. What is
 /// nested too deep is left empty: it is refused for that it is there.
-fn put_value(out: &mut Vec<u8>, value: &AnyValue, depth: usize) {
+pub(super) fn put_value(out: &mut Vec<u8>, value: &AnyValue, depth: usize) {
     match value {
         _ if depth > DEPTH_MAX => {}
         AnyValue::Empty => {}

@@ -51,7 +51,7 @@ impl Index {
         };
         // Often a value is the one before.
         if let Some(&last) = codes.last()
-            && dictionary.get(last as usize) == text
+            && is_same(dictionary.get(last as usize), text)
         {
             codes.push(last);
             return size_of::<u32>() as u64;
@@ -66,6 +66,23 @@ impl Index {
             self.entries = HashTable::new();
         }
         (text.len() + size_of::<usize>() + size_of::<u32>()) as u64 + ENTRY_BYTES
+    }
+}
+
+/// Whether two byte strings are the same, without a call for short ones.
+#[inline]
+pub(super) fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        0..4 => a.iter().zip(b).all(|(a, b)| a == b),
+        4..8 => a.first_chunk::<4>() == b.first_chunk() && a.last_chunk::<4>() == b.last_chunk(),
+        8..=16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
+        17..=32 => {
+            a.first_chunk::<16>() == b.first_chunk() && a.last_chunk::<16>() == b.last_chunk()
+        }
+        _ => a == b,
     }
 }
 
@@ -126,6 +143,20 @@ mod tests {
             Values::Coded { codes, dictionary } => dictionary.get(codes[at] as usize),
             Values::Plain(texts) => texts.get(at),
             Values::Numbers(_) => panic!("numbers"),
+        }
+    }
+
+    #[test]
+    fn a_byte_that_differs_is_seen_wherever_it_is() {
+        let text: Vec<u8> = (0..40).collect();
+        for len in 0..text.len() {
+            let text = &text[..len];
+            assert!(is_same(text, text) && !is_same(text, &[text, &[0]].concat()));
+            for at in 0..len {
+                let mut other = text.to_owned();
+                other[at] ^= 1;
+                assert!(!is_same(text, &other), "{at} of {len}");
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use hashbrown::HashTable;
 
-use super::intern::Index;
+use super::intern::{Index, is_same};
 use crate::block::values::{Texts, Type};
 
 /// No node, column or shape.
@@ -110,7 +110,7 @@ impl Paths {
         let guess = self.nodes[row.node as usize].guess;
         if let Some(node) = self.nodes.get(guess as usize)
             && node.seen == seen
-            && self.keys.get(node.key as usize) == key
+            && is_same(self.keys.get(node.key as usize), key)
         {
             row.node = guess;
             return Step {

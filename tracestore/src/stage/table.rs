@@ -117,7 +117,7 @@ impl AttributeStage {
             }
             (Type::Int, AnyRef::Int(number)) => number.cast_unsigned(),
             (Type::Float, AnyRef::Double(bits)) => bits,
-            (Type::Bool, AnyRef::Bool(truth)) => truth.into(),
+            (Type::Bool, AnyRef::Bool(truth)) => truth,
             _ => {
                 encoded.clear();
                 put_value(encoded, value)?;
@@ -176,7 +176,8 @@ fn put_value(out: &mut Vec<u8>, value: AnyRef<'_>) -> Read<()> {
             out.push(codec::STRING);
             put_bytes(out, text);
         }
-        AnyRef::Bool(truth) => out.push(if truth { codec::TRUE } else { codec::FALSE }),
+        AnyRef::Bool(0) => out.push(codec::FALSE),
+        AnyRef::Bool(_) => out.push(codec::TRUE),
         AnyRef::Int(number) => {
             out.push(codec::INT);
             put_signed(out, number);

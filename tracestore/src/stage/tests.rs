@@ -273,6 +273,8 @@ fn only_the_first_of_several_attributes_of_a_key_is_seen() {
         with(vec![text("b")]),
         // The same again, now on paths that are known.
         with(vec![text("c"), other, text("d"), int(2)]),
+        // It leaves a path that is known with a key that this has.
+        with(vec![text("e"), int(3)]),
     ];
     let mut stage = Stage::default();
     push(&mut stage, &rows);
@@ -296,8 +298,11 @@ fn only_the_first_of_several_attributes_of_a_key_is_seen() {
         .iter()
         .map(|list| &**list)
         .collect();
-    assert_eq!(shapes, [&[0, 1, 2, 2][..], &[3, 2], &[2, 2, 1], &[0]]);
-    assert_eq!(stage.spans.shapes.codes, [0, 1, 2, 3, 0]);
+    assert_eq!(
+        shapes,
+        [&[0, 1, 2, 2][..], &[3, 2], &[2, 2, 1], &[0], &[0, 2]]
+    );
+    assert_eq!(stage.spans.shapes.codes, [0, 1, 2, 3, 0, 4]);
     let got: Vec<Span> = spans(&stage).into_iter().map(|(.., span)| span).collect();
     assert_eq!(got, rows);
 }

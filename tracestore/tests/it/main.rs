@@ -5,4 +5,5 @@
 mod crash;
 mod limits;
 mod model;
+mod otlp;
 mod store;

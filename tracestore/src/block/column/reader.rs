@@ -28,7 +28,7 @@ pub(crate) struct ColumnReader {
     kind: Type,
     meta: Arc<ColumnMeta>,
     dictionary: OnceLock<Arc<Dictionary>>,
-    templates: OnceLock<(Dictionary, Templates)>,
+    templates: OnceLock<Templates>,
     filter: OnceLock<Bytes>,
     /// Offset and bytes.
     last: Mutex<Option<(u64, Bytes)>>,
@@ -81,8 +81,8 @@ impl ColumnReader {
         Ok(Some(Arc::clone(kept)))
     }
 
-    /// The templates, and the dictionary by which they are found.
-    fn templates(&self) -> Result<&(Dictionary, Templates)> {
+    /// The templates, decoded once.
+    fn templates(&self) -> Result<&Templates> {
         if let Some(templates) = self.templates.get() {
             return Ok(templates);
         }
@@ -92,15 +92,9 @@ impl ColumnReader {
         else {
             return Err(self.misused("templates of a column without them"));
         };
-        let dictionary = Dictionary::open(
-            self.file.name(),
-            stored.offset(),
-            Type::Other,
-            *entries as usize,
-            &stored.load(&self.file)?,
-        )?;
-        let templates = Templates::of(&dictionary)?;
-        Ok(self.templates.get_or_init(|| (dictionary, templates)))
+        let bytes = stored.load(&self.file)?;
+        let templates = Templates::open(self.file.name(), &bytes, *entries as usize)?;
+        Ok(self.templates.get_or_init(|| templates))
     }
 
     /// Whether a value may be in the column, by its filter.
@@ -359,14 +353,14 @@ impl ColumnReader {
                 false => Prepared::Texts(texts),
             });
         }
-        let (dictionary, _) = self.templates()?;
+        let templates = self.templates()?;
         let mut needles = Vec::new();
         let mut template = Vec::new();
         for text in texts {
             let mut slots = Vec::new();
             template.clear();
             split(&text, &mut template, &mut slots);
-            if let Some(code) = dictionary.find(ValueRef::Bytes(&template))? {
+            if let Some(code) = templates.find(&template) {
                 needles.push(Needle { code, slots });
             }
         }
@@ -610,7 +604,7 @@ impl ColumnReader {
     }
 
     fn template_page<'p>(&'p self, meta: &PageMeta, bytes: &'p [u8]) -> Result<TemplatePage<'p>> {
-        let (_, templates) = self.templates()?;
+        let templates = self.templates()?;
         let place = (self.file.name(), meta.place.offset);
         TemplatePage::new(place, bytes, meta.count as usize, meta.bounds, templates)
     }

@@ -16,9 +16,11 @@ use super::choose::{FEW, Rows, Used, VALUES_PER_ENTRY, sorted};
 const PLENTY: usize = 16;
 /// So few bytes of entries are not worth a sample.
 const ENTRY_BYTES: usize = 4 << 10;
-/// Values in a sample, and bytes.
-const SAMPLE: usize = 1000;
-const SAMPLE_BYTES: usize = 64 << 10;
+/// One value of so many is in a sample, within bounds; and so many bytes are.
+const SAMPLE_OF: usize = 16;
+const SAMPLE_LEAST: usize = 64;
+const SAMPLE_MOST: usize = 1000;
+const SAMPLE_BYTES: usize = 32 << 10;
 /// Bits for each distinct value that a column without a dictionary has in its filter.
 const FILTER_BITS: usize = 10;
 
@@ -126,5 +128,6 @@ fn scaled(bytes: usize, values: usize, sampled: usize) -> usize {
 
 /// Rows spread evenly.
 fn sample(rows: usize) -> impl Iterator<Item = usize> {
-    (0..rows).step_by((rows / SAMPLE).max(1))
+    let values = (rows / SAMPLE_OF).clamp(SAMPLE_LEAST, SAMPLE_MOST);
+    (0..rows).step_by((rows / values).max(1))
 }

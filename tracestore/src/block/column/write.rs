@@ -11,9 +11,9 @@ use super::super::filter::{self, FilterWriter};
 use super::super::numbers::{Bounds, ordered, put_page};
 use super::super::template;
 use super::super::values::{Texts, Type, Values};
-use super::choose::{self, Coded, Rows, Used};
+use super::choose::{self, Coded, Rows, Used, VALUES_PER_ENTRY};
 use super::sample;
-use super::split::SplitTexts;
+use super::split::{Items, Splitter};
 use super::{ColumnMeta, Encoding, INLINE_MAX, PageMeta, Stored};
 
 /// Writes a column. `page_ends` says for each page of the table how many values the pages up to it
@@ -52,6 +52,14 @@ struct Writer<'a> {
     sink: &'a mut SealedWriter,
     page_ends: &'a [u32],
     pages: Vec<PageMeta>,
+    bytes: Vec<u8>,
+}
+
+/// A page that is ready.
+struct Unwritten {
+    page: u32,
+    count: usize,
+    bounds: Bounds,
     bytes: Vec<u8>,
 }
 
@@ -124,9 +132,9 @@ impl Writer<'_> {
         };
         if kind == Type::Str
             && sample::has_templates(rows)
-            && let Some(split) = SplitTexts::of(rows, used)
+            && let Some((pages, templates)) = self.split(rows, used)
         {
-            return self.templates(rows, &split, filter, raw_bytes);
+            return self.templates(&pages, &templates, filter, raw_bytes);
         }
         for (page, range) in page_rows(self.page_ends) {
             let count = range.len();
@@ -137,31 +145,64 @@ impl Writer<'_> {
         Ok(self.finish(Encoding::Blobs { filter }, raw_bytes))
     }
 
+    /// Pages of templates and numbers; `None` when there are too many templates. Only then is it
+    /// known, so nothing is written yet.
+    fn split(&self, rows: &Rows<'_>, used: Option<&Used>) -> Option<(Vec<Unwritten>, Texts)> {
+        let mut splitter = Splitter::new(rows.len(), VALUES_PER_ENTRY);
+        let mut items = Items::default();
+        if let (Rows::Coded { entries, .. }, Some(used)) = (rows, used) {
+            for (entry, &count) in entries.iter().zip(&used.counts) {
+                match count {
+                    0 => splitter.skip(&mut items),
+                    _ => splitter.push(entry, &mut items)?,
+                }
+            }
+        }
+        let mut places = std::array::from_fn(|_| Vec::new());
+        let mut pages = Vec::new();
+        for (page, range) in page_rows(self.page_ends) {
+            let first = range.start;
+            if let Rows::Plain(texts) = rows {
+                items.clear();
+                for row in range.clone() {
+                    splitter.push(texts.get(row), &mut items)?;
+                }
+            }
+            let count = range.len();
+            let values = range.map(|row| match rows {
+                Rows::Coded { .. } => items.get(rows.item(row)),
+                Rows::Plain(_) => items.get(row - first),
+            });
+            let codes = values.clone().map(|(code, _)| u64::from(code));
+            let bounds = Bounds::of(codes).unwrap_or_default();
+            let mut bytes = Vec::new();
+            template::put_page(&mut bytes, values, bounds, &mut places);
+            pages.push(Unwritten {
+                page,
+                count,
+                bounds,
+                bytes,
+            });
+        }
+        Some((pages, splitter.templates))
+    }
+
     fn templates(
         mut self,
-        rows: &Rows<'_>,
-        split: &SplitTexts,
+        pages: &[Unwritten],
+        templates: &Texts,
         filter: Stored,
         raw_bytes: u64,
     ) -> Result<ColumnMeta> {
         let mut stored = Vec::new();
-        let order = split.order();
-        let texts = order.iter().map(|&(template, _)| template);
-        let counts: Vec<u32> = order.iter().map(|&(_, count)| count).collect();
-        dictionary::put_texts(&mut stored, texts, &counts);
+        template::put_templates(&mut stored, templates);
         let stored = self.store(&stored)?;
-        let mut places = std::array::from_fn(|_| Vec::new());
-        for (page, range) in page_rows(self.page_ends) {
-            let count = range.len();
-            let values = range.map(|row| split.value(rows.item(row)));
-            let codes = values.clone().map(|(code, _)| u64::from(code));
-            let bounds = Bounds::of(codes).unwrap_or_default();
-            self.bytes.clear();
-            template::put_page(&mut self.bytes, values, bounds, &mut places);
-            self.page(page, count, bounds)?;
+        for unwritten in pages {
+            self.bytes.clone_from(&unwritten.bytes);
+            self.page(unwritten.page, unwritten.count, unwritten.bounds)?;
         }
         let encoding = Encoding::Templates {
-            entries: entry_count(counts.len())?,
+            entries: entry_count(templates.len())?,
             stored,
             filter,
         };

@@ -1,9 +1,6 @@
-use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::dictionary;
 use super::super::numbers::Bounds;
-use super::super::values::Type;
 use super::*;
 
 fn split_of(text: &str) -> (Vec<u8>, Vec<u64>) {
@@ -33,6 +30,7 @@ fn golden_bytes() {
         ("0000000000000000001", b"\xf9\x13", &[1]),
         ("12345678", b"\xf8", &[12_345_678]),
         ("deadbeef", b"deadbeef", &[]),
+        ("abcdefab-1", b"abcdefab-\xf8", &[1]),
         ("deadbee7", b"\xfa\x08", &[0xdead_bee7]),
         ("deadbe7", b"deadbe\xf8", &[7]),
         ("Deadbee7", b"Deadbee\xf8", &[7]),
@@ -105,8 +103,8 @@ fn text() -> impl Strategy<Value = String> {
     proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
 }
 
-/// A page of texts, the dictionary of their templates, and the bounds of the codes.
-fn page(texts: &[String]) -> (Vec<u8>, Bytes, usize, Bounds) {
+/// A page of texts, their templates as bytes and how many there are, and the bounds of the codes.
+fn page(texts: &[String]) -> (Vec<u8>, Vec<u8>, usize, Bounds) {
     let splits: Vec<_> = texts.iter().map(|text| split_of(text)).collect();
     let mut all: Vec<&[u8]> = splits
         .iter()
@@ -115,7 +113,7 @@ fn page(texts: &[String]) -> (Vec<u8>, Bytes, usize, Bounds) {
     all.sort_unstable();
     all.dedup();
     let mut stored = vec![];
-    dictionary::put_texts(&mut stored, all.iter().copied(), &vec![1; all.len()]);
+    put_templates(&mut stored, &all.iter().collect());
     let code = |template: &[u8]| all.binary_search(&template).unwrap() as u32;
     let values = splits
         .iter()
@@ -128,14 +126,12 @@ fn page(texts: &[String]) -> (Vec<u8>, Bytes, usize, Bounds) {
         bounds,
         &mut std::array::from_fn(|_| vec![9]),
     );
-    (out, stored.into(), all.len(), bounds)
+    (out, stored, all.len(), bounds)
 }
 
-fn needle(text: &str, dictionary: &Dictionary) -> Option<Needle> {
+fn needle(text: &str, templates: &Templates) -> Option<Needle> {
     let (template, slots) = split_of(text);
-    let code = dictionary
-        .find(super::super::values::ValueRef::Bytes(&template))
-        .unwrap()?;
+    let code = templates.find(&template)?;
     Some(Needle { code, slots })
 }
 
@@ -150,10 +146,9 @@ fn damage_is_an_error_or_harmless() {
         .collect();
     let (bytes, stored, count, bounds) = page(&texts);
     let read = |bytes: &[u8]| -> Result<()> {
-        let dictionary = Dictionary::open("test", 0, Type::Other, count, &stored)?;
-        let templates = Templates::of(&dictionary)?;
+        let templates = Templates::open("test", &stored, count)?;
         let page = TemplatePage::new(("test", 0), bytes, texts.len(), bounds, &templates)?;
-        page.search(&[needle("user-9000", &dictionary).unwrap()], &mut vec![])?;
+        page.search(&[needle("user-9000", &templates).unwrap()], &mut vec![])?;
         let mut out = vec![];
         page.each(Some(&[3, 17]), |_, write| {
             write(&mut out);
@@ -203,8 +198,7 @@ proptest! {
             texts.extend(some);
         }
         let (bytes, stored, count, bounds) = page(&texts);
-        let dictionary = Dictionary::open("test", 0, Type::Other, count, &stored).unwrap();
-        let templates = Templates::of(&dictionary).unwrap();
+        let templates = Templates::open("test", &stored, count).unwrap();
         let page = TemplatePage::new(("test", 0), &bytes, texts.len(), bounds, &templates).unwrap();
         let mut positions: Vec<u32> = picks
             .iter()
@@ -229,7 +223,7 @@ proptest! {
         let wanted: Vec<&str> = positions.iter().map(|&p| texts[p as usize].as_str())
             .chain(["user-7", "1.2", "absent"]).collect();
         let mut needles: Vec<Needle> =
-            wanted.iter().filter_map(|text| needle(text, &dictionary)).collect();
+            wanted.iter().filter_map(|text| needle(text, &templates)).collect();
         needles.sort_unstable_by_key(|needle| (needle.code, needle.slots.clone()));
         needles.dedup();
         let mut found = vec![];
