@@ -102,19 +102,16 @@ impl Subject for Compacted {
 #[test]
 fn every_cut_keeps_every_promise() {
     let mut cuts = 0;
-    for seed in 0..4 {
-        cuts += check_every_cut(&Spans, &script(seed, 12), seed);
+    for seed in 0..2 {
+        cuts += check_every_cut(&Spans, &script(seed, 10), seed);
     }
-    assert!(cuts > 100, "{cuts}");
+    assert!(cuts > 50, "{cuts}");
 }
 
 #[test]
 fn every_cut_of_a_compaction_and_of_a_delete_keeps_every_promise() {
-    let mut cuts = 0;
-    for seed in 1..=2 {
-        cuts += check_every_cut(&Compacted, &script(seed, 8), seed);
-    }
-    assert!(cuts > 100, "{cuts}");
+    let cuts = check_every_cut(&Compacted, &script(1, 8), 1);
+    assert!(cuts > 50, "{cuts}");
 }
 
 /// Spans that came twice count once, which would hide a replay that doubles them, so this counts in

@@ -27,7 +27,7 @@ const KEPT: [i64; 3] = [20 * HOUR, 30 * HOUR, 10 * HOUR];
 const DELETE_DELAY: i64 = 40 * MINUTE;
 
 /// The sequences that are run without being told otherwise.
-const CASES: u32 = 150;
+const CASES: u32 = 50;
 
 fn cases() -> u32 {
     let cases = std::env::var("TRINE_CASES").ok();
