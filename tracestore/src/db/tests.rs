@@ -10,6 +10,7 @@ use trine_storage::sim::SimFs;
 use super::*;
 use crate::model::{Resource, Scope, Span};
 
+mod concurrent;
 mod memory;
 mod merging;
 
