@@ -334,7 +334,7 @@ pub(crate) enum Probe<'a> {
     /// [`ordered`](super::numbers::ordered) makes them.
     Range { least: u64, greatest: u64 },
     /// Those that pass.
-    Where(&'a dyn Fn(ValueRef<'_>) -> bool),
+    Where(&'a (dyn Fn(ValueRef<'_>) -> bool + Send + Sync)),
 }
 
 /// A probe made ready for one column.
@@ -350,7 +350,7 @@ pub(crate) enum Prepared<'a> {
     /// Any of these texts, split.
     Needles(Vec<Needle>),
     /// Each value is asked.
-    Where(&'a dyn Fn(ValueRef<'_>) -> bool),
+    Where(&'a (dyn Fn(ValueRef<'_>) -> bool + Send + Sync)),
 }
 
 #[cfg(test)]
