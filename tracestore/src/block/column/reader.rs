@@ -636,12 +636,12 @@ impl ColumnReader {
         if meta.place.len == 0 {
             return Ok(Bytes::new());
         }
-        let mut last = self.last.lock();
-        if let Some((_, bytes)) = last.as_ref().filter(|(at, _)| *at == meta.place.offset) {
-            return Ok(bytes.clone());
+        let last = self.last.lock().clone();
+        if let Some((_, bytes)) = last.filter(|(at, _)| *at == meta.place.offset) {
+            return Ok(bytes);
         }
         let bytes = load(&self.file, meta.place)?;
-        *last = Some((meta.place.offset, bytes.clone()));
+        *self.last.lock() = Some((meta.place.offset, bytes.clone()));
         Ok(bytes)
     }
 
