@@ -30,7 +30,7 @@ fn sealed_blocks_become_one_and_duplicates_go() {
     }
     assert_eq!(levels(&store), [(1, 1, 16)]);
     let image = store.snapshot().places[0].image().unwrap();
-    assert_eq!(*image.traces_with_more().unwrap(), [TraceId::default(); 0]);
+    assert_eq!(*image.traces_with_more().unwrap(), []);
     assert_eq!(seen(&store.snapshot()).len(), 16);
     assert_eq!(store.verify().spans, 16);
 }
@@ -391,7 +391,7 @@ fn every_flipped_bit_is_found() {
     let report = store.verify();
     assert!(report.errors.is_empty(), "{:?}", report.errors);
     assert_eq!((report.spans, report.records), (40, 20));
-    let is_ours = |path: &std::path::PathBuf| {
+    let is_ours = |path: &PathBuf| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         path.ends_with("catalog") || matches!(extension, Some("block" | "wal"))
     };
