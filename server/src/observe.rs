@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::watch;
 use trine_storage::Labels;
 
@@ -130,7 +131,7 @@ fn flush(app: &App, tenant: &Tenant) -> Result<(), Refusal> {
     observer.registry.dropped(Signal::Traces, dropped);
     if !spans.is_empty() {
         let request = request_spans::export(spans, &observer.instance);
-        otlp_traces::store(&tenant.traces()?, request, &app.config.limits)?;
+        otlp_traces::store(&tenant.traces()?, request.encode_to_vec().into())?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
 use crate::api::{loki, ops, prometheus, tempo};
 use crate::app::App;
-use crate::ingest::grpc::{self, Services};
+use crate::ingest::grpc;
 use crate::ingest::http;
 use crate::ingest::otlp_http::export;
 use crate::observe::request_spans;
@@ -177,20 +177,20 @@ fn write_routes(mut routes: Routes) -> Routes {
 }
 
 fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
-    let services = Services::new(Arc::clone(app));
+    let logs = grpc::Logs::new(Arc::clone(app));
     routes
         .route(
             "/opentelemetry.proto.collector.metrics.v1.MetricsService/{method}",
             any(grpc::metrics),
         )
+        .route(
+            "/opentelemetry.proto.collector.trace.v1.TraceService/{method}",
+            any(grpc::traces),
+        )
         .route("/logproto.Pusher/{method}", any(grpc::pusher))
         .route_service(
             "/opentelemetry.proto.collector.logs.v1.LogsService/{method}",
-            services.logs(),
-        )
-        .route_service(
-            "/opentelemetry.proto.collector.trace.v1.TraceService/{method}",
-            services.traces(),
+            logs.service(),
         )
 }
 

@@ -243,6 +243,7 @@ impl Tenants {
         let logs = Arc::new(LogsByTenant::new(config));
         let traces = trine_tracestore::Config {
             retention: config.retention,
+            span_attributes_max: config.limits.trace_attributes_max,
             ..Default::default()
         };
         let parts = Parts {

@@ -15,9 +15,6 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -37,38 +34,22 @@ mod codec;
 
 use codec::BytesCodec;
 
-/// The services of logs and traces over one server's state.
+/// The service of logs over one server's state.
 #[derive(Debug, Clone)]
-pub struct Services(Arc<App>);
+pub struct Logs(Arc<App>);
 
-impl Services {
-    /// The services of `app`.
+impl Logs {
+    /// The service of `app`.
     pub fn new(app: Arc<App>) -> Self {
         Self(app)
     }
 
-    /// The logs service, ready to be mounted.
-    pub fn logs(&self) -> LogsServiceServer<Self> {
+    /// The service, ready to be mounted.
+    pub fn service(&self) -> LogsServiceServer<Self> {
         LogsServiceServer::new(self.clone())
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(self.0.config.decoded_bytes_max)
-    }
-
-    /// The traces service, ready to be mounted.
-    pub fn traces(&self) -> TraceServiceServer<Self> {
-        TraceServiceServer::new(self.clone())
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd)
-            .max_decoding_message_size(self.0.config.decoded_bytes_max)
-    }
-
-    async fn take<R: Export>(&self, request: Request<R>) -> Result<Outcome, Status> {
-        let size = request.get_ref().encoded_len();
-        take(&self.0, request, size, |app, tenant, request| {
-            store(app, tenant, Body::Decoded(request))
-        })
-        .await
     }
 }
 
@@ -106,6 +87,19 @@ pub async fn metrics(
         return unknown();
     }
     let export = tower::service_fn(|request| export_metrics(Arc::clone(&app), request));
+    unary(&app, export, request).await
+}
+
+/// Serves `method` of the traces service, whose requests go to the engine as they came.
+pub async fn traces(
+    State(app): State<Arc<App>>,
+    Path(method): Path<String>,
+    request: HttpRequest,
+) -> axum::response::Response {
+    if method != "Export" {
+        return unknown();
+    }
+    let export = tower::service_fn(|request| export_traces(Arc::clone(&app), request));
     unary(&app, export, request).await
 }
 
@@ -156,15 +150,20 @@ async fn push(app: Arc<App>, request: Request<Bytes>) -> Result<Response<()>, St
     }
 }
 
+/// Stores a request that is the bytes of its message.
+async fn export<R: Export>(app: &Arc<App>, request: Request<Bytes>) -> Result<Outcome, Status> {
+    let size = request.get_ref().len();
+    take(app, request, size, |app, tenant, bytes| {
+        store::<R>(app, tenant, Body::Protobuf(bytes))
+    })
+    .await
+}
+
 async fn export_metrics(
     app: Arc<App>,
     request: Request<Bytes>,
 ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-    let size = request.get_ref().len();
-    let outcome = take(&app, request, size, |app, tenant, bytes| {
-        store::<ExportMetricsServiceRequest>(app, tenant, Body::Protobuf(&bytes))
-    })
-    .await?;
+    let outcome = export::<ExportMetricsServiceRequest>(&app, request).await?;
     let partial_success =
         told(&outcome).map(
             |(rejected_data_points, error_message)| ExportMetricsPartialSuccess {
@@ -173,6 +172,23 @@ async fn export_metrics(
             },
         );
     Ok(Response::new(ExportMetricsServiceResponse {
+        partial_success,
+    }))
+}
+
+async fn export_traces(
+    app: Arc<App>,
+    request: Request<Bytes>,
+) -> Result<Response<ExportTraceServiceResponse>, Status> {
+    let outcome = export::<ExportTraceServiceRequest>(&app, request).await?;
+    let partial_success =
+        told(&outcome).map(
+            |(rejected_spans, error_message)| ExportTracePartialSuccess {
+                rejected_spans,
+                error_message,
+            },
+        );
+    Ok(Response::new(ExportTraceServiceResponse {
         partial_success,
     }))
 }
@@ -203,38 +219,24 @@ fn told(outcome: &Outcome) -> Option<(i64, String)> {
 }
 
 #[tonic::async_trait]
-impl LogsService for Services {
+impl LogsService for Logs {
     async fn export(
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        let size = request.get_ref().encoded_len();
+        let outcome = take(&self.0, request, size, |app, tenant, request| {
+            store(app, tenant, Body::Decoded(request))
+        })
+        .await?;
         let partial_success =
-            told(&self.take(request).await?).map(|(rejected_log_records, error_message)| {
-                ExportLogsPartialSuccess {
+            told(&outcome).map(
+                |(rejected_log_records, error_message)| ExportLogsPartialSuccess {
                     rejected_log_records,
                     error_message,
-                }
-            });
+                },
+            );
         Ok(Response::new(ExportLogsServiceResponse { partial_success }))
-    }
-}
-
-#[tonic::async_trait]
-impl TraceService for Services {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let partial_success =
-            told(&self.take(request).await?).map(|(rejected_spans, error_message)| {
-                ExportTracePartialSuccess {
-                    rejected_spans,
-                    error_message,
-                }
-            });
-        Ok(Response::new(ExportTraceServiceResponse {
-            partial_success,
-        }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! OTLP requests of all three signals: from the request's bytes to what became of it.
 //! `ingest::otlp_http` and `ingest::grpc` call it on a thread that may block.
 
+use axum::body::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -12,6 +13,7 @@ use super::{otlp_logs, otlp_metrics, otlp_traces};
 use crate::app::App;
 use crate::observe::registry::Signal;
 use crate::proto::otlp_metrics::resources;
+use crate::proto::wire::Messages;
 use crate::refusal::{Reason, Refusal};
 use crate::tenants::TenantId;
 
@@ -33,7 +35,7 @@ pub trait Export: prost::Message + Default + serde::de::DeserializeOwned + 'stat
     ///
     /// # Errors
     /// As [`Export::store`]; a refusal when the bytes are no such request.
-    fn store_bytes(bytes: &[u8], app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+    fn store_bytes(bytes: Bytes, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
         let request = Self::decode(bytes).map_err(unreadable)?;
         request.store(app, tenant)
     }
@@ -48,10 +50,11 @@ impl Export for ExportMetricsServiceRequest {
     const REJECTED: &'static str = "rejectedDataPoints";
 
     fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
-        Self::store_bytes(&self.encode_to_vec(), app, tenant)
+        Self::store_bytes(self.encode_to_vec().into(), app, tenant)
     }
 
-    fn store_bytes(bytes: &[u8], app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+    fn store_bytes(bytes: Bytes, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+        let bytes = &bytes[..];
         let first = resources(bytes).next_message().map_err(unreadable)?;
         if first.is_none() {
             return Ok(Outcome::default());
@@ -96,19 +99,24 @@ impl Export for ExportTraceServiceRequest {
     const REJECTED: &'static str = "rejectedSpans";
 
     fn store(self, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
-        if self.resource_spans.is_empty() {
+        Self::store_bytes(self.encode_to_vec().into(), app, tenant)
+    }
+
+    fn store_bytes(bytes: Bytes, app: &App, tenant: &TenantId) -> Result<Outcome, Refusal> {
+        let first = Messages::of(&bytes, 1).next_message();
+        if first.map_err(unreadable)?.is_none() {
             return Ok(Outcome::default());
         }
         let engine = app.tenants.get_or_create(tenant)?.traces()?;
-        otlp_traces::store(&engine, self, &app.config.limits)
+        otlp_traces::store(&engine, bytes)
     }
 }
 
 /// How a request came.
 #[derive(Debug)]
-pub enum Body<'a, R> {
+pub enum Body<R> {
     /// As the bytes of the message.
-    Protobuf(&'a [u8]),
+    Protobuf(Bytes),
     /// Decoded.
     Decoded(R),
 }
@@ -120,7 +128,7 @@ pub enum Body<'a, R> {
 pub fn store<R: Export>(
     app: &App,
     tenant: &TenantId,
-    request: Body<'_, R>,
+    request: Body<R>,
 ) -> Result<Outcome, Refusal> {
     let outcome = match request {
         Body::Protobuf(bytes) => R::store_bytes(bytes, app, tenant),

@@ -84,7 +84,7 @@ async fn take<R: Export>(
             let max = work.config.decoded_bytes_max;
             let bytes = encoding.decode(payload.bytes, max, &mut payload.share)?;
             let request = match format {
-                Format::Protobuf => Sent::Protobuf(&bytes),
+                Format::Protobuf => Sent::Protobuf(bytes),
                 Format::Json => Sent::Decoded(from_json::<R>(&bytes)?),
             };
             store(&work, &tenant, request)

@@ -113,3 +113,6 @@ fn any_value(value: store::AnyValue) -> common::AnyValue {
     };
     common::AnyValue { value }
 }
+
+#[cfg(test)]
+mod tests;

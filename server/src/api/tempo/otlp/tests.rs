@@ -1,0 +1,264 @@
+//! What comes in through OTLP goes out unchanged: the bytes that generated code writes, through the
+//! engine, to the messages that the answer has.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use prost::Message as _;
+use trine_storage::shared::Shared;
+use trine_storage::sim::SimFs;
+use trine_tracestore::{Config, TraceId, TraceStore};
+
+use super::*;
+use crate::ingest::otlp_traces;
+
+/// A span with what it belongs to and the schemas of both.
+type Row = (Resource, String, InstrumentationScope, String, trace::Span);
+
+fn rows(resource_spans: Vec<trace::ResourceSpans>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for of_resource in resource_spans {
+        let resource = of_resource.resource.unwrap_or_default();
+        for of_scope in of_resource.scope_spans {
+            let scope = of_scope.scope.unwrap_or_default();
+            for mut span in of_scope.spans {
+                span.status.get_or_insert_default();
+                let urls = (of_resource.schema_url.clone(), of_scope.schema_url.clone());
+                rows.push((resource.clone(), urls.0, scope.clone(), urls.1, span));
+            }
+        }
+    }
+    rows.sort_by_key(|(.., span)| (span.trace_id.clone(), span.span_id.clone(), span.kind));
+    // Of spans with one id and kind the first counts.
+    rows.dedup_by_key(|(.., span)| (span.trace_id.clone(), span.span_id.clone(), span.kind));
+    rows
+}
+
+/// Asserts that the spans of `request` come back, from memory and from blocks.
+fn check(what: &str, request: ExportTraceServiceRequest) {
+    let config = Config {
+        future_max: None,
+        ..Config::default()
+    };
+    let store = TraceStore::builder("traces")
+        .config(config)
+        .fs(Arc::new(SimFs::new()))
+        .shared(Shared::without_workers())
+        .open()
+        .unwrap();
+    let outcome = otlp_traces::store(&store, request.encode_to_vec().into()).unwrap();
+    let sent = rows(request.resource_spans);
+    assert!(outcome.rejections.is_empty(), "{what}: {outcome:?}");
+    let mut ids: Vec<TraceId> = sent
+        .iter()
+        .map(|(.., span)| span.trace_id[..].try_into().unwrap())
+        .collect();
+    ids.dedup();
+    for sealed in [false, true] {
+        if sealed {
+            store.flush().unwrap();
+        }
+        let snapshot = store.snapshot();
+        let traces = ids.iter().map(|id| snapshot.trace(*id).unwrap().unwrap());
+        let got = rows(traces.flat_map(resource_spans).collect());
+        assert_eq!(got, sent, "{what}, sealed={sealed}");
+    }
+}
+
+fn pair(key: &str, value: Option<Value>) -> common::KeyValue {
+    common::KeyValue {
+        key: key.into(),
+        value: Some(common::AnyValue { value }),
+        ..common::KeyValue::default()
+    }
+}
+
+#[test]
+fn values_of_every_kind_come_back() {
+    let list = |values: Vec<Value>| {
+        let values = values
+            .into_iter()
+            .map(|value| common::AnyValue { value: Some(value) });
+        Value::ArrayValue(common::ArrayValue {
+            values: values.collect(),
+        })
+    };
+    let map = |values| Value::KvlistValue(common::KeyValueList { values });
+    let text = |text: &str| Value::StringValue(text.into());
+    let values = vec![
+        None,
+        Some(text("")),
+        Some(text("é")),
+        Some(Value::BoolValue(false)),
+        Some(Value::BoolValue(true)),
+        Some(Value::IntValue(0)),
+        Some(Value::IntValue(127)),
+        Some(Value::IntValue(128)),
+        Some(Value::IntValue(1 << 14)),
+        Some(Value::IntValue(1 << 21)),
+        Some(Value::IntValue(i64::MIN)),
+        Some(Value::DoubleValue(-0.0)),
+        Some(Value::DoubleValue(0.5)),
+        Some(Value::BytesValue(vec![0, 255])),
+        Some(list(vec![])),
+        Some(list(vec![text("a"), text("b")])),
+        Some(list(vec![text("a"), Value::IntValue(1), list(vec![])])),
+        Some(map(vec![])),
+        Some(map(vec![pair("k", Some(map(vec![pair("", None)])))])),
+    ];
+    let attributes: Vec<_> = values
+        .iter()
+        .map(|value| pair("k", value.clone()))
+        .collect();
+    let each = values.iter().enumerate();
+    let named: Vec<_> = each
+        .map(|(n, value)| pair(&format!("k{n}"), value.clone()))
+        .collect();
+    let spans = [attributes, named]
+        .into_iter()
+        .zip(1u8..)
+        .map(|(attributes, id)| trace::Span {
+            trace_id: vec![1; 16],
+            span_id: vec![id; 8],
+            trace_state: "a=b".into(),
+            parent_span_id: vec![9; 8],
+            flags: 257,
+            name: "é".into(),
+            kind: 7,
+            start_time_unix_nano: 5,
+            end_time_unix_nano: 3,
+            dropped_attributes_count: 1,
+            events: vec![
+                span::Event {
+                    time_unix_nano: 1,
+                    name: "e".into(),
+                    attributes: attributes.clone(),
+                    dropped_attributes_count: 2,
+                },
+                span::Event::default(),
+            ],
+            dropped_events_count: 3,
+            links: vec![
+                span::Link {
+                    trace_id: vec![2; 16],
+                    span_id: vec![3; 7],
+                    trace_state: "c=d".into(),
+                    attributes: attributes.clone(),
+                    dropped_attributes_count: 4,
+                    flags: u32::MAX,
+                },
+                span::Link::default(),
+            ],
+            dropped_links_count: 5,
+            attributes,
+            status: Some(trace::Status {
+                message: "m".into(),
+                code: -2,
+            }),
+        });
+    let scope_spans = trace::ScopeSpans {
+        scope: Some(InstrumentationScope {
+            name: "lib".into(),
+            version: "1".into(),
+            attributes: vec![pair("k", Some(Value::IntValue(1)))],
+            dropped_attributes_count: 6,
+        }),
+        spans: spans.collect(),
+        schema_url: "scope".into(),
+    };
+    let resource = Resource {
+        attributes: vec![pair("service.name", Some(text("s")))],
+        dropped_attributes_count: 7,
+        ..Resource::default()
+    };
+    let resource_spans = vec![trace::ResourceSpans {
+        resource: Some(resource),
+        scope_spans: vec![scope_spans],
+        schema_url: "resource".into(),
+    }];
+    check("every kind", ExportTraceServiceRequest { resource_spans });
+}
+
+/// The JSON of protobuf as OTLP has it: ids in hexadecimal and not in base64, numbers of
+/// enumerations and not names.
+fn to_otlp(value: &mut serde_json::Value) {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const NAMES: &[(&str, i32)] = &[
+        ("SPAN_KIND_INTERNAL", 1),
+        ("SPAN_KIND_SERVER", 2),
+        ("SPAN_KIND_CLIENT", 3),
+        ("SPAN_KIND_PRODUCER", 4),
+        ("SPAN_KIND_CONSUMER", 5),
+        ("STATUS_CODE_OK", 1),
+        ("STATUS_CODE_ERROR", 2),
+    ];
+    if let Some(list) = value.as_array_mut() {
+        list.iter_mut().for_each(to_otlp);
+    }
+    for (key, value) in value.as_object_mut().into_iter().flatten() {
+        let id = value.as_str().filter(|id| id.ends_with('='));
+        let name = value
+            .as_str()
+            .and_then(|name| NAMES.iter().find(|(held, _)| *held == name));
+        if let Some((_, number)) = name {
+            *value = (*number).into();
+        } else if let Some(id) = id.filter(|_| key.ends_with("Id")) {
+            let digits = id
+                .trim_end_matches('=')
+                .chars()
+                .map(|c| DIGITS.find(c).unwrap());
+            let bits: String = digits.map(|digit| format!("{digit:06b}")).collect();
+            let nibbles = bits
+                .as_bytes()
+                .chunks_exact(8)
+                .flat_map(|byte| byte.chunks(4));
+            let nibble = |bits: &[u8]| {
+                bits.iter()
+                    .fold(0, |all, bit| 2 * all + u32::from(bit - b'0'))
+            };
+            let hex = nibbles.map(|bits| char::from_digit(nibble(bits), 16).unwrap());
+            *value = hex.collect::<String>().into();
+        } else {
+            to_otlp(value);
+        }
+    }
+}
+
+/// The traces of others in `TRINE_DATA` (or `../shared/data` beside the workspace), where it is.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "reads samples, stores nothing")]
+fn traces_of_others_come_back() {
+    let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data").into();
+    let folder = std::env::var("TRINE_DATA").unwrap_or_else(|_| beside());
+    let folder = Path::new(&folder);
+    let mut files = 0;
+    for of_files in [
+        "otlp",
+        "traces/jaeger-integration/traces",
+        "traces/tempo-servicegraphs",
+        "traces/tempo-vulture",
+    ] {
+        let Ok(entries) = std::fs::read_dir(folder.join(of_files)) else {
+            return;
+        };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            let is_json = path
+                .extension()
+                .is_some_and(|extension| extension == "json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            if is_json && text.contains("\"resourceSpans\"") {
+                let mut request = serde_json::from_str(&text).unwrap();
+                to_otlp(&mut request);
+                check(
+                    &path.display().to_string(),
+                    serde_json::from_value(request).unwrap(),
+                );
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 40, "{files} files");
+}
