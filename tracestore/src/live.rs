@@ -201,6 +201,10 @@ impl Run {
         self.range
     }
 
+    pub(crate) fn is_built(&self) -> bool {
+        self.image.get().is_some()
+    }
+
     /// Its tables. Who asks first makes them, who asks meanwhile waits.
     ///
     /// # Errors

@@ -458,8 +458,9 @@ impl Image {
         Ok(keys)
     }
 
-    /// Bytes of all columns when they are unpacked.
-    pub(crate) fn raw_bytes(&self) -> u64 {
+    /// Bytes of the largest column when it is unpacked: so much of a block is in memory at a time
+    /// when it is merged.
+    pub(crate) fn largest_column_bytes(&self) -> u64 {
         let tables = [
             &self.spans,
             &self.events,
@@ -468,7 +469,10 @@ impl Image {
             &self.scopes,
         ];
         let columns = tables.into_iter().flat_map(TableReader::columns);
-        columns.map(TableReader::raw_bytes_of).sum()
+        columns
+            .map(TableReader::unpacked_bytes_of)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Reads everything once: values, structure, index. Gives the number of spans.

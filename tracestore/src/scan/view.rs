@@ -14,6 +14,7 @@ use super::page_rows::PageRows;
 use crate::block::build::start_of;
 use crate::block::image::{Image, Trace};
 use crate::block::table::PAGE_ROWS;
+use crate::model::TraceId;
 
 /// What an answer reads.
 #[derive(Debug)]
@@ -74,6 +75,15 @@ impl View {
         match traces.get(place % PAGE_ROWS) {
             Some(trace) => Ok(trace.clone()),
             None => self.image.trace(place),
+        }
+    }
+
+    /// The id of the trace at a place.
+    pub(crate) fn id_of(&self, place: usize) -> Result<TraceId> {
+        let traces = self.traces_page(place / PAGE_ROWS)?;
+        match traces.get(place % PAGE_ROWS) {
+            Some(trace) => Ok(trace.id),
+            None => Ok(self.image.trace(place)?.id),
         }
     }
 
