@@ -3,7 +3,7 @@
 mod naive;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -16,7 +16,8 @@ use crate::block::format::span;
 use crate::block::image::{Image, in_memory};
 use crate::model::{Resource, Scope, Span, TraceId};
 use crate::request::{
-    ABSENT, AttributeRef, Batch, Column, Intrinsic, NO_ROW, Rows, SpanBatch, Value,
+    ABSENT, AttributeRef, Batch, Column, Counts, Intrinsic, NO_ROW, Rows, SpanBatch, Value,
+    ValuesRequest,
 };
 use naive::Held;
 
@@ -312,5 +313,91 @@ proptest! {
             }
             prop_assert_eq!(found, expected, "{:?}", request.filter);
         }
+    }
+
+    #[test]
+    fn spans_are_counted_once(
+        spans in prop::collection::vec(naive::held(), 1..40),
+        cuts in prop::collection::vec(0usize..40, 0..4),
+        modulus in 0u8..6,
+        filter in naive::filter(),
+        range in naive::range(),
+        by in prop::collection::vec(naive::attribute(), 0..3),
+        measure in naive::measure(),
+        (origin_ns, bucket_ns) in (900i64..1_100, -1i64..40),
+    ) {
+        let hide = hides(modulus);
+        let places = Places::of(&spans, &cuts, &hide);
+        let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
+        let request = Counts { range, filter, origin_ns, bucket_ns, by, measure };
+        let expected = naive::counts(&seen, &request);
+        let batches = super::counts(&views(&places), &request).unwrap();
+        let mut found = Vec::new();
+        for batch in batches {
+            let Batch::Counts(batch) = batch.unwrap() else { panic!("counts were asked for") };
+            for row in 0..batch.counts.len() {
+                let value = |column: &Column| {
+                    column.dictionary.get(column.codes[row] as usize).cloned()
+                };
+                let by: Vec<Option<Value>> = batch.by.iter().map(value).collect();
+                let exponent = batch.exponents.get(row).copied();
+                let held = batch.values.get(row).copied();
+                found.push(format!(
+                    "{} {by:?} {exponent:?} {} {held:?}",
+                    batch.buckets[row], batch.counts[row]
+                ));
+            }
+            prop_assert!(batch.buckets.is_sorted());
+        }
+        found.sort();
+        prop_assert_eq!(found, expected, "{:?}", request);
+    }
+
+    #[test]
+    fn values_are_those_of_the_spans(
+        spans in prop::collection::vec(naive::held(), 1..40),
+        cuts in prop::collection::vec(0usize..40, 0..4),
+        modulus in 0u8..6,
+        filter in prop::option::of(naive::filter()),
+        range in naive::range(),
+        attribute in naive::attribute(),
+    ) {
+        let hide = hides(modulus);
+        let places = Places::of(&spans, &cuts, &hide);
+        let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
+        let expected = naive::distinct(&seen, &attribute, filter.as_ref(), range);
+        let is_exact = filter.is_some() || cuts.is_empty();
+        let request = ValuesRequest { attribute, range, filter, limit: usize::MAX };
+        let values = super::attribute_values(&views(&places), &request).unwrap();
+        let words = |(value, count): &(Value, u64)| (format!("{value:?}"), *count);
+        let found: BTreeMap<String, u64> = values.iter().map(words).collect();
+        prop_assert_eq!(found.len(), values.len());
+        if is_exact && !naive::is_of_children(&request.attribute) {
+            let has_both = matches!(request.attribute, AttributeRef::Attribute { scope: None, .. });
+            if request.filter.is_some() || !has_both {
+                prop_assert_eq!(&found, &expected, "{:?}", request);
+            }
+        }
+        // What a place tells as a whole may be more than what is seen.
+        for value in expected.keys() {
+            prop_assert!(found.contains_key(value), "{} of {:?}", value, request);
+        }
+        let some = ValuesRequest { limit: 2, ..request };
+        let few = super::attribute_values(&views(&places), &some).unwrap();
+        prop_assert_eq!(few.len(), found.len().min(2), "{:?}", some);
+    }
+
+    #[test]
+    fn names_are_those_of_the_spans(spans in prop::collection::vec(naive::held(), 1..20)) {
+        let traces = naive::traces(&spans);
+        let expected = naive::names(&traces);
+        let places = Places::of(&spans, &[], &|_| false);
+        let range = TimeRange::new(i64::MIN, i64::MAX);
+        let found = super::attribute_names(&views(&places), range).unwrap();
+        let found: BTreeMap<(crate::request::Scope, String), u64> =
+            found.into_iter().map(|(scope, name, count)| ((scope, name), count)).collect();
+        prop_assert_eq!(found, expected);
+        let range = TimeRange::new(5_000, 6_000);
+        prop_assert!(super::attribute_names(&views(&places), range).unwrap().is_empty());
     }
 }

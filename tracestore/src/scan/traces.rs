@@ -59,19 +59,25 @@ impl Plan {
     }
 }
 
-fn asks_traces(filter: &Filter) -> bool {
+/// Whether a filter asks about whole traces.
+pub(crate) fn asks_traces(filter: &Filter) -> bool {
     match filter {
         Filter::And(filters) | Filter::Or(filters) => filters.iter().any(asks_traces),
-        Filter::Is(condition) => matches!(
-            condition.attribute,
-            AttributeRef::Intrinsic(
-                Intrinsic::TraceDuration
-                    | Intrinsic::RootName
-                    | Intrinsic::RootServiceName
-                    | Intrinsic::ChildCount
-            )
-        ),
+        Filter::Is(condition) => asks_trace(&condition.attribute),
     }
+}
+
+/// Whether an attribute depends on all spans of a trace.
+pub(crate) fn asks_trace(attribute: &AttributeRef) -> bool {
+    matches!(
+        attribute,
+        AttributeRef::Intrinsic(
+            Intrinsic::TraceDuration
+                | Intrinsic::RootName
+                | Intrinsic::RootServiceName
+                | Intrinsic::ChildCount
+        )
+    )
 }
 
 impl Tree {

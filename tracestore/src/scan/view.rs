@@ -59,6 +59,17 @@ impl View {
         })
     }
 
+    /// The same for another pass over it.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            image: Arc::clone(&self.image),
+            hidden: Arc::clone(&self.hidden),
+            range: self.range,
+            first_rows: Arc::clone(&self.first_rows),
+            traces: Mutex::default(),
+        }
+    }
+
     /// How many pages of spans there are.
     pub(crate) fn pages(&self) -> usize {
         self.image.spans.pages()
