@@ -259,6 +259,11 @@ impl Image {
         Ok(())
     }
 
+    /// When the first span of the trace at a place of the table of traces began.
+    pub(crate) fn trace_start(&self, place: usize) -> Result<i64> {
+        Ok(self.traces.number_at(trace::START, place)?.cast_signed())
+    }
+
     /// The trace at a place of the table of traces.
     pub(crate) fn trace(&self, place: usize) -> Result<Trace> {
         let first_rows = self.first_rows()?;

@@ -182,7 +182,7 @@ impl Cursor {
         let Some(last) = self.next.checked_sub(1) else {
             return Ok(None);
         };
-        let start = self.view.trace(last)?.start;
+        let start = self.view.trace_start(last)?;
         let at = self.latest.partition_point(|(place, _)| *place < self.next);
         let hidden = at.checked_sub(1).and_then(|at| self.latest.get(at));
         Ok(Some(hidden.map_or(start, |(_, end)| start.max(*end))))
