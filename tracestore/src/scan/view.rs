@@ -66,7 +66,7 @@ impl View {
             hidden: Arc::clone(&self.hidden),
             range: self.range,
             first_rows: Arc::clone(&self.first_rows),
-            traces: Mutex::new(None),
+            traces: Mutex::default(),
         }
     }
 
