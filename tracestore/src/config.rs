@@ -232,3 +232,29 @@ impl Builder {
         TraceStore::assemble(&self.path, self.config, components, &mut progress)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        let check = |change: fn(&mut Config), is_taken: bool| {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.check().is_ok(), is_taken, "{config:?}");
+        };
+        check(|_| {}, true);
+        check(|config| config.block_range = Duration::ZERO, false);
+        check(|config| config.block_range = Duration::from_nanos(1), true);
+        check(|config| config.block_range = Duration::MAX, false);
+        check(|config| config.block_ranges_max = 0, false);
+        check(|config| config.block_ranges_max = 1, true);
+        check(|config| config.block_ranges_max = 1 << 16, true);
+        check(|config| config.block_ranges_max = (1 << 16) + 1, false);
+        check(|config| config.compacted_spans_max = 0, false);
+        check(|config| config.compacted_spans_max = 1, true);
+        check(|config| config.compacted_spans_max = 1 << 31, true);
+        check(|config| config.compacted_spans_max = (1 << 31) + 1, false);
+    }
+}

@@ -176,7 +176,10 @@ fn a_disk_that_is_full_at_any_moment_loses_nothing() {
                 stored.iter().all(|row| found.contains(row)),
                 "{what}, room {room}"
             );
-            assert!(found.len() % 2 == 0, "{what}, room {room}: {found:?}");
+            assert!(
+                found.len().is_multiple_of(2),
+                "{what}, room {room}: {found:?}"
+            );
         };
         read(&store, "full");
         drop(store);

@@ -240,6 +240,8 @@ fn fragments_are_one_trace_and_spans_that_came_twice_count_once() {
         vec![span(1, 2, 1, "child", 8_000), span(1, 1, 0, "again", 10)],
     );
     store.flush().unwrap();
+    put(&store, &shop, vec![span(1, 4, 2, "sibling", 9_000)]);
+    store.flush().unwrap();
     put(
         &store,
         &shop,
@@ -248,25 +250,27 @@ fn fragments_are_one_trace_and_spans_that_came_twice_count_once() {
             span(1, 3, 2, "again", 8_001),
         ],
     );
+    assert_eq!((store.stats().blocks, store.stats().live_spans), (3, 2));
     let trace = store.snapshot().trace([1; 16]).unwrap().unwrap();
     let names: Vec<&str> = trace
         .spans()
         .map(|(_, _, span)| span.name.as_str())
         .collect();
-    assert_eq!(names, ["root", "child", "grandchild"]);
-    assert_eq!(find_all(&store), ["root child grandchild"]);
+    let expected = ["root", "child", "grandchild", "sibling"];
+    assert_eq!(names, expected);
+    assert_eq!(find_all(&store), [expected.join(" ")]);
     let batches = batches(&store.snapshot(), TraceFilter::All).unwrap();
     let batch = &batches[0];
     assert_eq!(
         (&batch.nested_left[..], &batch.nested_right[..]),
-        (&[1, 2, 3][..], &[6, 5, 4][..])
+        (&[1, 2, 3, 5][..], &[8, 7, 4, 6][..])
     );
     assert_eq!(
         (&batch.nested_parent[..], &batch.parents[1..]),
-        (&[-1, 1, 2][..], &[0, 1][..])
+        (&[-1, 1, 2, 2][..], &[0, 1, 1][..])
     );
     let head = &batch.traces[0];
-    assert_eq!((head.start, head.end), (10_000_000_000, 8_002_000_000_000));
+    assert_eq!((head.start, head.end), (10_000_000_000, 9_001_000_000_000));
     assert_eq!(
         (head.root_service.as_deref(), head.root_name.as_deref()),
         (Some("shop"), Some("root"))
