@@ -113,6 +113,10 @@ pub const TARGETS: &[Target] = &[
         run: tracestore_block,
     },
     Target {
+        name: "tracestore_column",
+        run: tracestore_column,
+    },
+    Target {
         name: "remote_write",
         run: remote_write::version_1,
     },
@@ -342,6 +346,27 @@ fn tracestore_record(data: &[u8]) {
 fn tracestore_otlp(data: &[u8]) {
     if let Ok(spans) = trine_tracestore::decoders::push_otlp(&[data]) {
         assert!(spans as usize <= data.len());
+    }
+}
+
+/// The first byte says what of a column the others are.
+fn tracestore_column(data: &[u8]) {
+    use trine_tracestore::decoders;
+    let Some((which, bytes)) = data.split_first() else {
+        return;
+    };
+    match which % 7 {
+        0 => drop(decoders::directory_entry(bytes)),
+        1 => drop(decoders::number_page(bytes)),
+        2 => drop(decoders::dictionary(bytes)),
+        3 => drop(decoders::blob_page(bytes)),
+        4 => drop(decoders::template_page(bytes)),
+        5 => drop(decoders::filter(bytes)),
+        _ => {
+            if let Some(text) = text(bytes) {
+                assert!(decoders::template_of(text), "{text:?} does not come back");
+            }
+        }
     }
 }
 

@@ -67,6 +67,10 @@ pub use trine_storage::wal::Durability;
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
+    pub use crate::block::decode::{
+        blob_page, dictionary, directory_entry, filter, number_page, template_of, template_page,
+    };
+
     use trine_storage::Result;
     use trine_storage::fs::MemoryFile;
     use trine_storage::sealed::SealedFile;
