@@ -13,7 +13,7 @@ mod evaluate;
 mod intrinsics;
 mod page_rows;
 mod rows;
-mod spans;
+pub(crate) mod spans;
 mod sweep;
 mod test;
 mod traces;

@@ -1,4 +1,4 @@
-//! What one record of the log holds: the requests of one commit as they came (`FORMAT-record.md`).
+//! What one record of the log holds: the requests of one commit as they came (`FORMAT.md`, "WAL record").
 //! `db` writes and replays it.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -80,7 +80,7 @@ mod tests {
         [&encode_head(bounds), request].concat()
     }
 
-    /// The bytes written down in FORMAT-record.md.
+    /// The bytes written down in FORMAT.md, "WAL record".
     #[test]
     fn golden_bytes() {
         let bounds = Bounds {

@@ -33,11 +33,6 @@ impl Lists {
         number
     }
 
-    /// The lists so far by number.
-    pub(crate) fn all(&self) -> &[Box<[u32]>] {
-        &self.lists
-    }
-
     /// The lists by number.
     pub(crate) fn finish(self) -> Vec<Box<[u32]>> {
         self.lists

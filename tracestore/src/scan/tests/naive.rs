@@ -608,6 +608,8 @@ pub(super) fn counts(spans: &[Held], request: &Counts) -> Vec<String> {
             Measure::Least(_) => numbers.iter().copied().reduce(f64::min),
             Measure::Greatest(_) => numbers.iter().copied().reduce(f64::max),
         };
+        // Zero is told without a sign.
+        let value = value.map(|value| value + 0.0);
         format!("{bucket} {by} {exponent:?} {} {value:?}", numbers.len())
     };
     let mut found: Vec<String> = groups.into_values().map(words).collect();
