@@ -112,15 +112,18 @@ fn found(image: &Image) -> Found {
     all
 }
 
+/// Parents and starts by id and kind.
+type Spans = BTreeMap<(u64, i32), (u64, i64)>;
+
 fn naive(spans: &[Span]) -> Found {
-    let mut all: BTreeMap<TraceId, BTreeMap<(u64, i32), (u64, i64)>> = BTreeMap::new();
+    let mut all: BTreeMap<TraceId, Spans> = BTreeMap::new();
     for span in spans {
         let parent = span.parent_span_id.map_or(0, u64::from_be_bytes);
         let id = (u64::from_be_bytes(span.span_id), span.kind);
         let trace = all.entry(span.trace_id).or_default();
         trace.entry(id).or_insert((parent, span.start_ns as i64));
     }
-    let spans = |spans: BTreeMap<(u64, i32), (u64, i64)>| {
+    let spans = |spans: Spans| {
         let spans = spans
             .into_iter()
             .map(|((id, kind), (parent, start))| (id, parent, kind, start));
