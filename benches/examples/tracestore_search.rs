@@ -91,7 +91,10 @@ fn tell_sizes(store: &TraceStore) {
     let stats = store.stats();
     let spans = stats.block_spans as f64;
     let bytes = stats.block_bytes as f64 / spans;
-    println!("{} blocks, {} spans, {bytes:.2} B a span", stats.blocks, stats.block_spans);
+    println!(
+        "{} blocks, {} spans, {bytes:.2} B a span",
+        stats.blocks, stats.block_spans
+    );
     for (what, bytes) in store.sizes().unwrap() {
         println!("  {what:32} {:6.3}", bytes as f64 / spans);
     }
@@ -199,7 +202,10 @@ fn values(snapshot: &Snapshot, scope: AttributeScope, key: &str) -> String {
         filter: None,
         limit: 5_000,
     };
-    format!("{} values", snapshot.attribute_values(&request).unwrap().len())
+    format!(
+        "{} values",
+        snapshot.attribute_values(&request).unwrap().len()
+    )
 }
 
 fn search(dir: &str, wanted: Option<&str>) {
@@ -217,7 +223,12 @@ fn search(dir: &str, wanted: Option<&str>) {
         let id = u128::from(random.number()).to_be_bytes();
         format!("{:?}", snapshot.trace(id).unwrap().is_some())
     });
-    let slow = |ms: i64| intrinsic(Intrinsic::Duration, Test::Greater(Value::Int(ms * 1_000_000)));
+    let slow = |ms: i64| {
+        intrinsic(
+            Intrinsic::Duration,
+            Test::Greater(Value::Int(ms * 1_000_000)),
+        )
+    };
     let failed = || intrinsic(Intrinsic::Status, equal(Value::Int(2)));
     let code = is(
         AttributeScope::Span,
@@ -228,34 +239,66 @@ fn search(dir: &str, wanted: Option<&str>) {
     for (name, filter) in [
         ("service, status >= 500, slow", failing),
         ("equality, 50,000 values", span("enduser.id", "user-4242")),
-        ("equality, text with a number", span("http.url", "http://web.shop.svc:8080/v1/till?q=4242")),
-        ("equality, number", is(AttributeScope::Span, "http.response_content_length", equal(Value::Int(4_242)))),
+        (
+            "equality, text with a number",
+            span("http.url", "http://web.shop.svc:8080/v1/till?q=4242"),
+        ),
+        (
+            "equality, number",
+            is(
+                AttributeScope::Span,
+                "http.response_content_length",
+                equal(Value::Int(4_242)),
+            ),
+        ),
         ("absent, 50,000 values", span("enduser.id", "nobody")),
         ("absent, hexadecimal", span("order.id", "0123456789ab")),
-        ("absent, text with a number", span("http.url", "http://web.shop.svc:8080/v1/till?q=100001")),
+        (
+            "absent, text with a number",
+            span("http.url", "http://web.shop.svc:8080/v1/till?q=100001"),
+        ),
         ("absent, key", span("no.such.key", "x")),
         ("failed", failed()),
     ] {
         let filter = TraceFilter::Has(filter);
-        time(&format!("{name}, 20 traces"), wanted, 20, || rows(&snapshot, filter.clone(), 20));
-        time(&format!("{name}, all"), wanted, 5, || rows(&snapshot, filter.clone(), all));
+        time(&format!("{name}, 20 traces"), wanted, 20, || {
+            rows(&snapshot, filter.clone(), 20)
+        });
+        time(&format!("{name}, all"), wanted, 5, || {
+            rows(&snapshot, filter.clone(), all)
+        });
     }
-    let below = [service("web"), Filter::And(vec![service("books"), failed()])];
-    let child = [service("basket"), Filter::And(vec![span("db.system", "redis"), slow(150)])];
+    let below = [
+        service("web"),
+        Filter::And(vec![service("books"), failed()]),
+    ];
+    let child = [
+        service("basket"),
+        Filter::And(vec![span("db.system", "redis"), slow(150)]),
+    ];
     for (name, both) in [("{A} >> {B}", below), ("{A} > {B}", child)] {
         let filter = TraceFilter::And(both.map(TraceFilter::Has).to_vec());
-        time(&format!("traces for {name}, all"), wanted, 5, || rows(&snapshot, filter.clone(), all));
+        time(&format!("traces for {name}, all"), wanted, 5, || {
+            rows(&snapshot, filter.clone(), all)
+        });
     }
     let duration = AttributeRef::Intrinsic(Intrinsic::Duration);
     for (name, measure) in [
         ("spans by service", Measure::Spans),
         ("durations by service", Measure::Log2(duration)),
     ] {
-        time(name, wanted, 5, || counts(&snapshot, Filter::And(Vec::new()), measure.clone()));
+        time(name, wanted, 5, || {
+            counts(&snapshot, Filter::And(Vec::new()), measure.clone())
+        });
     }
-    time("failed spans by service", wanted, 5, || counts(&snapshot, failed(), Measure::Spans));
+    time("failed spans by service", wanted, 5, || {
+        counts(&snapshot, failed(), Measure::Spans)
+    });
     time("names of attributes", wanted, 20, || {
-        format!("{} names", snapshot.attribute_names(TimeRange::ALL).unwrap().len())
+        format!(
+            "{} names",
+            snapshot.attribute_names(TimeRange::ALL).unwrap().len()
+        )
     });
     for (scope, key) in [
         (AttributeScope::Resource, "service.name"),
@@ -264,7 +307,9 @@ fn search(dir: &str, wanted: Option<&str>) {
         (AttributeScope::Span, "http.url"),
         (AttributeScope::Span, "net.peer.port"),
     ] {
-        time(&format!("values of {key}"), wanted, 20, || values(&snapshot, scope, key));
+        time(&format!("values of {key}"), wanted, 20, || {
+            values(&snapshot, scope, key)
+        });
     }
     println!("RssAnon {} MiB", memory("RssAnon") / 1024);
 }

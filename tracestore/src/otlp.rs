@@ -12,6 +12,7 @@
 mod check;
 mod message;
 mod pieces;
+#[cfg(test)]
 mod read;
 mod wire;
 mod write;
@@ -24,6 +25,5 @@ pub(crate) use message::{
     AnyRef, EventRef, KeyValueRef, LinkRef, Part, ResourceRef, ScopeRef, SpanRef, items,
 };
 pub(crate) use pieces::pieces;
-pub(crate) use read::read;
 pub(crate) use wire::{Malformed, Read};
 pub(crate) use write::Writer;

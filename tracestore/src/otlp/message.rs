@@ -1,6 +1,6 @@
 //! The messages of a request: each a function from its bytes to its fields, which borrow from them.
-//! Repeated fields are given to a closure one by one. `otlp::check`, `otlp::read` and `stage` read
-//! requests with them.
+//! Repeated fields are given to a closure one by one. `otlp::check` and `stage` read requests with
+//! them.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 

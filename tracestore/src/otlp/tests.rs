@@ -3,6 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use trine_storage::Kind;
 
+use super::read::read;
 use super::wire::{FIXED32, put_fixed64, put_item, put_message, put_number, put_tag, put_text};
 use super::write::put_value;
 use super::*;
