@@ -624,6 +624,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
+    fn pieces_are_the_whole(trace in trace(), bytes_max in 0usize..4_000) {
+        let request = request(&trace);
+        let (plan, _) = check(&request, &ANY).unwrap();
+        let pieces = pieces(&plan, bytes_max);
+        for piece in &pieces {
+            let (plan, _) = check(piece, &ANY).unwrap();
+            prop_assert!(piece.len() <= bytes_max || plan.spans.len() == 1);
+        }
+        prop_assert_eq!(read_all(&pieces.concat()).unwrap(), trace);
+        if bytes_max > 2 * request.len() {
+            prop_assert!(pieces.len() <= 1);
+        }
+    }
+
+    #[test]
     fn spans_come_back_unchanged(trace in trace()) {
         prop_assert_eq!(read_all(&request(&trace)).unwrap(), trace);
     }
@@ -656,21 +671,6 @@ proptest! {
                     prop_assert_eq!(usual, KeyValueRef::read_any(&bytes).unwrap());
                 }
             }
-        }
-    }
-
-    #[test]
-    fn pieces_are_the_whole(trace in trace(), bytes_max in 0usize..4_000) {
-        let request = request(&trace);
-        let (plan, _) = check(&request, &ANY).unwrap();
-        let pieces = pieces(&plan, bytes_max);
-        for piece in &pieces {
-            let (plan, _) = check(piece, &ANY).unwrap();
-            prop_assert!(piece.len() <= bytes_max || plan.spans.len() == 1);
-        }
-        prop_assert_eq!(read_all(&pieces.concat()).unwrap(), trace);
-        if bytes_max > 2 * request.len() {
-            prop_assert!(pieces.len() <= 1);
         }
     }
 
