@@ -113,6 +113,10 @@ pub const TARGETS: &[Target] = &[
         run: tracestore_span,
     },
     Target {
+        name: "tracestore_block",
+        run: tracestore_block,
+    },
+    Target {
         name: "remote_write",
         run: remote_write::version_1,
     },
@@ -343,6 +347,10 @@ fn tracestore_otlp(data: &[u8]) {
     if let Ok(spans) = trine_tracestore::decoders::push_otlp(&[data]) {
         assert!(spans as usize <= data.len());
     }
+}
+
+fn tracestore_block(data: &[u8]) {
+    trine_tracestore::decoders::block(data).ok();
 }
 
 fn tracestore_span(data: &[u8]) {

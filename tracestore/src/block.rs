@@ -3,12 +3,14 @@
 //! In reading order: `format` numbers sections and columns, `values` is what columns hold, `column` the
 //! codec of one and `bits`, `numbers`, `dictionary`, `template`, `blob`, `filter` what it is made of, `shapes` which attributes
 //! a row has, `table` puts columns together, `gather` rows of several tables, `build` whole blocks,
-//! `image` reads them, `sizes` tells what takes how much.
+//! `image` reads them, `sizes` tells what takes how much, `decode` is for fuzzing.
 
 pub(crate) mod bits;
 pub(crate) mod blob;
 pub(crate) mod build;
 pub(crate) mod column;
+#[allow(dead_code, unreachable_pub, reason = "wired by the fuzz targets")]
+pub(crate) mod decode;
 pub(crate) mod dictionary;
 pub(crate) mod filter;
 pub(crate) mod format;

@@ -70,7 +70,12 @@ pub mod decoders {
     pub use crate::model::{decode_resource, decode_scope, decode_span};
 
     use trine_storage::Result;
+    use trine_storage::fs::MemoryFile;
+    use trine_storage::sealed::SealedFile;
 
+    use crate::block::build::{Input, Source};
+    use crate::block::format;
+    use crate::block::image::{Image, in_memory};
     use crate::otlp::Bounds;
     use crate::stage::Stage;
     use crate::{Accepted, wal_record};
@@ -81,6 +86,19 @@ pub mod decoders {
     /// Those of a replay.
     pub fn replay(record: &[u8]) -> Result<Accepted> {
         wal_record::replay(record, &mut Stage::default())
+    }
+
+    /// Everything that a block file holds, whatever its checksums say; gives the number of spans.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when it makes no sense.
+    pub fn block(file: &[u8]) -> Result<u64> {
+        let file = MemoryFile::of(file.to_vec()).finish();
+        let file = SealedFile::open_unchecked(file, "a block", format::KIND)?;
+        let image = Image::open(&file)?;
+        image.find(&[1; 16])?;
+        in_memory(&[Input::all(Source::Image(&image))], &|_| true)?;
+        image.check()
     }
 
     /// Requests of OTLP into an empty stage; gives how many spans it has then.

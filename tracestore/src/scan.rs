@@ -4,11 +4,16 @@
 //! In reading order: `page_rows` is rows as bits, `view` a place as an answer reads it, `test` what a
 //! condition means, `condition` makes filters ready, `evaluate` applies them.
 
+mod batch;
+mod coder;
+mod codes;
 mod condition;
 mod evaluate;
 mod page_rows;
+mod rows;
 mod spans;
 mod test;
+mod traces;
 mod view;
 
 use std::sync::Arc;
@@ -21,9 +26,11 @@ use crate::model::Trace;
 use crate::request::Filter;
 use condition::{Node, Traces};
 use evaluate::Page;
-use view::View;
+
+pub(crate) use rows::rows;
 
 pub(crate) use spans::Piece;
+pub(crate) use view::View;
 
 /// A trace of what is left of its pieces, older ones first: every span once, depth first; `None` when
 /// nothing is left.

@@ -32,6 +32,11 @@ const BLOBS: u8 = 3;
 /// Up to so many bytes lie in the directory: a page of their own would cost a read and 16 more.
 const INLINE_MAX: usize = 64;
 
+/// Values of a page: numbers, of which a row has at most one, and others. Equal values take no bytes
+/// that their number could be checked against.
+const PAGE_NUMBERS_MAX: u32 = 1 << 20;
+const PAGE_VALUES_MAX: u32 = 1 << 27;
+
 /// Where bytes lie that belong to a column as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stored {
@@ -235,7 +240,8 @@ impl ColumnMeta {
             let gap = if head & 1 == 1 { small(reader)? } else { 0 };
             let count = u32::try_from(head >> 1).unwrap_or(u32::MAX);
             let page = next.saturating_add(gap);
-            let Some(all) = values.checked_add(count).filter(|_| count > 0) else {
+            let possible = (1..=PAGE_VALUES_MAX).contains(&count);
+            let Some(all) = values.checked_add(count).filter(|_| possible) else {
                 return Err(reader.corrupt("a page has an impossible number of values"));
             };
             if page as usize >= pages {
@@ -328,7 +334,7 @@ pub(crate) enum Probe<'a> {
     /// [`ordered`](super::numbers::ordered) makes them.
     Range { least: u64, greatest: u64 },
     /// Those that pass.
-    Where(&'a dyn Fn(ValueRef<'_>) -> bool),
+    Where(&'a (dyn Fn(ValueRef<'_>) -> bool + Send + Sync)),
 }
 
 /// A probe made ready for one column.
@@ -344,7 +350,7 @@ pub(crate) enum Prepared<'a> {
     /// Any of these texts, split.
     Needles(Vec<Needle>),
     /// Each value is asked.
-    Where(&'a dyn Fn(ValueRef<'_>) -> bool),
+    Where(&'a (dyn Fn(ValueRef<'_>) -> bool + Send + Sync)),
 }
 
 #[cfg(test)]

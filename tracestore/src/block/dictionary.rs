@@ -194,13 +194,18 @@ impl Dictionary {
             let mut left = len;
             let mut table = Vec::with_capacity(groups);
             for (group, &width) in widths.iter().enumerate() {
+                let held = left.min(NUMBERS);
+                // All differ, so few bits cannot stand for many numbers.
+                if width > 64 || width < width_of(held as u64 - 1) {
+                    return Err(reader.corrupt("numbers of a dictionary have no such width"));
+                }
                 table.push((least.wrapping_add(firsts.get(group)), start, width));
-                start += packed_bytes(left.min(NUMBERS), width);
-                left = left.saturating_sub(NUMBERS);
+                start += packed_bytes(held, width);
+                left -= held;
             }
             let packed = slice(reader.take(start)?);
-            if !reader.is_empty() || widths.iter().any(|&width| width > 64) {
-                return Err(reader.corrupt("a dictionary is not as long as it says"));
+            if !reader.is_empty() {
+                return Err(reader.corrupt("a dictionary is longer than it says"));
             }
             Entries::Numbers {
                 groups: table,

@@ -12,6 +12,7 @@ use crate::model::{Resource, Scope, Span};
 
 mod memory;
 mod merging;
+mod model;
 
 const NOW_NS: i64 = 1_000_000_000_000_000;
 

@@ -164,6 +164,29 @@ impl Node {
         }
     }
 
+    /// About how many spans satisfy it, or rather how much work it is to find them out: what is
+    /// selective and cheap has little.
+    pub(crate) fn estimate(&self, view: &View) -> u64 {
+        let rows = view.image.spans.rows() as u64;
+        match self {
+            Self::No => 0,
+            Self::All => rows,
+            Self::And(nodes) => nodes
+                .iter()
+                .map(|node| node.estimate(view))
+                .min()
+                .unwrap_or(rows),
+            Self::Or(nodes) => nodes.iter().map(|node| node.estimate(view)).sum(),
+            Self::Leaf(Leaf::Rows(held)) => held.len(),
+            Self::Leaf(Leaf::Column { key, .. }) => {
+                let column = view.image.spans.column(key);
+                let values = column.map_or(rows, |column| column.values.meta().values());
+                values / 16 * u64::from(self.cost())
+            }
+            Self::Leaf(_) => rows,
+        }
+    }
+
     fn leaf(key: Key, prepared: Ready, test: Option<&Test>) -> Self {
         match prepared {
             Ready::Nothing => Self::No,

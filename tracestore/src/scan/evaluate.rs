@@ -112,6 +112,14 @@ impl<'a> Page<'a> {
         }
     }
 
+    pub(crate) fn table(&self) -> &'a TableReader {
+        self.table
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     fn first_row(&self) -> u32 {
         u32::try_from(self.number * PAGE_ROWS).unwrap_or(u32::MAX)
     }

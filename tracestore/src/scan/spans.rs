@@ -11,11 +11,15 @@ use roaring::RoaringBitmap;
 use trine_storage::Result;
 use trine_storage::codec::Reader;
 
+use super::view::View;
+use crate::block::build::{Input, Source};
 use crate::block::format::{event, link, resource, scope, span};
-use crate::block::image::{Image, Trace};
+use crate::block::image::{Image, Trace, in_memory};
 use crate::block::table::{Key, Located, PAGE_ROWS, TableReader, by_page};
 use crate::block::values::{Texts, Type};
 use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, SpanId, Status, codec};
+use crate::otlp::{Bounds, Writer};
+use crate::stage::Stage;
 use crate::structure::{Arranger, SpanKey};
 
 /// A span with what it is under, and what its place in the trace depends on.
@@ -130,6 +134,25 @@ pub(crate) fn union(pieces: &[Piece]) -> Result<Vec<Found>> {
     Ok(rows
         .filter_map(|row| found.get_mut(*row as usize)?.take())
         .collect())
+}
+
+/// Traces that were put together, as a place of its own.
+pub(crate) fn view_of(spans: &[Found]) -> Result<View> {
+    let mut writer = Writer::default();
+    for found in spans {
+        writer.push(&found.resource, &found.scope, &found.span);
+    }
+    let bounds = Bounds {
+        oldest_ns: i64::MIN,
+        newest_ns: i64::MAX,
+        span_bytes_max: u64::MAX,
+        attributes_max: u64::MAX,
+    };
+    let mut stage = Stage::default();
+    stage.push_request(&writer.finish(), &bounds)?;
+    let inputs = [Input::all(Source::Stage(&stage))];
+    let (image, built, _) = in_memory(&inputs, &|_| false)?;
+    View::new(Arc::new(image), Arc::default(), built.range)
 }
 
 fn small(number: Option<u64>) -> u32 {

@@ -2,17 +2,22 @@
 
 mod naive;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
+use trine_storage::TimeRange;
 
-use super::{Piece, matching_rows};
+use super::{Piece, View, matching_rows};
 use crate::block::build::{Input, Source};
 use crate::block::format::span;
 use crate::block::image::{Image, in_memory};
 use crate::model::{Resource, Scope, Span, TraceId};
+use crate::request::{
+    ABSENT, AttributeRef, Batch, Column, Intrinsic, NO_ROW, Rows, SpanBatch, Value,
+};
 use naive::Held;
 
 fn image(spans: &[Held]) -> Arc<Image> {
@@ -72,6 +77,129 @@ impl Places {
     }
 }
 
+fn views(places: &Places) -> Vec<View> {
+    let everything = TimeRange::new(i64::MIN, i64::MAX);
+    let view = |(image, hidden): &(Arc<Image>, Arc<RoaringBitmap>)| {
+        let mut starts = image.absolute_starts().unwrap();
+        starts.sort_unstable();
+        let range = starts.first().zip(starts.last());
+        let range = range.map_or(TimeRange::new(0, 0), |(first, last)| {
+            TimeRange::new(*first as i64, *last as i64 + 1)
+        });
+        assert!(range.start >= everything.start);
+        View::new(Arc::clone(image), Arc::clone(hidden), range).unwrap()
+    };
+    places.0.iter().map(view).collect()
+}
+
+/// What a batch tells of each of its traces, span by span, in words.
+fn words(batch: &SpanBatch, attributes: &[AttributeRef]) -> Vec<String> {
+    let code = |column: &Column, row: usize| match column.codes[row] {
+        ABSENT => None,
+        code => Some(column.dictionary[code as usize].clone()),
+    };
+    let mut found = Vec::new();
+    for trace in &batch.traces {
+        let rows = trace.rows.start as usize..trace.rows.end as usize;
+        let mut spans = Vec::new();
+        for row in rows.clone() {
+            let parent = batch.parents[row];
+            if parent != NO_ROW {
+                assert!(rows.contains(&(parent as usize)) && (parent as usize) < row);
+                assert_eq!(batch.parent_ids[row], batch.span_ids[parent as usize]);
+                assert_eq!(batch.nested_parent[row], batch.nested_left[parent as usize]);
+                assert!(batch.nested_right[row] < batch.nested_right[parent as usize]);
+            } else {
+                let is_root = batch.parent_ids[row] == [0; 8];
+                assert_eq!(batch.nested_parent[row], if is_root { -1 } else { 0 });
+            }
+            let column = |attribute: &AttributeRef| {
+                let AttributeRef::Attribute { scope, key } = attribute else {
+                    return None;
+                };
+                let of = |scope: crate::request::Scope| {
+                    let mut columns = batch.attributes.iter();
+                    let held = columns.find(|c| c.scope == scope && *c.key == **key)?;
+                    code(&held.column, row)
+                };
+                match scope {
+                    Some(scope) => of(*scope),
+                    None => of(crate::request::Scope::Span)
+                        .or_else(|| of(crate::request::Scope::Resource)),
+                }
+            };
+            spans.push(format!(
+                "{:?} {:?} {} {} {} {} {:?} {:?} {:?}",
+                batch.span_ids[row],
+                batch.parent_ids[row],
+                batch.starts[row],
+                batch.durations[row],
+                batch.kinds[row],
+                batch.statuses[row],
+                code(&batch.names, row),
+                code(&batch.status_messages, row),
+                attributes.iter().map(column).collect::<Vec<_>>(),
+            ));
+        }
+        spans.sort();
+        found.push(format!(
+            "{:?} {}..{} {:?} {:?}: {}",
+            trace.id,
+            trace.start,
+            trace.end,
+            trace.root_name,
+            trace.root_service,
+            spans.join("; ")
+        ));
+    }
+    found
+}
+
+/// The same of a trace as it came.
+fn naive_words(trace: &[Held], attributes: &[AttributeRef]) -> String {
+    let span = |held: &Held| {
+        let of = |attribute: &AttributeRef| naive::values(trace, held, attribute);
+        let intrinsic = |intrinsic| match of(&AttributeRef::Intrinsic(intrinsic)).remove(0) {
+            Some(Value::Int(number)) => number,
+            other => panic!("{other:?} is no number"),
+        };
+        let attribute = |attribute: &AttributeRef| {
+            let AttributeRef::Attribute { .. } = attribute else {
+                return None;
+            };
+            let mut values: Vec<Value> = of(attribute).into_iter().flatten().collect();
+            match values.len() {
+                0 | 1 => values.pop(),
+                _ => Some(Value::Array(values)),
+            }
+        };
+        let text = |text: &str| Some(Value::Str(text.into()));
+        let span = &held.span;
+        format!(
+            "{:?} {:?} {} {} {} {} {:?} {:?} {:?}",
+            span.span_id,
+            span.parent_span_id.unwrap_or([0; 8]),
+            span.start_ns,
+            naive::took(span),
+            intrinsic(Intrinsic::Kind),
+            intrinsic(Intrinsic::Status),
+            text(&span.name),
+            text(span.status.as_ref().map_or("", |status| &status.message)),
+            attributes.iter().map(attribute).collect::<Vec<_>>(),
+        )
+    };
+    let mut spans: Vec<String> = trace.iter().map(span).collect();
+    spans.sort();
+    let (start, end) = naive::extent(trace);
+    format!(
+        "{:?} {start}..{end} {:?} {:?}: {}",
+        trace[0].span.trace_id,
+        naive::root_name(trace),
+        naive::root_service(trace),
+        spans.join("; ")
+    )
+}
+
 /// Hides some spans by what they are.
 fn hides(modulus: u8) -> impl Fn(&Held) -> bool {
     move |held| modulus > 0 && (held.span.span_id[0] + held.span.trace_id[0]) % modulus == 0
@@ -97,7 +225,7 @@ fn rows(image: &Image, rows: &RoaringBitmap) -> Vec<(u32, ([u8; 16], u64, u64))>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn filters_choose_the_spans_that_satisfy_them(
@@ -152,5 +280,37 @@ proptest! {
             prop_assert_eq!(found, expected);
         }
         prop_assert!(places.pieces(&[99; 16]).is_empty());
+    }
+
+    #[test]
+    fn whole_traces_come_newest_first(
+        spans in prop::collection::vec(naive::held(), 1..40),
+        cuts in prop::collection::vec(0usize..40, 0..4),
+        modulus in 0u8..6,
+        filters in prop::collection::vec(naive::trace_filter(), 4),
+        range in naive::range(),
+        projection in prop::collection::vec(naive::attribute(), 0..5),
+    ) {
+        let hide = hides(modulus);
+        let places = Places::of(&spans, &cuts, &hide);
+        let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
+        let mut traces: Vec<Vec<Held>> = naive::traces(&seen).into_values().collect();
+        traces.sort_by_key(|trace| (Reverse(naive::extent(trace).0), trace[0].span.trace_id));
+        for filter in filters {
+            let expected: Vec<String> = traces
+                .iter()
+                .filter(|trace| naive::trace_satisfies(trace, &filter, range))
+                .map(|trace| naive_words(trace, &projection))
+                .collect();
+            let request = Rows { range, filter, projection: projection.clone() };
+            let mut found = Vec::new();
+            for batch in super::rows(views(&places), &request).unwrap() {
+                match batch.unwrap() {
+                    Batch::Spans(batch) => found.extend(words(&batch, &projection)),
+                    Batch::Counts(_) => panic!("rows were asked for"),
+                }
+            }
+            prop_assert_eq!(found, expected, "{:?}", request.filter);
+        }
     }
 }

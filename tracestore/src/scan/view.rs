@@ -87,16 +87,25 @@ impl View {
         at(place).unwrap_or(end)..at(place + 1).unwrap_or(end)
     }
 
+    /// The place of the trace that a row is of.
+    pub(crate) fn place_of(&self, row: u32) -> usize {
+        Image::trace_of(&self.first_rows, row)
+    }
+
+    /// The place of the first trace that begins on a page or behind it.
+    pub(crate) fn first_place(&self, page: usize) -> usize {
+        let first = page.saturating_mul(PAGE_ROWS);
+        self.first_rows
+            .partition_point(|row| (*row as usize) < first)
+    }
+
     /// The places of the traces that have rows in a page.
     pub(crate) fn places_of(&self, page: usize) -> Range<usize> {
         let rows = self.image.spans.rows_of(page);
         if rows.is_empty() {
             return 0..0;
         }
-        let place = |row: usize| {
-            let row = u32::try_from(row).unwrap_or(u32::MAX);
-            Image::trace_of(&self.first_rows, row)
-        };
+        let place = |row: usize| self.place_of(u32::try_from(row).unwrap_or(u32::MAX));
         place(rows.start)..place(rows.end - 1) + 1
     }
 
@@ -110,6 +119,13 @@ impl View {
         let places = self.places_of(page);
         // Traces lie by start, and no span begins before its trace.
         if !range.overlaps(&self.range) || self.trace(places.start)?.start >= range.end {
+            return Ok(PageRows::none());
+        }
+        let mut is_over = true;
+        for place in places {
+            is_over &= self.trace(place)?.end < range.start;
+        }
+        if is_over {
             return Ok(PageRows::none());
         }
         let mut starts = Vec::with_capacity(rows.len());

@@ -15,7 +15,7 @@ use super::super::filter;
 use super::super::numbers::{Bounds, NumberPage, Wanted, ordered, unordered};
 use super::super::template::{Needle, TemplatePage, Templates, split};
 use super::super::values::{Cell, Texts, Type, ValueRef, Values};
-use super::{ColumnMeta, Encoding, PageMeta, Prepared, Probe, load};
+use super::{ColumnMeta, Encoding, PAGE_NUMBERS_MAX, PageMeta, Prepared, Probe, load};
 
 /// Texts are read one by one from a dictionary that has so many times more entries; else all of it
 /// is decoded.
@@ -131,8 +131,8 @@ impl ColumnReader {
         let Some(meta) = self.meta.page(page) else {
             return Ok(());
         };
-        if !self.kind.is_number() {
-            return Err(self.misused("numbers of a column that has none"));
+        if !self.kind.is_number() || meta.count > PAGE_NUMBERS_MAX {
+            return Err(self.misused("numbers of a column that has none, or too many"));
         }
         let bytes = self.bytes(meta)?;
         let page = self.number_page(meta, &bytes)?;
@@ -152,21 +152,19 @@ impl ColumnReader {
     /// Whether a page may have numbers from `least` to `greatest`, both as
     /// [`ordered`](super::super::numbers::ordered) makes them. Reads nothing.
     pub(crate) fn may_have(&self, page: u32, least: u64, greatest: u64) -> bool {
-        let Some(meta) = self.meta.page(page) else {
-            return false;
-        };
+        let range = Wanted::Range(Bounds { least, greatest });
         match self.meta.encoding {
-            Encoding::Numbers => meta.bounds.least <= greatest && meta.bounds.greatest >= least,
-            _ => true,
+            Encoding::Numbers => self.meta.page(page).is_some_and(|m| range.meets(m.bounds)),
+            _ => self.meta.page(page).is_some(),
         }
     }
 
     /// The number at a position of a page, as bits.
     pub(crate) fn number_at(&self, page: u32, position: u32) -> Result<u64> {
-        match self.value_at(page, position)? {
-            Cell::Number(number) => Ok(number),
-            Cell::Bytes(_) => Err(self.misused("numbers of a column that has none")),
-        }
+        let mut number = None;
+        let one = position..position.saturating_add(1);
+        self.each_number(page, one, |bits| number = Some(bits))?;
+        number.ok_or_else(|| self.misused("a position that the page does not have"))
     }
 
     /// Appends the numbers at some positions of a page, as bits.
@@ -176,8 +174,33 @@ impl ColumnReader {
         positions: Range<u32>,
         out: &mut Vec<u64>,
     ) -> Result<()> {
+        self.each_number(page, positions, |bits| out.push(bits))
+    }
+
+    fn each_number(
+        &self,
+        page: u32,
+        positions: Range<u32>,
+        mut take: impl FnMut(u64),
+    ) -> Result<()> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let meta = self.meta.page(page);
+        let meta = meta.filter(|meta| positions.end <= meta.count);
+        let Some(meta) = meta.filter(|_| self.kind.is_number()) else {
+            return Err(self.misused("numbers that the page does not have"));
+        };
+        let bytes = self.bytes(meta)?;
+        let numbers = self.number_page(meta, &bytes)?;
+        let dictionary = self.dictionary()?;
         for position in positions {
-            out.push(self.number_at(page, position)?);
+            let number = numbers.get(position as usize);
+            let number = match &dictionary {
+                None => number,
+                Some(dictionary) => dictionary.ordered(self.code(&numbers, position)? as usize),
+            };
+            take(unordered(self.kind, number));
         }
         Ok(())
     }
@@ -534,7 +557,7 @@ impl ColumnReader {
             let dictionary = dictionary.texts()?.clone();
             return Ok(Values::Coded { codes, dictionary });
         }
-        let mut texts = Texts::with_capacity(values.min(1 << 20), 0);
+        let mut texts = Texts::with_capacity(values.min(1 << 16), 0);
         for page in pages() {
             self.texts(page, None, &mut texts)?;
         }
@@ -613,12 +636,12 @@ impl ColumnReader {
         if meta.place.len == 0 {
             return Ok(Bytes::new());
         }
-        let mut last = self.last.lock();
-        if let Some((_, bytes)) = last.as_ref().filter(|(at, _)| *at == meta.place.offset) {
-            return Ok(bytes.clone());
+        let last = self.last.lock().clone();
+        if let Some((_, bytes)) = last.filter(|(at, _)| *at == meta.place.offset) {
+            return Ok(bytes);
         }
         let bytes = load(&self.file, meta.place)?;
-        *last = Some((meta.place.offset, bytes.clone()));
+        *self.last.lock() = Some((meta.place.offset, bytes.clone()));
         Ok(bytes)
     }
 

@@ -16,6 +16,7 @@ pub(super) struct Splitter {
     table: HashTable<u32>,
     most: usize,
     scratch: Vec<u8>,
+    last: u32,
 }
 
 /// Texts that were split.
@@ -55,6 +56,7 @@ impl Splitter {
             table: HashTable::new(),
             most: TEMPLATES_MAX.min(values / values_per_template),
             scratch: Vec::new(),
+            last: 0,
         }
     }
 
@@ -62,7 +64,19 @@ impl Splitter {
     pub(super) fn push(&mut self, text: &[u8], items: &mut Items) -> Option<()> {
         self.scratch.clear();
         split(text, &mut self.scratch, &mut items.slots);
+        let code = self.code()?;
+        let end = u32::try_from(items.slots.len()).ok()?;
+        items.items.push((code, end));
+        (self.templates.len() <= self.most).then_some(())
+    }
+
+    /// The code of the template at hand.
+    fn code(&mut self) -> Option<u32> {
         let known = |code: &u32| self.templates.get(*code as usize);
+        // In many columns all values have the same.
+        if !self.templates.is_empty() && known(&self.last) == self.scratch {
+            return Some(self.last);
+        }
         let equals = |code: &u32| known(code) == self.scratch;
         let hash = |code: &u32| xxh3_64(known(code));
         let code = match self.table.entry(xxh3_64(&self.scratch), equals, hash) {
@@ -74,9 +88,8 @@ impl Splitter {
                 code
             }
         };
-        let end = u32::try_from(items.slots.len()).ok()?;
-        items.items.push((code, end));
-        (self.templates.len() <= self.most).then_some(())
+        self.last = code;
+        Some(code)
     }
 
     /// Appends a text that nobody uses, so that the others keep their places.

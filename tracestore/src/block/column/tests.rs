@@ -10,28 +10,52 @@ use trine_storage::sim::SimFs;
 use super::super::values::{Cell, Texts, Values};
 use super::*;
 
-const KIND: [u8; 4] = *b"test";
+mod damage;
 
-/// Writes a column and opens it again, through its directory entry.
-fn reopened(kind: Type, values: &Values, page_ends: &[u32]) -> (ColumnReader, Vec<u8>) {
+const KIND: [u8; 4] = *b"test";
+const PATH: &str = "blocks/column";
+
+/// A column in a file of its own.
+fn written(kind: Type, values: &Values, page_ends: &[u32]) -> (SimFs, ColumnMeta) {
     let fs = SimFs::new();
-    let path = Path::new("blocks/column");
     fs.create_dir_all(Path::new("blocks")).unwrap();
-    let mut sink = SealedWriter::create(&fs, path, KIND).unwrap();
+    let mut sink = SealedWriter::create(&fs, Path::new(PATH), KIND).unwrap();
     sink.page(b"something before").unwrap();
     let meta = write(&mut sink, kind, values, page_ends).unwrap();
     sink.finish().unwrap();
-    let file = SealedFile::open(fs.open(path).unwrap(), "column", KIND).unwrap();
+    (fs, meta)
+}
 
+fn opened(fs: &SimFs) -> SealedFile {
+    let file = fs.open(Path::new(PATH)).unwrap();
+    SealedFile::open(file, "column", KIND).unwrap()
+}
+
+fn entry(meta: &ColumnMeta) -> Vec<u8> {
     let mut directory = Vec::new();
     meta.put(&mut directory);
+    directory
+}
+
+/// Writes a column and opens it again, through its directory entry.
+fn reopened(kind: Type, values: &Values, page_ends: &[u32]) -> ColumnReader {
+    let (fs, meta) = written(kind, values, page_ends);
+    let directory = entry(&meta);
     let mut reader = Reader::new("directory", &directory);
     let read = ColumnMeta::read(&mut reader, page_ends.len()).unwrap();
     assert!(reader.is_empty());
+    assert_eq!(read, meta);
     assert_eq!(read.values(), values.len() as u64);
-    assert_eq!(read.bytes(), meta.bytes());
-    assert_eq!(read.raw_bytes(), meta.raw_bytes());
-    (ColumnReader::new(&file, kind, Arc::new(read)), directory)
+    let raw: usize = cells(values)
+        .iter()
+        .map(|cell| match cell {
+            Cell::Number(_) if kind == Type::Bool => 1,
+            Cell::Number(_) => 8,
+            Cell::Bytes(bytes) => bytes.len(),
+        })
+        .sum();
+    assert_eq!(read.raw_bytes(), raw as u64);
+    ColumnReader::new(&opened(&fs), kind, Arc::new(read))
 }
 
 /// The values one by one.
@@ -72,6 +96,21 @@ fn check_reads(kind: Type, values: &Values, page_ends: &[u32], column: &ColumnRe
             let mut out = vec![1];
             column.numbers(page, &mut out).unwrap();
             assert_eq!(self::cells(&Values::Numbers(out[1..].to_vec())), expected);
+            let (mut tail, half) = (vec![], (end - start) / 2);
+            column
+                .numbers_in(page, half..end - start, &mut tail)
+                .unwrap();
+            assert_eq!(tail, out[1 + half as usize..]);
+            assert!(
+                column
+                    .numbers_in(page, half..end - start + 1, &mut tail)
+                    .is_err()
+            );
+            for (position, &bits) in (0..).zip(&out[1..]) {
+                assert_eq!(column.number_at(page, position).unwrap(), bits);
+                let number = ordered(kind, bits);
+                assert!(column.may_have(page, number, number));
+            }
         } else {
             let mut out = Texts::default();
             column.texts(page, None, &mut out).unwrap();
@@ -174,7 +213,7 @@ fn check_search(
 }
 
 fn check_all(kind: Type, values: &Values, page_ends: &[u32], picks: &[prop::sample::Index]) {
-    let (column, _) = reopened(kind, values, page_ends);
+    let column = reopened(kind, values, page_ends);
     check_reads(kind, values, page_ends, &column);
     check_distinct(values, &column);
     let cells = cells(values);
@@ -319,7 +358,7 @@ proptest! {
 #[test]
 fn both_zeros_are_equal_and_nothing_is_nan() {
     let floats = [0.0, -0.0, f64::NAN, 1.0].map(f64::to_bits);
-    let (column, _) = reopened(Type::Float, &Values::Numbers(floats.to_vec()), &[4]);
+    let column = reopened(Type::Float, &Values::Numbers(floats.to_vec()), &[4]);
     for (wanted, expected) in [
         (0.0, &[0, 1][..]),
         (-0.0, &[0, 1]),
@@ -336,9 +375,9 @@ fn both_zeros_are_equal_and_nothing_is_nan() {
 
 #[test]
 fn a_probe_of_another_type_finds_nothing() {
-    let (ints, _) = reopened(Type::Int, &Values::Numbers(vec![0, 1, 2]), &[3]);
+    let ints = reopened(Type::Int, &Values::Numbers(vec![0, 1, 2]), &[3]);
     let texts = Values::Plain(["a", "b"].into_iter().collect());
-    let (texts, _) = reopened(Type::Str, &texts, &[2]);
+    let texts = reopened(Type::Str, &texts, &[2]);
     for value in [
         ValueRef::Float(0.0),
         ValueRef::Bool(true),

@@ -14,13 +14,13 @@ use super::super::values::{Texts, Type, Values};
 use super::choose::{self, Coded, Rows, Used, VALUES_PER_ENTRY};
 use super::sample;
 use super::split::{Items, Splitter};
-use super::{ColumnMeta, Encoding, INLINE_MAX, PageMeta, Stored};
+use super::{ColumnMeta, Encoding, INLINE_MAX, PAGE_VALUES_MAX, PageMeta, Stored};
 
 /// Writes a column. `page_ends` says for each page of the table how many values the pages up to it
 /// have.
 ///
 /// # Errors
-/// [`Kind::Io`]; [`Kind::Limit`] for values of more than 64 MiB.
+/// [`Kind::Io`]; [`Kind::Limit`] for values of more than 64 MiB and pages of too many values.
 pub(crate) fn write(
     sink: &mut SealedWriter,
     kind: Type,
@@ -249,6 +249,10 @@ impl Writer<'_> {
 
     /// Writes what is in `bytes` as a page.
     fn page(&mut self, page: u32, count: usize, bounds: Bounds) -> Result<()> {
+        let count = u32::try_from(count)
+            .ok()
+            .filter(|&count| count <= PAGE_VALUES_MAX)
+            .ok_or_else(|| Error::new(Kind::Limit, format!("{count} values in a page")))?;
         let place = match self.bytes.is_empty() {
             // Where the next one begins, so that all lie side by side.
             true => PageRef {
@@ -264,7 +268,7 @@ impl Writer<'_> {
         }
         self.pages.push(PageMeta {
             page,
-            count: u32::try_from(count).unwrap_or(u32::MAX),
+            count,
             bounds,
             place,
         });

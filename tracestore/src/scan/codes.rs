@@ -1,0 +1,387 @@
+//! Attributes of some rows as codes of an answer's dictionary. `batch` and `counts` call it.
+//!
+//! Codes of a column's dictionary are translated, so that a value is looked at once and not row by
+//! row; what rows share (resources, scopes) is translated by the row of its table.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::collections::HashMap;
+
+use trine_storage::Result;
+
+use super::coder::{Coder, of_ref};
+use super::condition::{hex, visible};
+use super::evaluate::Page;
+use super::view::View;
+use crate::block::format::{event, link, scope, span};
+use crate::block::table::{Column, Key, Located, PAGE_ROWS, TableReader};
+use crate::block::values::{Texts, Type, ValueRef};
+use crate::request::{ABSENT, Scope, Value, keys};
+
+/// A column is decoded by the page when at least one row in so many of the page is wanted.
+pub(crate) const FEW: usize = 16;
+
+/// What the codes of columns of one place are in a dictionary.
+#[derive(Debug, Default)]
+pub(crate) struct Translation {
+    /// By column, by its code; [`UNKNOWN`] for what has not occurred yet.
+    columns: HashMap<Key, Vec<u32>>,
+    /// By row of the table that rows share.
+    shared: HashMap<u64, u32>,
+}
+
+const UNKNOWN: u32 = u32::MAX - 1;
+
+/// Which attribute.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Named {
+    pub(crate) scope: Scope,
+    pub(crate) key: String,
+}
+
+/// Rows of a page, ascending, and where the answer has them.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) rows: Vec<u32>,
+    pub(crate) out: Vec<u32>,
+}
+
+/// Sets the codes of an attribute of spans.
+pub(crate) fn attribute(
+    (view, page): (&View, &Page<'_>),
+    named: &Named,
+    wanted: &Wanted,
+    (coder, translation): (&mut Coder, &mut Translation),
+    out: &mut [u32],
+) -> Result<()> {
+    match named.scope {
+        Scope::Span => {
+            for key in visible(&view.image.spans, &named.key) {
+                let column = view.image.spans.known(&key)?;
+                of_column(page, column, wanted, (coder, translation), out)?;
+            }
+            Ok(())
+        }
+        Scope::Resource | Scope::Instrumentation => {
+            let (number, table) = match named.scope {
+                Scope::Resource => (span::RESOURCE, &view.image.resources),
+                _ => (span::SCOPE, &view.image.scopes),
+            };
+            let rows = numbers(&view.image.spans, number, page.number(), &wanted.rows)?;
+            for (row, at) in rows.into_iter().zip(&wanted.out) {
+                let code = match translation.shared.get(&row) {
+                    Some(code) => *code,
+                    None => {
+                        let at = usize::try_from(row).unwrap_or(usize::MAX);
+                        let value = value_of(table, named, &[at])?.pop().flatten();
+                        let code = value.map_or(ABSENT, |value| coder.code_of(&value));
+                        translation.shared.insert(row, code);
+                        code
+                    }
+                };
+                set(out, *at, code);
+            }
+            Ok(())
+        }
+        Scope::Event | Scope::Link => children(view, page, named, wanted, coder, out),
+    }
+}
+
+fn set(out: &mut [u32], at: u32, code: u32) {
+    if let Some(held) = out.get_mut(at as usize) {
+        *held = code;
+    }
+}
+
+/// Sets the codes of the rows that have a value of a column.
+pub(crate) fn of_column(
+    page: &Page<'_>,
+    column: &Column,
+    wanted: &Wanted,
+    (coder, translation): (&mut Coder, &mut Translation),
+    out: &mut [u32],
+) -> Result<()> {
+    let (positions, places) = positions(page, column, wanted)?;
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let table = page.table();
+    let first = match table.tells_rows(column) {
+        true => 0,
+        false => page.number() * PAGE_ROWS,
+    };
+    let many = positions.len() * FEW >= table.rows_of(page.number()).len();
+    if many
+        && !table.tells_rows(column)
+        && let Some(dictionary) = column.values.dictionary()?
+    {
+        let mut codes = Vec::with_capacity(PAGE_ROWS);
+        column.values.codes(small(page.number()), &mut codes)?;
+        let known = translation.columns.entry(column.key.clone()).or_default();
+        known.resize(dictionary.len(), UNKNOWN);
+        let mut scratch = Vec::new();
+        for (position, at) in positions.into_iter().zip(places) {
+            let code = codes.get(position - first).copied().unwrap_or(ABSENT);
+            let Some(held) = known.get_mut(code as usize) else {
+                return Err(table.corrupt("a code is in no dictionary"));
+            };
+            if *held == UNKNOWN {
+                *held = coder.code(dictionary.read(code, &mut scratch)?);
+            }
+            set(out, at, *held);
+        }
+        return Ok(());
+    }
+    let mut places = places.into_iter();
+    each_value(table, column, &positions, &mut |value| {
+        if let Some(at) = places.next() {
+            set(out, at, coder.code(value));
+        }
+    })
+}
+
+/// Where the values of a column are that wanted rows have, and where the answer has these rows.
+fn positions(page: &Page<'_>, column: &Column, wanted: &Wanted) -> Result<(Vec<usize>, Vec<u32>)> {
+    let first = page.number() * PAGE_ROWS;
+    let mut positions = Vec::with_capacity(wanted.rows.len());
+    let mut places = Vec::with_capacity(wanted.rows.len());
+    let pairs = wanted.rows.iter().zip(&wanted.out);
+    match page.locate(column)? {
+        Located::Every => {
+            positions.extend(wanted.rows.iter().map(|row| first + *row as usize));
+            places.clone_from(&wanted.out);
+        }
+        Located::Starts(starts) => {
+            for (row, at) in pairs {
+                let ends = starts.get(*row as usize).zip(starts.get(*row as usize + 1));
+                if let Some((start, end)) = ends
+                    && start < end
+                {
+                    positions.push(first + *start as usize);
+                    places.push(*at);
+                }
+            }
+        }
+        Located::Rows(rows, first) => {
+            for (row, at) in pairs {
+                if let Ok(held) = rows.binary_search(row) {
+                    positions.push(first + held);
+                    places.push(*at);
+                }
+            }
+        }
+    }
+    Ok((positions, places))
+}
+
+/// Hands over the values at some places of a column, ascending.
+fn each_value(
+    table: &TableReader,
+    column: &Column,
+    places: &[usize],
+    each: &mut dyn FnMut(ValueRef<'_>),
+) -> Result<()> {
+    let kind = column.values.kind();
+    let (mut numbers, mut texts) = (Vec::new(), Texts::default());
+    for of_page in places.chunk_by(|a, b| a / PAGE_ROWS == b / PAGE_ROWS) {
+        let number = of_page.first().map_or(0, |place| place / PAGE_ROWS);
+        let position = |place: &usize| small(place % PAGE_ROWS);
+        if kind.is_number() {
+            if of_page.len() < PAGE_ROWS / FEW {
+                for place in of_page {
+                    let bits = table.number_in(column, *place)?;
+                    each(ValueRef::of_bits(kind, bits));
+                }
+                continue;
+            }
+            numbers.clear();
+            column.values.numbers(small(number), &mut numbers)?;
+            for place in of_page {
+                let bits = numbers.get(place % PAGE_ROWS);
+                let bits = bits.ok_or_else(|| table.corrupt("a value is missing"))?;
+                each(ValueRef::of_bits(kind, *bits));
+            }
+            continue;
+        }
+        let positions: Vec<u32> = of_page.iter().map(position).collect();
+        texts.clear();
+        column
+            .values
+            .texts(small(number), Some(&positions), &mut texts)?;
+        if texts.len() != positions.len() {
+            return Err(table.corrupt("a value is missing"));
+        }
+        for text in texts.iter() {
+            match kind {
+                Type::Str => {
+                    let text = std::str::from_utf8(text);
+                    each(ValueRef::Str(
+                        text.map_err(|_| table.corrupt("text is not UTF-8"))?,
+                    ));
+                }
+                _ => each(ValueRef::Bytes(text)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of some rows of a page.
+pub(crate) fn numbers(
+    table: &TableReader,
+    number: u8,
+    page: usize,
+    rows: &[u32],
+) -> Result<Vec<u64>> {
+    let first = page * PAGE_ROWS;
+    let missing = || table.corrupt("a row is missing");
+    if rows.len() * FEW < table.rows_of(page).len() {
+        return rows
+            .iter()
+            .map(|row| table.number_at(number, first + *row as usize))
+            .collect();
+    }
+    let mut all = Vec::with_capacity(PAGE_ROWS);
+    table.numbers(number, page, &mut all)?;
+    let number = |row: &u32| all.get(*row as usize).copied().ok_or_else(missing);
+    rows.iter().map(number).collect()
+}
+
+/// The values of an attribute of some rows of a table (ascending) that is not that of spans.
+pub(crate) fn value_of(
+    table: &TableReader,
+    named: &Named,
+    rows: &[usize],
+) -> Result<Vec<Option<Value>>> {
+    if rows.last().is_some_and(|last| *last >= table.rows()) {
+        return Err(table.corrupt("a span names a row that is not there"));
+    }
+    let mut found = vec![None; rows.len()];
+    match (named.scope, named.key.as_str()) {
+        (Scope::Event, keys::EVENT_TIME_SINCE_START) => {
+            for (row, found) in rows.iter().zip(&mut found) {
+                let time = table.number_at(event::TIME, *row)?;
+                *found = Some(Value::Int(time.cast_signed()));
+            }
+            return Ok(found);
+        }
+        (Scope::Link, id @ (keys::LINK_TRACE_ID | keys::LINK_SPAN_ID)) => {
+            let key = match id {
+                keys::LINK_TRACE_ID => link::TRACE_ID,
+                _ => link::SPAN_ID,
+            };
+            let mut found = found.iter_mut();
+            each_value(table, table.known(&key)?, rows, &mut |id| {
+                if let (Some(found), ValueRef::Bytes(id)) = (found.next(), id) {
+                    *found = Some(Value::Str(hex(id).into()));
+                }
+            })?;
+        }
+        (scope, key) => {
+            let known = match (scope, key) {
+                (Scope::Event, keys::EVENT_NAME) => Some(event::NAME),
+                (Scope::Instrumentation, keys::INSTRUMENTATION_NAME) => Some(scope::NAME),
+                (Scope::Instrumentation, keys::INSTRUMENTATION_VERSION) => Some(scope::VERSION),
+                _ => None,
+            };
+            let columns: Vec<Key> = match known {
+                Some(known) => vec![known],
+                None => visible(table, key).collect(),
+            };
+            for key in columns {
+                fill(table, table.known(&key)?, rows, &mut found)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn fill(
+    table: &TableReader,
+    column: &Column,
+    rows: &[usize],
+    found: &mut [Option<Value>],
+) -> Result<()> {
+    let mut at = 0u32;
+    for of_page in rows.chunk_by(|a, b| a / PAGE_ROWS == b / PAGE_ROWS) {
+        let number = of_page.first().map_or(0, |row| row / PAGE_ROWS);
+        let count = small(of_page.len());
+        let wanted = Wanted {
+            rows: of_page.iter().map(|row| small(row % PAGE_ROWS)).collect(),
+            out: (at..at + count).collect(),
+        };
+        at += count;
+        let page = Page::new(table, number);
+        let (positions, places) = positions(&page, column, &wanted)?;
+        let mut places = places.into_iter();
+        each_value(table, column, &positions, &mut |value| {
+            let place = places.next().unwrap_or(u32::MAX);
+            if let Some(found) = found.get_mut(place as usize) {
+                *found = of_ref(value);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Sets the codes of an attribute of events or links: one value stands for itself, several are an
+/// array.
+fn children(
+    view: &View,
+    page: &Page<'_>,
+    named: &Named,
+    wanted: &Wanted,
+    coder: &mut Coder,
+    out: &mut [u32],
+) -> Result<()> {
+    let (number, table) = match named.scope {
+        Scope::Link => (span::LINKS, &view.image.links),
+        _ => (span::EVENTS, &view.image.events),
+    };
+    let (Some(last), true) = (wanted.rows.last(), table.rows() > 0) else {
+        return Ok(());
+    };
+    let first = page.number() * PAGE_ROWS;
+    let mut next = view.image.children_before(number, first)?;
+    let counts = view
+        .image
+        .spans
+        .numbers_in(number, first..first + *last as usize + 1)?;
+    let mut rows = Vec::new();
+    let mut spans = Vec::new();
+    let mut left = wanted.rows.iter().zip(&wanted.out).peekable();
+    for (row, count) in (0u32..).zip(counts) {
+        if let Some((_, at)) = left.next_if(|(wanted, _)| **wanted == row) {
+            for child in next..next.saturating_add(count) {
+                rows.push(usize::try_from(child).unwrap_or(usize::MAX));
+                spans.push(*at);
+            }
+        }
+        next = next.saturating_add(count);
+    }
+    let values = value_of(table, named, &rows)?;
+    let mut held: Vec<(u32, Value)> = Vec::new();
+    held.extend(
+        spans
+            .into_iter()
+            .zip(values)
+            .filter_map(|(at, value)| Some((at, value?))),
+    );
+    for of_span in held.chunk_by(|a, b| a.0 == b.0) {
+        let code = match of_span {
+            [(_, value)] => coder.code_of(value),
+            values => {
+                let values = values.iter().map(|(_, value)| value.clone()).collect();
+                coder.code_of(&Value::Array(values))
+            }
+        };
+        if let Some((at, _)) = of_span.first() {
+            set(out, *at, code);
+        }
+    }
+    Ok(())
+}
+
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,264 @@
+//! Whole traces that satisfy a filter, the newest first. `Snapshot::scan` calls it.
+//!
+//! Places are read from their newest traces back, each only as far as the answer was asked for. A
+//! trace that lies in several places, or of which some spans are hidden, is put together in memory as
+//! soon as one of its pieces has a span for some part of the filter, and then asked as one.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
+use std::sync::Arc;
+
+use trine_storage::{Error, Result};
+
+use super::batch::{self, Chosen};
+use super::codes::Named;
+use super::condition::Traces;
+use super::spans::{self, Piece};
+use super::traces::{Cursor, Plan};
+use super::view::{Hidden, View};
+use crate::model::TraceId;
+use crate::request::{AttributeRef, Batch, Batches, Rows, Scope};
+
+/// Spans of the first batch, and the most of one: whoever wants a few traces waits for few.
+const FIRST_BATCH_ROWS: usize = 512;
+const BATCH_ROWS: usize = 4096;
+
+/// The traces of an answer.
+#[derive(Debug)]
+struct Answer {
+    plan: Plan,
+    attributes: Vec<Named>,
+    cursors: Vec<Cursor>,
+    /// Traces that may lie in several places.
+    scattered: HashSet<TraceId>,
+    /// Those of them that were put together.
+    done: HashSet<TraceId>,
+    /// What was found and is not given yet.
+    found: BinaryHeap<Found>,
+    batch_rows: usize,
+    failed: bool,
+}
+
+/// A trace by its place in the answer: the greatest comes first.
+#[derive(Debug)]
+struct Found {
+    key: (i64, Reverse<TraceId>),
+    chosen: Chosen,
+}
+
+impl PartialEq for Found {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Found {}
+
+impl PartialOrd for Found {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Found {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+/// Whole traces of some places, older places first.
+pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
+    let plan = Plan::of(&request.filter, request.range);
+    let mut cursors = Vec::with_capacity(views.len());
+    for view in views {
+        cursors.push(Cursor::new(Arc::new(view), &plan)?);
+    }
+    let possible: Vec<Vec<bool>> = cursors.iter().map(Cursor::possible).collect();
+    let somewhere = |filter: usize| {
+        possible
+            .iter()
+            .any(|possible| possible.get(filter).copied().unwrap_or(false))
+    };
+    if !plan.tree.holds(&somewhere) {
+        return Ok(Box::new(std::iter::empty()));
+    }
+    let mut scattered = HashSet::new();
+    for cursor in &cursors {
+        scattered.extend(cursor.view.image.traces_with_more()?.iter().copied());
+    }
+    // A place alone may not have what the filter needs; its pieces may still be asked for.
+    for (cursor, possible) in cursors.iter_mut().zip(&possible) {
+        let here = |filter: usize| possible.get(filter).copied().unwrap_or(false);
+        let alone = scattered.is_empty() && cursor.view.hidden.is_empty();
+        if !possible.contains(&true) || (alone && !plan.tree.holds(&here)) {
+            cursor.stop();
+        }
+    }
+    Ok(Box::new(Answer {
+        plan,
+        attributes: named(&request.projection),
+        cursors,
+        scattered,
+        done: HashSet::new(),
+        found: BinaryHeap::new(),
+        batch_rows: FIRST_BATCH_ROWS,
+        failed: false,
+    }))
+}
+
+/// The columns that attributes are read from; without a scope those of the span and the resource.
+fn named(projection: &[AttributeRef]) -> Vec<Named> {
+    let mut found = BTreeSet::new();
+    for attribute in projection {
+        if let AttributeRef::Attribute { scope, key } = attribute {
+            let scopes = match scope {
+                Some(scope) => vec![*scope],
+                None => vec![Scope::Span, Scope::Resource],
+            };
+            for scope in scopes {
+                let key = key.clone();
+                found.insert(Named { scope, key });
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+impl Iterator for Answer {
+    type Item = Result<Batch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let batch = self.batch();
+        self.failed = batch.is_err();
+        batch.transpose()
+    }
+}
+
+impl Answer {
+    fn batch(&mut self) -> Result<Option<Batch>> {
+        let mut chosen = Vec::new();
+        let mut rows = 0;
+        while rows < self.batch_rows
+            && let Some(next) = self.next_trace()?
+        {
+            rows += next.trace.rows.len();
+            chosen.push(next);
+        }
+        self.batch_rows = (self.batch_rows * 2).min(BATCH_ROWS);
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Batch::Spans(batch::batch(&chosen, &self.attributes)?)))
+    }
+
+    fn next_trace(&mut self) -> Result<Option<Chosen>> {
+        loop {
+            let mut latest: Option<(i64, usize)> = None;
+            for (at, cursor) in self.cursors.iter().enumerate() {
+                if let Some(bound) = cursor.bound()? {
+                    latest = latest.max(Some((bound, at)));
+                }
+            }
+            let is_next = |found: &Found| latest.is_none_or(|(bound, _)| found.key.0 > bound);
+            if self.found.peek().is_some_and(is_next) {
+                return Ok(self.found.pop().map(|found| found.chosen));
+            }
+            match latest {
+                Some((_, at)) => self.step(at)?,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize) -> Result<()> {
+        let scattered = &self.scattered;
+        let is_piece = |view: &View, place: usize| {
+            if view.hidden_of(&view.rows_of(place)) == Hidden::Some {
+                return Ok(true);
+            }
+            Ok(!scattered.is_empty() && scattered.contains(&view.trace(place)?.id))
+        };
+        let Some(cursor) = self.cursors.get_mut(at) else {
+            return Ok(());
+        };
+        let step = cursor.step(&self.plan, &is_piece)?;
+        let view = Arc::clone(&cursor.view);
+        for place in step.whole {
+            self.add(&view, place)?;
+        }
+        let mut unions = Vec::new();
+        for (place, has) in step.pieces {
+            if !has.contains(&true) {
+                continue;
+            }
+            let id = view.trace(place)?.id;
+            if self.done.contains(&id) {
+                continue;
+            }
+            self.done.insert(id);
+            if let Some(pieces) = self.pieces(&id, (at, has))? {
+                unions.extend(spans::union(&pieces)?);
+            }
+        }
+        if !unions.is_empty() {
+            self.add_unions(unions)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, view: &Arc<View>, place: usize) -> Result<()> {
+        let trace = view.trace(place)?;
+        self.found.push(Found {
+            key: (trace.start, Reverse(trace.id)),
+            chosen: Chosen {
+                view: Arc::clone(view),
+                trace,
+            },
+        });
+        Ok(())
+    }
+
+    /// All pieces of a trace, when they may satisfy the filter together. Of the place `at` it is
+    /// known what its piece has.
+    fn pieces(&mut self, id: &TraceId, at: (usize, Vec<bool>)) -> Result<Option<Vec<Piece>>> {
+        let (at, mut has) = at;
+        let mut pieces = Vec::new();
+        for (number, cursor) in self.cursors.iter_mut().enumerate() {
+            let Some(place) = cursor.view.image.find(id)? else {
+                continue;
+            };
+            let rows = cursor.view.rows_of(place);
+            if number != at {
+                for (filter, has) in has.iter_mut().enumerate() {
+                    *has =
+                        *has || cursor.any_of(&self.plan, filter, Traces::Pieces, rows.clone())?;
+                }
+            }
+            pieces.push(Piece {
+                image: Arc::clone(&cursor.view.image),
+                place,
+                hidden: Arc::clone(&cursor.view.hidden),
+            });
+        }
+        let has = |filter: usize| has.get(filter).copied().unwrap_or(false);
+        Ok(self.plan.tree.holds(&has).then_some(pieces))
+    }
+
+    /// Traces that were put together, asked as one.
+    fn add_unions(&mut self, unions: Vec<spans::Found>) -> Result<()> {
+        let view = Arc::new(spans::view_of(&unions)?);
+        let mut cursor = Cursor::new(Arc::clone(&view), &self.plan)?;
+        while cursor.bound()?.is_some() {
+            let step = cursor.step(&self.plan, &|_, _| Ok(false))?;
+            for place in step.whole {
+                self.add(&view, place)?;
+            }
+        }
+        Ok(())
+    }
+}
