@@ -575,6 +575,29 @@ fn attributes_are_counted_wherever_they_are() {
 }
 
 #[test]
+fn what_is_empty_takes_no_memory_but_events_do() {
+    // Groups of resources and of scopes without spans, two bytes each.
+    let request = [0x0a, 4, 0x12, 0, 0x12, 0].repeat(1_000);
+    let (plan, _) = check(&request, &ANY).unwrap();
+    assert_eq!(
+        (plan.resources.len(), plan.scopes.len(), plan.memory),
+        (0, 0, 0)
+    );
+    let request = one(&good());
+    let (plan, _) = check(&request, &ANY).unwrap();
+    assert_eq!((plan.resources.len(), plan.scopes.len()), (1, 1));
+    let of_one = plan.memory;
+    let events = vec![crate::model::Event::default(); 1_000];
+    let request = one(&Span { events, ..good() });
+    let (plan, _) = check(&request, &ANY).unwrap();
+    assert!(
+        plan.memory > of_one + 30_000 && plan.memory < of_one + 40_000,
+        "{}",
+        plan.memory
+    );
+}
+
+#[test]
 fn values_may_be_nested_as_deep_as_the_limit_and_no_deeper() {
     type Wrap = fn(AnyValue) -> AnyValue;
     let wraps: [Wrap; 2] = [
