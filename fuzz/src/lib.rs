@@ -109,10 +109,6 @@ pub const TARGETS: &[Target] = &[
         run: tracestore_otlp,
     },
     Target {
-        name: "tracestore_span",
-        run: tracestore_span,
-    },
-    Target {
         name: "tracestore_block",
         run: tracestore_block,
     },
@@ -351,13 +347,6 @@ fn tracestore_otlp(data: &[u8]) {
 
 fn tracestore_block(data: &[u8]) {
     trine_tracestore::decoders::block(data).ok();
-}
-
-fn tracestore_span(data: &[u8]) {
-    let mut reader = Reader::new("fuzz", data);
-    trine_tracestore::decoders::decode_span(&mut reader).ok();
-    trine_tracestore::decoders::decode_resource(&mut Reader::new("fuzz", data)).ok();
-    trine_tracestore::decoders::decode_scope(&mut Reader::new("fuzz", data)).ok();
 }
 
 fn remote_read_request(data: &[u8]) {

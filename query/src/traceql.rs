@@ -29,7 +29,7 @@ mod value;
 pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, TraceSummary};
 pub use error::{ParseError, QueryError};
 pub use lexer::QUERY_BYTES_MAX;
-pub use lower::{Conditions, conditions};
+pub use lower::filter;
 pub use parser::{NESTING_MAX, OPERATORS_MAX, parse};
 
 #[cfg(test)]

@@ -35,10 +35,11 @@ pub struct Config {
     /// The most blocks that one seal makes; when spans spread over more ranges the ranges are
     /// made wider. Default 64.
     pub block_ranges_max: usize,
-    /// The most spans of blocks that are merged into one. Default 4,000,000.
+    /// The most spans of blocks that are merged into one; a merge takes about 80 bytes of memory for
+    /// each. Default 2,500,000.
     pub compacted_spans_max: u64,
-    /// The most bytes that the columns of blocks that are merged into one take when they are
-    /// unpacked. Default 512 MiB.
+    /// The most bytes that the largest columns of blocks that are merged into one take when they are
+    /// unpacked; a merge holds such a column twice. Default 128 MiB.
     pub compacted_bytes_max: u64,
     /// The largest span, in bytes of protobuf. Default 4 MiB.
     pub span_bytes_max: usize,
@@ -70,8 +71,8 @@ impl Default for Config {
             future_max: Some(Duration::from_secs(24 * 3600)),
             block_range: Duration::from_secs(2 * 3600),
             block_ranges_max: 64,
-            compacted_spans_max: 4_000_000,
-            compacted_bytes_max: 512 << 20,
+            compacted_spans_max: 2_500_000,
+            compacted_bytes_max: 128 << 20,
             span_bytes_max: 4 << 20,
             span_attributes_max: 10_000,
             stage_spans_max: 32_768,
@@ -229,5 +230,31 @@ impl Builder {
             shared: self.shared.unwrap_or_default(),
         };
         TraceStore::assemble(&self.path, self.config, components, &mut progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        let check = |change: fn(&mut Config), is_taken: bool| {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.check().is_ok(), is_taken, "{config:?}");
+        };
+        check(|_| {}, true);
+        check(|config| config.block_range = Duration::ZERO, false);
+        check(|config| config.block_range = Duration::from_nanos(1), true);
+        check(|config| config.block_range = Duration::MAX, false);
+        check(|config| config.block_ranges_max = 0, false);
+        check(|config| config.block_ranges_max = 1, true);
+        check(|config| config.block_ranges_max = 1 << 16, true);
+        check(|config| config.block_ranges_max = (1 << 16) + 1, false);
+        check(|config| config.compacted_spans_max = 0, false);
+        check(|config| config.compacted_spans_max = 1, true);
+        check(|config| config.compacted_spans_max = 1 << 31, true);
+        check(|config| config.compacted_spans_max = (1 << 31) + 1, false);
     }
 }

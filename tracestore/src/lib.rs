@@ -67,8 +67,6 @@ pub use trine_storage::wal::Durability;
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
 pub mod decoders {
-    pub use crate::model::{decode_resource, decode_scope, decode_span};
-
     use trine_storage::Result;
     use trine_storage::fs::MemoryFile;
     use trine_storage::sealed::SealedFile;
@@ -77,6 +75,7 @@ pub mod decoders {
     use crate::block::format;
     use crate::block::image::{Image, in_memory};
     use crate::otlp::Bounds;
+    use crate::scan::spans;
     use crate::stage::Stage;
     use crate::{Accepted, wal_record};
 
@@ -96,7 +95,9 @@ pub mod decoders {
         let file = MemoryFile::of(file.to_vec()).finish();
         let file = SealedFile::open_unchecked(file, "a block", format::KIND)?;
         let image = Image::open(&file)?;
-        image.find(&[1; 16])?;
+        for trace in image.traces()? {
+            spans::read(&image, &trace)?;
+        }
         in_memory(&[Input::all(Source::Image(&image))], &|_| true)?;
         image.check()
     }

@@ -182,23 +182,13 @@ impl Run {
         }
     }
 
-    /// A run that is an image.
-    #[cfg(test)]
-    pub(crate) fn of(image: Image, range: TimeRange) -> Self {
-        Self {
-            spans: image.spans.rows() as u64,
-            traces: image.trace_count() as u64,
-            bytes: AtomicU64::new(0),
-            range,
-            image: OnceLock::from(Arc::new(image)),
-            waiting: Mutex::new(None),
-            veil: Veil::default(),
-        }
-    }
-
     /// When its spans began.
     pub(crate) fn range(&self) -> TimeRange {
         self.range
+    }
+
+    pub(crate) fn is_built(&self) -> bool {
+        self.image.get().is_some()
     }
 
     /// Its tables. Who asks first makes them, who asks meanwhile waits.

@@ -6,8 +6,7 @@ pub(crate) mod codec;
 
 use std::sync::Arc;
 
-pub(crate) use codec::{DEPTH_MAX, each_element, encode_resource, encode_scope, encode_span};
-pub use codec::{decode_resource, decode_scope, decode_span};
+pub(crate) use codec::{DEPTH_MAX, each_element};
 
 /// The id of a trace: sixteen bytes, not all zero.
 pub type TraceId = [u8; 16];

@@ -319,7 +319,7 @@ pub struct CountBatch {
     pub exponents: Vec<i32>,
     /// How many spans.
     pub counts: Vec<u64>,
-    /// For sums, least and greatest numbers the number; empty otherwise.
+    /// For sums, least and greatest numbers the number, zero without a sign; empty otherwise.
     pub values: Vec<f64>,
 }
 

@@ -8,12 +8,16 @@ mod batch;
 mod coder;
 mod codes;
 mod condition;
+mod counts;
 mod evaluate;
+mod intrinsics;
 mod page_rows;
 mod rows;
-mod spans;
+pub(crate) mod spans;
+mod sweep;
 mod test;
 mod traces;
+mod values;
 mod view;
 
 use std::sync::Arc;
@@ -27,9 +31,11 @@ use crate::request::Filter;
 use condition::{Node, Traces};
 use evaluate::Page;
 
+pub(crate) use counts::counts;
 pub(crate) use rows::rows;
 
 pub(crate) use spans::Piece;
+pub(crate) use values::{attribute_names, attribute_values};
 pub(crate) use view::View;
 
 /// A trace of what is left of its pieces, older ones first: every span once, depth first; `None` when

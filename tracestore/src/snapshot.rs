@@ -1,11 +1,11 @@
 //! What is asked of a snapshot: traces by id, whole traces that satisfy a filter, counts, names and
 //! values of attributes. `scan` answers.
 
-use trine_storage::Result;
+use trine_storage::{Result, TimeRange};
 
 use crate::model::{Trace, TraceId};
 use crate::place::{Place, Snapshot};
-use crate::request::{Batches, Request};
+use crate::request::{Batches, Request, Scope as AttributeScope, Value, ValuesRequest};
 use crate::scan::{self, Piece, View};
 
 impl Snapshot {
@@ -38,8 +38,29 @@ impl Snapshot {
     pub fn scan(&self, request: &Request) -> Result<Batches> {
         match request {
             Request::Rows(rows) => scan::rows(self.views()?, rows),
-            Request::Counts(_) => Ok(Box::new(std::iter::empty())),
+            Request::Counts(counts) => scan::counts(&self.views()?, counts),
         }
+    }
+
+    /// The attributes that queries see, by scope and name, with how many spans have them (of those of
+    /// events and links, how many of these). Places that have spans in `range` count as wholes, and a
+    /// span that is stored twice may count twice.
+    ///
+    /// # Errors
+    /// As [`Snapshot::trace`].
+    pub fn attribute_names(&self, range: TimeRange) -> Result<Vec<(AttributeScope, String, u64)>> {
+        scan::attribute_names(&self.views()?, range)
+    }
+
+    /// Distinct values of an attribute, each with how many spans have it among those that were looked
+    /// at until there were enough values; without a scope those of spans and of resources. The
+    /// elements of arrays count on their own, and so does every event and link. Without a filter a
+    /// span that is stored twice may count twice.
+    ///
+    /// # Errors
+    /// As [`Snapshot::trace`].
+    pub fn attribute_values(&self, request: &ValuesRequest) -> Result<Vec<(Value, u64)>> {
+        scan::attribute_values(&self.views()?, request)
     }
 
     fn views(&self) -> Result<Vec<View>> {

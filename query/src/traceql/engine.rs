@@ -12,7 +12,7 @@ use super::ast::{
 use super::error::QueryError;
 use super::field::{Patterns, Values, attribute_values};
 use super::lower;
-use super::source::{Request, Rows, Source, SpanBatch, SpanId, TraceId, Value};
+use super::source::{Batch, Request, Rows, Source, SpanBatch, SpanId, TraceId, Value};
 use super::spanset::{self, Set};
 use crate::budget::{Budget, Cancel, Limits};
 
@@ -133,15 +133,15 @@ impl Engine {
         }
         let mut patterns = Patterns::default();
         fields(&query.pipeline, &mut |field| patterns.add(field))?;
-        let lowered = lower::conditions(&query.pipeline);
         let request = Request::Rows(Rows {
             range,
-            conditions: lowered.conditions,
-            all: lowered.all,
+            filter: lower::filter(&query.pipeline),
             projection: shown.iter().filter_map(lower::column).collect(),
         });
-        for batch in source.spans(&request)? {
-            let batch = batch?;
+        for batch in source.scan(&request)? {
+            let Batch::Spans(batch) = batch? else {
+                continue;
+            };
             budget.check()?;
             let rows = batch.starts.len() as u64;
             budget.read_series(rows)?;
@@ -188,7 +188,9 @@ impl Engine {
 
 fn span_set(set: Set, batch: &SpanBatch, columns: &[(String, Values<'_>)], most: usize) -> SpanSet {
     let most = if most == 0 { usize::MAX } else { most };
-    let spans = set.rows.iter().take(most).map(|&row| {
+    let mut rows = set.rows.clone();
+    rows.sort_by_key(|row| batch.starts.get(*row as usize));
+    let spans = rows.iter().take(most).map(|&row| {
         let row = row as usize;
         let name = batch
             .names

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use trine_storage::regex::LabelRegex;
 use trine_storage::{Error, TimeRange};
 
 /// The id of a trace.
@@ -12,97 +13,156 @@ pub type SpanId = [u8; 8];
 
 /// A store of spans.
 pub trait Source: Send + Sync {
-    /// Whole traces of which some span may be what is asked for, newest first (by their first span,
-    /// then by id), each the union of all its spans. A source may answer counts with rows.
+    /// The answer of a request: whole traces that satisfy a filter, newest first (by their first span,
+    /// then by id), each the union of all its spans; or counts.
     ///
     /// # Errors
     /// The store's, here or from the iterator.
-    fn spans(&self, request: &Request) -> Result<Batches, Error>;
+    fn scan(&self, request: &Request) -> Result<Batches, Error>;
 
-    /// The attributes that spans in `range` have, by scope and name, sorted.
+    /// The attributes that spans in `range` have, by scope and name, sorted, with how many spans (of
+    /// those of events and links, how many of these) have them.
     ///
     /// # Errors
     /// The store's.
-    fn attribute_names(&self, range: TimeRange) -> Result<Vec<(Scope, String)>, Error>;
+    fn attribute_names(&self, range: TimeRange) -> Result<Vec<(Scope, String, u64)>, Error>;
 
-    /// Distinct values of an attribute of spans in `range`, at most `limit`; without a scope those
-    /// of spans and resources.
+    /// Distinct values of an attribute, each with how often it was met.
     ///
     /// # Errors
     /// The store's.
-    fn attribute_values(
-        &self,
-        scope: Option<Scope>,
-        key: &str,
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Value>, Error>;
+    fn attribute_values(&self, request: &ValuesRequest) -> Result<Vec<(Value, u64)>, Error>;
 }
 
 /// A question about spans.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// The spans of the traces that may match.
+    /// The spans of the traces that match.
     Rows(Rows),
-    /// How many spans, by time and attributes. A source may answer with rows.
+    /// How many spans, by time and attributes.
     Counts(Counts),
 }
 
-/// Whole traces of which some span may satisfy the conditions.
+/// Whole traces that satisfy a filter.
 #[derive(Debug, Clone)]
 pub struct Rows {
     /// Spans that begin in this range decide (nanoseconds since 1970); their traces come whole.
     pub range: TimeRange,
-    /// What is known of the spans that are looked for. A trace is left out only when none of its
-    /// spans can satisfy them.
-    pub conditions: Vec<Condition>,
-    /// Whether one span must satisfy all conditions; otherwise any of them will do.
-    pub all: bool,
-    /// The attributes that the answer holds as columns, beside those of the conditions.
+    /// Which traces.
+    pub filter: TraceFilter,
+    /// The attributes that the answer holds as columns.
     pub projection: Vec<AttributeRef>,
 }
 
-/// How many spans begin in each bucket, by attributes.
+/// What a trace must have, all its spans taken together wherever they are stored.
 #[derive(Debug, Clone)]
-pub struct Counts {
-    /// As in [`Rows`].
-    pub range: TimeRange,
-    /// As in [`Rows`]; one span must satisfy all of them.
-    pub conditions: Vec<Condition>,
-    /// The width of a bucket, nanoseconds.
-    pub bucket_ns: i64,
-    /// What the counts are told apart by.
-    pub by: Vec<AttributeRef>,
+pub enum TraceFilter {
+    /// A span that begins in the range.
+    All,
+    /// A span that begins in the range and satisfies a filter.
+    Has(Filter),
+    /// All of these. Without any it is [`TraceFilter::All`].
+    And(Vec<TraceFilter>),
+    /// One of these.
+    Or(Vec<TraceFilter>),
 }
 
-/// Something that is known of a span: its attribute compares like this to one of the values.
-#[derive(Debug, Clone, PartialEq)]
+/// What one span must satisfy.
+#[derive(Debug, Clone)]
+pub enum Filter {
+    /// A condition.
+    Is(Condition),
+    /// All of these; without any, every span. Conditions about events that stand side by side here
+    /// must hold for one event of the span, and likewise those about links.
+    And(Vec<Filter>),
+    /// One of these; without any, no span.
+    Or(Vec<Filter>),
+}
+
+/// A test of an attribute. Of events and links of a span, any one may satisfy it; for
+/// [`Test::Missing`], none may have the attribute.
+#[derive(Debug, Clone)]
 pub struct Condition {
     /// Which attribute.
     pub attribute: AttributeRef,
-    /// How it compares.
-    pub op: CompareOp,
-    /// With what; without values the attribute must be there, whatever it is.
-    pub values: Vec<Value>,
+    /// What its value must satisfy.
+    pub test: Test,
 }
 
-/// A comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CompareOp {
-    /// `=`
-    Equal,
-    /// `!=`
-    NotEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessEqual,
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterEqual,
-    /// Anything else that needs the attribute to be there.
+/// What a value must satisfy. A span without the attribute satisfies [`Test::Missing`] only. Text,
+/// truth and numbers do not compare with each other: whatever the test, it does not hold. Of an
+/// array one element must satisfy the test, and all of them for the forms that negate.
+#[derive(Debug, Clone)]
+pub enum Test {
+    /// It equals one of these.
+    Equal(Vec<Value>),
+    /// It differs from each of these, and compares with each of them. Every number differs from NaN.
+    NotEqual(Vec<Value>),
+    /// It is less. Text compares byte by byte.
+    Less(Value),
+    /// It is less or equal.
+    LessEqual(Value),
+    /// It is greater.
+    Greater(Value),
+    /// It is greater or equal.
+    GreaterEqual(Value),
+    /// It is text, and all of it matches.
+    Matches(LabelRegex),
+    /// It is text, and does not match.
+    NotMatches(LabelRegex),
+    /// It is there.
     Exists,
+    /// It is not there. What is built in always is.
+    Missing,
+}
+
+/// How many spans satisfy a filter, by time and attributes.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    /// Spans that begin in this range are counted.
+    pub range: TimeRange,
+    /// Which of them.
+    pub filter: Filter,
+    /// Buckets begin here, and every width before and after it.
+    pub origin_ns: i64,
+    /// The width of a bucket; 0 or less for one bucket that begins at the origin.
+    pub bucket_ns: i64,
+    /// What the counts are told apart by.
+    pub by: Vec<AttributeRef>,
+    /// What is counted.
+    pub measure: Measure,
+}
+
+/// What [`Counts`] tells of the spans of a group. Spans without a number are left out of all but
+/// [`Measure::Spans`].
+#[derive(Debug, Clone)]
+pub enum Measure {
+    /// How many there are.
+    Spans,
+    /// How many there are for each power of two: a number belongs to the least exponent `e` with
+    /// `number <= 2^e`, so 1 to 0, 2 to 1, 3 and 4 to 2; what is not above zero to `i32::MIN`,
+    /// infinity to `i32::MAX`. Floats likewise, so that a half belongs to -1; NaN to none.
+    Log2(AttributeRef),
+    /// The sum of the numbers.
+    Sum(AttributeRef),
+    /// The least of the numbers.
+    Least(AttributeRef),
+    /// The greatest of the numbers.
+    Greatest(AttributeRef),
+}
+
+/// Which values of an attribute are asked for.
+#[derive(Debug, Clone)]
+pub struct ValuesRequest {
+    /// The attribute.
+    pub attribute: AttributeRef,
+    /// Of spans that begin in this range. Without a filter a store may also tell values of spans
+    /// that are stored beside them.
+    pub range: TimeRange,
+    /// And that satisfy this.
+    pub filter: Option<Filter>,
+    /// The most values.
+    pub limit: usize,
 }
 
 /// Names an attribute or an intrinsic of spans.
@@ -119,7 +179,7 @@ pub enum AttributeRef {
     },
 }
 
-/// Parts of a span that conditions can be about. Others are columns of every [`SpanBatch`].
+/// Parts of a span and its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Intrinsic {
     /// Nanoseconds, an integer.
@@ -132,6 +192,22 @@ pub enum Intrinsic {
     StatusMessage,
     /// As OTLP numbers kinds.
     Kind,
+    /// Hexadecimal text.
+    SpanId,
+    /// Hexadecimal text; empty for roots.
+    ParentId,
+    /// Hexadecimal text of 32 digits.
+    TraceId,
+    /// Whether it has no parent.
+    IsRoot,
+    /// From the first start to the last end of the trace, nanoseconds.
+    TraceDuration,
+    /// Name of the first root of the trace; empty without one.
+    RootName,
+    /// `service.name` of the resource of that root; empty without one.
+    RootServiceName,
+    /// How many spans of the trace have it as their parent.
+    ChildCount,
 }
 
 /// Where an attribute belongs.
@@ -222,7 +298,9 @@ pub struct TraceRows {
     pub root_name: Option<Arc<str>>,
 }
 
-/// Spans of whole traces as columns, the traces newest first, the spans of a trace by start.
+/// Spans of whole traces as columns: the traces newest first, the spans of a trace depth first, so
+/// that what is below a span follows it; roots before spans whose parent is not stored, siblings by
+/// start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SpanBatch {
     /// The traces.
@@ -255,5 +333,30 @@ pub struct SpanBatch {
     pub attributes: Vec<AttributeColumn>,
 }
 
+/// Counts of groups as columns, one row a group, bucket and power of two that has spans. By bucket,
+/// then by the codes of the groups, then by exponent.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CountBatch {
+    /// The attributes of the groups, as they were asked for.
+    pub by: Vec<Column>,
+    /// When the bucket begins.
+    pub buckets: Vec<i64>,
+    /// For [`Measure::Log2`] the exponent; empty otherwise.
+    pub exponents: Vec<i32>,
+    /// How many spans.
+    pub counts: Vec<u64>,
+    /// For sums, least and greatest numbers the number, zero without a sign; empty otherwise.
+    pub values: Vec<f64>,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Batch {
+    /// For [`Request::Rows`].
+    Spans(SpanBatch),
+    /// For [`Request::Counts`]; one batch has all of them.
+    Counts(CountBatch),
+}
+
 /// The batches of an answer.
-pub type Batches = Box<dyn Iterator<Item = Result<SpanBatch, Error>> + Send>;
+pub type Batches = Box<dyn Iterator<Item = Result<Batch, Error>> + Send>;

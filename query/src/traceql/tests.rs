@@ -2,7 +2,7 @@
 
 use trine_storage::TimeRange;
 
-use super::source::{Scope, Source, Value, keys};
+use super::source::{AttributeRef, Filter, Scope, Source, TraceFilter, Value, keys};
 use super::*;
 use crate::budget::{Cancel, Limits};
 
@@ -162,42 +162,107 @@ fn queries_match_spans_however_traces_are_batched_and_skipped() {
     }
 }
 
+/// A filter of traces in few words.
+fn told(filter: &TraceFilter) -> String {
+    fn of_span(filter: &Filter) -> String {
+        let words = |of: &[Filter], glue: &str| {
+            let of: Vec<String> = of.iter().map(of_span).collect();
+            format!("({})", of.join(glue))
+        };
+        match filter {
+            Filter::And(of) => words(of, " & "),
+            Filter::Or(of) => words(of, " | "),
+            Filter::Is(condition) => {
+                let test = format!("{:?}", condition.test);
+                let name = match &condition.attribute {
+                    AttributeRef::Intrinsic(intrinsic) => format!("{intrinsic:?}"),
+                    AttributeRef::Attribute { key, .. } => key.clone(),
+                };
+                format!("{name} {}", test.split('(').next().unwrap())
+            }
+        }
+    }
+    let words = |of: &[TraceFilter], glue: &str| {
+        let of: Vec<String> = of.iter().map(told).collect();
+        format!("[{}]", of.join(glue))
+    };
+    match filter {
+        TraceFilter::All => String::new(),
+        TraceFilter::Has(filter) => of_span(filter),
+        TraceFilter::And(of) => words(of, " & "),
+        TraceFilter::Or(of) => words(of, " | "),
+    }
+}
+
 #[test]
-fn conditions_are_told_where_they_are_certain() {
+fn filters_tell_what_is_certain() {
     for (query, expected) in [
-        ("{ span.n = 5 }", "all: Equal"),
-        ("{ 2 < span.n }", "all: Greater"),
+        ("{ span.n = 5 }", "n Equal"),
+        ("{ 2 < span.n }", "n Greater"),
         (
             "{ 400 <= span.n && status = error }",
-            "all: GreaterEqual Equal",
+            "(n GreaterEqual & Status Equal)",
         ),
-        ("{ span.n = 5 || span.n = 7 }", "any: Equal Equal"),
-        ("{ span.n = 5 || .missing = nil }", ""),
+        (
+            "{ .a = 1 && .b = 2 && .c = 3 }",
+            "(a Equal & b Equal & c Equal)",
+        ),
+        (
+            "{ .a = 1 && (.b = 2 || .c = 3) }",
+            "(a Equal & (b Equal | c Equal))",
+        ),
+        ("{ span.n = 5 || span.n = 7 }", "(n Equal | n Equal)"),
+        (
+            "{ span.n = 5 || .missing = nil }",
+            "(n Equal | missing Missing)",
+        ),
+        ("{ .a }", "a Equal"),
+        ("{ false }", "()"),
+        ("{ true }", ""),
         ("{ !(span.n = 5) }", ""),
         ("{ (span.n = 5) = false }", ""),
-        ("{ span.n = nil }", ""),
-        ("{ span.n != nil }", "all: Exists"),
+        ("{ span.n = nil }", "n Missing"),
+        ("{ span.n != nil }", "n Exists"),
         ("{ name != nil }", ""),
-        ("{ span.n =~ `a` }", "all: Exists"),
-        ("{ span.n + 1 = 2 }", ""),
-        ("{ .a = 1 } || { .b != 2 }", "any: Equal NotEqual"),
+        ("{ span.n =~ `a` }", "n Matches"),
+        ("{ rootName !~ `a` }", "RootName NotMatches"),
+        ("{ span.n + 1 = 2 }", "n Exists"),
+        ("{ .a * 2 > -.b }", "(a Exists & b Exists)"),
+        (
+            "{ nestedSetParent < 0 && duration > 1s }",
+            "(IsRoot Equal & Duration Greater)",
+        ),
+        ("{ nestedSetParent = 5 }", "IsRoot Equal"),
+        ("{ nestedSetParent < 5 }", ""),
+        ("{ nestedSetLeft = 5 }", ""),
+        (
+            "{ trace:duration > 1s && span:childCount = 0 }",
+            "(TraceDuration Greater & ChildCount Equal)",
+        ),
+        (
+            "{ trace:id = `1` || span:id = `a` || span:parentID = `` }",
+            "((TraceId Equal | SpanId Equal) | ParentId Equal)",
+        ),
+        (
+            "{ event:name = `a` && event.b = 1 }",
+            "((event:name Equal) & (b Equal))",
+        ),
+        ("{ .a = 1 } || { .b != 2 }", "[a Equal | b NotEqual]"),
         ("{ .a = 1 } || { }", ""),
-        ("{ .a = 1 } >> { .b < 2 }", "all: Less"),
-        ("{ .a = 1 } !>> { .b < 2 }", "all: Less"),
+        ("{ .a = 1 } && { .b = 2 }", "[a Equal & b Equal]"),
+        ("{ .a = 1 } && { }", "a Equal"),
+        ("{ .a = 1 } >> { .b < 2 }", "[a Equal & b Less]"),
+        ("{ .a = 1 } &~ { .b < 2 }", "[a Equal & b Less]"),
+        ("{ .a = 1 } !>> { .b < 2 }", "b Less"),
+        (
+            "({ .a = 1 } | count() > 1) > { .b = 2 }",
+            "[a Equal & b Equal]",
+        ),
+        ("{ .a = 1 } | by(.c) | { .b = 2 }", "[a Equal & b Equal]"),
         ("count() > 1", ""),
     ] {
-        let lowered = conditions(&parse(query).unwrap().pipeline);
-        let ops: Vec<String> = lowered
-            .conditions
-            .iter()
-            .map(|condition| format!("{:?}", condition.op))
-            .collect();
-        let told = match (ops.is_empty(), lowered.all) {
-            (true, _) => String::new(),
-            (false, true) => format!("all: {}", ops.join(" ")),
-            (false, false) => format!("any: {}", ops.join(" ")),
-        };
-        assert_eq!(told, expected, "{query}");
+        let lowered = lower::filter(&parse(query).unwrap().pipeline);
+        assert_eq!(told(&lowered), expected, "{query}");
     }
 }
 

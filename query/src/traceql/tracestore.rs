@@ -4,47 +4,96 @@ use trine_storage::{Error, TimeRange};
 use trine_tracestore as store;
 
 use super::source::{
-    AttributeColumn, AttributeRef, Batches, Column, CompareOp, Condition, Intrinsic, Request,
-    Scope, Source, SpanBatch, TraceRows, Value,
+    AttributeColumn, AttributeRef, Batch, Batches, Column, Condition, CountBatch, Filter,
+    Intrinsic, Measure, Request, Scope, Source, SpanBatch, Test, TraceFilter, TraceRows, Value,
+    ValuesRequest,
 };
 
 impl Source for store::Snapshot {
-    fn spans(&self, request: &Request) -> Result<Batches, Error> {
+    fn scan(&self, request: &Request) -> Result<Batches, Error> {
         let request = match request {
             Request::Rows(rows) => store::Request::Rows(store::Rows {
                 range: rows.range,
-                conditions: rows.conditions.iter().map(condition).collect(),
-                all: rows.all,
+                filter: trace_filter(&rows.filter),
                 projection: rows.projection.iter().map(attribute).collect(),
             }),
             Request::Counts(counts) => store::Request::Counts(store::Counts {
                 range: counts.range,
-                conditions: counts.conditions.iter().map(condition).collect(),
+                filter: filter(&counts.filter),
+                origin_ns: counts.origin_ns,
                 bucket_ns: counts.bucket_ns,
                 by: counts.by.iter().map(attribute).collect(),
+                measure: measure(&counts.measure),
             }),
         };
-        let batches = self.spans(&request)?;
+        let batches = self.scan(&request)?;
         Ok(Box::new(batches.map(|found| found.map(batch))))
     }
 
-    fn attribute_names(&self, range: TimeRange) -> Result<Vec<(Scope, String)>, Error> {
-        let names = self.attribute_names(range)?;
+    fn attribute_names(&self, range: TimeRange) -> Result<Vec<(Scope, String, u64)>, Error> {
+        let names = self.attribute_names(range)?.into_iter();
         Ok(names
-            .into_iter()
-            .map(|(scope, name)| (from_scope(scope), name))
+            .map(|(scope, name, count)| (from_scope(scope), name, count))
             .collect())
     }
 
-    fn attribute_values(
-        &self,
-        scope: Option<Scope>,
-        key: &str,
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Value>, Error> {
-        let values = self.attribute_values(scope.map(to_scope), key, range, limit)?;
-        Ok(values.into_iter().map(value).collect())
+    fn attribute_values(&self, request: &ValuesRequest) -> Result<Vec<(Value, u64)>, Error> {
+        let values = self.attribute_values(&store::ValuesRequest {
+            attribute: attribute(&request.attribute),
+            range: request.range,
+            filter: request.filter.as_ref().map(filter),
+            limit: request.limit,
+        })?;
+        Ok(values
+            .into_iter()
+            .map(|(held, count)| (value(held), count))
+            .collect())
+    }
+}
+
+fn trace_filter(filter: &TraceFilter) -> store::TraceFilter {
+    match filter {
+        TraceFilter::All => store::TraceFilter::All,
+        TraceFilter::Has(filter) => store::TraceFilter::Has(self::filter(filter)),
+        TraceFilter::And(of) => store::TraceFilter::And(of.iter().map(trace_filter).collect()),
+        TraceFilter::Or(of) => store::TraceFilter::Or(of.iter().map(trace_filter).collect()),
+    }
+}
+
+fn filter(filter: &Filter) -> store::Filter {
+    match filter {
+        Filter::Is(condition) => store::Filter::Is(self::condition(condition)),
+        Filter::And(of) => store::Filter::And(of.iter().map(self::filter).collect()),
+        Filter::Or(of) => store::Filter::Or(of.iter().map(self::filter).collect()),
+    }
+}
+
+fn condition(condition: &Condition) -> store::Condition {
+    let values = |values: &[Value]| values.iter().map(to_value).collect();
+    store::Condition {
+        attribute: attribute(&condition.attribute),
+        test: match &condition.test {
+            Test::Equal(of) => store::Test::Equal(values(of)),
+            Test::NotEqual(of) => store::Test::NotEqual(values(of)),
+            Test::Less(value) => store::Test::Less(to_value(value)),
+            Test::LessEqual(value) => store::Test::LessEqual(to_value(value)),
+            Test::Greater(value) => store::Test::Greater(to_value(value)),
+            Test::GreaterEqual(value) => store::Test::GreaterEqual(to_value(value)),
+            Test::Matches(regex) => store::Test::Matches(regex.clone()),
+            Test::NotMatches(regex) => store::Test::NotMatches(regex.clone()),
+            Test::Exists => store::Test::Exists,
+            Test::Missing => store::Test::Missing,
+        },
+    }
+}
+
+fn measure(measure: &Measure) -> store::Measure {
+    match measure {
+        Measure::Spans => store::Measure::Spans,
+        Measure::Log2(of) => store::Measure::Log2(attribute(of)),
+        Measure::Sum(of) => store::Measure::Sum(attribute(of)),
+        Measure::Least(of) => store::Measure::Least(attribute(of)),
+        Measure::Greatest(of) => store::Measure::Greatest(attribute(of)),
     }
 }
 
@@ -76,27 +125,19 @@ fn attribute(attribute: &AttributeRef) -> store::AttributeRef {
             Intrinsic::Status => store::Intrinsic::Status,
             Intrinsic::StatusMessage => store::Intrinsic::StatusMessage,
             Intrinsic::Kind => store::Intrinsic::Kind,
+            Intrinsic::SpanId => store::Intrinsic::SpanId,
+            Intrinsic::ParentId => store::Intrinsic::ParentId,
+            Intrinsic::TraceId => store::Intrinsic::TraceId,
+            Intrinsic::IsRoot => store::Intrinsic::IsRoot,
+            Intrinsic::TraceDuration => store::Intrinsic::TraceDuration,
+            Intrinsic::RootName => store::Intrinsic::RootName,
+            Intrinsic::RootServiceName => store::Intrinsic::RootServiceName,
+            Intrinsic::ChildCount => store::Intrinsic::ChildCount,
         }),
         AttributeRef::Attribute { scope, key } => store::AttributeRef::Attribute {
             scope: scope.map(to_scope),
             key: key.clone(),
         },
-    }
-}
-
-fn condition(condition: &Condition) -> store::Condition {
-    store::Condition {
-        attribute: attribute(&condition.attribute),
-        op: match condition.op {
-            CompareOp::Equal => store::CompareOp::Equal,
-            CompareOp::NotEqual => store::CompareOp::NotEqual,
-            CompareOp::Less => store::CompareOp::Less,
-            CompareOp::LessEqual => store::CompareOp::LessEqual,
-            CompareOp::Greater => store::CompareOp::Greater,
-            CompareOp::GreaterEqual => store::CompareOp::GreaterEqual,
-            CompareOp::Exists => store::CompareOp::Exists,
-        },
-        values: condition.values.iter().map(to_value).collect(),
     }
 }
 
@@ -128,7 +169,20 @@ fn column(column: store::Column) -> Column {
     }
 }
 
-fn batch(batch: store::SpanBatch) -> SpanBatch {
+fn batch(batch: store::Batch) -> Batch {
+    match batch {
+        store::Batch::Spans(batch) => Batch::Spans(spans(batch)),
+        store::Batch::Counts(batch) => Batch::Counts(CountBatch {
+            by: batch.by.into_iter().map(column).collect(),
+            buckets: batch.buckets,
+            exponents: batch.exponents,
+            counts: batch.counts,
+            values: batch.values,
+        }),
+    }
+}
+
+fn spans(batch: store::SpanBatch) -> SpanBatch {
     let trace = |trace: store::TraceRows| TraceRows {
         id: trace.id,
         rows: trace.rows,

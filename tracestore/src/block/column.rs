@@ -290,11 +290,6 @@ impl ColumnMeta {
         self.pages.iter().map(|page| u64::from(page.count)).sum()
     }
 
-    /// How many values it has in a page.
-    pub(crate) fn values_of(&self, page: u32) -> u32 {
-        self.page(page).map_or(0, |page| page.count)
-    }
-
     /// How many distinct values there are, when there is a dictionary.
     pub(crate) fn distinct(&self) -> Option<u32> {
         match &self.encoding {

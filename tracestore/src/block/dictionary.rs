@@ -352,11 +352,6 @@ impl Dictionary {
         Ok(equal.then_some(code))
     }
 
-    /// The code of the first text that is not less, or how many entries there are.
-    pub(crate) fn lower_bound(&self, text: &[u8]) -> Result<u32> {
-        Ok(self.place_of_text(text)?.0)
-    }
-
     /// The code of the first number that is not less (both ordered), or how many entries there are.
     pub(crate) fn lower_bound_number(&self, number: u64) -> u32 {
         self.place_of_number(number).0

@@ -259,6 +259,11 @@ impl Image {
         Ok(())
     }
 
+    /// When the first span of the trace at a place of the table of traces began.
+    pub(crate) fn trace_start(&self, place: usize) -> Result<i64> {
+        Ok(self.traces.number_at(trace::START, place)?.cast_signed())
+    }
+
     /// The trace at a place of the table of traces.
     pub(crate) fn trace(&self, place: usize) -> Result<Trace> {
         let first_rows = self.first_rows()?;
@@ -458,8 +463,9 @@ impl Image {
         Ok(keys)
     }
 
-    /// Bytes of all columns when they are unpacked.
-    pub(crate) fn raw_bytes(&self) -> u64 {
+    /// Bytes of the largest column when it is unpacked: so much of a block is in memory at a time
+    /// when it is merged.
+    pub(crate) fn largest_column_bytes(&self) -> u64 {
         let tables = [
             &self.spans,
             &self.events,
@@ -468,7 +474,10 @@ impl Image {
             &self.scopes,
         ];
         let columns = tables.into_iter().flat_map(TableReader::columns);
-        columns.map(TableReader::raw_bytes_of).sum()
+        columns
+            .map(TableReader::unpacked_bytes_of)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Reads everything once: values, structure, index. Gives the number of spans.

@@ -681,9 +681,10 @@ impl TableReader {
         column.values.meta().bytes() + rows
     }
 
-    /// Bytes of its values when they are unpacked.
-    pub(crate) fn raw_bytes_of(column: &Column) -> u64 {
-        column.values.meta().raw_bytes()
+    /// Bytes of the values of a column and of where each ends, when they are unpacked.
+    pub(crate) fn unpacked_bytes_of(column: &Column) -> u64 {
+        let meta = column.values.meta();
+        meta.raw_bytes().saturating_add(8 * meta.values())
     }
 
     /// Whether a column says which attributes rows have.

@@ -188,12 +188,3 @@ impl<'a> ValueRef<'a> {
         }
     }
 }
-
-/// One value, owned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Cell {
-    /// The bits of a number.
-    Number(u64),
-    /// The bytes of anything else.
-    Bytes(Vec<u8>),
-}

@@ -87,6 +87,14 @@ impl Inner {
         self.account.set(self.live.lock().figures().bytes);
     }
 
+    /// Builds the runs that a replay left, before somebody reads them.
+    pub(super) fn build_all(&self) {
+        let runs: Vec<Arc<Run>> = self.live.lock().runs().cloned().collect();
+        runs.iter()
+            .filter(|run| !run.is_built())
+            .for_each(|run| self.build(run));
+    }
+
     /// Keeps memory and the log below their limits, so that a replay is: wakes the worker when they
     /// are half full, and seals at once when they are full.
     fn bound_memory(&self) -> Result<()> {

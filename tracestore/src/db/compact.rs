@@ -130,14 +130,14 @@ impl Inner {
         self.compaction.lock().damaged.contains_key(&id)
     }
 
-    /// How much of what may become one block this one is: the bytes of its columns, or a part of
-    /// these bytes for each span.
+    /// How much of what may become one block this one is: the bytes of its largest column, or a part
+    /// of what these may be for each span.
     fn size_of(&self, block: &Block<BlockFile>) -> Result<u64> {
         let config = &self.config;
         let by_spans = u128::from(block.meta.rows) * u128::from(config.compacted_bytes_max);
         let by_spans = by_spans / u128::from(config.compacted_spans_max);
-        let raw = block.reader.image()?.raw_bytes();
-        Ok(raw.max(u64::try_from(by_spans).unwrap_or(u64::MAX)))
+        let largest = block.reader.image()?.largest_column_bytes();
+        Ok(largest.max(u64::try_from(by_spans).unwrap_or(u64::MAX)))
     }
 
     /// The blocks that hold spans which are deleted and must go now.

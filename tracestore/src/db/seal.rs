@@ -141,6 +141,7 @@ impl Inner {
         if self.seal_is_due() {
             self.flush()
         } else {
+            self.build_all();
             self.wal.trim()
         }
     }

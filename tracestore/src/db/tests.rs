@@ -10,9 +10,9 @@ use trine_storage::sim::SimFs;
 use super::*;
 use crate::model::{Resource, Scope, Span};
 
+mod concurrent;
 mod memory;
 mod merging;
-mod model;
 
 const NOW_NS: i64 = 1_000_000_000_000_000;
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::codec::DEPTH_MAX;
 use super::*;
+use trine_storage::Kind;
 use trine_storage::codec::Reader;
 
 fn any_value() -> impl Strategy<Value = AnyValue> {
@@ -100,61 +100,52 @@ pub(crate) fn span() -> impl Strategy<Value = Span> {
 
 #[test]
 fn values_may_be_nested_as_deep_as_the_limit_and_no_deeper() {
-    let nested =
-        |depth: usize| (0..depth).fold(AnyValue::Int(1), |value, _| AnyValue::Array(vec![value]));
-    let with = |depth| Span {
-        attributes: vec![KeyValue {
-            key: "a".into(),
-            value: nested(depth),
-        }],
-        ..Span::default()
+    let nested = |depth: usize| [[codec::ARRAY, 1].repeat(depth), vec![codec::TRUE]].concat();
+    let read = |depth| codec::value(&mut Reader::new("test", &nested(depth)), 0);
+    let deep = (0..DEPTH_MAX).fold(AnyValue::Bool(true), |value, _| {
+        AnyValue::Array(vec![value])
+    });
+    assert_eq!(read(DEPTH_MAX).unwrap(), deep);
+    assert!(read(DEPTH_MAX + 1).is_err());
+}
+
+/// The bytes written down in FORMAT.md, "Value".
+#[test]
+fn golden_bytes() {
+    let pair = |key: &str, value| KeyValue {
+        key: key.into(),
+        value,
     };
-    let decode = |span: &Span| {
-        let mut bytes = Vec::new();
-        encode_span(&mut bytes, span);
-        decode_span(&mut Reader::new("test", &bytes))
-    };
-    assert_eq!(decode(&with(DEPTH_MAX)).unwrap(), with(DEPTH_MAX));
-    assert!(decode(&with(DEPTH_MAX + 1)).is_err());
+    let bytes = [
+        8, 8, 1, b'e', 0, 1, b't', 1, 2, b'h', b'i', 1, b'f', 2, 1, b't', 3, 1, b'i', 4, 3, 1,
+        b'd', 5, 0, 0, 0, 0, 0, 0, 0xe0, 0x3f, 1, b'b', 6, 2, 0, 255, 1, b'a', 7, 2, 4, 2, 3,
+    ];
+    let expected = AnyValue::KeyValues(vec![
+        pair("e", AnyValue::Empty),
+        pair("t", AnyValue::String("hi".into())),
+        pair("f", AnyValue::Bool(false)),
+        pair("t", AnyValue::Bool(true)),
+        pair("i", AnyValue::Int(-2)),
+        pair("d", AnyValue::Double(0.5)),
+        pair("b", AnyValue::Bytes(vec![0, 255])),
+        pair(
+            "a",
+            AnyValue::Array(vec![AnyValue::Int(1), AnyValue::Bool(true)]),
+        ),
+    ]);
+    assert_eq!(
+        codec::value(&mut Reader::new("test", &bytes), 0).unwrap(),
+        expected
+    );
+    for cut in 0..bytes.len() {
+        let error = codec::value(&mut Reader::new("test", &bytes[..cut]), 0).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+    }
 }
 
 proptest! {
     #[test]
-    fn spans_come_back_unchanged(span in span()) {
-        let mut bytes = Vec::new();
-        encode_span(&mut bytes, &span);
-        prop_assert_eq!(decode_span(&mut Reader::new("test", &bytes)).unwrap(), span);
-        for cut in 0..bytes.len() {
-            prop_assert!(decode_span(&mut Reader::new("test", &bytes[..cut])).is_err());
-        }
-    }
-
-    #[test]
-    fn resources_and_scopes_come_back_unchanged(attributes in attributes(), dropped: u32, text in "\\PC{0,9}") {
-        let resource = Resource {
-            attributes: attributes.clone(),
-            dropped_attributes_count: dropped,
-            schema_url: text.clone(),
-        };
-        let mut bytes = Vec::new();
-        encode_resource(&mut bytes, &resource);
-        prop_assert_eq!(decode_resource(&mut Reader::new("test", &bytes)).unwrap(), resource);
-        let scope = Scope {
-            name: text.clone(),
-            version: text.clone(),
-            attributes,
-            dropped_attributes_count: dropped,
-            schema_url: text,
-        };
-        bytes.clear();
-        encode_scope(&mut bytes, &scope);
-        prop_assert_eq!(decode_scope(&mut Reader::new("test", &bytes)).unwrap(), scope);
-    }
-
-    #[test]
     fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-        decode_span(&mut Reader::new("test", &bytes)).ok();
-        decode_resource(&mut Reader::new("test", &bytes)).ok();
-        decode_scope(&mut Reader::new("test", &bytes)).ok();
+        codec::value(&mut Reader::new("test", &bytes), 0).ok();
     }
 }

@@ -26,8 +26,40 @@ pub(crate) const FEW: usize = 16;
 pub(crate) struct Translation {
     /// By column, by its code; [`UNKNOWN`] for what has not occurred yet.
     columns: HashMap<Key, Vec<u32>>,
-    /// By row of the table that rows share.
-    shared: HashMap<u64, u32>,
+    /// By row of the table that rows share, or by a number that stands for a value.
+    shared: Vec<u32>,
+    /// By greater numbers.
+    more: HashMap<u64, u32>,
+}
+
+impl Translation {
+    /// The code of what a number stands for, made when it occurs first.
+    pub(crate) fn shared(
+        &mut self,
+        number: u64,
+        make: impl FnOnce() -> Result<u32>,
+    ) -> Result<u32> {
+        const LISTED_MAX: u64 = 1 << 16;
+        if number >= LISTED_MAX {
+            if let Some(code) = self.more.get(&number) {
+                return Ok(*code);
+            }
+            let code = make()?;
+            self.more.insert(number, code);
+            return Ok(code);
+        }
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        if at >= self.shared.len() {
+            self.shared.resize(at + 1, UNKNOWN);
+        }
+        let Some(held) = self.shared.get_mut(at) else {
+            return make();
+        };
+        if *held == UNKNOWN {
+            *held = make()?;
+        }
+        Ok(*held)
+    }
 }
 
 const UNKNOWN: u32 = u32::MAX - 1;
@@ -69,16 +101,11 @@ pub(crate) fn attribute(
             };
             let rows = numbers(&view.image.spans, number, page.number(), &wanted.rows)?;
             for (row, at) in rows.into_iter().zip(&wanted.out) {
-                let code = match translation.shared.get(&row) {
-                    Some(code) => *code,
-                    None => {
-                        let at = usize::try_from(row).unwrap_or(usize::MAX);
-                        let value = value_of(table, named, &[at])?.pop().flatten();
-                        let code = value.map_or(ABSENT, |value| coder.code_of(&value));
-                        translation.shared.insert(row, code);
-                        code
-                    }
-                };
+                let code = translation.shared(row, || {
+                    let at = usize::try_from(row).unwrap_or(usize::MAX);
+                    let value = value_of(table, named, &[at])?.pop().flatten();
+                    Ok(value.map_or(ABSENT, |value| coder.code_of(&value)))
+                })?;
                 set(out, *at, code);
             }
             Ok(())
@@ -87,7 +114,8 @@ pub(crate) fn attribute(
     }
 }
 
-fn set(out: &mut [u32], at: u32, code: u32) {
+/// Sets the code of a row of the answer.
+pub(crate) fn set(out: &mut [u32], at: u32, code: u32) {
     if let Some(held) = out.get_mut(at as usize) {
         *held = code;
     }
@@ -136,6 +164,23 @@ pub(crate) fn of_column(
     each_value(table, column, &positions, &mut |value| {
         if let Some(at) = places.next() {
             set(out, at, coder.code(value));
+        }
+    })
+}
+
+/// Sets the values of the rows that have one of a column.
+pub(crate) fn values(
+    page: &Page<'_>,
+    column: &Column,
+    wanted: &Wanted,
+    out: &mut [Option<Value>],
+) -> Result<()> {
+    let (positions, places) = positions(page, column, wanted)?;
+    let mut places = places.into_iter();
+    each_value(page.table(), column, &positions, &mut |value| {
+        let place = places.next().unwrap_or(u32::MAX);
+        if let Some(held) = out.get_mut(place as usize) {
+            *held = of_ref(value);
         }
     })
 }
@@ -311,15 +356,7 @@ fn fill(
             out: (at..at + count).collect(),
         };
         at += count;
-        let page = Page::new(table, number);
-        let (positions, places) = positions(&page, column, &wanted)?;
-        let mut places = places.into_iter();
-        each_value(table, column, &positions, &mut |value| {
-            let place = places.next().unwrap_or(u32::MAX);
-            if let Some(found) = found.get_mut(place as usize) {
-                *found = of_ref(value);
-            }
-        })?;
+        values(&Page::new(table, number), column, &wanted, found)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use trine_storage::Result;
 use super::evaluate::Page;
 use super::page_rows::PageRows;
 use super::test::{Ready, holds, prepare, range};
+use super::traces::asks_trace;
 use super::view::View;
 use crate::block::column::{ColumnReader, Probe};
 use crate::block::format::{event, link, scope, span};
@@ -454,13 +455,7 @@ fn of_intrinsic(view: &View, intrinsic: Intrinsic, test: &Test, traces: Traces) 
         _ => {}
     }
     let spans = &view.image.spans;
-    let needs_all = matches!(
-        intrinsic,
-        Intrinsic::TraceDuration
-            | Intrinsic::RootName
-            | Intrinsic::RootServiceName
-            | Intrinsic::ChildCount
-    );
+    let needs_all = asks_trace(&AttributeRef::Intrinsic(intrinsic));
     if needs_all && traces == Traces::Pieces {
         return Ok(Node::All);
     }

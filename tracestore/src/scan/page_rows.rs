@@ -66,12 +66,23 @@ impl PageRows {
         word.is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 
+    /// The first of the rows from `from` on that is among them.
+    pub(crate) fn next(&self, from: u32) -> Option<u32> {
+        let first = from as usize / 64;
+        let mut mask = u64::MAX << (from % 64);
+        for (at, word) in (from / 64..).zip(self.words.get(first..)?) {
+            let left = word & mask;
+            if left != 0 {
+                return Some(at * 64 + left.trailing_zeros());
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
     /// Whether one of the rows from `from` up to `to` is among them.
     pub(crate) fn any_in(&self, from: u32, to: u32) -> bool {
-        let mut rows = Self::none();
-        rows.insert_range(from, to);
-        rows.and(self);
-        !rows.is_empty()
+        self.next(from).is_some_and(|row| row < to)
     }
 
     /// Whether there are none.

@@ -17,7 +17,7 @@ use super::codes::Named;
 use super::condition::Traces;
 use super::spans::{self, Piece};
 use super::traces::{Cursor, Plan};
-use super::view::{Hidden, View};
+use super::view::View;
 use crate::model::TraceId;
 use crate::request::{AttributeRef, Batch, Batches, Rows, Scope};
 
@@ -177,16 +177,13 @@ impl Answer {
 
     fn step(&mut self, at: usize) -> Result<()> {
         let scattered = &self.scattered;
-        let is_piece = |view: &View, place: usize| {
-            if view.hidden_of(&view.rows_of(place)) == Hidden::Some {
-                return Ok(true);
-            }
-            Ok(!scattered.is_empty() && scattered.contains(&view.trace(place)?.id))
+        let is_scattered = |view: &View, place: usize| {
+            Ok(!scattered.is_empty() && scattered.contains(&view.id_of(place)?))
         };
         let Some(cursor) = self.cursors.get_mut(at) else {
             return Ok(());
         };
-        let step = cursor.step(&self.plan, &is_piece)?;
+        let step = cursor.step(&self.plan, &is_scattered)?;
         let view = Arc::clone(&cursor.view);
         for place in step.whole {
             self.add(&view, place)?;

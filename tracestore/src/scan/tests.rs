@@ -3,20 +3,26 @@
 mod naive;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
 use trine_storage::TimeRange;
+use trine_storage::fs::{MemoryFile, ReadFile};
+use trine_storage::sealed::{SealedFile, SealedWriter};
 
 use super::{Piece, View, matching_rows};
-use crate::block::build::{Input, Source};
-use crate::block::format::span;
+use crate::block::build::{self, Input, Source};
+use crate::block::format::{self, span};
 use crate::block::image::{Image, in_memory};
-use crate::model::{Resource, Scope, Span, TraceId};
+use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
 use crate::request::{
-    ABSENT, AttributeRef, Batch, Column, Intrinsic, NO_ROW, Rows, SpanBatch, Value,
+    ABSENT, AttributeRef, Batch, Column, Condition, Counts, Filter, Intrinsic, NO_ROW, Rows,
+    SpanBatch, Test, TraceFilter, Value, ValuesRequest,
 };
 use naive::Held;
 
@@ -313,4 +319,271 @@ proptest! {
             prop_assert_eq!(found, expected, "{:?}", request.filter);
         }
     }
+
+    #[test]
+    fn spans_are_counted_once(
+        spans in prop::collection::vec(naive::held(), 1..40),
+        cuts in prop::collection::vec(0usize..40, 0..4),
+        modulus in 0u8..6,
+        filter in naive::filter(),
+        range in naive::range(),
+        by in prop::collection::vec(naive::attribute(), 0..3),
+        measure in naive::measure(),
+        (origin_ns, bucket_ns) in (900i64..1_100, -1i64..40),
+    ) {
+        let hide = hides(modulus);
+        let places = Places::of(&spans, &cuts, &hide);
+        let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
+        let request = Counts { range, filter, origin_ns, bucket_ns, by, measure };
+        let expected = naive::counts(&seen, &request);
+        let batches = super::counts(&views(&places), &request).unwrap();
+        let mut found = Vec::new();
+        for batch in batches {
+            let Batch::Counts(batch) = batch.unwrap() else { panic!("counts were asked for") };
+            for row in 0..batch.counts.len() {
+                let value = |column: &Column| {
+                    column.dictionary.get(column.codes[row] as usize).cloned()
+                };
+                let by: Vec<Option<Value>> = batch.by.iter().map(value).collect();
+                let exponent = batch.exponents.get(row).copied();
+                let held = batch.values.get(row).copied();
+                found.push(format!(
+                    "{} {by:?} {exponent:?} {} {held:?}",
+                    batch.buckets[row], batch.counts[row]
+                ));
+            }
+            prop_assert!(batch.buckets.is_sorted());
+        }
+        found.sort();
+        prop_assert_eq!(found, expected, "{:?}", request);
+    }
+
+    #[test]
+    fn values_are_those_of_the_spans(
+        spans in prop::collection::vec(naive::held(), 1..40),
+        cuts in prop::collection::vec(0usize..40, 0..4),
+        modulus in 0u8..6,
+        filter in prop::option::of(naive::filter()),
+        range in naive::range(),
+        attribute in naive::attribute(),
+    ) {
+        let hide = hides(modulus);
+        let places = Places::of(&spans, &cuts, &hide);
+        let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
+        let expected = naive::distinct(&seen, &attribute, filter.as_ref(), range);
+        let is_exact = filter.is_some() || cuts.is_empty();
+        let request = ValuesRequest { attribute, range, filter, limit: usize::MAX };
+        let values = super::attribute_values(&views(&places), &request).unwrap();
+        let words = |(value, count): &(Value, u64)| (format!("{value:?}"), *count);
+        let found: BTreeMap<String, u64> = values.iter().map(words).collect();
+        prop_assert_eq!(found.len(), values.len());
+        if is_exact && !naive::is_of_children(&request.attribute) {
+            let has_both = matches!(request.attribute, AttributeRef::Attribute { scope: None, .. });
+            if request.filter.is_some() || !has_both {
+                prop_assert_eq!(&found, &expected, "{:?}", request);
+            }
+        }
+        // What a place tells as a whole may be more than what is seen.
+        for value in expected.keys() {
+            prop_assert!(found.contains_key(value), "{} of {:?}", value, request);
+        }
+        let some = ValuesRequest { limit: 2, ..request };
+        let few = super::attribute_values(&views(&places), &some).unwrap();
+        prop_assert_eq!(few.len(), found.len().min(2), "{:?}", some);
+    }
+
+    #[test]
+    fn names_are_those_of_the_spans(spans in prop::collection::vec(naive::held(), 1..20)) {
+        let traces = naive::traces(&spans);
+        let expected = naive::names(&traces);
+        let places = Places::of(&spans, &[], &|_| false);
+        let range = TimeRange::new(i64::MIN, i64::MAX);
+        let found = super::attribute_names(&views(&places), range).unwrap();
+        let found: BTreeMap<(crate::request::Scope, String), u64> =
+            found.into_iter().map(|(scope, name, count)| ((scope, name), count)).collect();
+        prop_assert_eq!(found, expected);
+        let range = TimeRange::new(5_000, 6_000);
+        prop_assert!(super::attribute_names(&views(&places), range).unwrap().is_empty());
+    }
+}
+
+/// A span with attributes.
+fn span_with(number: u64, attributes: Vec<KeyValue>) -> Held {
+    Held {
+        resource: Resource::default(),
+        scope: Scope::default(),
+        span: Span {
+            trace_id: u128::from(number / 50 + 1).to_be_bytes(),
+            span_id: (number + 1).to_be_bytes(),
+            name: format!("span {}", number % 3),
+            start_ns: 1_000 + number,
+            end_ns: 1_010 + number,
+            attributes,
+            ..Span::default()
+        },
+    }
+}
+
+fn number(key: String, value: i64) -> KeyValue {
+    KeyValue {
+        key,
+        value: AnyValue::Int(value),
+    }
+}
+
+#[test]
+fn rare_attributes_are_found_and_come_back() {
+    // More keys than shapes name, each of a few spans; some are there twice or thrice.
+    let attributes = |at: u64| {
+        let mut all = vec![number(format!("k{at}"), 1), number("all".into(), 2)];
+        all.push(number(format!("k{}", (at + 1) % 700), 3));
+        if at % 7 == 0 {
+            all.push(number(format!("k{at}"), 4));
+            all.push(number(format!("k{at}"), 5));
+        }
+        all
+    };
+    let spans: Vec<Held> = (0..700).map(|at| span_with(at, attributes(at))).collect();
+    let places = Places::of(&spans, &[300], &|_| false);
+    let traces = naive::traces(&spans);
+    for (id, trace) in traces.iter().step_by(3) {
+        let found = super::trace(&places.pieces(id)).unwrap().unwrap();
+        let found: Vec<Span> = found.spans().map(|(_, _, span)| span.clone()).collect();
+        let expected: Vec<Span> = trace.iter().map(|held| held.span.clone()).collect();
+        assert_eq!(found, expected);
+    }
+    for key in ["k0", "k7", "k8", "k349", "k699", "all", "none"] {
+        let attribute = AttributeRef::Attribute {
+            scope: Some(crate::request::Scope::Span),
+            key: key.into(),
+        };
+        let range = TimeRange::new(i64::MIN, i64::MAX);
+        let test = Test::Equal(vec![Value::Int(3), Value::Int(5)]);
+        let filter = Filter::Is(Condition {
+            attribute: attribute.clone(),
+            test,
+        });
+        let request = Rows {
+            range,
+            filter: TraceFilter::Has(filter.clone()),
+            projection: vec![attribute.clone()],
+        };
+        let mut found = Vec::new();
+        for batch in super::rows(views(&places), &request).unwrap() {
+            let Batch::Spans(batch) = batch.unwrap() else {
+                panic!("rows were asked for")
+            };
+            found.extend(words(&batch, &request.projection));
+        }
+        let matches = |trace: &&Vec<Held>| {
+            trace
+                .iter()
+                .any(|held| naive::satisfies(trace, held, &filter))
+        };
+        let expected = traces.values().rev().filter(matches);
+        let expected: Vec<String> = expected
+            .map(|trace| naive_words(trace, &request.projection))
+            .collect();
+        assert_eq!(found, expected, "{key}");
+        for filter in [None, Some(Filter::And(vec![]))] {
+            let request = ValuesRequest {
+                attribute: attribute.clone(),
+                range,
+                filter,
+                limit: 9,
+            };
+            let found = super::attribute_values(&views(&places), &request).unwrap();
+            let found: BTreeMap<String, u64> = found
+                .iter()
+                .map(|(value, count)| (format!("{value:?}"), *count))
+                .collect();
+            assert_eq!(
+                found,
+                naive::distinct(&spans, &attribute, None, range),
+                "{key}"
+            );
+        }
+    }
+}
+
+/// A file that counts what is read of it.
+#[derive(Debug)]
+struct Counted {
+    file: Arc<dyn ReadFile>,
+    pages: AtomicUsize,
+}
+
+impl ReadFile for Counted {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn read(&self, ranges: &[std::ops::Range<u64>]) -> std::io::Result<Vec<bytes::Bytes>> {
+        self.pages.fetch_add(ranges.len(), Ordering::Relaxed);
+        self.file.read(ranges)
+    }
+}
+
+#[test]
+fn who_wants_a_few_traces_reads_a_few_pages() {
+    let attributes = |at: u64| vec![number("n".into(), (at % 97) as i64), number("m".into(), 1)];
+    let spans: Vec<Held> = (0..50_000)
+        .map(|at| span_with(at, attributes(at)))
+        .collect();
+    let stage = naive::stage(&spans);
+    let held = MemoryFile::default();
+    let mut sink = SealedWriter::new(held.writer(), Path::new("counted"), format::KIND).unwrap();
+    build::write(&[Input::all(Source::Stage(&stage))], &mut sink, &|_| false).unwrap();
+    sink.finish().unwrap();
+    let file = Arc::new(Counted {
+        file: held.finish(),
+        pages: AtomicUsize::new(0),
+    });
+    let sealed = SealedFile::open(Arc::clone(&file) as _, "counted", format::KIND).unwrap();
+    let attribute = |key: &str| AttributeRef::Attribute {
+        scope: Some(crate::request::Scope::Span),
+        key: key.into(),
+    };
+    let has = |key: &str, value| {
+        let test = Test::Equal(vec![Value::Int(value)]);
+        TraceFilter::Has(Filter::Is(Condition {
+            attribute: attribute(key),
+            test,
+        }))
+    };
+    let pages_of = |filter: TraceFilter, batches: usize| {
+        let image = Arc::new(Image::open(&sealed).unwrap());
+        let all = TimeRange::new(i64::MIN, i64::MAX);
+        let view = View::new(image, Arc::default(), all).unwrap();
+        let before = file.pages.load(Ordering::Relaxed);
+        let request = Rows {
+            range: all,
+            filter,
+            projection: vec![attribute("n")],
+        };
+        let found = super::rows(vec![view], &request).unwrap().take(batches);
+        let traces: usize = found
+            .map(|batch| match batch.unwrap() {
+                Batch::Spans(batch) => batch.traces.len(),
+                Batch::Counts(_) => panic!("rows were asked for"),
+            })
+            .sum();
+        (traces, file.pages.load(Ordering::Relaxed) - before)
+    };
+    let (traces, everything) = pages_of(TraceFilter::All, usize::MAX);
+    assert_eq!(traces, 1_000);
+    for filter in [
+        TraceFilter::All,
+        has("n", 5),
+        TraceFilter::And(vec![has("n", 5), has("m", 1)]),
+    ] {
+        let (traces, few) = pages_of(filter, 1);
+        assert!(
+            traces > 5 && few * 3 < everything,
+            "{few} of {everything} pages"
+        );
+    }
+    let (traces, none) = pages_of(has("n", 97), usize::MAX);
+    assert_eq!(traces, 0);
+    assert!(none <= 2, "{none} pages for what is not there");
 }

@@ -59,19 +59,25 @@ impl Plan {
     }
 }
 
-fn asks_traces(filter: &Filter) -> bool {
+/// Whether a filter asks about whole traces.
+pub(crate) fn asks_traces(filter: &Filter) -> bool {
     match filter {
         Filter::And(filters) | Filter::Or(filters) => filters.iter().any(asks_traces),
-        Filter::Is(condition) => matches!(
-            condition.attribute,
-            AttributeRef::Intrinsic(
-                Intrinsic::TraceDuration
-                    | Intrinsic::RootName
-                    | Intrinsic::RootServiceName
-                    | Intrinsic::ChildCount
-            )
-        ),
+        Filter::Is(condition) => asks_trace(&condition.attribute),
     }
+}
+
+/// Whether an attribute depends on all spans of a trace.
+pub(crate) fn asks_trace(attribute: &AttributeRef) -> bool {
+    matches!(
+        attribute,
+        AttributeRef::Intrinsic(
+            Intrinsic::TraceDuration
+                | Intrinsic::RootName
+                | Intrinsic::RootServiceName
+                | Intrinsic::ChildCount
+        )
+    )
 }
 
 impl Tree {
@@ -176,17 +182,18 @@ impl Cursor {
         let Some(last) = self.next.checked_sub(1) else {
             return Ok(None);
         };
-        let start = self.view.trace(last)?.start;
+        let start = self.view.trace_start(last)?;
         let at = self.latest.partition_point(|(place, _)| *place < self.next);
         let hidden = at.checked_sub(1).and_then(|at| self.latest.get(at));
         Ok(Some(hidden.map_or(start, |(_, end)| start.max(*end))))
     }
 
-    /// Looks at the traces that begin on the last page that is still to come.
+    /// Looks at the traces that begin on the last page that is still to come. `is_scattered` tells which
+    /// may have spans in other places.
     pub(crate) fn step(
         &mut self,
         plan: &Plan,
-        is_piece: &dyn Fn(&View, usize) -> Result<bool>,
+        is_scattered: &dyn Fn(&View, usize) -> Result<bool>,
     ) -> Result<Step> {
         let mut step = Step::default();
         let Some(last) = self.next.checked_sub(1) else {
@@ -200,12 +207,13 @@ impl Cursor {
         // Bits of pages that only later traces have rows of are not needed any more.
         let end = view.rows_of(last).end as usize;
         self.bits.retain(|(_, held), _| *held <= end / PAGE_ROWS);
-        let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+        let (mut whole, mut pieces) = (Vec::with_capacity(places.len()), Vec::new());
         for place in places {
-            match is_piece(&view, place)? {
-                true => pieces.push(place),
-                false if view.hidden_of(&view.rows_of(place)) == Hidden::All => {}
-                false => whole.push(place),
+            match view.hidden_of(&view.rows_of(place)) {
+                Hidden::All => {}
+                Hidden::Some => pieces.push(place),
+                Hidden::None if is_scattered(&view, place)? => pieces.push(place),
+                Hidden::None => whole.push(place),
             }
         }
         step.whole = self.satisfying(plan, &plan.tree, whole)?;
@@ -224,15 +232,7 @@ impl Cursor {
             return Ok(places);
         }
         match tree {
-            Tree::Has(filter) => {
-                let mut found = Vec::new();
-                for place in places {
-                    if self.has(plan, *filter, Traces::Whole, place)? {
-                        found.push(place);
-                    }
-                }
-                Ok(found)
-            }
+            Tree::Has(filter) => self.places_with(plan, *filter, &places),
             Tree::And(of) => {
                 let mut order: Vec<&Tree> = of.iter().collect();
                 order.sort_by_key(|tree| self.cost(tree));
@@ -267,6 +267,45 @@ impl Cursor {
         }
     }
 
+    /// Those of `places` (ascending) with a span that satisfies a filter. Goes from hit to hit: most
+    /// pages have none.
+    fn places_with(&mut self, plan: &Plan, filter: usize, places: &[usize]) -> Result<Vec<usize>> {
+        let mut found = Vec::new();
+        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+            return Ok(found);
+        };
+        let view = Arc::clone(&self.view);
+        let rows = view.rows_of(*first).start as usize..view.rows_of(*last).end as usize;
+        let mut left = places.iter().copied().peekable();
+        for (page, positions) in by_page(rows.start, rows.len()) {
+            let Some(bits) = self.bits(plan, filter, Traces::Whole, page)? else {
+                break;
+            };
+            let start = u32::try_from(page * PAGE_ROWS).unwrap_or(u32::MAX);
+            let mut from = positions.start;
+            while let Some(hit) = bits.next(from).filter(|hit| *hit < positions.end) {
+                let row = start + hit;
+                while left
+                    .next_if(|place| view.rows_of(*place).end <= row)
+                    .is_some()
+                {}
+                let Some(place) = left.peek().copied() else {
+                    return Ok(found);
+                };
+                let of_place = view.rows_of(place);
+                from = match of_place.contains(&row) {
+                    true => {
+                        found.push(place);
+                        left.next();
+                        of_place.end.saturating_sub(start)
+                    }
+                    false => of_place.start.saturating_sub(start),
+                };
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether a span of the trace at a place satisfies a filter.
     fn has(&mut self, plan: &Plan, filter: usize, traces: Traces, place: usize) -> Result<bool> {
         let rows = self.view.rows_of(place);
@@ -281,28 +320,41 @@ impl Cursor {
         traces: Traces,
         rows: Range<u32>,
     ) -> Result<bool> {
-        let (nodes, slot) = match (&self.pieces, traces) {
-            (Some(pieces), Traces::Pieces) => (pieces, filter + plan.filters.len()),
-            _ => (&self.nodes, filter),
-        };
-        let Some(node) = nodes.get(filter).filter(|node| !matches!(node, Node::No)) else {
-            return Ok(false);
-        };
         for (page, positions) in by_page(rows.start as usize, rows.len()) {
-            let bits = match self.bits.entry((slot, page)) {
-                Entry::Occupied(held) => held.into_mut(),
-                Entry::Vacant(free) => {
-                    let seen = self.view.seen(page, plan.range)?;
-                    free.insert(match seen.is_empty() {
-                        true => seen,
-                        false => Page::of_spans(&self.view, page).rows(node, &seen)?,
-                    })
-                }
+            let Some(bits) = self.bits(plan, filter, traces, page)? else {
+                return Ok(false);
             };
             if bits.any_in(positions.start, positions.end) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The rows of a page that satisfy a filter; `None` when no row of the place does.
+    fn bits(
+        &mut self,
+        plan: &Plan,
+        filter: usize,
+        traces: Traces,
+        page: usize,
+    ) -> Result<Option<&PageRows>> {
+        let (nodes, slot) = match (&self.pieces, traces) {
+            (Some(pieces), Traces::Pieces) => (pieces, filter + plan.filters.len()),
+            _ => (&self.nodes, filter),
+        };
+        let Some(node) = nodes.get(filter).filter(|node| !matches!(node, Node::No)) else {
+            return Ok(None);
+        };
+        Ok(Some(match self.bits.entry((slot, page)) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(free) => {
+                let seen = self.view.seen(page, plan.range)?;
+                free.insert(match seen.is_empty() {
+                    true => seen,
+                    false => Page::of_spans(&self.view, page).rows(node, &seen)?,
+                })
+            }
+        }))
     }
 }

@@ -14,6 +14,7 @@ use super::page_rows::PageRows;
 use crate::block::build::start_of;
 use crate::block::image::{Image, Trace};
 use crate::block::table::PAGE_ROWS;
+use crate::model::TraceId;
 
 /// What an answer reads.
 #[derive(Debug)]
@@ -24,9 +25,20 @@ pub(crate) struct View {
     /// Of the starts of the spans.
     pub(crate) range: TimeRange,
     first_rows: Arc<[u32]>,
-    /// A page of the table of traces, and its number.
-    traces: Mutex<Option<(usize, Arc<Vec<Trace>>)>>,
+    traces: Mutex<TracesPage>,
 }
+
+/// A page of the table of traces, the one that was asked last.
+#[derive(Debug, Default)]
+struct TracesPage {
+    number: usize,
+    /// How many of its traces were asked for.
+    asked: usize,
+    traces: Option<Arc<Vec<Trace>>>,
+}
+
+/// A page of which more traces are asked is decoded as a whole.
+const SINGLE_TRACES: usize = 16;
 
 impl View {
     /// # Errors
@@ -43,8 +55,19 @@ impl View {
             hidden,
             range,
             first_rows,
-            traces: Mutex::new(None),
+            traces: Mutex::default(),
         })
+    }
+
+    /// The same for another pass over it.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            image: Arc::clone(&self.image),
+            hidden: Arc::clone(&self.hidden),
+            range: self.range,
+            first_rows: Arc::clone(&self.first_rows),
+            traces: Mutex::default(),
+        }
     }
 
     /// How many pages of spans there are.
@@ -59,25 +82,49 @@ impl View {
 
     /// The trace at a place of the table of traces.
     pub(crate) fn trace(&self, place: usize) -> Result<Trace> {
-        let traces = self.traces_page(place / PAGE_ROWS)?;
-        match traces.get(place % PAGE_ROWS) {
+        let traces = self.traces_page(place / PAGE_ROWS, SINGLE_TRACES)?;
+        match traces
+            .as_ref()
+            .and_then(|traces| traces.get(place % PAGE_ROWS))
+        {
             Some(trace) => Ok(trace.clone()),
             None => self.image.trace(place),
         }
     }
 
-    fn traces_page(&self, page: usize) -> Result<Arc<Vec<Trace>>> {
-        let mut last = self.traces.lock();
-        if let Some((held, traces)) = &*last
-            && *held == page
+    /// When the first span of the trace at a place began.
+    pub(crate) fn trace_start(&self, place: usize) -> Result<i64> {
+        self.image.trace_start(place)
+    }
+
+    /// The id of the trace at a place. Whoever asks asks for many.
+    pub(crate) fn id_of(&self, place: usize) -> Result<TraceId> {
+        let traces = self.traces_page(place / PAGE_ROWS, 0)?;
+        match traces
+            .as_ref()
+            .and_then(|traces| traces.get(place % PAGE_ROWS))
         {
-            return Ok(Arc::clone(traces));
+            Some(trace) => Ok(trace.id),
+            None => Ok(self.image.trace(place)?.id),
         }
-        let mut traces = Vec::new();
-        self.image.traces_of(page, &mut traces)?;
-        let traces = Arc::new(traces);
-        *last = Some((page, Arc::clone(&traces)));
-        Ok(traces)
+    }
+
+    /// The traces of a page, once more than so many were asked for.
+    fn traces_page(&self, number: usize, single: usize) -> Result<Option<Arc<Vec<Trace>>>> {
+        let mut last = self.traces.lock();
+        if last.number != number {
+            *last = TracesPage {
+                number,
+                ..TracesPage::default()
+            };
+        }
+        last.asked += 1;
+        if last.traces.is_none() && last.asked > single {
+            let mut traces = Vec::new();
+            self.image.traces_of(number, &mut traces)?;
+            last.traces = Some(Arc::new(traces));
+        }
+        Ok(last.traces.clone())
     }
 
     /// The rows of the trace at a place.

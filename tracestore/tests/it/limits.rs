@@ -9,7 +9,7 @@ use trine_storage::shared::{self, Shared};
 use trine_storage::sim::{Crash, SimFs};
 use trine_tracestore::{Config, Durability, Reason, Scope, Span, TraceStore};
 
-use crate::store::{NOW_NS, SECOND, clock, find, open, open_with, put, service, span};
+use crate::store::{NOW_NS, SECOND, clock, find_all, open, open_with, put, service, span};
 
 #[test]
 fn spans_that_cannot_be_stored_come_back_with_the_reason_and_never_return() {
@@ -95,7 +95,7 @@ fn any_start_is_taken_without_bounds_and_a_span_may_end_before_it_begins() {
             store.flush().unwrap();
         }
         assert_eq!(
-            find(&store, vec![], true),
+            find_all(&store),
             ["far", "backwards", "zero"],
             "sealed={sealed}"
         );
@@ -122,7 +122,7 @@ fn a_seal_makes_no_more_blocks_than_the_limit() {
     store.flush().unwrap();
     assert!(store.stats().blocks <= 4, "{}", store.stats().blocks);
     assert_eq!(
-        (store.stats().block_spans, find(&store, vec![], true).len()),
+        (store.stats().block_spans, find_all(&store).len()),
         (100, 100)
     );
 }
@@ -188,7 +188,7 @@ fn a_failed_write_poisons_writes_and_reads_go_on() {
     assert_eq!(store.flush().unwrap_err().kind(), Kind::Poisoned);
     assert!(store.snapshot().trace([1; 16]).unwrap().is_some());
     let store = open(&fs.crash(Crash::Power, 0));
-    assert_eq!(find(&store, vec![], true), ["kept"]);
+    assert_eq!(find_all(&store), ["kept"]);
 }
 
 #[test]
@@ -200,10 +200,7 @@ fn a_seal_that_fails_is_tried_again_and_loses_nothing() {
     assert_eq!(store.flush().unwrap_err().kind(), Kind::Io);
     fs.fill_after(u64::MAX);
     put(&store, &service("s"), vec![span(2, 1, 0, "two", 2)]);
-    assert_eq!(find(&store, vec![], true), ["two", "one"]);
+    assert_eq!(find_all(&store), ["two", "one"]);
     store.flush().unwrap();
-    assert_eq!(
-        (find(&store, vec![], true).len(), store.stats().live_spans),
-        (2, 0)
-    );
+    assert_eq!((find_all(&store).len(), store.stats().live_spans), (2, 0));
 }

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trine_storage::TimeRange;
 use trine_storage::clock::ManualClock;
 use trine_storage::shared::Shared;
 use trine_storage::sim::{Crash, SimFs};
+use trine_storage::{Result, TimeRange};
 use trine_tracestore::{
-    Accepted, AnyValue, AttributeRef, AttributeScope, CompareOp, Condition, Config, Durability,
-    Event, Intrinsic, KeyValue, Link, Request, Resource, Rows, Scope, Span, Status, TraceStore,
-    Value,
+    Accepted, AnyValue, AttributeRef, AttributeScope, Batch, Condition, Config, Durability, Event,
+    Filter, Intrinsic, KeyValue, Link, Request, Resource, Rows, Scope, Snapshot, Span, SpanBatch,
+    Status, Test, TraceFilter, TraceStore, Value,
 };
 
 /// 2026-01-01 in nanoseconds.
@@ -22,14 +22,17 @@ pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(NOW_NS))
 }
 
-pub(crate) fn open_with(fs: &SimFs, config: Config, clock: Arc<ManualClock>) -> TraceStore {
+pub(crate) fn try_open(fs: &SimFs, config: Config, clock: Arc<ManualClock>) -> Result<TraceStore> {
     TraceStore::builder(Path::new("store"))
         .config(config)
         .fs(Arc::new(fs.clone()))
         .clock(clock)
         .shared(Shared::without_workers())
         .open()
-        .unwrap()
+}
+
+pub(crate) fn open_with(fs: &SimFs, config: Config, clock: Arc<ManualClock>) -> TraceStore {
+    try_open(fs, config, clock).unwrap()
 }
 
 pub(crate) fn open(fs: &SimFs) -> TraceStore {
@@ -76,18 +79,25 @@ pub(crate) fn put(store: &TraceStore, resource: &Arc<Resource>, spans: Vec<Span>
     appender.commit(Durability::Synced).unwrap().wait().unwrap()
 }
 
-/// Names of the spans of the traces that may match, a trace a line, newest first.
-pub(crate) fn find(store: &TraceStore, conditions: Vec<Condition>, all: bool) -> Vec<String> {
-    let range = TimeRange::ALL;
+/// The spans of the traces that satisfy a filter.
+pub(crate) fn batches(snapshot: &Snapshot, filter: TraceFilter) -> Result<Vec<SpanBatch>> {
     let request = Request::Rows(Rows {
-        range,
-        conditions,
-        all,
+        range: TimeRange::ALL,
+        filter,
         projection: vec![],
     });
+    let spans = |batch| match batch {
+        Batch::Spans(batch) => batch,
+        Batch::Counts(counts) => panic!("{counts:?}"),
+    };
+    let batches = snapshot.scan(&request)?;
+    batches.map(|batch| batch.map(spans)).collect()
+}
+
+/// Names of the spans of the traces that satisfy a filter, a trace a line, newest first.
+pub(crate) fn find(store: &TraceStore, filter: TraceFilter) -> Vec<String> {
     let mut lines = Vec::new();
-    for batch in store.snapshot().spans(&request).unwrap() {
-        let batch = batch.unwrap();
+    for batch in batches(&store.snapshot(), filter).unwrap() {
         for trace in &batch.traces {
             let name = |row: u32| match &batch.names.dictionary
                 [batch.names.codes[row as usize] as usize]
@@ -101,16 +111,26 @@ pub(crate) fn find(store: &TraceStore, conditions: Vec<Condition>, all: bool) ->
     lines
 }
 
-fn on(scope: Option<AttributeScope>, key: &str, op: CompareOp, value: Value) -> Condition {
+/// Names of the spans of all traces.
+pub(crate) fn find_all(store: &TraceStore) -> Vec<String> {
+    find(store, TraceFilter::All)
+}
+
+fn on(scope: Option<AttributeScope>, key: &str, test: Test) -> Filter {
     let attribute = AttributeRef::Attribute {
         scope,
         key: key.into(),
     };
-    Condition {
-        attribute,
-        op,
-        values: vec![value],
-    }
+    Filter::Is(Condition { attribute, test })
+}
+
+pub(crate) fn intrinsic(intrinsic: Intrinsic, test: Test) -> Filter {
+    let attribute = AttributeRef::Intrinsic(intrinsic);
+    Filter::Is(Condition { attribute, test })
+}
+
+fn str(text: &str) -> Value {
+    Value::Str(text.into())
 }
 
 fn full_span() -> Span {
@@ -220,6 +240,8 @@ fn fragments_are_one_trace_and_spans_that_came_twice_count_once() {
         vec![span(1, 2, 1, "child", 8_000), span(1, 1, 0, "again", 10)],
     );
     store.flush().unwrap();
+    put(&store, &shop, vec![span(1, 4, 2, "sibling", 9_000)]);
+    store.flush().unwrap();
     put(
         &store,
         &shop,
@@ -228,36 +250,27 @@ fn fragments_are_one_trace_and_spans_that_came_twice_count_once() {
             span(1, 3, 2, "again", 8_001),
         ],
     );
+    assert_eq!((store.stats().blocks, store.stats().live_spans), (3, 2));
     let trace = store.snapshot().trace([1; 16]).unwrap().unwrap();
     let names: Vec<&str> = trace
         .spans()
         .map(|(_, _, span)| span.name.as_str())
         .collect();
-    assert_eq!(names, ["root", "child", "grandchild"]);
-    assert_eq!(find(&store, vec![], true), ["root child grandchild"]);
-    let request = Rows {
-        range: TimeRange::ALL,
-        conditions: vec![],
-        all: true,
-        projection: vec![],
-    };
-    let batch = store
-        .snapshot()
-        .spans(&Request::Rows(request))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
+    let expected = ["root", "child", "grandchild", "sibling"];
+    assert_eq!(names, expected);
+    assert_eq!(find_all(&store), [expected.join(" ")]);
+    let batches = batches(&store.snapshot(), TraceFilter::All).unwrap();
+    let batch = &batches[0];
     assert_eq!(
         (&batch.nested_left[..], &batch.nested_right[..]),
-        (&[1, 2, 3][..], &[6, 5, 4][..])
+        (&[1, 2, 3, 5][..], &[8, 7, 4, 6][..])
     );
     assert_eq!(
         (&batch.nested_parent[..], &batch.parents[1..]),
-        (&[-1, 1, 2][..], &[0, 1][..])
+        (&[-1, 1, 2, 2][..], &[0, 1, 1][..])
     );
     let head = &batch.traces[0];
-    assert_eq!((head.start, head.end), (10_000_000_000, 8_002_000_000_000));
+    assert_eq!((head.start, head.end), (10_000_000_000, 9_001_000_000_000));
     assert_eq!(
         (head.root_service.as_deref(), head.root_name.as_deref()),
         (Some("shop"), Some("root"))
@@ -295,174 +308,66 @@ fn conditions_choose_traces_from_memory_and_blocks_alike() {
     let mut failed = full_span();
     failed.trace_id = [4; 16];
     put(&store, &service("pay"), vec![failed]);
-    let span_scope = Some(AttributeScope::Span);
-    let intrinsic = |intrinsic, op, value| Condition {
-        attribute: AttributeRef::Intrinsic(intrinsic),
-        op,
-        values: vec![value],
-    };
-    let cases: Vec<(Vec<Condition>, bool, &str)> = vec![
-        (vec![], true, "root|three|two|one"),
+    let span = Some(AttributeScope::Span);
+    let resource = Some(AttributeScope::Resource);
+    let scope = Some(AttributeScope::Instrumentation);
+    let second = Value::Int(1_000_000_000);
+    let named = |name: &str| intrinsic(Intrinsic::Name, Test::Equal(vec![str(name)]));
+    let n_is_5 = || on(span, "n", Test::Equal(vec![Value::Int(5)]));
+    let cases: Vec<(Filter, &str)> = vec![
+        (Filter::And(vec![]), "root|three|two|one"),
+        (Filter::Or(vec![]), ""),
+        (n_is_5(), "one"),
+        (on(span, "n", Test::Greater(Value::Int(5))), "two"),
+        (on(None, "n", Test::LessEqual(Value::Float(5.0))), "one"),
+        (on(span, "n", Test::NotEqual(vec![Value::Int(5)])), "two"),
+        (on(None, "tags", Test::Equal(vec![str("y")])), "three"),
         (
-            vec![on(span_scope, "n", CompareOp::Equal, Value::Int(5))],
-            true,
-            "one",
-        ),
-        (
-            vec![on(span_scope, "n", CompareOp::Greater, Value::Int(5))],
-            true,
-            "two",
-        ),
-        (
-            vec![on(None, "n", CompareOp::LessEqual, Value::Float(5.0))],
-            true,
-            "one",
-        ),
-        (
-            vec![on(span_scope, "n", CompareOp::NotEqual, Value::Int(5))],
-            true,
-            "two",
-        ),
-        (
-            vec![on(None, "tags", CompareOp::Equal, Value::Str("y".into()))],
-            true,
+            on(None, "service.name", Test::Equal(vec![str("cart")])),
             "three",
         ),
         (
-            vec![on(
-                None,
-                "service.name",
-                CompareOp::Equal,
-                Value::Str("cart".into()),
-            )],
-            true,
-            "three",
-        ),
-        (
-            vec![on(
-                Some(AttributeScope::Resource),
-                "service.name",
-                CompareOp::Equal,
-                Value::Str("shop".into()),
-            )],
-            true,
+            on(resource, "service.name", Test::Equal(vec![str("shop")])),
             "two|one",
         ),
         (
-            vec![on(
+            on(
                 Some(AttributeScope::Event),
                 "event:name",
-                CompareOp::Equal,
-                Value::Str("exception".into()),
-            )],
-            true,
+                Test::Equal(vec![str("exception")]),
+            ),
             "root",
         ),
         (
-            vec![on(
-                Some(AttributeScope::Instrumentation),
-                "instrumentation:name",
-                CompareOp::Equal,
-                Value::Str("lib".into()),
-            )],
-            true,
+            on(scope, "instrumentation:name", Test::Equal(vec![str("lib")])),
             "root|three|two|one",
         ),
+        (named("two"), "two"),
         (
-            vec![intrinsic(
-                Intrinsic::Name,
-                CompareOp::Equal,
-                Value::Str("two".into()),
-            )],
-            true,
-            "two",
-        ),
-        (
-            vec![intrinsic(
-                Intrinsic::Status,
-                CompareOp::Equal,
-                Value::Int(2),
-            )],
-            true,
+            intrinsic(Intrinsic::Status, Test::Equal(vec![Value::Int(2)])),
             "root",
         ),
+        (intrinsic(Intrinsic::Kind, Test::Less(Value::Int(2))), ""),
         (
-            vec![intrinsic(Intrinsic::Kind, CompareOp::Less, Value::Int(2))],
-            true,
-            "",
-        ),
-        (
-            vec![intrinsic(
-                Intrinsic::Duration,
-                CompareOp::GreaterEqual,
-                Value::Int(1_000_000_000),
-            )],
-            true,
+            intrinsic(Intrinsic::Duration, Test::GreaterEqual(second)),
             "root|three|two|one",
         ),
-        (
-            vec![
-                on(span_scope, "n", CompareOp::Equal, Value::Int(5)),
-                intrinsic(Intrinsic::Name, CompareOp::Equal, Value::Str("two".into())),
-            ],
-            false,
-            "two|one",
-        ),
-        (
-            vec![
-                on(span_scope, "n", CompareOp::Equal, Value::Int(5)),
-                intrinsic(Intrinsic::Name, CompareOp::Equal, Value::Str("two".into())),
-            ],
-            true,
-            "",
-        ),
-        (
-            vec![on(span_scope, "absent", CompareOp::NotEqual, Value::Int(5))],
-            true,
-            "",
-        ),
+        (Filter::Or(vec![n_is_5(), named("two")]), "two|one"),
+        (Filter::And(vec![n_is_5(), named("two")]), ""),
+        (on(span, "absent", Test::NotEqual(vec![Value::Int(5)])), ""),
+        (on(span, "n", Test::Missing), "root|three"),
     ];
     for sealed in [false, true] {
         if sealed {
             store.flush().unwrap();
         }
-        for (conditions, all, expected) in &cases {
+        for (filter, expected) in &cases {
             let expected: Vec<&str> = expected.split('|').filter(|e| !e.is_empty()).collect();
             assert_eq!(
-                find(&store, conditions.clone(), *all),
+                find(&store, TraceFilter::Has(filter.clone())),
                 expected,
-                "{conditions:?} sealed={sealed}"
+                "{filter:?} sealed={sealed}"
             );
-        }
-        let snapshot = store.snapshot();
-        let names = snapshot.attribute_names(TimeRange::ALL).unwrap();
-        assert!(
-            names.contains(&(AttributeScope::Resource, "service.name".into())),
-            "{names:?}"
-        );
-        assert!(
-            names.contains(&(AttributeScope::Event, "a2".into())),
-            "{names:?}"
-        );
-        let mut values: Vec<String> = snapshot
-            .attribute_values(None, "service.name", TimeRange::ALL, 10)
-            .unwrap()
-            .iter()
-            .map(|value| format!("{value:?}"))
-            .collect();
-        values.sort();
-        assert_eq!(values, ["Str(\"cart\")", "Str(\"pay\")", "Str(\"shop\")"]);
-        assert_eq!(
-            snapshot
-                .attribute_values(None, "tags", TimeRange::ALL, 1)
-                .unwrap()
-                .len(),
-            1
-        );
-        assert_eq!(snapshot.span_names(TimeRange::ALL, 10).unwrap().len(), 4);
-        let early = TimeRange::new(0, 15_000_000_000);
-        if !sealed {
-            assert_eq!(snapshot.span_names(early, 10).unwrap().len(), 1);
         }
     }
 }
@@ -490,15 +395,7 @@ fn verify_finds_flipped_bytes_and_reads_do_not_panic() {
         let store = open(&damaged);
         assert_eq!(store.verify().errors.len(), 1, "byte {offset} of {len}");
         store.snapshot().trace([1; 16]).ok();
-        let rows = Rows {
-            range: TimeRange::ALL,
-            conditions: vec![],
-            all: true,
-            projection: vec![],
-        };
-        if let Ok(batches) = store.snapshot().spans(&Request::Rows(rows)) {
-            batches.for_each(drop);
-        }
+        batches(&store.snapshot(), TraceFilter::All).ok();
     }
     let report = open(&fs).verify();
     assert_eq!(
@@ -556,7 +453,7 @@ fn kinds_that_otlp_does_not_define_are_one_kind_in_memory_and_blocks() {
         let trace = store.snapshot().trace([1; 16]).unwrap().unwrap();
         let kinds: Vec<i32> = trace.spans().map(|(_, _, span)| span.kind).collect();
         assert_eq!(kinds, [0, 3], "sealed={sealed}");
-        assert_eq!(find(&store, vec![], true), ["odd odd"], "sealed={sealed}");
+        assert_eq!(find_all(&store), ["odd odd"], "sealed={sealed}");
     }
 }
 
@@ -578,19 +475,10 @@ fn a_trace_larger_than_a_group_and_an_answer_larger_than_a_batch_are_whole() {
         if sealed {
             store.flush().unwrap();
         }
-        let rows = Rows {
-            range: TimeRange::ALL,
-            conditions: vec![],
-            all: true,
-            projection: vec![],
-        };
-        let batches = store.snapshot().spans(&Request::Rows(rows)).unwrap();
-        let sizes: Vec<usize> = batches.map(|batch| batch.unwrap().starts.len()).collect();
-        assert_eq!(
-            (sizes.iter().sum::<usize>(), sizes.len()),
-            (16_000, 2),
-            "sealed={sealed}"
-        );
+        let batches = batches(&store.snapshot(), TraceFilter::All).unwrap();
+        let sizes: Vec<usize> = batches.iter().map(|batch| batch.starts.len()).collect();
+        assert!(sizes.len() > 1, "sealed={sealed}");
+        assert_eq!(sizes.iter().sum::<usize>(), 16_000, "sealed={sealed}");
         let trace = store.snapshot().trace([1; 16]).unwrap().unwrap();
         assert_eq!(trace.spans().count(), 10_000);
     }

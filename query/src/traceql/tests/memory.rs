@@ -1,12 +1,13 @@
 //! A source that holds simple spans in a vector, for tests.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use trine_storage::{Error, TimeRange};
 
 use crate::traceql::source::{
-    ABSENT, AttributeColumn, AttributeRef, Batches, Column, CompareOp, Condition, Intrinsic,
-    NO_ROW, Request, Scope, Source, SpanBatch, TraceRows, Value,
+    ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Filter, Intrinsic, NO_ROW,
+    Request, Rows, Scope, Source, SpanBatch, Test, TraceFilter, TraceRows, Value, ValuesRequest,
 };
 
 pub(super) const SECOND: i64 = 1_000_000_000;
@@ -53,38 +54,65 @@ impl Span {
         }
     }
 
-    fn satisfies(&self, condition: &Condition) -> bool {
+    fn satisfies(&self, filter: &Filter, memory: &[Span]) -> bool {
+        let condition = match filter {
+            Filter::Is(condition) => condition,
+            Filter::And(of) => return of.iter().all(|filter| self.satisfies(filter, memory)),
+            Filter::Or(of) => return of.iter().any(|filter| self.satisfies(filter, memory)),
+        };
         let value = match &condition.attribute {
             AttributeRef::Attribute { scope, key } => self.attribute(*scope, key),
-            AttributeRef::Intrinsic(intrinsic) => Some(match intrinsic {
-                Intrinsic::Duration => Value::Int(self.nanoseconds() as i64),
-                Intrinsic::Name => Value::Str(self.name.into()),
-                Intrinsic::Status => Value::Int(self.status.into()),
-                Intrinsic::StatusMessage => Value::Str(self.message.into()),
-                Intrinsic::Kind => Value::Int(self.kind.into()),
-            }),
+            AttributeRef::Intrinsic(intrinsic) => self.intrinsic(*intrinsic, memory),
         };
-        value.is_some_and(|value| {
-            condition.op == CompareOp::Exists
-                || condition.values.is_empty()
-                || condition
-                    .values
-                    .iter()
-                    .any(|wanted| compares(&value, condition.op, wanted))
+        match value {
+            None => matches!(condition.test, Test::Missing),
+            Some(value) => holds(&value, &condition.test),
+        }
+    }
+
+    fn intrinsic(&self, intrinsic: Intrinsic, memory: &[Span]) -> Option<Value> {
+        let text = |text: &str| Value::Str(text.into());
+        let id = |id: u8, bytes: usize| text(&format!("{id:02x}").repeat(bytes));
+        let trace = || memory.iter().filter(|span| span.trace == self.trace);
+        let root = trace().find(|span| span.parent == 0);
+        Some(match intrinsic {
+            Intrinsic::Duration => Value::Int(self.nanoseconds() as i64),
+            Intrinsic::Name => text(self.name),
+            Intrinsic::Status => Value::Int(self.status.into()),
+            Intrinsic::StatusMessage => text(self.message),
+            Intrinsic::Kind => Value::Int(self.kind.into()),
+            Intrinsic::SpanId => id(self.id, 8),
+            Intrinsic::ParentId if self.parent == 0 => text(""),
+            Intrinsic::ParentId => id(self.parent, 8),
+            Intrinsic::TraceId => id(self.trace, 16),
+            Intrinsic::IsRoot => Value::Bool(self.parent == 0),
+            Intrinsic::TraceDuration => {
+                let end = |span: &Span| span.start() + span.nanoseconds() as i64;
+                let start = trace().map(Span::start).min().unwrap();
+                Value::Int(trace().map(end).max().unwrap() - start)
+            }
+            Intrinsic::RootName => text(root.map_or("", |root| root.name)),
+            Intrinsic::RootServiceName => {
+                let service = |root: &Span| root.attribute(Some(Scope::Resource), "service.name");
+                root.and_then(service).unwrap_or(text(""))
+            }
+            Intrinsic::ChildCount => {
+                Value::Int(trace().filter(|span| span.parent == self.id).count() as i64)
+            }
         })
     }
 }
 
-/// As strict as the contract of [`Condition`] allows a source to be.
-fn compares(value: &Value, op: CompareOp, wanted: &Value) -> bool {
+/// As strict as the contract of [`Test`] allows a source to be.
+fn holds(value: &Value, test: &Test) -> bool {
     if let Value::Array(values) = value {
-        let mut each = values.iter().map(|value| compares(value, op, wanted));
-        return match op {
-            CompareOp::NotEqual => each.all(|holds| holds),
+        let mut each = values.iter().map(|value| holds(value, test));
+        return match test {
+            Test::NotEqual(_) | Test::NotMatches(_) => each.all(|holds| holds),
             _ => each.any(|holds| holds),
         };
     }
-    let order = match (value, wanted) {
+    let order = |wanted: &Value| match (value, wanted) {
         (Value::Str(a), Value::Str(b)) => a.as_bytes().partial_cmp(b.as_bytes()),
         (Value::Bool(a), Value::Bool(b)) => a.partial_cmp(b),
         (Value::Int(a), Value::Int(b)) => a.partial_cmp(b),
@@ -93,15 +121,19 @@ fn compares(value: &Value, op: CompareOp, wanted: &Value) -> bool {
         (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
         _ => None,
     };
-    order.is_some_and(|order| match op {
-        CompareOp::Equal => order.is_eq(),
-        CompareOp::NotEqual => order.is_ne(),
-        CompareOp::Less => order.is_lt(),
-        CompareOp::LessEqual => order.is_le(),
-        CompareOp::Greater => order.is_gt(),
-        CompareOp::GreaterEqual => order.is_ge(),
-        CompareOp::Exists => true,
-    })
+    let is = |wanted: &Value, holds: fn(Ordering) -> bool| order(wanted).is_some_and(holds);
+    match test {
+        Test::Equal(of) => of.iter().any(|wanted| is(wanted, Ordering::is_eq)),
+        Test::NotEqual(of) => of.iter().all(|wanted| is(wanted, Ordering::is_ne)),
+        Test::Less(wanted) => is(wanted, Ordering::is_lt),
+        Test::LessEqual(wanted) => is(wanted, Ordering::is_le),
+        Test::Greater(wanted) => is(wanted, Ordering::is_gt),
+        Test::GreaterEqual(wanted) => is(wanted, Ordering::is_ge),
+        Test::Matches(regex) => matches!(value, Value::Str(text) if regex.is_match(text)),
+        Test::NotMatches(regex) => matches!(value, Value::Str(text) if !regex.is_match(text)),
+        Test::Exists => true,
+        Test::Missing => false,
+    }
 }
 
 /// What [`Memory`] does with the conditions of a request.
@@ -122,48 +154,47 @@ pub(super) struct Memory {
     pub(super) batch: usize,
 }
 
+impl Memory {
+    fn wants(&self, trace: &[&Span], rows: &Rows, filter: &TraceFilter) -> bool {
+        let mut seen = trace
+            .iter()
+            .filter(|span| rows.range.contains(span.start()));
+        match filter {
+            _ if self.conditions == Conditions::Ignored => seen.next().is_some(),
+            TraceFilter::All => seen.next().is_some(),
+            TraceFilter::Has(filter) => seen.any(|span| span.satisfies(filter, &self.spans)),
+            TraceFilter::And(of) => of.iter().all(|filter| self.wants(trace, rows, filter)),
+            TraceFilter::Or(of) => of.iter().any(|filter| self.wants(trace, rows, filter)),
+        }
+    }
+}
+
 impl Source for Memory {
-    fn spans(&self, request: &Request) -> Result<Batches, Error> {
+    fn scan(&self, request: &Request) -> Result<Batches, Error> {
         let Request::Rows(rows) = request else {
             panic!("searches ask for rows");
         };
         let mut ids: Vec<u8> = self.spans.iter().map(|span| span.trace).collect();
         ids.sort_unstable();
         ids.dedup();
-        let wanted = |span: &Span| {
-            let mut each = rows.conditions.iter().map(|c| span.satisfies(c));
-            let satisfied = match (rows.conditions.is_empty(), rows.all) {
-                (true, _) => true,
-                (false, true) => each.all(|holds| holds),
-                (false, false) => each.any(|holds| holds),
-            };
-            rows.range.contains(span.start())
-                && (satisfied || self.conditions == Conditions::Ignored)
-        };
         let traces: Vec<Vec<&Span>> = ids
             .iter()
             .rev()
             .map(|id| self.spans.iter().filter(|span| span.trace == *id).collect())
-            .filter(|spans: &Vec<&Span>| spans.iter().any(|span| wanted(span)))
+            .filter(|spans: &Vec<&Span>| self.wants(spans, rows, &rows.filter))
             .collect();
         let batches: Vec<_> = traces
             .chunks(self.batch)
-            .map(|traces| Ok(batch(traces)))
+            .map(|traces| Ok(Batch::Spans(batch(traces))))
             .collect();
         Ok(Box::new(batches.into_iter()))
     }
 
-    fn attribute_names(&self, _: TimeRange) -> Result<Vec<(Scope, String)>, Error> {
+    fn attribute_names(&self, _: TimeRange) -> Result<Vec<(Scope, String, u64)>, Error> {
         panic!("searches ask for spans");
     }
 
-    fn attribute_values(
-        &self,
-        _: Option<Scope>,
-        _: &str,
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<Value>, Error> {
+    fn attribute_values(&self, _: &ValuesRequest) -> Result<Vec<(Value, u64)>, Error> {
         panic!("searches ask for spans");
     }
 }

@@ -14,7 +14,7 @@ use trine_tracestore::{
 
 use super::matches::MATCHES;
 use super::*;
-use crate::traceql::source::{Batches, Request};
+use crate::traceql::source::{Batches, Request, TraceFilter, ValuesRequest};
 
 fn any_value(value: &Value) -> AnyValue {
     match value {
@@ -106,33 +106,22 @@ fn store() -> TraceStore {
     store
 }
 
-/// A source that is not told the conditions.
+/// A source that is not told the filter.
 struct Unfiltered<'a>(&'a dyn Source);
 
 impl Source for Unfiltered<'_> {
-    fn spans(&self, request: &Request) -> Result<Batches, Error> {
+    fn scan(&self, request: &Request) -> Result<Batches, Error> {
         let mut request = request.clone();
         if let Request::Rows(rows) = &mut request {
-            // The columns of the conditions still have to come.
-            let columns = rows
-                .conditions
-                .drain(..)
-                .map(|condition| condition.attribute);
-            rows.projection.extend(columns);
+            rows.filter = TraceFilter::All;
         }
-        self.0.spans(&request)
+        self.0.scan(&request)
     }
-    fn attribute_names(&self, range: TimeRange) -> Result<Vec<(Scope, String)>, Error> {
+    fn attribute_names(&self, range: TimeRange) -> Result<Vec<(Scope, String, u64)>, Error> {
         self.0.attribute_names(range)
     }
-    fn attribute_values(
-        &self,
-        scope: Option<Scope>,
-        key: &str,
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Value>, Error> {
-        self.0.attribute_values(scope, key, range, limit)
+    fn attribute_values(&self, request: &ValuesRequest) -> Result<Vec<(Value, u64)>, Error> {
+        self.0.attribute_values(request)
     }
 }
 

@@ -8,7 +8,7 @@ use trine_query::budget::BudgetError;
 use trine_query::text::unquote;
 use trine_query::traceql::{self, Engine, QueryError, SearchOptions, TraceSummary};
 use trine_storage::{Error, TimeRange};
-use trine_tracestore::{AttributeScope, Snapshot, Value};
+use trine_tracestore::{AttributeRef, AttributeScope, Intrinsic, Snapshot, Value, ValuesRequest};
 
 use super::otlp;
 use super::request::{Search, hex};
@@ -147,7 +147,7 @@ pub(super) fn attribute_names(
         return Ok(Vec::new());
     };
     let found = snapshot.attribute_names(range)?;
-    let named = |(scope, name)| {
+    let named = |(scope, name, _)| {
         let scope = match scope {
             AttributeScope::Resource => TagScope::Resource,
             AttributeScope::Span => TagScope::Span,
@@ -171,22 +171,29 @@ pub(super) fn attribute_values(
         return Ok(Vec::new());
     };
     let limit = limit.unwrap_or(usize::MAX);
-    let values = match name {
+    let attribute = match name {
         // What roots are called is among what spans are called, and likewise of services: a list
         // to choose from may hold more.
         "name" | "span:name" | "rootName" | "trace:rootName" => {
-            snapshot.span_names(range, limit)?
+            AttributeRef::Intrinsic(Intrinsic::Name)
         }
-        "rootServiceName" | "trace:rootService" => {
-            let scope = Some(AttributeScope::Resource);
-            snapshot.attribute_values(scope, "service.name", range, limit)?
-        }
+        "rootServiceName" | "trace:rootService" => AttributeRef::Attribute {
+            scope: Some(AttributeScope::Resource),
+            key: "service.name".to_owned(),
+        },
         _ => {
             let (scope, key) = attribute(name);
-            snapshot.attribute_values(scope, &key, range, limit)?
+            AttributeRef::Attribute { scope, key }
         }
     };
-    let mut values: Vec<TagValue> = values.into_iter().filter_map(tag_value).collect();
+    let values = snapshot.attribute_values(&ValuesRequest {
+        attribute,
+        range,
+        filter: None,
+        limit,
+    })?;
+    let values = values.into_iter().map(|(value, _)| value);
+    let mut values: Vec<TagValue> = values.filter_map(tag_value).collect();
     values.sort();
     Ok(values)
 }

@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use trine_storage::sealed::SealedFile;
 use trine_storage::{Error, Result};
 
-use super::super::blob::{BlobPage, Opened};
+use super::super::blob::BlobPage;
 use super::super::dictionary::Dictionary;
 use super::super::filter;
 use super::super::numbers::{Bounds, NumberPage, Wanted, ordered, unordered};
 use super::super::template::{Needle, TemplatePage, Templates, split};
-use super::super::values::{Cell, Texts, Type, ValueRef, Values};
+use super::super::values::{Texts, Type, ValueRef, Values};
 use super::{ColumnMeta, Encoding, PAGE_NUMBERS_MAX, PageMeta, Prepared, Probe, load};
 
 /// Texts are read one by one from a dictionary that has so many times more entries; else all of it
@@ -283,45 +283,6 @@ impl ColumnReader {
             let name = self.file.name();
             Error::corrupt(name, 0, "a code is larger than it can be")
         })
-    }
-
-    /// One value. Decodes no others where they are packed.
-    pub(crate) fn value_at(&self, page: u32, position: u32) -> Result<Cell> {
-        let meta = self.meta.page(page);
-        let meta = meta.filter(|meta| position < meta.count);
-        let meta = meta.ok_or_else(|| self.misused("a position that the page does not have"))?;
-        let bytes = self.bytes(meta)?;
-        match &self.meta.encoding {
-            Encoding::Numbers => {
-                let number = self.number_page(meta, &bytes)?.get(position as usize);
-                Ok(Cell::Number(unordered(self.kind, number)))
-            }
-            Encoding::Templates { .. } => {
-                let mut value = Vec::new();
-                let page = self.template_page(meta, &bytes)?;
-                page.each(Some(&[position]), |_, write| {
-                    write(&mut value);
-                    true
-                })?;
-                Ok(Cell::Bytes(value))
-            }
-            Encoding::Blobs { .. } => {
-                let mut opened = Opened::default();
-                let page = self.blob_page(meta, &bytes)?;
-                let value = page.get(position as usize, &mut opened)?;
-                Ok(Cell::Bytes(value.to_vec()))
-            }
-            Encoding::Dictionary { .. } => {
-                let code = self.code(&self.number_page(meta, &bytes)?, position)?;
-                let dictionary = self.dictionary()?;
-                let dictionary = dictionary.ok_or_else(|| self.misused("no dictionary"))?;
-                let mut scratch = Vec::new();
-                match dictionary.read(code, &mut scratch)?.bits() {
-                    Some(bits) => Ok(Cell::Number(bits)),
-                    None => Ok(Cell::Bytes(scratch)),
-                }
-            }
-        }
     }
 
     /// Makes a probe ready: looks values up in the dictionary and tests its entries once.

@@ -125,8 +125,6 @@ proptest! {
         let place = entries.keys().position(|text| text == needle.as_bytes());
         let found = dictionary.find(ValueRef::Str(&needle)).unwrap();
         prop_assert_eq!(found.map(|code| code as usize), place);
-        let bound = entries.range(..needle.clone().into_bytes()).count();
-        prop_assert_eq!(dictionary.lower_bound(needle.as_bytes()).unwrap() as usize, bound);
         let mut rest = vec![];
         dictionary.each(from, &mut |code, value| {
             rest.push((code, value.bytes().unwrap().to_vec()));

@@ -13,7 +13,8 @@ use crate::model::{
 };
 use crate::otlp::{Bounds, Writer};
 use crate::request::{
-    AttributeRef, Condition, Filter, Intrinsic, Scope, Test, TraceFilter, Value, keys,
+    AttributeRef, Condition, Counts, Filter, Intrinsic, Measure, Scope, Test, TraceFilter, Value,
+    keys,
 };
 use crate::stage::Stage;
 
@@ -528,4 +529,165 @@ pub(super) fn range() -> impl Strategy<Value = TimeRange> {
         Just(TimeRange::new(i64::MIN, i64::MAX)),
         (990i64..1_070, 0i64..60).prop_map(|(start, len)| TimeRange::new(start, start + len)),
     ]
+}
+
+pub(super) fn measure() -> impl Strategy<Value = Measure> {
+    let measured = prop_oneof![
+        Just(AttributeRef::Intrinsic(Intrinsic::Duration)),
+        attribute(),
+    ];
+    (0u8..5, measured).prop_map(|(which, attribute)| match which {
+        0 => Measure::Spans,
+        1 => Measure::Log2(attribute),
+        2 => Measure::Sum(attribute),
+        3 => Measure::Least(attribute),
+        _ => Measure::Greatest(attribute),
+    })
+}
+
+/// The value of an attribute as one: several values of events or links are an array.
+fn one_value(trace: &[Held], held: &Held, attribute: &AttributeRef) -> Option<Value> {
+    let mut values: Vec<Value> = values(trace, held, attribute)
+        .into_iter()
+        .flatten()
+        .collect();
+    match values.len() {
+        0 | 1 => values.pop(),
+        _ => Some(Value::Array(values)),
+    }
+}
+
+fn exponent(value: f64) -> i32 {
+    match value {
+        ..=0.0 => i32::MIN,
+        f64::INFINITY => i32::MAX,
+        value => (-1_100..=1_024).find(|e| value <= 2f64.powi(*e)).unwrap(),
+    }
+}
+
+pub(super) fn counts(spans: &[Held], request: &Counts) -> Vec<String> {
+    let measured = match &request.measure {
+        Measure::Spans => None,
+        Measure::Log2(a) | Measure::Sum(a) | Measure::Least(a) | Measure::Greatest(a) => Some(a),
+    };
+    let mut groups: BTreeMap<String, (i64, String, Option<i32>, Vec<f64>)> = BTreeMap::new();
+    for trace in traces(spans).values() {
+        for held in trace {
+            let at = start(&held.span);
+            if !request.range.contains(at) || !satisfies(trace, held, &request.filter) {
+                continue;
+            }
+            let number = match measured.map(|attribute| one_value(trace, held, attribute)) {
+                None => 0.0,
+                Some(Some(Value::Int(number))) => number as f64,
+                Some(Some(Value::Float(number))) if !number.is_nan() => number,
+                Some(_) => continue,
+            };
+            let bucket = match request.bucket_ns {
+                ..=0 => request.origin_ns,
+                width => request.origin_ns + (at - request.origin_ns).div_euclid(width) * width,
+            };
+            let value = |attribute: &AttributeRef| one_value(trace, held, attribute);
+            let by: Vec<Option<Value>> = request.by.iter().map(value).collect();
+            let by = format!("{by:?}");
+            let exponent = match request.measure {
+                Measure::Log2(_) => Some(exponent(number)),
+                _ => None,
+            };
+            let key = format!("{bucket} {by} {exponent:?}");
+            let group = groups
+                .entry(key)
+                .or_insert((bucket, by, exponent, Vec::new()));
+            group.3.push(number);
+        }
+    }
+    let words = |(bucket, by, exponent, numbers): (i64, String, Option<i32>, Vec<f64>)| {
+        let value = match request.measure {
+            Measure::Spans | Measure::Log2(_) => None,
+            Measure::Sum(_) => Some(sum(&numbers)),
+            Measure::Least(_) => numbers.iter().copied().reduce(f64::min),
+            Measure::Greatest(_) => numbers.iter().copied().reduce(f64::max),
+        };
+        // Zero is told without a sign.
+        let value = value.map(|value| value + 0.0);
+        format!("{bucket} {by} {exponent:?} {} {value:?}", numbers.len())
+    };
+    let mut found: Vec<String> = groups.into_values().map(words).collect();
+    found.sort();
+    found
+}
+
+/// Exact: finite numbers of the tests are multiples of a half.
+fn sum(numbers: &[f64]) -> f64 {
+    if numbers.iter().all(|number| number.is_finite()) {
+        let halves: i128 = numbers.iter().map(|number| (number * 2.0) as i128).sum();
+        return halves as f64 / 2.0;
+    }
+    numbers.iter().sum()
+}
+
+pub(super) fn is_of_children(attribute: &AttributeRef) -> bool {
+    matches!(
+        attribute,
+        AttributeRef::Attribute {
+            scope: Some(Scope::Event | Scope::Link),
+            ..
+        }
+    )
+}
+
+pub(super) fn distinct(
+    spans: &[Held],
+    attribute: &AttributeRef,
+    filter: Option<&Filter>,
+    range: TimeRange,
+) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for trace in traces(spans).values() {
+        for held in trace {
+            let is_in = range.contains(start(&held.span));
+            if is_in && filter.is_none_or(|filter| satisfies(trace, held, filter)) {
+                for value in values(trace, held, attribute).into_iter().flatten() {
+                    let values = match value {
+                        Value::Array(values) => values,
+                        value => vec![value],
+                    };
+                    for value in values {
+                        *found.entry(format!("{value:?}")).or_insert(0) += 1;
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+pub(super) fn names(traces: &BTreeMap<TraceId, Vec<Held>>) -> BTreeMap<(Scope, String), u64> {
+    let mut found = BTreeMap::new();
+    let mut add = |scope: Scope, attributes: &[KeyValue]| {
+        let names: std::collections::BTreeSet<&str> = attributes
+            .iter()
+            .map(|attribute| attribute.key.as_str())
+            .collect();
+        for name in names
+            .into_iter()
+            .filter(|name| visible(attributes, name).is_some())
+        {
+            *found.entry((scope, name.to_owned())).or_insert(0) += 1;
+        }
+    };
+    for held in traces.values().flatten() {
+        add(Scope::Span, &held.span.attributes);
+        add(Scope::Resource, &held.resource.attributes);
+        add(Scope::Instrumentation, &held.scope.attributes);
+        held.span
+            .events
+            .iter()
+            .for_each(|event| add(Scope::Event, &event.attributes));
+        held.span
+            .links
+            .iter()
+            .for_each(|link| add(Scope::Link, &link.attributes));
+    }
+    found
 }

@@ -160,7 +160,7 @@ fn read_everything(column: &ColumnReader, pages: u32) -> Result<()> {
         for page in 0..pages {
             found.clear();
             column.search(page, &prepared, &mut found)?;
-            let of = column.meta().values_of(page);
+            let of = values_of(column, page);
             assert!(found.iter().all(|&position| position < of));
         }
     }
@@ -175,10 +175,11 @@ fn read_everything(column: &ColumnReader, pages: u32) -> Result<()> {
         }
     }
     for page in 0..pages {
-        let of = column.meta().values_of(page);
+        let of = values_of(column, page);
         if of > 0 {
-            column.value_at(page, of - 1)?;
-            if !column.kind().is_number() {
+            if column.kind().is_number() {
+                column.number_at(page, of - 1)?;
+            } else {
                 column.texts(page, Some(&[of / 2, of - 1]), &mut Texts::default())?;
             }
         }

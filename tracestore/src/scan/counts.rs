@@ -1,0 +1,537 @@
+//! Counts of spans by time and attributes. `Snapshot::scan` calls it.
+//!
+//! Attributes are counted by their codes. A group is found step by step, by the group so far and the
+//! next code, in tables; hashing is for codes that are too many.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::collections::{BTreeMap, HashMap};
+
+use trine_storage::{Result, TimeRange};
+
+use super::coder::Coder;
+use super::codes::{self, Named, Translation, Wanted};
+use super::condition::duration_of;
+use super::evaluate::Page;
+use super::intrinsics;
+use super::page_rows::PageRows;
+use super::sweep::sweep;
+use super::traces::{asks_trace, asks_traces};
+use super::view::View;
+use crate::block::build::start_of;
+use crate::block::format::span;
+use crate::block::table::Key;
+use crate::block::values::Type;
+use crate::request::{
+    ABSENT, AttributeRef, Batch, Batches, Column, CountBatch, Counts, Intrinsic, Measure, Scope,
+    Value,
+};
+
+/// Codes up to this many are found in tables.
+const TABLE_MAX: usize = 1 << 16;
+
+/// An attribute that is read page by page.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    attribute: AttributeRef,
+    pub(crate) coder: Coder,
+    /// By the place in memory of the image: codes of one are not those of another.
+    translations: HashMap<usize, [Translation; 2]>,
+    pub(crate) codes: Vec<u32>,
+    other: Vec<u32>,
+}
+
+impl Reading {
+    pub(crate) fn new(attribute: &AttributeRef) -> Self {
+        Self {
+            attribute: attribute.clone(),
+            coder: Coder::default(),
+            translations: HashMap::new(),
+            codes: Vec::new(),
+            other: Vec::new(),
+        }
+    }
+
+    /// Sets `codes` to those of the rows.
+    pub(crate) fn read(&mut self, view: &View, page: &Page<'_>, wanted: &Wanted) -> Result<()> {
+        self.codes.clear();
+        self.codes.resize(wanted.rows.len(), ABSENT);
+        let image = std::sync::Arc::as_ptr(&view.image) as usize;
+        let [first, second] = self.translations.entry(image).or_default();
+        let at = (view, page);
+        match &self.attribute {
+            AttributeRef::Intrinsic(intrinsic) => {
+                let to = (&mut self.coder, first);
+                intrinsics::codes(at, *intrinsic, wanted, to, &mut self.codes)
+            }
+            AttributeRef::Attribute { scope, key } => {
+                let named = |scope| Named {
+                    scope,
+                    key: key.clone(),
+                };
+                let to = (&mut self.coder, first);
+                let scope_first = scope.unwrap_or(Scope::Span);
+                codes::attribute(at, &named(scope_first), wanted, to, &mut self.codes)?;
+                if scope.is_none() && self.codes.contains(&ABSENT) {
+                    self.other.clear();
+                    self.other.resize(wanted.rows.len(), ABSENT);
+                    let to = (&mut self.coder, second);
+                    codes::attribute(at, &named(Scope::Resource), wanted, to, &mut self.other)?;
+                    for (code, other) in self.codes.iter_mut().zip(&self.other) {
+                        if *code == ABSENT {
+                            *code = *other;
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Groups that are told apart by one more code than those before.
+#[derive(Debug, Default)]
+struct Step {
+    /// By the group so far and the code, 0 for none; what is 0 is not known yet.
+    table: Vec<Vec<u32>>,
+    more: HashMap<(u32, u32), u32>,
+    /// The group so far and the code of each group.
+    groups: Vec<(u32, u32)>,
+}
+
+impl Step {
+    fn group(&mut self, before: u32, code: u32) -> u32 {
+        let code = code.wrapping_add(1);
+        let at = before as usize;
+        if code as usize <= TABLE_MAX && at <= TABLE_MAX {
+            if at >= self.table.len() {
+                self.table.resize_with(at + 1, Vec::new);
+            }
+            let Some(row) = self.table.get_mut(at) else {
+                return 0;
+            };
+            if code as usize >= row.len() {
+                row.resize(code as usize + 1, 0);
+            }
+            let Some(held) = row.get_mut(code as usize) else {
+                return 0;
+            };
+            if *held == 0 {
+                self.groups.push((before, code.wrapping_sub(1)));
+                *held = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+            }
+            return *held - 1;
+        }
+        let next = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+        let group = *self.more.entry((before, code)).or_insert(next);
+        if group == next {
+            self.groups.push((before, code.wrapping_sub(1)));
+        }
+        group
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    count: u64,
+    value: f64,
+    /// What a sum has lost by rounding.
+    rest: f64,
+}
+
+struct Counting<'a> {
+    request: &'a Counts,
+    by: Vec<Reading>,
+    measured: Option<Reading>,
+    /// One for each attribute, and one for exponents.
+    steps: Vec<Step>,
+    /// By bucket, by group.
+    cells: Vec<Vec<Cell>>,
+    buckets: BTreeMap<i64, usize>,
+    /// The bucket that was used last: its times and its place in `cells`.
+    last: (TimeRange, usize),
+    groups: Vec<u32>,
+    starts: Vec<u64>,
+    values: Vec<Option<Value>>,
+    wanted: Wanted,
+}
+
+/// Counts spans of some places.
+pub(crate) fn counts(views: &[View], request: &Counts) -> Result<Batches> {
+    let mut counting = Counting {
+        request,
+        by: request.by.iter().map(Reading::new).collect(),
+        measured: measured_by(&request.measure).map(Reading::new),
+        steps: Vec::new(),
+        cells: Vec::new(),
+        buckets: BTreeMap::new(),
+        last: (TimeRange::new(0, 0), 0),
+        groups: Vec::new(),
+        starts: Vec::new(),
+        values: Vec::new(),
+        wanted: Wanted::default(),
+    };
+    counting
+        .steps
+        .resize_with(request.by.len() + 1, Step::default);
+    let asks = request
+        .by
+        .iter()
+        .chain(measured_by(&request.measure))
+        .any(asks_trace);
+    let asks = (asks || asks_traces(&request.filter), request.range);
+    sweep(views, &request.filter, asks, &mut |view, page, rows| {
+        counting.add(view, page, rows).map(|()| true)
+    })?;
+    Ok(Box::new(std::iter::once(Ok(Batch::Counts(
+        counting.finish(),
+    )))))
+}
+
+fn measured_by(measure: &Measure) -> Option<&AttributeRef> {
+    match measure {
+        Measure::Spans => None,
+        Measure::Log2(attribute)
+        | Measure::Sum(attribute)
+        | Measure::Least(attribute)
+        | Measure::Greatest(attribute) => Some(attribute),
+    }
+}
+
+/// The least exponent of two that is not less; see [`Measure::Log2`].
+fn exponent(value: &Value) -> Option<i32> {
+    match value {
+        Value::Int(number) if *number <= 0 => Some(i32::MIN),
+        Value::Int(number) => {
+            let bits = 64 - (number.cast_unsigned() - 1).leading_zeros();
+            i32::try_from(bits).ok()
+        }
+        Value::Float(number) if number.is_nan() => None,
+        Value::Float(number) if *number <= 0.0 => Some(i32::MIN),
+        Value::Float(number) if number.is_infinite() => Some(i32::MAX),
+        Value::Float(number) => Some(ceil_log2(*number)),
+        _ => None,
+    }
+}
+
+/// Of a finite number above zero.
+fn ceil_log2(number: f64) -> i32 {
+    const FRACTION: u32 = 52;
+    let bits = number.to_bits();
+    let fraction = bits & ((1 << FRACTION) - 1);
+    let of_bits = |bits: u64| i32::try_from(bits).unwrap_or(0);
+    match of_bits(bits >> FRACTION) {
+        // Numbers without a leading one count in steps of 2^-1074.
+        0 => of_bits((64 - (fraction - 1).leading_zeros()).into()) - 1074,
+        exponent => exponent - 1023 + i32::from(fraction != 0),
+    }
+}
+
+/// Exponents as codes of a step.
+fn code_of_exponent(exponent: i32) -> u32 {
+    match exponent {
+        i32::MIN => 0,
+        i32::MAX => 1,
+        exponent => u32::try_from(exponent + 1100).unwrap_or(0),
+    }
+}
+
+fn exponent_of_code(code: u32) -> i32 {
+    match code {
+        0 => i32::MIN,
+        1 => i32::MAX,
+        code => i32::try_from(code).map_or(0, |code| code - 1100),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sums are told as floats")]
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(number) => Some(*number as f64),
+        Value::Float(number) if !number.is_nan() => Some(*number),
+        _ => None,
+    }
+}
+
+impl Counting<'_> {
+    fn add(&mut self, view: &View, page: &Page<'_>, rows: &PageRows) -> Result<()> {
+        self.wanted.rows.clear();
+        self.wanted.rows.extend(rows.iter());
+        self.wanted.out.clear();
+        let count = u32::try_from(self.wanted.rows.len()).unwrap_or(u32::MAX);
+        self.wanted.out.extend(0..count);
+        self.groups.clear();
+        self.groups.resize(self.wanted.rows.len(), 0);
+        for (reading, step) in self.by.iter_mut().zip(&mut self.steps) {
+            reading.read(view, page, &self.wanted)?;
+            for (group, code) in self.groups.iter_mut().zip(&reading.codes) {
+                *group = step.group(*group, *code);
+            }
+        }
+        let mut numbers = Vec::new();
+        if let Some(attribute) = measured_by(&self.request.measure) {
+            self.measure(view, page, attribute)?;
+            if let Measure::Log2(_) = self.request.measure {
+                let step = self.steps.last_mut();
+                let Some(step) = step else { return Ok(()) };
+                for (group, value) in self.groups.iter_mut().zip(&self.values) {
+                    *group = match value.as_ref().and_then(exponent) {
+                        Some(exponent) => step.group(*group, code_of_exponent(exponent)),
+                        None => u32::MAX,
+                    };
+                }
+            } else {
+                let number = |value: &Option<Value>| value.as_ref().and_then(number);
+                numbers.extend(self.values.iter().map(number));
+            }
+        }
+        let one = self.one_bucket(view);
+        if let Some(bucket) = one {
+            self.enter(bucket);
+        } else {
+            self.starts.clear();
+            view.image.starts(page.number(), &mut self.starts)?;
+        }
+        for at in 0..self.groups.len() {
+            let group = self.groups.get(at).copied().unwrap_or(u32::MAX);
+            let number = numbers.get(at).copied();
+            if group == u32::MAX || number == Some(None) {
+                continue;
+            }
+            if one.is_none() {
+                let row = self.wanted.rows.get(at).copied().unwrap_or(u32::MAX);
+                let start = self.starts.get(row as usize).copied().unwrap_or(0);
+                let start = start_of(start);
+                if !self.last.0.contains(start) {
+                    self.enter(start);
+                }
+            }
+            self.count(group, number.flatten());
+        }
+        Ok(())
+    }
+
+    /// Sets `values` to what is measured of the wanted rows. Numbers are read as they are; values of
+    /// other attributes by their codes.
+    fn measure(&mut self, view: &View, page: &Page<'_>, attribute: &AttributeRef) -> Result<()> {
+        self.values.clear();
+        let spans = &view.image.spans;
+        match attribute {
+            AttributeRef::Intrinsic(Intrinsic::Duration) => {
+                let rows = &self.wanted.rows;
+                let stored = codes::numbers(spans, span::DURATION, page.number(), rows)?;
+                let value = |stored| Value::Int(i64::try_from(duration_of(stored)).unwrap_or(0));
+                self.values
+                    .extend(stored.into_iter().map(|stored| Some(value(stored))));
+            }
+            AttributeRef::Attribute {
+                scope: Some(Scope::Span),
+                key,
+            } => {
+                self.values.resize(self.wanted.rows.len(), None);
+                for kind in [Type::Int, Type::Float] {
+                    let key = Key::Attribute(key.as_str().into(), kind);
+                    if let Some(column) = spans.column(&key) {
+                        codes::values(page, column, &self.wanted, &mut self.values)?;
+                    }
+                }
+            }
+            _ => {
+                let Some(measured) = &mut self.measured else {
+                    return Ok(());
+                };
+                measured.read(view, page, &self.wanted)?;
+                let value = |code: &u32| measured.coder.values.get(*code as usize).cloned();
+                self.values.extend(measured.codes.iter().map(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// A time of the bucket that holds all spans of a place.
+    fn one_bucket(&self, view: &View) -> Option<i64> {
+        let width = self.request.bucket_ns;
+        let last = view.range.end.saturating_sub(1);
+        let is_one = width <= 0 || self.place(view.range.start) == self.place(last);
+        is_one.then_some(view.range.start)
+    }
+
+    fn place(&self, start: i64) -> i64 {
+        let since = i128::from(start) - i128::from(self.request.origin_ns);
+        let place = since.div_euclid(i128::from(self.request.bucket_ns));
+        i64::try_from(place).unwrap_or(i64::MAX)
+    }
+
+    /// Makes the bucket of a start the last one.
+    fn enter(&mut self, start: i64) {
+        let (place, range) = match self.request.bucket_ns {
+            ..=0 => (0, TimeRange::new(i64::MIN, i64::MAX)),
+            width => {
+                let place = self.place(start);
+                let from =
+                    i128::from(self.request.origin_ns) + i128::from(place) * i128::from(width);
+                let clamp = |at: i128| {
+                    let at = at.clamp(i64::MIN.into(), i64::MAX.into());
+                    i64::try_from(at).unwrap_or(i64::MAX)
+                };
+                (
+                    place,
+                    TimeRange::new(clamp(from), clamp(from + i128::from(width))),
+                )
+            }
+        };
+        let next = self.cells.len();
+        let at = *self.buckets.entry(place).or_insert(next);
+        if at == next {
+            self.cells.push(Vec::new());
+        }
+        self.last = (range, at);
+    }
+
+    fn count(&mut self, group: u32, number: Option<f64>) {
+        let Some(cells) = self.cells.get_mut(self.last.1) else {
+            return;
+        };
+        if group as usize >= cells.len() {
+            cells.resize(group as usize + 1, Cell::default());
+        }
+        let Some(cell) = cells.get_mut(group as usize) else {
+            return;
+        };
+        cell.count += 1;
+        let Some(number) = number else { return };
+        match self.request.measure {
+            Measure::Least(_) if cell.count == 1 || number < cell.value => cell.value = number,
+            Measure::Greatest(_) if cell.count == 1 || number > cell.value => cell.value = number,
+            Measure::Sum(_) => {
+                let sum = cell.value + number;
+                // What a sum with infinity loses is no number.
+                if sum.is_finite() {
+                    cell.rest += match cell.value.abs() >= number.abs() {
+                        true => cell.value - sum + number,
+                        false => number - sum + cell.value,
+                    };
+                }
+                cell.value = sum;
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self) -> CountBatch {
+        let is_log = matches!(self.request.measure, Measure::Log2(_));
+        let levels = self.request.by.len();
+        // Rows by bucket, codes and exponent.
+        let mut rows = Vec::new();
+        for (place, at) in &self.buckets {
+            let from = match self.request.bucket_ns {
+                ..=0 => self.request.origin_ns,
+                width => self
+                    .request
+                    .origin_ns
+                    .saturating_add(place.saturating_mul(width)),
+            };
+            for (group, cell) in (0u32..).zip(self.cells.get(*at).into_iter().flatten()) {
+                if cell.count == 0 {
+                    continue;
+                }
+                let mut group = group;
+                let mut exponent = 0;
+                let mut told = |step: Option<&Step>| {
+                    let held = step.and_then(|step| step.groups.get(group as usize));
+                    let (before, code) = held.copied().unwrap_or((0, ABSENT));
+                    group = before;
+                    code
+                };
+                if is_log {
+                    exponent = exponent_of_code(told(self.steps.last()));
+                }
+                let steps = self.steps.iter().take(levels).rev();
+                let mut codes: Vec<u32> = steps.map(|step| told(Some(step))).collect();
+                codes.reverse();
+                rows.push((from, codes, exponent, *cell));
+            }
+        }
+        rows.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
+        let mut batch = CountBatch::default();
+        for reading in self.by {
+            batch.by.push(Column {
+                codes: Vec::with_capacity(rows.len()),
+                dictionary: reading.coder.values,
+            });
+        }
+        for (from, codes, exponent, cell) in rows {
+            for (column, code) in batch.by.iter_mut().zip(codes) {
+                column.codes.push(code);
+            }
+            batch.buckets.push(from);
+            if is_log {
+                batch.exponents.push(exponent);
+            }
+            batch.counts.push(cell.count);
+            if !is_log && self.measured.is_some() {
+                batch.values.push(cell.value + cell.rest);
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_belong_to_powers_of_two() {
+        let of = |number: i64| exponent(&Value::Int(number));
+        let ints = [
+            i64::MIN,
+            -1,
+            0,
+            1,
+            2,
+            3,
+            4,
+            5,
+            1 << 40,
+            (1 << 40) + 1,
+            i64::MAX,
+        ];
+        let expected = [i32::MIN, i32::MIN, i32::MIN, 0, 1, 2, 2, 3, 40, 41, 63];
+        assert_eq!(ints.map(of), expected.map(Some));
+        let of = |number: f64| exponent(&Value::Float(number));
+        let tiny = f64::from_bits(1);
+        let floats = [
+            -1.0,
+            0.0,
+            tiny,
+            3.0 * tiny,
+            0.4,
+            0.5,
+            0.6,
+            1.0,
+            1.5,
+            f64::MAX,
+            f64::INFINITY,
+        ];
+        let expected = [
+            i32::MIN,
+            i32::MIN,
+            -1074,
+            -1072,
+            -1,
+            -1,
+            0,
+            0,
+            1,
+            1024,
+            i32::MAX,
+        ];
+        assert_eq!(floats.map(of), expected.map(Some));
+        assert_eq!(of(f64::NAN), None);
+        assert_eq!(exponent(&Value::Bool(true)), None);
+        for exponent in [i32::MIN, i32::MAX, -1074, -1, 0, 1024] {
+            assert_eq!(exponent_of_code(code_of_exponent(exponent)), exponent);
+        }
+    }
+}

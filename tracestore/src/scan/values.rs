@@ -1,0 +1,278 @@
+//! Names and values of attributes. `Snapshot` calls it.
+//!
+//! Where a place counts as a whole, dictionaries tell the values and how often they occur; else the
+//! codes of the spans that are chosen do.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use trine_storage::{Result, TimeRange};
+
+use super::coder::Coder;
+use super::codes::{Named, Wanted, value_of};
+use super::condition::{VISIBLE, duration_of, kind, status, visible};
+use super::counts::Reading;
+use super::evaluate::Page;
+use super::sweep::sweep;
+use super::traces::{asks_trace, asks_traces};
+use super::view::View;
+use crate::block::format::{event, span};
+use crate::block::table::{Key, TableReader};
+use crate::block::values::ValueRef;
+use crate::request::{ABSENT, AttributeRef, Filter, Intrinsic, Scope, Value, ValuesRequest, keys};
+
+/// Attributes with how many spans (events, links) have them, by scope and name.
+pub(crate) fn attribute_names(
+    views: &[View],
+    range: TimeRange,
+) -> Result<Vec<(Scope, String, u64)>> {
+    let mut found: BTreeMap<(Scope, Arc<str>), u64> = BTreeMap::new();
+    for view in views.iter().filter(|view| view.range.overlaps(&range)) {
+        let tables = [
+            (Scope::Span, &view.image.spans),
+            (Scope::Event, &view.image.events),
+            (Scope::Link, &view.image.links),
+        ];
+        for (scope, table) in tables {
+            for (name, column) in table.attributes() {
+                if VISIBLE.contains(&column.values.kind()) {
+                    let count = found.entry((scope, Arc::clone(name))).or_default();
+                    *count += column.values.meta().values();
+                }
+            }
+        }
+        let shared = [
+            (Scope::Resource, &view.image.resources, span::RESOURCE),
+            (Scope::Instrumentation, &view.image.scopes, span::SCOPE),
+        ];
+        for (scope, table, number) in shared {
+            let spans = spans_by_row(view, table, number)?;
+            for (name, column) in table.attributes() {
+                if !VISIBLE.contains(&column.values.kind()) {
+                    continue;
+                }
+                let count = found.entry((scope, Arc::clone(name))).or_default();
+                for page in 0..table.pages() {
+                    let first = table.rows_of(page).start;
+                    for row in Page::new(table, page).present(column)?.iter() {
+                        *count += spans.get(first + row as usize).copied().unwrap_or(0);
+                    }
+                }
+            }
+        }
+    }
+    let found = found
+        .into_iter()
+        .map(|((scope, name), count)| (scope, name.to_string(), count));
+    Ok(found.collect())
+}
+
+/// How many spans share each row of a table.
+fn spans_by_row(view: &View, table: &TableReader, number: u8) -> Result<Vec<u64>> {
+    let mut spans = vec![0u64; table.rows()];
+    let column = view.image.spans.known(&Key::Number(number))?;
+    column.values.distinct(&mut |row, count| {
+        if let ValueRef::Int(row) = row
+            && let Some(held) = usize::try_from(row).ok().and_then(|row| spans.get_mut(row))
+        {
+            *held += count;
+        }
+        true
+    })?;
+    Ok(spans)
+}
+
+/// Values with how often each was met.
+#[derive(Debug, Default)]
+struct Found {
+    coder: Coder,
+    counts: Vec<u64>,
+    limit: usize,
+}
+
+impl Found {
+    /// Adds a value; the elements of arrays on their own. Whether there may be more.
+    fn add(&mut self, value: &Value, count: u64) -> bool {
+        if let Value::Array(values) = value {
+            return values.iter().all(|value| self.add(value, count));
+        }
+        let code = self.coder.code_of(value);
+        self.count(code, count)
+    }
+
+    fn add_ref(&mut self, value: ValueRef<'_>, count: u64) -> bool {
+        if let ValueRef::Bytes(bytes) = value {
+            let mut more = true;
+            crate::model::each_element(bytes, &mut |element| {
+                more = self.add_ref(element, count);
+                more
+            });
+            return more;
+        }
+        let code = self.coder.code(value);
+        self.count(code, count)
+    }
+
+    fn count(&mut self, code: u32, count: u64) -> bool {
+        let at = code as usize;
+        if at >= self.limit {
+            return false;
+        }
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        if let Some(held) = self.counts.get_mut(at) {
+            *held += count;
+        }
+        true
+    }
+
+    fn finish(self) -> Vec<(Value, u64)> {
+        self.coder.values.into_iter().zip(self.counts).collect()
+    }
+}
+
+/// Values of an attribute with how often each was met before there were enough.
+pub(crate) fn attribute_values(
+    views: &[View],
+    request: &ValuesRequest,
+) -> Result<Vec<(Value, u64)>> {
+    let mut found = Found {
+        limit: request.limit,
+        ..Found::default()
+    };
+    let everything = Filter::And(Vec::new());
+    let filter = request.filter.as_ref().unwrap_or(&everything);
+    let mut others: Vec<View> = Vec::new();
+    // Newer places first.
+    for view in views
+        .iter()
+        .rev()
+        .filter(|view| view.range.overlaps(&request.range))
+    {
+        let is_inside =
+            request.range.start <= view.range.start && view.range.end <= request.range.end;
+        let is_whole = request.filter.is_none() && view.hidden.is_empty() && is_inside;
+        match is_whole && whole(view, &request.attribute, &mut found)? {
+            true => {}
+            false => others.push(view.again()),
+        }
+    }
+    if found.coder.values.len() >= request.limit.saturating_add(1) || others.is_empty() {
+        return Ok(found.finish());
+    }
+    // With a filter all places are here: pieces of traces are found again.
+    others.reverse();
+    let mut reading = Reading::new(&request.attribute);
+    let mut counts: HashMap<u32, u64> = HashMap::new();
+    let mut wanted = Wanted::default();
+    let asks = asks_traces(filter) || asks_trace(&request.attribute);
+    sweep(
+        &others,
+        filter,
+        (asks, request.range),
+        &mut |view, page, rows| {
+            wanted.rows.clear();
+            wanted.rows.extend(rows.iter());
+            wanted.out.clear();
+            wanted.out.extend((0u32..).take(wanted.rows.len()));
+            reading.read(view, page, &wanted)?;
+            for code in reading.codes.iter().filter(|code| **code != ABSENT) {
+                *counts.entry(*code).or_default() += 1;
+            }
+            Ok(counts.len() <= request.limit)
+        },
+    )?;
+    for (code, value) in (0u32..).zip(&reading.coder.values) {
+        let count = counts.get(&code).copied().unwrap_or(0);
+        if count > 0 && !found.add(value, count) {
+            break;
+        }
+    }
+    Ok(found.finish())
+}
+
+/// Values of a place as a whole; `false` when they cannot be told without looking at its spans.
+fn whole(view: &View, attribute: &AttributeRef, found: &mut Found) -> Result<bool> {
+    let image = &view.image;
+    let known = |table: &TableReader, key: Key, found: &mut Found| -> Result<()> {
+        let column = table.known(&key)?;
+        column
+            .values
+            .distinct(&mut |value, count| found.add_ref(value, count))
+    };
+    let numbers = |number: u8, value: fn(u64) -> i64, found: &mut Found| -> Result<()> {
+        let column = image.spans.known(&Key::Number(number))?;
+        column.values.distinct(&mut |stored, count| {
+            let stored = stored.bits().unwrap_or(0);
+            found.add_ref(ValueRef::Int(value(stored)), count)
+        })
+    };
+    match attribute {
+        AttributeRef::Intrinsic(intrinsic) => match intrinsic {
+            Intrinsic::Name => known(&image.spans, span::NAME, found)?,
+            Intrinsic::StatusMessage => known(&image.spans, span::MESSAGE, found)?,
+            Intrinsic::Kind => numbers(span::KIND, kind, found)?,
+            Intrinsic::Status => numbers(span::STATUS, status, found)?,
+            Intrinsic::Duration => {
+                let seen = |stored| i64::try_from(duration_of(stored)).unwrap_or(0);
+                numbers(span::DURATION, seen, found)?;
+            }
+            _ => return Ok(false),
+        },
+        AttributeRef::Attribute { scope, key } => {
+            let scopes = match scope {
+                Some(scope) => vec![*scope],
+                None => vec![Scope::Span, Scope::Resource],
+            };
+            for scope in scopes {
+                if !of_scope(view, scope, key, found)? {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn of_scope(view: &View, scope: Scope, key: &str, found: &mut Found) -> Result<bool> {
+    let image = &view.image;
+    let (table, shared) = match scope {
+        Scope::Span => (&image.spans, None),
+        Scope::Event => (&image.events, None),
+        Scope::Link => (&image.links, None),
+        Scope::Resource => (&image.resources, Some(span::RESOURCE)),
+        Scope::Instrumentation => (&image.scopes, Some(span::SCOPE)),
+    };
+    if let Some(number) = shared {
+        let spans = spans_by_row(view, table, number)?;
+        let rows: Vec<usize> = (0..table.rows()).collect();
+        let named = Named {
+            scope,
+            key: key.to_owned(),
+        };
+        for (value, count) in value_of(table, &named, &rows)?.into_iter().zip(spans) {
+            if let Some(value) = value
+                && !found.add(&value, count)
+            {
+                break;
+            }
+        }
+        return Ok(true);
+    }
+    let columns: Vec<Key> = match (scope, key) {
+        (Scope::Event, keys::EVENT_NAME) => vec![event::NAME],
+        (Scope::Event, keys::EVENT_TIME_SINCE_START) => vec![Key::Number(event::TIME)],
+        (Scope::Link, keys::LINK_TRACE_ID | keys::LINK_SPAN_ID) => return Ok(false),
+        (_, key) => visible(table, key).collect(),
+    };
+    for key in columns {
+        let column = table.known(&key)?;
+        column
+            .values
+            .distinct(&mut |value, count| found.add_ref(value, count))?;
+    }
+    Ok(true)
+}
