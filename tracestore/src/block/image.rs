@@ -406,17 +406,7 @@ impl Image {
         let told = self.spans.number_at(span::PARENT, at)?;
         match told {
             span::NO_PARENT => Ok(0),
-            span::PARENT_ELSEWHERE => {
-                let missing = || self.corrupt("the id of a parent is missing");
-                let column = self.spans.known(&Key::Number(span::PARENT_ID))?;
-                let page = at / PAGE_ROWS;
-                let in_page = u32::try_from(at % PAGE_ROWS).unwrap_or(0);
-                let Located::Rows(rows, first) = self.spans.locate(column, page, None)? else {
-                    return Err(missing());
-                };
-                let at = rows.binary_search(&in_page).map_err(|_| missing())?;
-                self.spans.number_in(column, first + at)
-            }
+            span::PARENT_ELSEWHERE => Elsewhere::of(self, at / PAGE_ROWS)?.id(self, at),
             before => {
                 let before = usize::try_from(before - span::PARENT_ELSEWHERE).ok();
                 let parent = before.and_then(|before| at.checked_sub(before));
@@ -438,12 +428,18 @@ impl Image {
         let mut keys = Vec::with_capacity(ids.len());
         let times = starts.into_iter().zip(durations);
         let rest = times.zip(kinds).zip(&parents);
+        let mut elsewhere: Option<Elsewhere> = None;
         for ((at, id), (((start, duration), kind), parent)) in ids.iter().enumerate().zip(rest) {
             let parent_id = match *parent {
                 span::NO_PARENT => 0,
                 span::PARENT_ELSEWHERE => {
-                    let row = trace.rows.start + u32::try_from(at).unwrap_or(0);
-                    self.parent_id(row)?
+                    let row = rows.start + at;
+                    let page = row / PAGE_ROWS;
+                    let of_page = match elsewhere.take().filter(|held| held.page == page) {
+                        Some(held) => held,
+                        None => Elsewhere::of(self, page)?,
+                    };
+                    elsewhere.insert(of_page).id(self, row)?
                 }
                 before => {
                     let before = usize::try_from(before - span::PARENT_ELSEWHERE).ok();
@@ -503,6 +499,32 @@ impl Image {
             }
         }
         Ok(self.spans.rows() as u64)
+    }
+}
+
+/// Ids of the parents that are elsewhere, of the rows of a page.
+struct Elsewhere {
+    page: usize,
+    rows: Vec<u32>,
+    ids: Vec<u64>,
+}
+
+impl Elsewhere {
+    fn of(image: &Image, page: usize) -> Result<Self> {
+        let column = image.spans.known(&Key::Number(span::PARENT_ID))?;
+        let Located::Rows(rows, first) = image.spans.locate(column, page, None)? else {
+            return Err(image.corrupt("ids of parents do not tell their rows"));
+        };
+        let ids = image.spans.numbers_of(column, first..first + rows.len())?;
+        Ok(Self { page, rows, ids })
+    }
+
+    /// That of a row of the page.
+    fn id(&self, image: &Image, row: usize) -> Result<u64> {
+        let in_page = u32::try_from(row % PAGE_ROWS).unwrap_or(u32::MAX);
+        let place = self.rows.binary_search(&in_page).ok();
+        let id = place.and_then(|place| self.ids.get(place).copied());
+        id.ok_or_else(|| image.corrupt("the id of a parent is missing"))
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod crash;
+mod damage;
 mod limits;
 mod model;
 mod otlp;

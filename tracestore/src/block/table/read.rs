@@ -287,9 +287,13 @@ impl TableReader {
 
     /// The numbers of some rows of a column that every row has.
     pub(crate) fn numbers_in(&self, number: u8, rows: Range<usize>) -> Result<Vec<u64>> {
-        let column = self.known(&Key::Number(number))?;
-        let mut out = Vec::with_capacity(rows.len().min(self.rows));
-        for (page, positions) in by_page(rows.start, rows.len()) {
+        self.numbers_of(self.known(&Key::Number(number))?, rows)
+    }
+
+    /// The numbers at some places of a column, of pages of [`PAGE_ROWS`] values.
+    pub(crate) fn numbers_of(&self, column: &Column, places: Range<usize>) -> Result<Vec<u64>> {
+        let mut out = Vec::with_capacity(places.len().min(self.rows));
+        for (page, positions) in by_page(places.start, places.len()) {
             column.values.numbers_in(small(page), positions, &mut out)?;
         }
         Ok(out)
