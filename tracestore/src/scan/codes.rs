@@ -12,6 +12,7 @@ use trine_storage::Result;
 use super::coder::{Coder, of_ref};
 use super::condition::{hex, visible};
 use super::evaluate::Page;
+use super::page_rows::PageRows;
 use super::view::View;
 use crate::block::format::{event, link, scope, span};
 use crate::block::table::{Column, Key, Located, PAGE_ROWS, TableReader};
@@ -76,6 +77,20 @@ pub(crate) struct Named {
 pub(crate) struct Wanted {
     pub(crate) rows: Vec<u32>,
     pub(crate) out: Vec<u32>,
+}
+
+impl Wanted {
+    /// These rows of a page of so many, in the order that they have there.
+    pub(crate) fn set(&mut self, rows: &PageRows, of: usize) {
+        self.rows.clear();
+        let count = rows.len();
+        match count == of {
+            true => self.rows.extend((0u32..).take(count)),
+            false => self.rows.extend(rows.iter()),
+        }
+        self.out.clear();
+        self.out.extend((0u32..).take(count));
+    }
 }
 
 /// Sets the codes of an attribute of spans.
@@ -280,6 +295,11 @@ pub(crate) fn numbers(
 ) -> Result<Vec<u64>> {
     let first = page * PAGE_ROWS;
     let missing = || table.corrupt("a row is missing");
+    if rows.len() == table.rows_of(page).len() {
+        let mut all = Vec::with_capacity(rows.len());
+        table.numbers(number, page, &mut all)?;
+        return Ok(all);
+    }
     if rows.len() * FEW < table.rows_of(page).len() {
         return rows
             .iter()

@@ -100,6 +100,18 @@ struct Step {
 }
 
 impl Step {
+    /// Tells groups apart by one more code each.
+    fn groups(&mut self, groups: &mut [u32], codes: impl Iterator<Item = u32>) {
+        for (group, code) in groups.iter_mut().zip(codes) {
+            let row = self.table.get(*group as usize);
+            let held = row.and_then(|row| row.get(code.wrapping_add(1) as usize));
+            *group = match held {
+                Some(held) if *held > 0 => *held - 1,
+                _ => self.group(*group, code),
+            };
+        }
+    }
+
     fn group(&mut self, before: u32, code: u32) -> u32 {
         let code = code.wrapping_add(1);
         let at = before as usize;
@@ -201,16 +213,20 @@ fn measured_by(measure: &Measure) -> Option<&AttributeRef> {
 /// The least exponent of two that is not less; see [`Measure::Log2`].
 fn exponent(value: &Value) -> Option<i32> {
     match value {
-        Value::Int(number) if *number <= 0 => Some(i32::MIN),
-        Value::Int(number) => {
-            let bits = 64 - (number.cast_unsigned() - 1).leading_zeros();
-            i32::try_from(bits).ok()
-        }
+        Value::Int(number) => Some(exponent_of(u64::try_from(*number).unwrap_or(0))),
         Value::Float(number) if number.is_nan() => None,
         Value::Float(number) if *number <= 0.0 => Some(i32::MIN),
         Value::Float(number) if number.is_infinite() => Some(i32::MAX),
         Value::Float(number) => Some(ceil_log2(*number)),
         _ => None,
+    }
+}
+
+/// Of a number that is not below zero.
+fn exponent_of(number: u64) -> i32 {
+    match number.checked_sub(1) {
+        None => i32::MIN,
+        Some(less) => i32::try_from(64 - less.leading_zeros()).unwrap_or(0),
     }
 }
 
@@ -255,21 +271,23 @@ fn number(value: &Value) -> Option<f64> {
 
 impl Counting<'_> {
     fn add(&mut self, view: &View, page: &Page<'_>, rows: &PageRows) -> Result<()> {
-        self.wanted.rows.clear();
-        self.wanted.rows.extend(rows.iter());
-        self.wanted.out.clear();
-        let count = u32::try_from(self.wanted.rows.len()).unwrap_or(u32::MAX);
-        self.wanted.out.extend(0..count);
+        self.wanted
+            .set(rows, page.table().rows_of(page.number()).len());
         self.groups.clear();
         self.groups.resize(self.wanted.rows.len(), 0);
         for (reading, step) in self.by.iter_mut().zip(&mut self.steps) {
             reading.read(view, page, &self.wanted)?;
-            for (group, code) in self.groups.iter_mut().zip(&reading.codes) {
-                *group = step.group(*group, *code);
-            }
+            step.groups(&mut self.groups, reading.codes.iter().copied());
         }
         let mut numbers = Vec::new();
-        if let Some(attribute) = measured_by(&self.request.measure) {
+        if let Measure::Log2(AttributeRef::Intrinsic(Intrinsic::Duration)) = self.request.measure {
+            let (spans, rows) = (&view.image.spans, &self.wanted.rows);
+            let stored = codes::numbers(spans, span::DURATION, page.number(), rows)?;
+            let code = |stored: u64| code_of_exponent(exponent_of(duration_of(stored)));
+            if let Some(step) = self.steps.last_mut() {
+                step.groups(&mut self.groups, stored.into_iter().map(code));
+            }
+        } else if let Some(attribute) = measured_by(&self.request.measure) {
             self.measure(view, page, attribute)?;
             if let Measure::Log2(_) = self.request.measure {
                 let step = self.steps.last_mut();
@@ -285,9 +303,13 @@ impl Counting<'_> {
                 numbers.extend(self.values.iter().map(number));
             }
         }
-        let one = self.one_bucket(view);
+        let one = self.one_bucket(view, page.number())?;
         if let Some(bucket) = one {
             self.enter(bucket);
+            if numbers.is_empty() {
+                self.count_all();
+                return Ok(());
+            }
         } else {
             self.starts.clear();
             view.image.starts(page.number(), &mut self.starts)?;
@@ -348,12 +370,31 @@ impl Counting<'_> {
         Ok(())
     }
 
-    /// A time of the bucket that holds all spans of a place.
-    fn one_bucket(&self, view: &View) -> Option<i64> {
-        let width = self.request.bucket_ns;
-        let last = view.range.end.saturating_sub(1);
-        let is_one = width <= 0 || self.place(view.range.start) == self.place(last);
-        is_one.then_some(view.range.start)
+    /// A time of the bucket that holds all spans of a page, when one does.
+    fn one_bucket(&self, view: &View, page: usize) -> Result<Option<i64>> {
+        if self.request.bucket_ns <= 0 {
+            return Ok(Some(0));
+        }
+        let (first, last) = view.extent(page)?;
+        let is_one = self.place(first) == self.place(last);
+        Ok(is_one.then_some(first))
+    }
+
+    /// Counts all groups in the bucket that was entered last.
+    fn count_all(&mut self) {
+        let Some(cells) = self.cells.get_mut(self.last.1) else {
+            return;
+        };
+        let known = self.groups.iter().filter(|group| **group != u32::MAX).max();
+        let len = known.map_or(0, |greatest| *greatest as usize + 1);
+        if len > cells.len() {
+            cells.resize(len, Cell::default());
+        }
+        for group in &self.groups {
+            if let Some(cell) = cells.get_mut(*group as usize) {
+                cell.count += 1;
+            }
+        }
     }
 
     fn place(&self, start: i64) -> i64 {

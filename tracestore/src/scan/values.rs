@@ -174,10 +174,7 @@ pub(crate) fn attribute_values(
         filter,
         (asks, request.range),
         &mut |view, page, rows| {
-            wanted.rows.clear();
-            wanted.rows.extend(rows.iter());
-            wanted.out.clear();
-            wanted.out.extend((0u32..).take(wanted.rows.len()));
+            wanted.set(rows, page.table().rows_of(page.number()).len());
             reading.read(view, page, &wanted)?;
             for code in reading.codes.iter().filter(|code| **code != ABSENT) {
                 *counts.entry(*code).or_default() += 1;

@@ -156,6 +156,29 @@ impl View {
         place(rows.start)..place(rows.end - 1) + 1
     }
 
+    /// When the spans of a page began at the earliest, and a time by which all of them had begun.
+    pub(crate) fn extent(&self, page: usize) -> Result<(i64, i64)> {
+        let places = self.places_of(page);
+        let first = self.trace_start(places.start)?;
+        let mut last = first;
+        for place in places {
+            last = last.max(self.end_of(place)?);
+        }
+        Ok((first, last))
+    }
+
+    /// When the last span of the trace at a place ended. Whoever asks asks for many.
+    fn end_of(&self, place: usize) -> Result<i64> {
+        let traces = self.traces_page(place / PAGE_ROWS, 0)?;
+        let trace = traces
+            .as_ref()
+            .and_then(|traces| traces.get(place % PAGE_ROWS));
+        match trace {
+            Some(trace) => Ok(trace.end),
+            None => Ok(self.image.trace(place)?.end),
+        }
+    }
+
     /// The rows of a page that are seen and begin in `range`.
     pub(crate) fn seen(&self, page: usize, range: TimeRange) -> Result<PageRows> {
         let rows = self.image.spans.rows_of(page);
