@@ -2,7 +2,8 @@
 //!
 //! Places are read from their newest traces back, each only as far as the answer was asked for. A
 //! trace that lies in several places, or of which some spans are hidden, is put together in memory as
-//! soon as one of its pieces has a span for some part of the filter, and then asked as one.
+//! soon as one of its pieces has a span for some part of the filter, and then asked as one. (When a
+//! span came twice with different starts, the trace may be given where the other one would have it.)
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
