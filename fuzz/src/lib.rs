@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use trine_query::{logql, promql, traceql};
 use trine_server::proto::{loki, remote_read};
-use trine_storage::codec::Reader;
 use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::fs::ReadFile;
 use trine_storage::regex::{Dot, LabelRegex, LineRegex, translate};

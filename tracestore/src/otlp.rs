@@ -5,7 +5,7 @@
 //! `common/v1/common.proto`. Fields that are not known are skipped. Of a number or text that is
 //! there more than once the last one counts; a resource, a scope, a status and an attribute's value
 //! that are there more than once are merged, as protobuf says, except that of two arrays or lists
-//! in one value the last one counts.
+//! in one value the last one counts. What is replaced is not looked at.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -25,7 +25,5 @@ pub(crate) use message::{
     AnyRef, EventRef, KeyValueRef, LinkRef, Part, ResourceRef, ScopeRef, SpanRef, items,
 };
 pub(crate) use pieces::pieces;
-#[cfg(test)]
-pub(crate) use read::read;
 pub(crate) use wire::{Malformed, Read};
 pub(crate) use write::Writer;

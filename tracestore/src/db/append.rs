@@ -37,7 +37,7 @@ impl Inner {
         if plan.spans.is_empty() {
             return Ok((None, accepted));
         }
-        self.shared.memory().admit(request.len() as u64)?;
+        self.shared.memory().admit(plan.memory)?;
         self.bound_memory()?;
         let head = wal_record::encode_head(bounds);
         let room = self.config.wal.record_bytes_max.saturating_sub(head.len());

@@ -33,7 +33,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) resources: Vec<PlannedResource<'a>>,
     pub(crate) scopes: Vec<PlannedScope<'a>>,
     pub(crate) spans: Vec<PlannedSpan<'a>>,
+    /// Bytes that the spans will take in memory, about.
+    pub(crate) memory: u64,
 }
+
+/// What a span takes in memory beside its bytes, about: its fixed columns.
+const SPAN_BYTES: u64 = 160;
+/// What an event or a link takes; in a request it may be two bytes.
+const PART_BYTES: u64 = 32;
 
 /// A resource of a plan.
 #[derive(Debug)]
@@ -97,10 +104,12 @@ impl<'a> Check<'a, '_> {
             self.refuse_from(first, &refused);
             self.plan.scopes.truncate(scopes);
         }
-        self.plan.resources.push(PlannedResource {
-            bytes: read.owner,
-            schema_url: read.schema_url,
-        });
+        if self.plan.spans.len() > first {
+            self.plan.resources.push(PlannedResource {
+                bytes: read.owner,
+                schema_url: read.schema_url,
+            });
+        }
         Ok(())
     }
 
@@ -119,11 +128,13 @@ impl<'a> Check<'a, '_> {
         if let Some(refused) = seen.refused(self.bounds) {
             self.refuse_from(first, &refused);
         }
-        self.plan.scopes.push(PlannedScope {
-            resource,
-            bytes: read.owner,
-            schema_url: read.schema_url,
-        });
+        if self.plan.spans.len() > first {
+            self.plan.scopes.push(PlannedScope {
+                resource,
+                bytes: read.owner,
+                schema_url: read.schema_url,
+            });
+        }
         Ok(())
     }
 
@@ -157,7 +168,10 @@ impl<'a> Check<'a, '_> {
             Some(refused) => self
                 .accepted
                 .reject(refused.reason, || refused.example(&span, self.bounds)),
-            None => self.plan.spans.push(PlannedSpan { scope, bytes }),
+            None => {
+                self.plan.spans.push(PlannedSpan { scope, bytes });
+                self.plan.memory += SPAN_BYTES + bytes.len() as u64 + PART_BYTES * seen.parts;
+            }
         }
         Ok(())
     }
@@ -168,6 +182,8 @@ struct Seen {
     what: &'static str,
     bytes: u64,
     attributes: u64,
+    /// How many events and links there are.
+    parts: u64,
     /// The part with the most attributes, of those that are done.
     most: (&'static str, u64),
     too_deep: bool,
@@ -179,6 +195,7 @@ impl Seen {
             what,
             bytes: bytes as u64,
             attributes: 0,
+            parts: 0,
             most: (what, 0),
             too_deep: false,
         }
@@ -192,6 +209,7 @@ impl Seen {
     }
 
     fn part(&mut self, what: &'static str, attributes: u64) {
+        self.parts += 1;
         if attributes > self.most.1 {
             self.most = (what, attributes);
         }

@@ -1,6 +1,6 @@
 //! The messages of a request: each a function from its bytes to its fields, which borrow from them.
-//! Repeated fields are given to a closure one by one. `otlp::check`, `otlp::read` and `stage` read
-//! requests with them.
+//! Repeated fields are given to a closure one by one. `otlp::check` and `stage` read requests with
+//! them.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -46,6 +46,7 @@ impl<'a> AnyRef<'a> {
             "array_value",
             "kvlist_value",
             "bytes_value",
+            "string_value_strindex",
         ];
         message(value, NAMES, |field, cursor| {
             *self = match field {
@@ -56,6 +57,8 @@ impl<'a> AnyRef<'a> {
                 (5, BYTES) => Self::Array(cursor.bytes()?),
                 (6, BYTES) => Self::KeyValues(cursor.bytes()?),
                 (7, BYTES) => Self::Bytes(cursor.bytes()?),
+                // It points into a table that only profiles have.
+                (8, VARINT) => cursor.varint().map(|_| Self::Empty)?,
                 _ => return Ok(false),
             };
             Ok(true)
@@ -121,10 +124,12 @@ impl<'a> KeyValueRef<'a> {
 
     pub(super) fn read_any(pair: &'a [u8]) -> Read<Self> {
         let mut found = Self::default();
-        message(pair, &["key", "value"], |field, cursor| {
+        message(pair, &["key", "value", "key_strindex"], |field, cursor| {
             match field {
                 (1, BYTES) => found.key = cursor.bytes()?,
                 (2, BYTES) => found.value.merge(cursor.bytes()?)?,
+                // As with values.
+                (3, VARINT) => drop(cursor.varint()?),
                 _ => return Ok(false),
             }
             Ok(true)

@@ -1,6 +1,4 @@
-//! A request as spans of the model.
-
-#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+//! A request as spans of the model: what tests compare the stage with.
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use trine_storage::Kind;
 
+use super::read::read;
 use super::wire::{FIXED32, put_fixed64, put_item, put_message, put_number, put_tag, put_text};
 use super::write::put_value;
 use super::*;
@@ -574,6 +575,29 @@ fn attributes_are_counted_wherever_they_are() {
 }
 
 #[test]
+fn what_is_empty_takes_no_memory_but_events_do() {
+    // Groups of resources and of scopes without spans, two bytes each.
+    let request = [0x0a, 4, 0x12, 0, 0x12, 0].repeat(1_000);
+    let (plan, _) = check(&request, &ANY).unwrap();
+    assert_eq!(
+        (plan.resources.len(), plan.scopes.len(), plan.memory),
+        (0, 0, 0)
+    );
+    let request = one(&good());
+    let (plan, _) = check(&request, &ANY).unwrap();
+    assert_eq!((plan.resources.len(), plan.scopes.len()), (1, 1));
+    let of_one = plan.memory;
+    let events = vec![crate::model::Event::default(); 1_000];
+    let request = one(&Span { events, ..good() });
+    let (plan, _) = check(&request, &ANY).unwrap();
+    assert!(
+        plan.memory > of_one + 30_000 && plan.memory < of_one + 40_000,
+        "{}",
+        plan.memory
+    );
+}
+
+#[test]
 fn values_may_be_nested_as_deep_as_the_limit_and_no_deeper() {
     type Wrap = fn(AnyValue) -> AnyValue;
     let wraps: [Wrap; 2] = [
@@ -623,6 +647,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
+    fn pieces_are_the_whole(trace in trace(), bytes_max in 0usize..4_000) {
+        let request = request(&trace);
+        let (plan, _) = check(&request, &ANY).unwrap();
+        let pieces = pieces(&plan, bytes_max);
+        for piece in &pieces {
+            let (plan, _) = check(piece, &ANY).unwrap();
+            prop_assert!(piece.len() <= bytes_max || plan.spans.len() == 1);
+        }
+        prop_assert_eq!(read_all(&pieces.concat()).unwrap(), trace);
+        if bytes_max > 2 * request.len() {
+            prop_assert!(pieces.len() <= 1);
+        }
+    }
+
+    #[test]
     fn spans_come_back_unchanged(trace in trace()) {
         prop_assert_eq!(read_all(&request(&trace)).unwrap(), trace);
     }
@@ -655,21 +694,6 @@ proptest! {
                     prop_assert_eq!(usual, KeyValueRef::read_any(&bytes).unwrap());
                 }
             }
-        }
-    }
-
-    #[test]
-    fn pieces_are_the_whole(trace in trace(), bytes_max in 0usize..4_000) {
-        let request = request(&trace);
-        let (plan, _) = check(&request, &ANY).unwrap();
-        let pieces = pieces(&plan, bytes_max);
-        for piece in &pieces {
-            let (plan, _) = check(piece, &ANY).unwrap();
-            prop_assert!(piece.len() <= bytes_max || plan.spans.len() == 1);
-        }
-        prop_assert_eq!(read_all(&pieces.concat()).unwrap(), trace);
-        if bytes_max > 2 * request.len() {
-            prop_assert!(pieces.len() <= 1);
         }
     }
 

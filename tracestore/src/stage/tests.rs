@@ -387,6 +387,30 @@ fn nothing_is_left_of_what_is_refused() {
 }
 
 #[test]
+fn values_of_any_length_are_kept() {
+    let lengths = [0, 1, 127, 128, 129, 16_383, 16_384, 1 << 20];
+    let row = |len: usize| {
+        let text = "x".repeat(len);
+        let array = AnyValue::Array(vec![AnyValue::String(text.clone())]);
+        Span {
+            name: text.clone(),
+            ..with(vec![
+                pair(&text, AnyValue::Int(1)),
+                pair("text", AnyValue::String(text)),
+                pair("array", array),
+                pair("bytes", AnyValue::Bytes(vec![0; len])),
+            ])
+        }
+    };
+    let rows = lengths.map(row);
+    let mut stage = Stage::default();
+    push(&mut stage, &rows);
+    assert!(stage.bytes() > 5 << 20, "{}", stage.bytes());
+    let got: Vec<Span> = spans(&stage).into_iter().map(|(.., span)| span).collect();
+    assert!(got == rows);
+}
+
+#[test]
 fn ten_thousand_keys_on_a_span_take_no_more_than_their_share() {
     let attributes = |first: usize| {
         let pairs = (first..first + 10_000).map(|n| pair(&n.to_string(), AnyValue::Int(1)));
