@@ -172,7 +172,41 @@ pub struct ScopeSpans {
     pub spans: Vec<Span>,
 }
 
+impl AnyValue {
+    /// Whether two values are the same bit by bit: equal floats may not be.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Double(a), Self::Double(b)) => a.to_bits() == b.to_bits(),
+            (Self::Array(a), Self::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is(b))
+            }
+            (Self::KeyValues(a), Self::KeyValues(b)) => are_same(a, b),
+            _ => self == other,
+        }
+    }
+}
+
+fn are_same(a: &[KeyValue], b: &[KeyValue]) -> bool {
+    let same = |(a, b): (&KeyValue, &KeyValue)| a.key == b.key && a.value.is(&b.value);
+    a.len() == b.len() && a.iter().zip(b).all(same)
+}
+
+impl Scope {
+    fn is(&self, other: &Self) -> bool {
+        self.dropped_attributes_count == other.dropped_attributes_count
+            && (&self.name, &self.version) == (&other.name, &other.version)
+            && self.schema_url == other.schema_url
+            && are_same(&self.attributes, &other.attributes)
+    }
+}
+
 impl Resource {
+    fn is(&self, other: &Self) -> bool {
+        self.dropped_attributes_count == other.dropped_attributes_count
+            && self.schema_url == other.schema_url
+            && are_same(&self.attributes, &other.attributes)
+    }
+
     /// The value of `service.name`, when it is text.
     pub fn service_name(&self) -> Option<&str> {
         self.attributes
@@ -188,7 +222,7 @@ impl Trace {
     /// Adds a span under its resource and scope; equal ones are shared.
     pub(crate) fn push(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>, span: Span) {
         let same =
-            |r: &ResourceSpans| Arc::ptr_eq(&r.resource, resource) || r.resource == *resource;
+            |r: &ResourceSpans| Arc::ptr_eq(&r.resource, resource) || r.resource.is(resource);
         let resources = &mut self.resources;
         let at = resources.iter().position(same).unwrap_or_else(|| {
             resources.push(ResourceSpans {
@@ -198,7 +232,7 @@ impl Trace {
             resources.len() - 1
         });
         let scopes = &mut resources[at].scopes;
-        let same = |s: &ScopeSpans| Arc::ptr_eq(&s.scope, scope) || s.scope == *scope;
+        let same = |s: &ScopeSpans| Arc::ptr_eq(&s.scope, scope) || s.scope.is(scope);
         let at = scopes.iter().position(same).unwrap_or_else(|| {
             scopes.push(ScopeSpans {
                 scope: Arc::clone(scope),

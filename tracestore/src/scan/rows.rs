@@ -2,7 +2,8 @@
 //!
 //! Places are read from their newest traces back, each only as far as the answer was asked for. A
 //! trace that lies in several places, or of which some spans are hidden, is put together in memory as
-//! soon as one of its pieces has a span for some part of the filter, and then asked as one.
+//! soon as one of its pieces has a span for some part of the filter, and then asked as one. (When a
+//! span came twice with different starts, the trace may be given where the other one would have it.)
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -17,13 +18,15 @@ use super::codes::Named;
 use super::condition::Traces;
 use super::spans::{self, Piece};
 use super::traces::{Cursor, Plan};
-use super::view::View;
+use super::view::{Hidden, View};
 use crate::model::TraceId;
 use crate::request::{AttributeRef, Batch, Batches, Rows, Scope};
 
 /// Spans of the first batch, and the most of one: whoever wants a few traces waits for few.
 const FIRST_BATCH_ROWS: usize = 512;
 const BATCH_ROWS: usize = 4096;
+/// Traces that are put together at a time.
+const TOGETHER: usize = 16;
 
 /// The traces of an answer.
 #[derive(Debug)]
@@ -33,8 +36,12 @@ struct Answer {
     cursors: Vec<Cursor>,
     /// Traces that may lie in several places.
     scattered: HashSet<TraceId>,
-    /// Those of them that were put together.
+    /// Those of them that were looked at.
     done: HashSet<TraceId>,
+    /// Those of them that have to be put together, which is done when the answer comes to them.
+    waiting: BinaryHeap<Waiting>,
+    /// The latest bound of the cursors, and whose it is; not known after a step.
+    latest: Option<Option<(i64, usize)>>,
     /// What was found and is not given yet.
     found: BinaryHeap<Found>,
     batch_rows: usize,
@@ -46,6 +53,33 @@ struct Answer {
 struct Found {
     key: (i64, Reverse<TraceId>),
     chosen: Chosen,
+}
+
+/// A trace that lies in pieces; it begins at `key.0` at the latest.
+#[derive(Debug)]
+struct Waiting {
+    key: (i64, Reverse<TraceId>),
+    pieces: Vec<Piece>,
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key.cmp(&other.key)
+    }
 }
 
 impl PartialEq for Found {
@@ -102,6 +136,8 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
         cursors,
         scattered,
         done: HashSet::new(),
+        waiting: BinaryHeap::new(),
+        latest: None,
         found: BinaryHeap::new(),
         batch_rows: FIRST_BATCH_ROWS,
         failed: false,
@@ -158,21 +194,59 @@ impl Answer {
 
     fn next_trace(&mut self) -> Result<Option<Chosen>> {
         loop {
-            let mut latest: Option<(i64, usize)> = None;
-            for (at, cursor) in self.cursors.iter().enumerate() {
-                if let Some(bound) = cursor.bound()? {
-                    latest = latest.max(Some((bound, at)));
-                }
-            }
-            let is_next = |found: &Found| latest.is_none_or(|(bound, _)| found.key.0 > bound);
-            if self.found.peek().is_some_and(is_next) {
+            let latest = self.latest()?;
+            let waiting = self.waiting.peek().map(|waiting| waiting.key.0);
+            let bound = latest.map(|(bound, _)| bound).max(waiting);
+            if self
+                .found
+                .peek()
+                .is_some_and(|found| Some(found.key.0) > bound)
+            {
                 return Ok(self.found.pop().map(|found| found.chosen));
             }
             match latest {
+                _ if waiting.is_some() && waiting == bound => self.put_together()?,
                 Some((_, at)) => self.step(at)?,
                 None => return Ok(None),
             }
         }
+    }
+
+    fn latest(&mut self) -> Result<Option<(i64, usize)>> {
+        if let Some(latest) = self.latest {
+            return Ok(latest);
+        }
+        let mut latest = None;
+        for (at, cursor) in self.cursors.iter().enumerate() {
+            if let Some(bound) = cursor.bound()? {
+                latest = latest.max(Some((bound, at)));
+            }
+        }
+        self.latest = Some(latest);
+        Ok(latest)
+    }
+
+    /// Puts the latest of the traces that wait together and asks them as one.
+    fn put_together(&mut self) -> Result<()> {
+        let mut found = Vec::new();
+        for _ in 0..TOGETHER {
+            let Some(waiting) = self.waiting.pop() else {
+                break;
+            };
+            found.extend(spans::union(&waiting.pieces)?);
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let view = Arc::new(spans::view_of(&found)?);
+        let mut cursor = Cursor::new(Arc::clone(&view), &self.plan)?;
+        while cursor.bound()?.is_some() {
+            let step = cursor.step(&self.plan, &|_, _| Ok(false))?;
+            for place in step.whole {
+                self.add(&view, place)?;
+            }
+        }
+        Ok(())
     }
 
     fn step(&mut self, at: usize) -> Result<()> {
@@ -188,22 +262,15 @@ impl Answer {
         for place in step.whole {
             self.add(&view, place)?;
         }
-        let mut unions = Vec::new();
+        self.latest = None;
         for (place, has) in step.pieces {
             if !has.contains(&true) {
                 continue;
             }
             let id = view.trace(place)?.id;
-            if self.done.contains(&id) {
-                continue;
+            if self.done.insert(id) {
+                self.pieces(&id, (at, has))?;
             }
-            self.done.insert(id);
-            if let Some(pieces) = self.pieces(&id, (at, has))? {
-                unions.extend(spans::union(&pieces)?);
-            }
-        }
-        if !unions.is_empty() {
-            self.add_unions(unions)?;
         }
         Ok(())
     }
@@ -220,22 +287,31 @@ impl Answer {
         Ok(())
     }
 
-    /// All pieces of a trace, when they may satisfy the filter together. Of the place `at` it is
+    /// Lets a trace wait when its pieces may satisfy the filter together. Of the place `at` it is
     /// known what its piece has.
-    fn pieces(&mut self, id: &TraceId, at: (usize, Vec<bool>)) -> Result<Option<Vec<Piece>>> {
-        let (at, mut has) = at;
+    fn pieces(&mut self, id: &TraceId, (at, mut has): (usize, Vec<bool>)) -> Result<()> {
         let mut pieces = Vec::new();
+        let (mut start, mut end) = (i64::MAX, i64::MIN);
+        let mut is_whole = true;
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
             let Some(place) = cursor.view.image.find(id)? else {
                 continue;
             };
             let rows = cursor.view.rows_of(place);
+            match cursor.view.hidden_of(&rows) {
+                Hidden::All => continue,
+                Hidden::Some => is_whole = false,
+                Hidden::None => {}
+            }
             if number != at {
                 for (filter, has) in has.iter_mut().enumerate() {
                     *has =
                         *has || cursor.any_of(&self.plan, filter, Traces::Pieces, rows.clone())?;
                 }
             }
+            let trace = cursor.view.trace(place)?;
+            start = start.min(trace.start);
+            end = end.max(trace.end);
             pieces.push(Piece {
                 image: Arc::clone(&cursor.view.image),
                 place,
@@ -243,18 +319,10 @@ impl Answer {
             });
         }
         let has = |filter: usize| has.get(filter).copied().unwrap_or(false);
-        Ok(self.plan.tree.holds(&has).then_some(pieces))
-    }
-
-    /// Traces that were put together, asked as one.
-    fn add_unions(&mut self, unions: Vec<spans::Found>) -> Result<()> {
-        let view = Arc::new(spans::view_of(&unions)?);
-        let mut cursor = Cursor::new(Arc::clone(&view), &self.plan)?;
-        while cursor.bound()?.is_some() {
-            let step = cursor.step(&self.plan, &|_, _| Ok(false))?;
-            for place in step.whole {
-                self.add(&view, place)?;
-            }
+        if self.plan.tree.holds(&has) {
+            // Without its first spans it begins later, but not after its end.
+            let key = (if is_whole { start } else { end }, Reverse(*id));
+            self.waiting.push(Waiting { key, pieces });
         }
         Ok(())
     }

@@ -146,21 +146,21 @@ pub(crate) fn attribute_values(
     let everything = Filter::And(Vec::new());
     let filter = request.filter.as_ref().unwrap_or(&everything);
     let mut others: Vec<View> = Vec::new();
+    let mut is_over = true;
     // Newer places first.
-    for view in views
-        .iter()
-        .rev()
-        .filter(|view| view.range.overlaps(&request.range))
-    {
+    for view in views.iter().rev() {
+        let overlaps = view.range.overlaps(&request.range);
         let is_inside =
             request.range.start <= view.range.start && view.range.end <= request.range.end;
         let is_whole = request.filter.is_none() && view.hidden.is_empty() && is_inside;
-        match is_whole && whole(view, &request.attribute, &mut found)? {
-            true => {}
-            false => others.push(view.again()),
+        if overlaps && is_whole && whole(view, &request.attribute, &mut found)? {
+            continue;
         }
+        is_over &= !overlaps;
+        // Other places tell which spans came first.
+        others.push(view.again());
     }
-    if found.coder.values.len() >= request.limit.saturating_add(1) || others.is_empty() {
+    if found.coder.values.len() >= request.limit.saturating_add(1) || is_over {
         return Ok(found.finish());
     }
     // With a filter all places are here: pieces of traces are found again.
