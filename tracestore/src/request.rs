@@ -325,6 +325,10 @@ pub struct CountBatch {
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for thousands of spans"
+)]
 pub enum Batch {
     /// For [`Request::Rows`].
     Spans(SpanBatch),

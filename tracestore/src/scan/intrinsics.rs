@@ -18,6 +18,9 @@ use crate::block::table::PAGE_ROWS;
 use crate::block::values::{Texts, ValueRef};
 use crate::request::{Intrinsic, Scope, Value};
 
+/// What a stored number stands for.
+type OfNumber = fn(u64) -> Value;
+
 /// Sets the codes of something built in.
 pub(crate) fn codes(
     (view, page): (&View, &Page<'_>),
@@ -27,7 +30,7 @@ pub(crate) fn codes(
     out: &mut [u32],
 ) -> Result<()> {
     let spans = &view.image.spans;
-    let small: Option<(u8, fn(u64) -> Value)> = match intrinsic {
+    let small: Option<(u8, OfNumber)> = match intrinsic {
         Intrinsic::Kind => Some((span::KIND, |stored| Value::Int(kind(stored)))),
         Intrinsic::Status => Some((span::STATUS, |stored| Value::Int(status(stored)))),
         Intrinsic::IsRoot => Some((span::PARENT, |told| Value::Bool(told == span::NO_PARENT))),

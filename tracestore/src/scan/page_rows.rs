@@ -141,10 +141,11 @@ mod tests {
 
     #[test]
     fn rows_are_added_taken_out_and_listed() {
-        for count in [0, 1, 63, 64, 65, 8191, 8192] {
-            let rows = PageRows::first(count);
-            assert_eq!((rows.len(), rows.is_empty()), (count, count == 0));
-            assert!(rows.iter().eq(0..count as u32));
+        for count in [0u32, 1, 63, 64, 65, 8191, 8192] {
+            let rows = PageRows::first(count as usize);
+            let told = (rows.len(), rows.is_empty());
+            assert_eq!(told, (count as usize, count == 0));
+            assert!(rows.iter().eq(0..count));
         }
         let mut rows = PageRows::none();
         rows.insert_range(60, 70);

@@ -17,7 +17,7 @@ use crate::block::format::{event, link, resource, scope, span};
 use crate::block::image::{Image, Trace, in_memory};
 use crate::block::table::{Key, Located, PAGE_ROWS, TableReader, by_page};
 use crate::block::values::{Texts, Type};
-use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, SpanId, Status, codec};
+use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, Status, codec};
 use crate::otlp::{Bounds, Writer};
 use crate::stage::Stage;
 use crate::structure::{Arranger, SpanKey};
@@ -77,7 +77,7 @@ pub(crate) fn read(image: &Image, trace: &Trace) -> Result<Vec<Found>> {
             trace_id: trace.id,
             span_id: key.span_id.to_be_bytes(),
             trace_state: states.next().unwrap_or_default(),
-            parent_span_id: parent.map(SpanId::from),
+            parent_span_id: parent,
             name: names.next().unwrap_or_default(),
             kind: key.kind,
             start_ns,
@@ -405,18 +405,20 @@ fn read_links(image: &Image, rows: Range<usize>) -> Result<Vec<Link>> {
     let spans = bytes(table, &link::SPAN_ID, &rows)?;
     let states = texts(table, &link::TRACE_STATE, &rows)?;
     let attributes = attributes(table, &rows)?;
+    let mut links = Vec::with_capacity(rows.len());
     let ids = traces.iter().zip(spans.iter());
-    let parts = ids.zip(states).zip(attributes).zip(dropped).zip(flags);
-    let link = |((((ids, trace_state), attributes), dropped), flags): (
-        ((((&[u8], &[u8]), String), Vec<KeyValue>), u64),
-        u64,
-    )| Link {
-        trace_id: ids.0.to_vec(),
-        span_id: ids.1.to_vec(),
-        trace_state,
-        attributes,
-        dropped_attributes_count: small(Some(dropped)),
-        flags: small(Some(flags)),
-    };
-    Ok(parts.map(link).collect())
+    let numbers = dropped.into_iter().zip(flags);
+    for (((ids, trace_state), attributes), (dropped, flags)) in
+        ids.zip(states).zip(attributes).zip(numbers)
+    {
+        links.push(Link {
+            trace_id: ids.0.to_vec(),
+            span_id: ids.1.to_vec(),
+            trace_state,
+            attributes,
+            dropped_attributes_count: small(Some(dropped)),
+            flags: small(Some(flags)),
+        });
+    }
+    Ok(links)
 }

@@ -52,7 +52,7 @@ impl Places {
             };
             let input = [Input::all(Source::Stage(&stage))];
             let (image, ..) = in_memory(&input, &has_more).unwrap();
-            let hidden: BTreeSet<([u8; 16], u64, u64)> = part
+            let hidden: BTreeSet<Told> = part
                 .iter()
                 .filter(|held| hide(held))
                 .map(|held| told(&held.span))
@@ -211,14 +211,17 @@ fn hides(modulus: u8) -> impl Fn(&Held) -> bool {
     move |held| modulus > 0 && (held.span.span_id[0] + held.span.trace_id[0]) % modulus == 0
 }
 
+/// Trace, id and kind.
+type Told = (TraceId, u64, u64);
+
 /// What tells a span apart.
-fn told(span: &Span) -> ([u8; 16], u64, u64) {
+fn told(span: &Span) -> Told {
     let kind = ((span.kind << 1) ^ (span.kind >> 31)) as u32;
     (span.trace_id, u64::from_be_bytes(span.span_id), kind.into())
 }
 
 /// Rows with what tells their spans apart.
-fn rows(image: &Image, rows: &RoaringBitmap) -> Vec<(u32, ([u8; 16], u64, u64))> {
+fn rows(image: &Image, rows: &RoaringBitmap) -> Vec<(u32, Told)> {
     let ids = image.spans.all_numbers(span::ID).unwrap();
     let kinds = image.spans.all_numbers(span::KIND).unwrap();
     let mut found = Vec::new();
@@ -437,7 +440,7 @@ fn rare_attributes_are_found_and_come_back() {
     let attributes = |at: u64| {
         let mut all = vec![number(format!("k{at}"), 1), number("all".into(), 2)];
         all.push(number(format!("k{}", (at + 1) % 700), 3));
-        if at % 7 == 0 {
+        if at.is_multiple_of(7) {
             all.push(number(format!("k{at}"), 4));
             all.push(number(format!("k{at}"), 5));
         }
