@@ -4,9 +4,12 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use trine_tracestore::{Durability, Resource, Scope, Span, TraceStore};
+//! use trine_tracestore::{
+//!     AttributeRef, Batch, Condition, Durability, Filter, Intrinsic, Request, Resource, Rows, Scope,
+//!     Span, Test, TimeRange, TraceFilter, TraceStore, Value,
+//! };
 //!
-//! # fn main() -> Result<(), trine_storage::Error> {
+//! # fn main() -> Result<(), trine_tracestore::Error> {
 //! # let dir = tempfile::tempdir().expect("a directory for the example");
 //! # let path = dir.path();
 //! let store = TraceStore::open(path)?;
@@ -17,6 +20,17 @@
 //!
 //! let trace = store.snapshot().trace([1; 16])?;
 //! assert_eq!(trace.map(|trace| trace.spans().count()), Some(1));
+//!
+//! let name = Condition {
+//!     attribute: AttributeRef::Intrinsic(Intrinsic::Name),
+//!     test: Test::Equal(vec![Value::Str("GET /".into())]),
+//! };
+//! let filter = TraceFilter::Has(Filter::Is(name));
+//! let rows = Rows { range: TimeRange::ALL, filter, projection: Vec::new() };
+//! for batch in store.snapshot().scan(&Request::Rows(rows))? {
+//!     let Batch::Spans(spans) = batch? else { continue };
+//!     assert_eq!(spans.traces[0].id, [1; 16]);
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -24,8 +38,9 @@
 //! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `otlp` how it
 //! arrives, `wal_record` what the log holds, `stage` the spans that came last, `live` memory, `block`
 //! what is immutable, in memory and on disk, `structure` the order of spans in a trace, `place` what a
-//! snapshot holds, `request` what is asked and answered, `tombstone` and `retention` what is not to be
-//! seen, `compact` which blocks become one. File formats: `FORMAT.md` beside this crate.
+//! snapshot holds, `request` what is asked and answered, `snapshot` and `scan` how, `tombstone` and
+//! `retention` what is not to be seen, `compact` which blocks become one. File formats: `FORMAT.md`
+//! beside this crate.
 
 mod appender;
 mod block;
@@ -62,7 +77,11 @@ pub use request::{
 pub use retention::RetentionRule;
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
 pub use tombstone::Deleted;
+pub use trine_storage as storage;
+pub use trine_storage::catalog::BlockMeta;
+pub use trine_storage::regex::LabelRegex;
 pub use trine_storage::wal::Durability;
+pub use trine_storage::{Error, Kind, TimeRange};
 
 /// Decoders of untrusted bytes, for fuzzing.
 #[doc(hidden)]
