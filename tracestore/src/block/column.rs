@@ -1,4 +1,4 @@
-//! A column of a table in a block: how its values are stored ([`write`] chooses) and how they are
+//! A column of a table in a block: how its values are stored ([`mod@write`] chooses) and how they are
 //! read, searched and listed ([`ColumnReader`]). Tables call it; it knows nothing about rows.
 //!
 //! A value is named by its page and its *dense position*: its index among the values of the column
@@ -326,7 +326,7 @@ pub(crate) enum Probe<'a> {
     /// equal, and nothing equals NaN.
     Equal(&'a [ValueRef<'a>]),
     /// Numbers from `least` to `greatest`, both included and both as
-    /// [`ordered`](super::numbers::ordered) makes them.
+    /// [`ordered`] makes them.
     Range { least: u64, greatest: u64 },
     /// Those that pass.
     Where(&'a (dyn Fn(ValueRef<'_>) -> bool + Send + Sync)),

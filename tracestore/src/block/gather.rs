@@ -103,7 +103,7 @@ enum Places {
 
 impl<'a> Part<'a> {
     /// # Errors
-    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when there are not as many values as rows have.
+    /// [`Kind::Corrupt`] when there are not as many values as rows have.
     fn new(values: Cow<'a, Values>, places: Places, rows: usize) -> Result<Self> {
         let wanted = match &places {
             Places::Every => rows,
@@ -226,7 +226,7 @@ fn gather_coded(parts: &[Option<Part<'_>>], runs: &Runs) -> Values {
 /// What rows of a table hold, in bytes that are equal for equal rows of any table of the kind.
 ///
 /// # Errors
-/// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when a row is not there, and those of reading.
+/// [`Kind::Corrupt`] when a row is not there, and those of reading.
 pub(crate) fn contents(
     source: &dyn TableSource,
     (numbers, texts): (&[u8], &[Key]),

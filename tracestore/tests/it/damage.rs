@@ -1,12 +1,12 @@
 //! Bytes on the disk that are not what was written: every one of the log and of the catalog, flipped
 //! and cut.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use trine_storage::Kind;
 use trine_storage::fs::Fs;
 use trine_storage::sim::{Crash, SimFs};
-use trine_tracestore::{Config, Span, TraceStore};
+use trine_tracestore::{Config, Span, Trace, TraceStore};
 
 use crate::store::{clock, find_all, open, put, service, span, try_open};
 
@@ -18,13 +18,13 @@ fn logged() -> (SimFs, PathBuf) {
         put(&store, &service("s"), vec![span(id, id, 0, name, 1)]);
     }
     drop(store);
-    let files = fs.files();
-    let segments = files.iter().filter(|path| path.starts_with("store/wal"));
-    let path = segments.last().unwrap().clone();
+    let mut files = fs.files();
+    files.retain(|path| path.starts_with("store/wal"));
+    let path = files.pop().unwrap();
     (fs, path)
 }
 
-fn len(fs: &SimFs, path: &PathBuf) -> usize {
+fn len(fs: &SimFs, path: &Path) -> usize {
     usize::try_from(Fs::open(fs, path).unwrap().len()).unwrap()
 }
 
@@ -34,7 +34,7 @@ fn spans_left(fs: &SimFs, place: &str) -> (usize, TraceStore) {
     let found = find_all(&store);
     for (id, name) in [(1, "a"), (2, "b"), (3, "c")] {
         let trace = store.snapshot().trace([id; 16]).unwrap();
-        let spans: Vec<&Span> = trace.iter().flat_map(|t| t.spans()).map(|s| s.2).collect();
+        let spans: Vec<&Span> = trace.iter().flat_map(Trace::spans).map(|s| s.2).collect();
         let is_there = found.iter().any(|held| held == name);
         assert_eq!(spans.len(), usize::from(is_there), "{place}: {name}");
         let expected = span(id, id, 0, name, 1);

@@ -150,7 +150,7 @@ impl ColumnReader {
     }
 
     /// Whether a page may have numbers from `least` to `greatest`, both as
-    /// [`ordered`](super::super::numbers::ordered) makes them. Reads nothing.
+    /// [`ordered`] makes them. Reads nothing.
     pub(crate) fn may_have(&self, page: u32, least: u64, greatest: u64) -> bool {
         let range = Wanted::Range(Bounds { least, greatest });
         match self.meta.encoding {

@@ -1,4 +1,4 @@
-//! Writes a column in the way that [`choose`](super::choose) and [`sample`](super::sample) find.
+//! Writes a column in the way that [`choose`] and [`sample`] find.
 
 use std::ops::Range;
 

@@ -216,6 +216,27 @@ fn rules_keep_some_traces_longer_and_some_shorter() {
 }
 
 #[test]
+fn a_delete_that_waits_keeps_older_and_later_spans_apart() {
+    let store = Bench::new(Config::default()).open();
+    let fill = |ids: std::ops::Range<u64>| {
+        for id in ids {
+            append(&store, vec![span(1, id, 5)]);
+            store.flush().unwrap();
+        }
+    };
+    fill(1..5);
+    let number = store.delete_trace(span(1, 1, 0).trace_id).unwrap();
+    fill(5..13);
+    let later: Vec<(u64, u64)> = (5..13).map(|id| (1, id)).collect();
+    assert_eq!(seen(&store.snapshot()), later);
+    store.maintain().unwrap();
+    assert_eq!(levels(&store), [(1, 2, 12)]);
+    assert_eq!(seen(&store.snapshot()), later);
+    store.cancel_delete(number).unwrap();
+    assert_eq!(seen(&store.snapshot()).len(), 12);
+}
+
+#[test]
 fn deletes_are_no_more_than_the_limit() {
     let config = Config {
         deletes_max: 2,
