@@ -293,7 +293,6 @@ pub(crate) fn numbers(
     page: usize,
     rows: &[u32],
 ) -> Result<Vec<u64>> {
-    let first = page * PAGE_ROWS;
     let missing = || table.corrupt("a row is missing");
     if rows.len() == table.rows_of(page).len() {
         let mut all = Vec::with_capacity(rows.len());
@@ -301,10 +300,20 @@ pub(crate) fn numbers(
         return Ok(all);
     }
     if rows.len() * FEW < table.rows_of(page).len() {
-        return rows
-            .iter()
-            .map(|row| table.number_at(number, first + *row as usize))
-            .collect();
+        let column = table.known(&Key::Number(number))?;
+        let mut found = Vec::with_capacity(rows.len());
+        // Rows of a trace are neighbours.
+        for run in rows.chunk_by(|a, b| a + 1 == *b) {
+            let (first, last) = (run.first().copied(), run.last().copied());
+            let positions = first.unwrap_or(0)..last.map_or(0, |last| last + 1);
+            column
+                .values
+                .numbers_in(small(page), positions, &mut found)?;
+        }
+        return match found.len() == rows.len() {
+            true => Ok(found),
+            false => Err(missing()),
+        };
     }
     let mut all = Vec::with_capacity(PAGE_ROWS);
     table.numbers(number, page, &mut all)?;

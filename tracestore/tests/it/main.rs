@@ -6,5 +6,6 @@ mod crash;
 mod damage;
 mod limits;
 mod model;
+mod names;
 mod otlp;
 mod store;
