@@ -353,16 +353,16 @@ fn attributes(
     }
     writer.attributes(&keys, &shapes, &mut |column| {
         let column = column as u32;
-        let runs = few.runs.get(&column).unwrap_or(runs);
+        let of_few = few.runs.get(column as usize).and_then(Option::as_ref);
+        let runs = of_few.unwrap_or(runs);
         let mut parts = Vec::with_capacity(sources.len());
         for (source, input) in sources.iter().enumerate() {
             let Some(&at) = places[source].get(&column) else {
                 parts.push(None);
                 continue;
             };
-            let places = match few.rows[source].get(&column) {
-                Some(rows) => Places::Rows(rows.clone()),
-                None if few.runs.contains_key(&column) => Places::Rows(Vec::new()),
+            let places = match of_few {
+                Some(_) => Places::Rows(few.rows[source][column as usize].clone()),
                 None => Places::Starts(held[source].starts(at as u32)),
             };
             parts.push(Some(Part::new(input.values(at)?, places, input.rows())?));
@@ -375,10 +375,10 @@ fn attributes(
 /// walks over all rows.
 #[derive(Default)]
 struct Few {
-    /// The rows that have the column, in the new order.
-    runs: HashMap<u32, Runs>,
-    /// Of each source the row of each value of the column.
-    rows: Vec<HashMap<u32, Vec<u32>>>,
+    /// By column, the rows that have it in the new order.
+    runs: Vec<Option<Runs>>,
+    /// Of each source, by column, the row of each value.
+    rows: Vec<Vec<Vec<u32>>>,
 }
 
 impl Few {
@@ -396,9 +396,10 @@ impl Few {
         }
         let is_few =
             |column: &u32| rows_with[*column as usize] * ROWS_PER_VALUE <= runs.rows() as u64;
+        let none = |column| is_few(&column).then(Runs::default);
         let mut few = Self {
-            rows: vec![HashMap::new(); held.len()],
-            ..Self::default()
+            runs: (0..columns as u32).map(none).collect(),
+            rows: vec![vec![Vec::new(); columns]; held.len()],
         };
         for ((held, numbers), found) in held.iter().zip(numbers).zip(&mut few.rows) {
             let of_list = |list: &[u32]| -> Vec<u32> {
@@ -408,7 +409,7 @@ impl Few {
             let lists: Vec<Vec<u32>> = held.lists.iter().map(|list| of_list(list)).collect();
             for (row, code) in (0u32..).zip(&held.codes) {
                 for column in &lists[*code as usize] {
-                    found.entry(*column).or_default().push(row);
+                    found[*column as usize].push(row);
                 }
             }
         }
@@ -423,10 +424,9 @@ impl Few {
         for run in runs.iter() {
             for (row, code) in (run.first..run.first + run.len).zip(&mut codes) {
                 for column in &lists[*code as usize] {
-                    few.runs
-                        .entry(*column)
-                        .or_default()
-                        .push(run.source, row, 1);
+                    if let Some(runs) = &mut few.runs[*column as usize] {
+                        runs.push(run.source, row, 1);
+                    }
                 }
             }
         }

@@ -26,6 +26,10 @@ use super::values::Type;
 pub(crate) const PAGE_ROWS: usize = 8192;
 /// Attribute columns that shapes name; the rarest of more are named by their own rows.
 pub(crate) const COLUMNS_MAX: usize = 512;
+/// So many columns are named by shapes however rare they are; of more only those of which ...
+const COLUMNS_ALWAYS: usize = 64;
+/// ... at least one row in so many has a value: others make many shapes of few rows.
+const ROWS_PER_VALUE_MAX: u64 = 1024;
 /// Shapes in the list of a table; the rarest of more are spelled out.
 pub(crate) const SHAPES_MAX: usize = 16_384;
 

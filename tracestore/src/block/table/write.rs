@@ -11,8 +11,8 @@ use trine_storage::sealed::SealedWriter;
 use trine_storage::{Result, pack};
 
 use super::{
-    BY_ROWS, BY_SHAPES, COLUMNS_MAX, EVERY, Key, PAGE_ROWS, Presence, RARE, SHAPES, SHAPES_MAX,
-    SOME_RARE, SPELLED, put_key, small,
+    BY_ROWS, BY_SHAPES, COLUMNS_ALWAYS, COLUMNS_MAX, EVERY, Key, PAGE_ROWS, Presence, RARE,
+    ROWS_PER_VALUE_MAX, SHAPES, SHAPES_MAX, SOME_RARE, SPELLED, put_key, small,
 };
 use crate::block::column::{self, ColumnMeta};
 use crate::block::shapes::{Lists, RowShapes};
@@ -279,7 +279,7 @@ impl Plan {
 
 /// The columns that shapes do not name.
 fn rare_columns(lists_with: &[Vec<(u32, u32)>], by_list: &[u32]) -> Vec<u32> {
-    if lists_with.len() <= COLUMNS_MAX {
+    if lists_with.len() <= COLUMNS_ALWAYS {
         return Vec::new();
     }
     let rows = |lists: &[(u32, u32)]| -> u64 {
@@ -291,10 +291,14 @@ fn rare_columns(lists_with: &[Vec<(u32, u32)>], by_list: &[u32]) -> Vec<u32> {
         .map(|(column, lists)| (Reverse(rows(lists)), column))
         .collect();
     by_rows.sort_unstable();
-    by_rows
-        .into_iter()
-        .skip(COLUMNS_MAX)
-        .map(|(_, column)| column)
+    let all: u64 = by_list.iter().copied().map(u64::from).sum();
+    let is_rare = |rows: u64| rows.saturating_mul(ROWS_PER_VALUE_MAX) < all;
+    let ranked = by_rows.into_iter().enumerate();
+    ranked
+        .filter(|(rank, (Reverse(rows), _))| {
+            *rank >= COLUMNS_MAX || *rank >= COLUMNS_ALWAYS && is_rare(*rows)
+        })
+        .map(|(_, (_, column))| column)
         .collect()
 }
 
