@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 use trine_storage::sealed::SealedWriter;
-use trine_storage::{Result, TimeRange};
+use trine_storage::{Error, Kind, Result, TimeRange};
 
 use super::filter::{self, FilterWriter};
 use super::format::{self, event, id, link, resource, scope, span, trace};
@@ -147,7 +147,7 @@ pub(crate) fn write(
         write_table(inputs, sink, which, &table.runs, known, texts)?;
     }
     for (which, counts) in [(format::EVENTS, span::EVENTS), (format::LINKS, span::LINKS)] {
-        let runs = children(&numbers(counts)?, &order.runs);
+        let runs = children(inputs, which, &numbers(counts)?, &order.runs)?;
         let (known, texts) = known_columns(which);
         write_table(inputs, sink, which, &runs, known, texts)?;
     }
@@ -198,7 +198,15 @@ fn span_ids<'a>(inputs: &[Input<'a>]) -> Result<Vec<Cow<'a, [u64]>>> {
 }
 
 /// The rows of children (events, links) of spans, of which `counts` tells how many each span has.
-fn children(counts: &[Cow<'_, [u64]>], runs: &Runs) -> Runs {
+///
+/// # Errors
+/// [`Kind::Corrupt`] when there are not as many.
+fn children(
+    inputs: &[Input<'_>],
+    which: u32,
+    counts: &[Cow<'_, [u64]>],
+    runs: &Runs,
+) -> Result<Runs> {
     let starts = |counts: &Cow<'_, [u64]>| {
         let mut next = 0u32;
         let mut starts = vec![0];
@@ -209,13 +217,20 @@ fn children(counts: &[Cow<'_, [u64]>], runs: &Runs) -> Runs {
         starts
     };
     let starts: Vec<Vec<u32>> = counts.iter().map(starts).collect();
+    for (input, starts) in inputs.iter().zip(&starts) {
+        let told = starts.last().map_or(0, |last| *last as usize);
+        if told != input.table(which).rows() {
+            let what = "spans have not as many events or links as there are";
+            return Err(Error::new(Kind::Corrupt, what));
+        }
+    }
     let mut found = Runs::default();
     for run in runs.iter() {
         let starts = &starts[run.source as usize];
         let (first, end) = (run.first as usize, (run.first + run.len) as usize);
         found.push(run.source, starts[first], starts[end] - starts[first]);
     }
-    found
+    Ok(found)
 }
 
 /// Rows of a table that spans share, each different one once.

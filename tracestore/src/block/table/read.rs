@@ -130,6 +130,9 @@ impl TableReader {
         if !reader.is_empty() || !table.columns.is_sorted_by(|a, b| a.key < b.key) {
             return Err(reader.corrupt("the directory of a table makes no sense"));
         }
+        for list in &table.lists {
+            table.check_list(list)?;
+        }
         Ok(table)
     }
 
@@ -167,6 +170,19 @@ impl TableReader {
             values,
             presence,
         });
+        Ok(())
+    }
+
+    /// Whether an attribute has this number.
+    fn is_attribute(&self, number: u32) -> bool {
+        (number as usize) < self.columns.len() - self.known
+    }
+
+    fn check_list(&self, list: &[u32]) -> Result<()> {
+        let is_known = |number: &u32| *number == SOME_RARE || self.is_attribute(*number);
+        if !list.iter().all(is_known) {
+            return Err(self.corrupt("a shape names a column that is not there"));
+        }
         Ok(())
     }
 
@@ -318,6 +334,9 @@ impl TableReader {
             Some(column) => column.values.numbers(small(page), &mut codes)?,
             None => codes.resize(self.rows_of(page).len(), 1),
         }
+        if codes.len() != self.rows_of(page).len() {
+            return Err(self.corrupt("a page has not a shape of every row"));
+        }
         let mut spelled = Vec::new();
         if let Some(column) = self.column(&SPELLED)
             && let Located::Rows(rows, first) = self.locate(column, page, None)?
@@ -326,7 +345,9 @@ impl TableReader {
             self.texts_at(column, first, rows.len(), &mut texts)?;
             for (row, text) in rows.into_iter().zip(texts.iter()) {
                 let mut reader = Reader::new(&self.name, text);
-                spelled.push((row, spelled_list(&mut reader)?));
+                let list = spelled_list(&mut reader)?;
+                self.check_list(&list)?;
+                spelled.push((row, list));
             }
         }
         Ok(PageShapes {
@@ -477,7 +498,8 @@ impl TableReader {
                     if column == SOME_RARE {
                         is_common = false;
                         let number = rare.next().and_then(|n| u32::try_from(n).ok());
-                        let missing = || self.corrupt("a row has more attributes than are told");
+                        let number = number.filter(|number| self.is_attribute(*number));
+                        let missing = || self.corrupt("a row has attributes that are not told");
                         list.push(number.ok_or_else(missing)?);
                     } else {
                         list.push(column);
