@@ -337,3 +337,31 @@ fn damage_that_no_checksum_tells_is_an_error_or_another_answer() {
         assert!(read_all(good[..len].to_vec()).is_err(), "cut at {len}");
     }
 }
+
+/// A page may have more values of a column than rows: keys that come again.
+#[test]
+fn many_attributes_of_one_key_come_back() {
+    let spans: Vec<Span> = (1..5_000u64)
+        .map(|n| Span {
+            trace_id: (u128::from(n) / 4 + 1).to_be_bytes(),
+            span_id: n.to_be_bytes(),
+            start_ns: n,
+            end_ns: n,
+            attributes: (0..4)
+                .map(|k| pair("k", AnyValue::Int((n + k) as i64)))
+                .collect(),
+            ..Span::default()
+        })
+        .collect();
+    let (image, _, _) =
+        in_memory(&[Input::all(Source::Stage(&stage(&spans)))], &|_| false).unwrap();
+    let mut read = 0;
+    for trace in image.traces().unwrap() {
+        for found in crate::scan::spans::read(&image, &trace).unwrap() {
+            let n = u64::from_be_bytes(found.span.span_id) as usize;
+            assert_eq!(found.span.attributes, spans[n - 1].attributes);
+            read += 1;
+        }
+    }
+    assert_eq!(read, spans.len());
+}

@@ -15,7 +15,7 @@ use super::view::View;
 use crate::block::build::{Input, Source};
 use crate::block::format::{event, link, resource, scope, span};
 use crate::block::image::{Image, Trace, in_memory};
-use crate::block::table::{Key, Located, PAGE_ROWS, TableReader, by_page};
+use crate::block::table::{Column, Key, TableReader, by_page};
 use crate::block::values::{Texts, Type};
 use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, Status, codec};
 use crate::otlp::{Bounds, Writer};
@@ -204,7 +204,9 @@ fn page_attributes(
     let rare = table.rare_of(page, &shapes, &rows)?;
     let mut rare = rare.into_iter();
     // For each column its values in the order of the rows.
-    let mut slots: BTreeMap<u32, Vec<(u32, Slot)>> = BTreeMap::new();
+    let mut slots: BTreeMap<u32, Vec<Slot>> = BTreeMap::new();
+    let first_row = rows.start;
+    let before = shapes.before(first_row);
     let mut lists: Vec<Vec<Option<KeyValue>>> = Vec::with_capacity(rows.len());
     for row in rows {
         let list = shapes.list(row);
@@ -215,10 +217,7 @@ fn page_attributes(
                     .next()
                     .ok_or_else(|| table.corrupt("a row has more attributes than are told"))?,
             };
-            slots
-                .entry(column)
-                .or_default()
-                .push((row, (lists.len(), at)));
+            slots.entry(column).or_default().push((lists.len(), at));
         }
         lists.push(list.iter().map(|_| None).collect());
     }
@@ -230,27 +229,13 @@ fn page_attributes(
         let Key::Attribute(name, kind) = &column.key else {
             return Err(table.corrupt("a column is no attribute"));
         };
-        // Where each value is among those of the column; a row may have several.
-        let mut places = Vec::with_capacity(slots.len());
-        let located = table.locate(column, page, Some(&shapes))?;
-        let mut last = (None, 0usize);
-        for (row, _) in &slots {
-            let again = if last.0 == Some(*row) { last.1 + 1 } else { 0 };
-            last = (Some(*row), again);
-            places.push(match &located {
-                Located::Every => page * PAGE_ROWS + *row as usize,
-                Located::Starts(starts) => {
-                    let start = starts.get(*row as usize).copied().unwrap_or(u32::MAX);
-                    page * PAGE_ROWS + start as usize + again
-                }
-                Located::Rows(rows, first) => {
-                    let at = rows.partition_point(|held| held < row);
-                    first + at + again
-                }
-            });
+        // Its values of these rows are neighbours.
+        let places = table.neighbours(column, (page, first_row), &before, slots.len())?;
+        let values = values_at(table, column, *kind, places)?;
+        if values.len() != slots.len() {
+            return Err(table.corrupt("a value is missing"));
         }
-        let values = values_at(table, column, *kind, &places)?;
-        for ((_, (row, at)), value) in slots.into_iter().zip(values) {
+        for ((row, at), value) in slots.into_iter().zip(values) {
             if let Some(held) = lists.get_mut(row).and_then(|list| list.get_mut(at)) {
                 *held = Some(KeyValue {
                     key: name.to_string(),
@@ -270,37 +255,33 @@ fn page_attributes(
 /// The values at some places of a column, ascending.
 fn values_at(
     table: &TableReader,
-    column: &crate::block::table::Column,
+    column: &Column,
     kind: Type,
-    places: &[usize],
+    places: Vec<(usize, Range<u32>)>,
 ) -> Result<Vec<AnyValue>> {
-    if kind.is_number() {
-        let number = |place: &usize| {
-            let bits = table.number_in(column, *place)?;
-            Ok(match kind {
-                Type::Float => AnyValue::Double(f64::from_bits(bits)),
-                Type::Bool => AnyValue::Bool(bits != 0),
-                _ => AnyValue::Int(bits.cast_signed()),
-            })
-        };
-        return places.iter().map(number).collect();
-    }
-    let mut all = Texts::default();
-    for of_page in places.chunk_by(|a, b| a / PAGE_ROWS == b / PAGE_ROWS) {
-        let page = of_page.first().map_or(0, |place| place / PAGE_ROWS);
-        let position = |place: &usize| u32::try_from(place % PAGE_ROWS).unwrap_or(u32::MAX);
-        let positions: Vec<u32> = of_page.iter().map(position).collect();
+    let (mut numbers, mut texts) = (Vec::new(), Texts::default());
+    for (page, positions) in places {
         let page = u32::try_from(page).unwrap_or(u32::MAX);
-        column.values.texts(page, Some(&positions), &mut all)?;
+        if kind.is_number() {
+            column.values.numbers_in(page, positions, &mut numbers)?;
+        } else {
+            let positions: Vec<u32> = positions.collect();
+            column.values.texts(page, Some(&positions), &mut texts)?;
+        }
     }
-    if all.len() != places.len() {
-        return Err(table.corrupt("a value is missing"));
+    let number = |bits: u64| match kind {
+        Type::Float => AnyValue::Double(f64::from_bits(bits)),
+        Type::Bool => AnyValue::Bool(bits != 0),
+        _ => AnyValue::Int(bits.cast_signed()),
+    };
+    if kind.is_number() {
+        return Ok(numbers.into_iter().map(number).collect());
     }
     let value = |bytes: &[u8]| match kind {
         Type::Str => Ok(AnyValue::String(utf8(table, bytes)?)),
         _ => codec::value(&mut Reader::new(table.name(), bytes), 0),
     };
-    all.iter().map(value).collect()
+    texts.iter().map(value).collect()
 }
 
 /// What rows share, each different row read once.

@@ -3,7 +3,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use trine_storage::codec::Reader;
 use trine_storage::sealed::SealedFile;
@@ -43,10 +43,30 @@ pub(crate) enum Located {
 #[derive(Debug)]
 pub(crate) struct PageShapes<'a> {
     lists: &'a [Box<[u32]>],
+    lists_with: &'a [Vec<(u32, u32)>],
     /// One a row; 0 when it is spelled out.
     codes: Vec<u64>,
-    /// Rows of the page and their lists.
-    spelled: Vec<(u32, Vec<u32>)>,
+    spelled: Spelled,
+}
+
+/// Rows of a page whose shapes are spelled out.
+#[derive(Debug, Default)]
+struct Spelled {
+    rows: Vec<u32>,
+    /// Their lists, one after the other.
+    columns: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Spelled {
+    fn list(&self, at: usize) -> &[u32] {
+        let start = match at.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied().unwrap_or(usize::MAX),
+            None => 0,
+        };
+        let end = self.ends.get(at).copied().unwrap_or(0);
+        self.columns.get(start..end).unwrap_or_default()
+    }
 }
 
 impl PageShapes<'_> {
@@ -54,11 +74,10 @@ impl PageShapes<'_> {
     pub(crate) fn list(&self, row: u32) -> &[u32] {
         match self.codes.get(row as usize).copied() {
             None => &[],
-            Some(0) => {
-                let at = self.spelled.binary_search_by_key(&row, |(row, _)| *row);
-                let held = at.ok().and_then(|at| self.spelled.get(at));
-                held.map_or(&[], |(_, list)| list)
-            }
+            Some(0) => match self.spelled.rows.binary_search(&row) {
+                Ok(at) => self.spelled.list(at),
+                Err(_) => &[],
+            },
             Some(code) => {
                 let at = usize::try_from(code - 1).unwrap_or(usize::MAX);
                 self.lists.get(at).map_or(&[], |list| list)
@@ -68,23 +87,60 @@ impl PageShapes<'_> {
 
     /// Where the values of each row begin among those of a column in the page.
     fn starts(&self, number: u32) -> Vec<u32> {
-        let count = |list: &[u32]| small(list.iter().filter(|held| **held == number).count());
-        let by_code: Vec<u32> = self.lists.iter().map(|list| count(list)).collect();
-        let mut spelled = self.spelled.iter().map(|(_, list)| count(list));
+        let mut by_code = vec![0u32; self.lists.len() + 1];
+        let lists = self.lists_with.get(number as usize);
+        for (list, count) in lists.into_iter().flatten() {
+            if let Some(held) = by_code.get_mut(*list as usize + 1) {
+                *held = *count;
+            }
+        }
+        let mut spelled = 0;
         let mut next = 0u32;
         let mut starts = Vec::with_capacity(self.codes.len() + 1);
         starts.push(0);
         for &code in &self.codes {
-            next += match usize::try_from(code)
-                .ok()
-                .and_then(|code| code.checked_sub(1))
-            {
-                Some(at) => by_code.get(at).copied().unwrap_or(0),
-                None => spelled.next().unwrap_or(0),
+            next += match code {
+                0 => {
+                    let list = self.spelled.list(spelled);
+                    spelled += 1;
+                    small(list.iter().filter(|held| **held == number).count())
+                }
+                code => {
+                    let at = usize::try_from(code).unwrap_or(usize::MAX);
+                    by_code.get(at).copied().unwrap_or(0)
+                }
             };
             starts.push(next);
         }
         starts
+    }
+
+    /// How many values each column, by number, has of the rows before a row.
+    pub(crate) fn before(&self, row: u32) -> Vec<u32> {
+        let mut counts = vec![0u32; self.lists_with.len()];
+        let mut rows_with = vec![0u32; self.lists.len() + 1];
+        let codes = self.codes.get(..row as usize).unwrap_or(&self.codes);
+        for &code in codes {
+            let at = usize::try_from(code).unwrap_or(usize::MAX);
+            if let Some(rows) = rows_with.get_mut(at) {
+                *rows += 1;
+            }
+        }
+        let mut add = |columns: &[u32], rows: u32| {
+            for column in columns {
+                if let Some(count) = counts.get_mut(*column as usize) {
+                    *count += rows;
+                }
+            }
+        };
+        let spelled = self.spelled.rows.partition_point(|held| *held < row);
+        (0..spelled).for_each(|at| add(self.spelled.list(at), 1));
+        for (list, rows) in self.lists.iter().zip(rows_with.iter().skip(1)) {
+            if *rows > 0 {
+                add(list, *rows);
+            }
+        }
+        counts
     }
 }
 
@@ -96,6 +152,8 @@ pub(crate) struct TableReader {
     /// By key.
     columns: Vec<Column>,
     lists: Vec<Box<[u32]>>,
+    /// By the number of an attribute the lists that have it, and how often; worked out once.
+    lists_with: OnceLock<Vec<Vec<(u32, u32)>>>,
     /// How many columns are no attributes; they come first. The number of an attribute in shapes is
     /// its place behind them.
     known: usize,
@@ -122,6 +180,7 @@ impl TableReader {
             rows,
             columns: Vec::new(),
             lists,
+            lists_with: OnceLock::new(),
             known: 0,
         };
         for _ in 0..reader.count(4)? {
@@ -176,6 +235,23 @@ impl TableReader {
     /// Whether an attribute has this number.
     fn is_attribute(&self, number: u32) -> bool {
         (number as usize) < self.columns.len() - self.known
+    }
+
+    fn find_lists(&self) -> Vec<Vec<(u32, u32)>> {
+        let attributes = self.columns.len() - self.known;
+        let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); attributes];
+        for (list, columns) in (0u32..).zip(&self.lists) {
+            for column in columns {
+                let Some(lists) = found.get_mut(*column as usize) else {
+                    continue;
+                };
+                match lists.last_mut() {
+                    Some((last, count)) if *last == list => *count += 1,
+                    _ => lists.push((list, 1)),
+                }
+            }
+        }
+        found
     }
 
     fn check_list(&self, list: &[u32]) -> Result<()> {
@@ -337,21 +413,26 @@ impl TableReader {
         if codes.len() != self.rows_of(page).len() {
             return Err(self.corrupt("a page has not a shape of every row"));
         }
-        let mut spelled = Vec::new();
+        let mut spelled = Spelled::default();
         if let Some(column) = self.column(&SPELLED)
             && let Located::Rows(rows, first) = self.locate(column, page, None)?
         {
             let mut texts = Texts::default();
             self.texts_at(column, first, rows.len(), &mut texts)?;
-            for (row, text) in rows.into_iter().zip(texts.iter()) {
+            spelled.columns.reserve(texts.bytes_len());
+            for text in texts.iter() {
                 let mut reader = Reader::new(&self.name, text);
-                let list = spelled_list(&mut reader)?;
-                self.check_list(&list)?;
-                spelled.push((row, list));
+                while !reader.is_empty() {
+                    spelled.columns.push(read_number(&mut reader)?);
+                }
+                spelled.ends.push(spelled.columns.len());
             }
+            self.check_list(&spelled.columns)?;
+            spelled.rows = rows;
         }
         Ok(PageShapes {
             lists: &self.lists,
+            lists_with: self.lists_with.get_or_init(|| self.find_lists()),
             codes,
             spelled,
         })
@@ -444,6 +525,29 @@ impl TableReader {
         Ok(Located::Rows(found, first.unwrap_or(0)))
     }
 
+    /// The pages and positions of `count` neighbouring values of a column, the first of them that of
+    /// `row` of a page or a later one. `before` is that of the shapes of the page.
+    pub(crate) fn neighbours(
+        &self,
+        column: &Column,
+        (page, row): (usize, u32),
+        before: &[u32],
+        count: usize,
+    ) -> Result<Vec<(usize, Range<u32>)>> {
+        let start = match &column.presence {
+            Presence::Every => row,
+            Presence::Shapes(number) => before.get(*number as usize).copied().unwrap_or(0),
+            Presence::Rows(rows) => {
+                let Located::Rows(held, first) = self.locate_rows(rows, page)? else {
+                    return Err(self.corrupt("rows of a column are not told"));
+                };
+                let first = first + held.partition_point(|held| *held < row);
+                return Ok(by_page(first, count).collect());
+            }
+        };
+        Ok(vec![(page, start..start.saturating_add(small(count)))])
+    }
+
     /// All rows of a column that tells its rows; `None` when they are told otherwise.
     pub(crate) fn told_rows(&self, column: &Column) -> Result<Option<Vec<u64>>> {
         let Presence::Rows(rows) = &column.presence else {
@@ -533,15 +637,6 @@ fn pages_of(column: &ColumnReader) -> usize {
 fn read_list(reader: &mut Reader<'_>) -> Result<Box<[u32]>> {
     let count = reader.count(1)?;
     (0..count).map(|_| read_number(reader)).collect()
-}
-
-/// A list without its length.
-fn spelled_list(reader: &mut Reader<'_>) -> Result<Vec<u32>> {
-    let mut list = Vec::new();
-    while !reader.is_empty() {
-        list.push(read_number(reader)?);
-    }
-    Ok(list)
 }
 
 fn read_number(reader: &mut Reader<'_>) -> Result<u32> {
