@@ -46,7 +46,8 @@ pub enum Request {
 /// Whole traces that satisfy a filter.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    /// Spans that begin in this range decide (nanoseconds since 1970); their traces come whole.
+    /// Traces are taken that have a span which begins in this range (nanoseconds since 1970). They
+    /// come whole, and their other spans count for the filter, too.
     pub range: TimeRange,
     /// Which traces.
     pub filter: TraceFilter,
@@ -57,9 +58,9 @@ pub struct Rows {
 /// What a trace must have, all its spans taken together wherever they are stored.
 #[derive(Debug, Clone)]
 pub enum TraceFilter {
-    /// A span that begins in the range.
+    /// Nothing.
     All,
-    /// A span that begins in the range and satisfies a filter.
+    /// A span that satisfies a filter.
     Has(Filter),
     /// All of these. Without any it is [`TraceFilter::All`].
     And(Vec<TraceFilter>),

@@ -36,6 +36,8 @@ struct Answer {
     cursors: Vec<Cursor>,
     /// Traces that may lie in several places.
     scattered: HashSet<TraceId>,
+    /// Whether every trace is come upon by a span for some part of the filter.
+    by_hits: bool,
     /// Those of them that were looked at.
     done: HashSet<TraceId>,
     /// Those of them that have to be put together, which is done when the answer comes to them.
@@ -122,11 +124,15 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
     for cursor in &cursors {
         scattered.extend(cursor.view.image.traces_with_more()?.iter().copied());
     }
+    // What a trace needs may lie in places that are not gone through, as none of their spans begin in
+    // the range.
+    let all_places = cursors.iter().all(|c| c.view.range.overlaps(&plan.range));
+    let by_hits = scattered.is_empty() || all_places;
     // A place alone may not have what the filter needs; its pieces may still be asked for.
     for (cursor, possible) in cursors.iter_mut().zip(&possible) {
         let here = |filter: usize| possible.get(filter).copied().unwrap_or(false);
         let alone = scattered.is_empty() && cursor.view.hidden.is_empty();
-        if !possible.contains(&true) || (alone && !plan.tree.holds(&here)) {
+        if by_hits && !possible.contains(&true) || (alone && !plan.tree.holds(&here)) {
             cursor.stop();
         }
     }
@@ -135,6 +141,7 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
         attributes: named(&request.projection),
         cursors,
         scattered,
+        by_hits,
         done: HashSet::new(),
         waiting: BinaryHeap::new(),
         latest: None,
@@ -264,7 +271,7 @@ impl Answer {
         }
         self.latest = None;
         for (place, has) in step.pieces {
-            if !has.contains(&true) {
+            if self.by_hits && !has.contains(&true) {
                 continue;
             }
             let id = view.trace(place)?.id;

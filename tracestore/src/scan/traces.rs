@@ -127,7 +127,7 @@ pub(crate) struct Cursor {
 pub(crate) struct Step {
     /// Places of traces that satisfy the filter.
     pub(crate) whole: Vec<usize>,
-    /// Places of traces that have to be put together, with spans for these filters.
+    /// Places of traces that have to be put together, with what filters their pieces have spans for.
     pub(crate) pieces: Vec<(usize, Vec<bool>)>,
 }
 
@@ -209,6 +209,9 @@ impl Cursor {
         self.bits.retain(|(_, held), _| *held <= end / PAGE_ROWS);
         let (mut whole, mut pieces) = (Vec::with_capacity(places.len()), Vec::new());
         for place in places {
+            if !view.may_begin_in(place, plan.range)? {
+                continue;
+            }
             match view.hidden_of(&view.rows_of(place)) {
                 Hidden::All => {}
                 Hidden::Some => pieces.push(place),
@@ -216,7 +219,11 @@ impl Cursor {
                 Hidden::None => whole.push(place),
             }
         }
-        step.whole = self.satisfying(plan, &plan.tree, whole)?;
+        for place in self.satisfying(plan, &plan.tree, whole)? {
+            if view.begins_in(place, plan.range)? {
+                step.whole.push(place);
+            }
+        }
         for place in pieces {
             let mut has = Vec::with_capacity(plan.filters.len());
             for filter in 0..plan.filters.len() {
@@ -349,7 +356,7 @@ impl Cursor {
         Ok(Some(match self.bits.entry((slot, page)) {
             Entry::Occupied(held) => held.into_mut(),
             Entry::Vacant(free) => {
-                let seen = self.view.seen(page, plan.range)?;
+                let seen = self.view.not_hidden(page);
                 free.insert(match seen.is_empty() {
                     true => seen,
                     false => Page::of_spans(&self.view, page).rows(node, &seen)?,

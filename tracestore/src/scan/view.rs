@@ -13,7 +13,7 @@ use trine_storage::{Result, TimeRange};
 use super::page_rows::PageRows;
 use crate::block::build::start_of;
 use crate::block::image::{Image, Trace};
-use crate::block::table::PAGE_ROWS;
+use crate::block::table::{PAGE_ROWS, by_page};
 use crate::model::TraceId;
 
 /// What an answer reads.
@@ -183,7 +183,7 @@ impl View {
     pub(crate) fn seen(&self, page: usize, range: TimeRange) -> Result<PageRows> {
         let rows = self.image.spans.rows_of(page);
         let mut seen = self.not_hidden(page);
-        if range.start <= self.range.start && self.range.end <= range.end {
+        if self.is_within(range) {
             return Ok(seen);
         }
         let places = self.places_of(page);
@@ -208,7 +208,36 @@ impl View {
         Ok(seen)
     }
 
-    fn not_hidden(&self, page: usize) -> PageRows {
+    /// Whether spans of the trace at a place may begin in `range`.
+    pub(crate) fn may_begin_in(&self, place: usize, range: TimeRange) -> Result<bool> {
+        if self.is_within(range) {
+            return Ok(true);
+        }
+        Ok(self.trace_start(place)? < range.end && self.end_of(place)? >= range.start)
+    }
+
+    /// Whether a span of the trace at a place, of which none is hidden, begins in `range`.
+    pub(crate) fn begins_in(&self, place: usize, range: TimeRange) -> Result<bool> {
+        // Its first span begins when it does.
+        if self.is_within(range) || range.contains(self.trace_start(place)?) {
+            return Ok(true);
+        }
+        let rows = self.rows_of(place);
+        for (page, positions) in by_page(rows.start as usize, rows.len()) {
+            let seen = self.seen(page, range)?;
+            if seen.any_in(positions.start, positions.end) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_within(&self, range: TimeRange) -> bool {
+        range.start <= self.range.start && self.range.end <= range.end
+    }
+
+    /// The rows of a page that are seen.
+    pub(crate) fn not_hidden(&self, page: usize) -> PageRows {
         let rows = self.image.spans.rows_of(page);
         let mut seen = PageRows::first(rows.len());
         if !self.hidden.is_empty() {

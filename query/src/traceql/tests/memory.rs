@@ -156,15 +156,18 @@ pub(super) struct Memory {
 
 impl Memory {
     fn wants(&self, trace: &[&Span], rows: &Rows, filter: &TraceFilter) -> bool {
-        let mut seen = trace
-            .iter()
-            .filter(|span| rows.range.contains(span.start()));
+        let mut starts = trace.iter().map(|span| span.start());
+        starts.any(|start| rows.range.contains(start)) && self.has(trace, filter)
+    }
+
+    fn has(&self, trace: &[&Span], filter: &TraceFilter) -> bool {
+        let mut spans = trace.iter();
         match filter {
-            _ if self.conditions == Conditions::Ignored => seen.next().is_some(),
-            TraceFilter::All => seen.next().is_some(),
-            TraceFilter::Has(filter) => seen.any(|span| span.satisfies(filter, &self.spans)),
-            TraceFilter::And(of) => of.iter().all(|filter| self.wants(trace, rows, filter)),
-            TraceFilter::Or(of) => of.iter().any(|filter| self.wants(trace, rows, filter)),
+            _ if self.conditions == Conditions::Ignored => true,
+            TraceFilter::All => true,
+            TraceFilter::Has(filter) => spans.any(|span| span.satisfies(filter, &self.spans)),
+            TraceFilter::And(of) => of.iter().all(|filter| self.has(trace, filter)),
+            TraceFilter::Or(of) => of.iter().any(|filter| self.has(trace, filter)),
         }
     }
 }

@@ -347,15 +347,16 @@ pub(super) fn satisfies(trace: &[Held], held: &Held, filter: &Filter) -> bool {
 }
 
 pub(super) fn trace_satisfies(trace: &[Held], filter: &TraceFilter, range: TimeRange) -> bool {
-    let mut seen = trace
-        .iter()
-        .filter(|held| range.contains(start(&held.span)));
+    let mut starts = trace.iter().map(|held| start(&held.span));
+    starts.any(|start| range.contains(start)) && has_what_it_takes(trace, filter)
+}
+
+fn has_what_it_takes(trace: &[Held], filter: &TraceFilter) -> bool {
     match filter {
-        TraceFilter::All => seen.next().is_some(),
-        TraceFilter::Has(filter) => seen.any(|held| satisfies(trace, held, filter)),
-        TraceFilter::And(filters) if filters.is_empty() => seen.next().is_some(),
-        TraceFilter::And(filters) => filters.iter().all(|f| trace_satisfies(trace, f, range)),
-        TraceFilter::Or(filters) => filters.iter().any(|f| trace_satisfies(trace, f, range)),
+        TraceFilter::All => true,
+        TraceFilter::Has(filter) => trace.iter().any(|held| satisfies(trace, held, filter)),
+        TraceFilter::And(filters) => filters.iter().all(|f| has_what_it_takes(trace, f)),
+        TraceFilter::Or(filters) => filters.iter().any(|f| has_what_it_takes(trace, f)),
     }
 }
 
