@@ -36,7 +36,7 @@ pub use metrics::{
     EXEMPLARS_DEFAULT, EXEMPLARS_MAX, Exemplar, MetricSeries, MetricsOptions, MetricsResult,
     default_step,
 };
-pub use parser::{NESTING_MAX, OPERATORS_MAX, parse};
+pub use parser::{NESTING_MAX, OPERATORS_MAX, parse, parse_attribute};
 
 #[cfg(test)]
 mod tests;

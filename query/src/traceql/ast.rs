@@ -322,9 +322,9 @@ pub enum Static {
 }
 
 /// Names of statuses by their number.
-pub(crate) const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+pub const STATUSES: [&str; 3] = ["unset", "ok", "error"];
 /// Names of kinds by their number.
-pub(crate) const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 6] = [
     "unspecified",
     "internal",
     "server",

@@ -35,6 +35,7 @@ pub use intervals::default_step;
 use labels::{Interner, Series, order};
 use observed::Observer;
 use tally::Tally;
+use trine_storage::error::Kind;
 
 /// The most exemplars of an answer, whatever is asked for.
 pub const EXEMPLARS_MAX: usize = 100_000;
@@ -263,10 +264,16 @@ impl Run<'_> {
         let request = filter
             .clone()
             .and_then(|filter| counted::request(function, filter, &self.intervals));
-        if let (Some(filter), Some(request)) = (filter, request) {
-            let to = (&mut interner, &mut tally);
-            let counted = counted::count(self.source, (function, request), &self.intervals, to);
-            self.bounded(counted)?;
+        let to = (&mut interner, &mut tally);
+        let counted = match request {
+            Some(request) => {
+                let from = (self.source, function);
+                let done = counted::count(from, request, &self.intervals, to);
+                !is_unsupported(&done) && self.bounded(done).map(|()| true)?
+            }
+            None => false,
+        };
+        if let (Some(filter), true) = (filter, counted) {
             self.inspected_spans += tally.spans();
             if self.exemplars > 0 && tally.spans() > 0 {
                 let to = (&mut exemplars, unit, is_histogram);
@@ -398,6 +405,11 @@ impl Run<'_> {
             inspected_traces: self.inspected_traces,
         })
     }
+}
+
+/// Whether a source does not answer such a request.
+fn is_unsupported(done: &Result<(), QueryError>) -> bool {
+    matches!(done, Err(QueryError::Source(error)) if error.kind() == Kind::Unsupported)
 }
 
 fn binary(op: Op, left: Operand, right: Operand) -> Operand {

@@ -60,6 +60,24 @@ pub fn parse(text: &str) -> Result<Query, ParseError> {
     Ok(query)
 }
 
+/// Reads the name of one attribute or intrinsic: `span.http.method`, `."a b"`, `kind`.
+///
+/// # Errors
+/// [`ParseError`] where the text is anything else.
+pub fn parse_attribute(text: &str) -> Result<Attribute, ParseError> {
+    let parser = Parser {
+        text,
+        tokens: lex(text)?,
+        at: 0,
+        depth: 0,
+        operators: 0,
+    };
+    match parser.tokens.as_slice() {
+        [(Token::Attribute(attribute), _), (Token::End, _)] => Ok(attribute.clone()),
+        _ => Err(parser.unexpected("")),
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     tokens: Vec<(Token, Span)>,

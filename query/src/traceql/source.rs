@@ -17,7 +17,9 @@ pub trait Source: Send + Sync {
     /// then by id), each the union of all its spans; or counts.
     ///
     /// # Errors
-    /// The store's, here or from the iterator.
+    /// The store's, here or from the iterator. A store that does not count answers a request for
+    /// counts with [`Kind::Unsupported`](trine_storage::error::Kind::Unsupported); it is asked for
+    /// rows then.
     fn scan(&self, request: &Request) -> Result<Batches, Error>;
 
     /// The attributes that spans in `range` have, by scope and name, sorted, with how many spans (of

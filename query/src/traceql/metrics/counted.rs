@@ -48,8 +48,8 @@ pub(super) fn request(function: &Metrics, filter: Filter, intervals: &Intervals)
 
 /// Adds what a store counts to a tally.
 pub(super) fn count(
-    source: &dyn Source,
-    (function, request): (&Metrics, Counts),
+    (source, function): (&dyn Source, &Metrics),
+    request: Counts,
     intervals: &Intervals,
     (interner, tally): (&mut Interner, &mut Tally<'_>),
 ) -> Result<(), QueryError> {
