@@ -222,7 +222,7 @@ fn close_labels(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, Stri
         })
 }
 
-fn is_close(found: f64, expected: f64) -> bool {
+pub(super) fn is_close(found: f64, expected: f64) -> bool {
     found == expected || (found - expected).abs() <= TOLERANCE * expected.abs()
 }
 

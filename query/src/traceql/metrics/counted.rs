@@ -4,7 +4,8 @@ use crate::traceql::ast::{Attribute, Intrinsic, Metrics, MetricsFunction};
 use crate::traceql::error::QueryError;
 use crate::traceql::lower::reference;
 use crate::traceql::source::{
-    ABSENT, AttributeRef, Batch, CountBatch, Counts, Filter, Measure, Request, Source, Value,
+    ABSENT, AttributeRef, Batch, CountBatch, Counts, Effort, Filter, Measure, Request, Source,
+    Value,
 };
 use crate::traceql::value::Field;
 
@@ -15,7 +16,12 @@ use super::tally::{Group, Tally};
 
 /// What a store is asked for the function over the spans that satisfy a filter; none when it cannot
 /// tell spans apart as is asked.
-pub(super) fn request(function: &Metrics, filter: Filter, intervals: &Intervals) -> Option<Counts> {
+pub(super) fn request(
+    function: &Metrics,
+    filter: Filter,
+    intervals: &Intervals,
+    effort: Effort,
+) -> Option<Counts> {
     let attributes = function
         .by
         .iter()
@@ -43,6 +49,7 @@ pub(super) fn request(function: &Metrics, filter: Filter, intervals: &Intervals)
         bucket_ns,
         by: by?,
         measure,
+        effort,
     })
 }
 
