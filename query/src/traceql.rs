@@ -28,9 +28,9 @@ mod value;
 
 pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, TraceSummary};
 pub use error::{ParseError, QueryError};
-pub use lexer::QUERY_BYTES_MAX;
+pub use lexer::{QUERY_BYTES_MAX, tokens};
 pub use lower::filter;
-pub use parser::{NESTING_MAX, OPERATORS_MAX, parse, parse_attribute};
+pub use parser::{NESTING_MAX, OPERATORS_MAX, parse, parse_attribute, parse_unchecked};
 
 #[cfg(test)]
 mod tests;
