@@ -623,6 +623,26 @@ impl MetricsFunction {
 }
 
 impl Intrinsic {
+    /// Whether one span tells it, without the others of its trace.
+    pub fn is_of_span(self) -> bool {
+        use Intrinsic::{
+            ChildCount, NestedSetLeft, NestedSetParent, NestedSetRight, Parent, TraceDuration,
+            TraceId, TraceRootName, TraceRootService,
+        };
+        !matches!(
+            self,
+            ChildCount
+                | NestedSetLeft
+                | NestedSetParent
+                | NestedSetRight
+                | Parent
+                | TraceDuration
+                | TraceId
+                | TraceRootName
+                | TraceRootService
+        )
+    }
+
     /// All of them with their names: the short one, where there is one, and the scoped one.
     pub(crate) const NAMES: [(Self, &'static str, &'static str); 22] = [
         (Self::Duration, "duration", "span:duration"),

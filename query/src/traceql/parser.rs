@@ -20,9 +20,9 @@ use super::validate;
 use crate::text::Span;
 use parts::{Part, Sequence};
 
-/// How deep brackets may be nested. A printed query has brackets around every operand that has an
-/// operator, so this is more than [`OPERATORS_MAX`].
-pub const NESTING_MAX: usize = 512;
+/// How deep pipelines, and expressions outside of curly brackets on the right of an operator, may be
+/// nested: each costs some kilobytes of the stack. Other brackets cost none.
+pub const NESTING_MAX: usize = 128;
 
 /// How many operators a query may hold, signs and those between stages among them. A chain of them
 /// is as deep a tree as brackets are, and all that walks the tree calls itself.
@@ -280,7 +280,7 @@ impl<'a> Parser<'a> {
 }
 
 /// The operator between fields that a sign is.
-fn field_op(sign: &str) -> Option<Op> {
+pub(super) fn field_op(sign: &str) -> Option<Op> {
     Some(match sign {
         "&&" => Op::And,
         "||" => Op::Or,

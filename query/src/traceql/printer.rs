@@ -211,7 +211,8 @@ impl fmt::Display for FieldExpr {
 }
 
 impl FieldExpr {
-    fn is_bare(&self) -> bool {
+    /// Whether it has no operator.
+    pub(super) fn is_bare(&self) -> bool {
         matches!(self, Self::Static(..) | Self::Attribute(..))
     }
 }

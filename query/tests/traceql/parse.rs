@@ -3,7 +3,10 @@
 
 use serde_json::Value;
 use trine_query::traceql::ast::Static;
-use trine_query::traceql::{parse, parse_attribute, parse_unchecked, tokens};
+use trine_query::traceql::{
+    FilterError, completed, parse, parse_attribute, parse_filter, parse_lenient, parse_unchecked,
+    tag_query, tokens,
+};
 
 use super::trees::{self, Tree};
 use super::{same, text};
@@ -75,6 +78,14 @@ pub(super) fn case(case: &Value) -> Result<(), String> {
             if let Some(expected) = case["canonical"].as_str() {
                 same(query, &read.to_string(), expected)?;
             }
+            if let Some(expected) = case["noop"].as_bool() {
+                let found = read.chooses_nothing();
+                same(query, &found.to_string(), &expected.to_string())?;
+            }
+            if let Some(expected) = case["needs_full_trace"].as_bool() {
+                let found = read.needs_whole_traces();
+                same(query, &found.to_string(), &expected.to_string())?;
+            }
             if let Some(expected) = case["ast"].as_str() {
                 let expected = Tree::read(expected).normal();
                 same(
@@ -117,7 +128,43 @@ pub(super) fn case(case: &Value) -> Result<(), String> {
                 false => same(query, &found.message, &expected),
             }
         }
-        kind => Err(format!("{query}\n      is of the kind {kind}")),
+        kind => of_kind(kind, case),
+    }
+}
+
+/// Checks a case that another entry point than [`parse`] reads.
+fn of_kind(kind: &str, case: &Value) -> Result<(), String> {
+    let query = text(case, "query");
+    let is_valid = case["valid"].as_bool().unwrap();
+    let canonical = text(case, "canonical");
+    match (kind, is_valid) {
+        ("lenient", true) => {
+            let read = parse_lenient(query).map_err(|error| format!("{query}\n      {error}"))?;
+            same(query, &read.to_string(), canonical)
+        }
+        ("lenient", false) => match parse_lenient(query) {
+            Ok(read) => Err(format!("{query}\n      is read as {read}")),
+            Err(_) => Ok(()),
+        },
+        ("lenient-token-cleanup", true) => {
+            let found = completed(query).map_err(|error| error.to_string())?;
+            same(query, &found, text(case, "cleaned"))
+        }
+        // The case writes any query with the same canonical form.
+        ("autocomplete-canonical", true) => {
+            let expected = tag_query(canonical).to_string();
+            same(query, &tag_query(query).to_string(), &expected)
+        }
+        ("single-filter", _) => {
+            let class = match parse_filter(query) {
+                Ok(_) => "",
+                Err(FilterError::Query(_)) => "parse-or-validate",
+                Err(FilterError::Shape) => "unsupported-query",
+                Err(FilterError::Intrinsic(_)) => "unsupported-intrinsic",
+            };
+            same(query, class, text(case, "error_class"))
+        }
+        _ => Err(format!("{query}\n      is of the kind {kind}")),
     }
 }
 

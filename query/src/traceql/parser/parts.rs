@@ -70,7 +70,13 @@ impl Parser<'_> {
         if let Some(stage) = self.named_stage()? {
             return self.stages(stage, bracketed);
         }
-        match self.part(0)? {
+        let first = self.part_operand()?;
+        self.sequence_from(first, bracketed)
+    }
+
+    /// What begins with a part.
+    fn sequence_from(&mut self, first: Part, bracketed: bool) -> Result<Sequence, ParseError> {
+        match self.part_from(first, 0)? {
             Part::Spans(expr) => self.stages(Stage::Spans(*expr), bracketed),
             Part::Metrics(mut expr) => {
                 self.second_stages(&mut expr.then)?;
@@ -199,7 +205,15 @@ impl Parser<'_> {
 
     /// An expression whose operators bind at least as tightly as `least`.
     pub(super) fn part(&mut self, least: u8) -> Result<Part, ParseError> {
-        let mut lhs = self.part_operand()?;
+        self.deeper(|parser| {
+            let first = parser.part_operand()?;
+            parser.part_from(first, least)
+        })
+    }
+
+    /// An expression that begins with a part.
+    fn part_from(&mut self, first: Part, least: u8) -> Result<Part, ParseError> {
+        let mut lhs = first;
         while let Some(join) = self.join(&lhs).filter(|join| join.power() >= least) {
             self.operator()?;
             let sign = self.at;
@@ -312,7 +326,7 @@ impl Parser<'_> {
     fn part_operand(&mut self) -> Result<Part, ParseError> {
         match self.peek() {
             Token::Sign("{") => self.braces().map(|expr| Part::Spans(expr.into())),
-            Token::Sign("(") => self.deeper(Self::brackets),
+            Token::Sign("(") => self.brackets(),
             Token::Sign("-") => self.negative_number(),
             Token::Static(value @ (Static::Int(_) | Static::Float(_) | Static::Duration(_))) => {
                 let value = value.clone();
@@ -374,20 +388,31 @@ impl Parser<'_> {
         Ok(SpansetExpr::Filter(Some(expr), start.to(end)))
     }
 
-    /// `( ... )`. Brackets around one expression only say what belongs together.
+    /// `( ... )`. Brackets around one expression only say what belongs together. Those that open at
+    /// one place are read in a loop: printed queries begin with as many as they have operators.
     fn brackets(&mut self) -> Result<Part, ParseError> {
-        self.advance();
-        let (part, expecting) = match self.sequence(true)? {
-            Sequence::Stages(stages) => {
-                let expr = SpansetExpr::Pipeline(Pipeline { stages }.into());
-                (Part::Spans(expr.into()), "expecting ) or |")
-            }
-            Sequence::Part(part) => (part, ""),
-        };
-        if !self.take(")") {
-            return Err(self.unexpected(expecting));
+        let mut open = 0usize;
+        while self.take("(") {
+            open += 1;
         }
-        Ok(part)
+        let mut inner = self.sequence(true)?;
+        loop {
+            let (part, expecting) = match inner {
+                Sequence::Stages(stages) => {
+                    let expr = SpansetExpr::Pipeline(Pipeline { stages }.into());
+                    (Part::Spans(expr.into()), "expecting ) or |")
+                }
+                Sequence::Part(part) => (part, ""),
+            };
+            if !self.take(")") {
+                return Err(self.unexpected(expecting));
+            }
+            open = open.saturating_sub(1);
+            if open == 0 {
+                return Ok(part);
+            }
+            inner = self.sequence_from(part, true)?;
+        }
     }
 
     /// `count()` and its like, standing at the name.
