@@ -11,9 +11,9 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 use super::Inner;
 use crate::block::reader::BlockFile;
 use crate::condition::Spoken;
-use crate::config::nanos;
 use crate::request::LineFilter;
 use crate::tombstone::{self, Hidden, Tombstone, Tombstones};
+use trine_storage::time::nanos;
 
 /// The most bytes that matchers and line filters of a delete take as text.
 pub(crate) const DELETE_BYTES_MAX: usize = 64 << 10;

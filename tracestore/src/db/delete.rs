@@ -9,8 +9,8 @@ use trine_storage::catalog::Delete;
 use trine_storage::{Error, Kind, Result, TimeRange};
 
 use super::Inner;
-use crate::config::nanos;
 use crate::tombstone::{Deleted, Hidden, Tombstone, Tombstones};
+use trine_storage::time::nanos;
 
 /// The most bytes that a delete takes as text.
 const DELETE_BYTES_MAX: usize = 64 << 10;
