@@ -246,6 +246,21 @@ impl<R: BlockReader> BlockSet<R> {
         })
     }
 
+    /// Reads the catalog as it is on disk.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when it is damaged or missing, [`Kind::Io`] when it cannot be read.
+    pub fn verify_catalog(&self) -> Result<()> {
+        // It is replaced as a whole, so that it is whole at any moment.
+        match self.catalog.lock().0.load()?.version {
+            0 => {
+                let name = self.dir.with_file_name("catalog").display().to_string();
+                Err(Error::corrupt(name, 0, "it is missing"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Why blocks that the catalog names are not served.
     pub fn quarantined(&self) -> Vec<Error> {
         self.quarantined.lock().clone()
