@@ -72,8 +72,8 @@ struct Case {
     expected: Vec<String>,
 }
 
-struct Script {
-    store: TraceStore,
+pub(super) struct Script {
+    pub(super) store: TraceStore,
     cases: Vec<Case>,
 }
 
@@ -169,7 +169,8 @@ fn span(line: &str) -> (Resource, Scope, Span) {
 }
 
 impl Script {
-    fn read(text: &str) -> Self {
+    /// Reads a script and stores its spans.
+    pub(super) fn read(text: &str) -> Self {
         let config = Config {
             future_max: None,
             retention: None,
