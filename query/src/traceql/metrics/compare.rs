@@ -229,7 +229,7 @@ impl<'a> Sides<'a> {
             let held = self.of(attribute);
             let values = counted.values.dictionary.iter();
             let numbers: Vec<u32> = values
-                .map(|value| held.number(told(attribute, value)))
+                .map(|value| held.number(shown(attribute, told(attribute, value))))
                 .collect();
             let sides = counted.others.iter().zip(&counted.selected);
             let rows = counted.values.codes.iter().zip(&counted.buckets).zip(sides);
@@ -277,14 +277,15 @@ impl<'a> Sides<'a> {
                         }
                         match known.get_mut(code) {
                             Some(known) if *known == NIL => {
-                                *known = held.number(value.clone().into_answer());
+                                let value = value.clone().into_answer();
+                                *known = held.number(shown(attribute, value));
                                 *known
                             }
                             Some(known) => *known,
                             None => NIL,
                         }
                     }
-                    values => held.number(values.get(*row).into_answer()),
+                    values => held.number(shown(attribute, values.get(*row).into_answer())),
                 };
                 held.add((number, *interval, *is_selected), 1, (intervals, budget))?;
             }
@@ -392,6 +393,12 @@ impl Occurrences {
         }
         Ok(())
     }
+}
+
+/// The value of an attribute, where it says something: what is built in is empty where it is not set.
+fn shown(attribute: &Attribute, value: Option<Value>) -> Option<Value> {
+    let is_built_in = matches!(attribute, Attribute::Intrinsic(_));
+    value.filter(|value| !is_built_in || !matches!(value, Value::Str(text) if text.is_empty()))
 }
 
 /// Stands for values that are not counted one by one.

@@ -197,6 +197,10 @@ fn naive(
             .or_default()
             .push(held);
     }
+    if groups.is_empty() && by.is_empty() && matches!(function, "rate" | "count_over_time") {
+        let name = format!("{:?}", Some(Value::Str(function.into())));
+        groups.insert(vec![("__name__".into(), name)], BTreeMap::new());
+    }
     let times: Vec<i64> = match options.instant {
         true => vec![options.end_ns],
         false => (1..=(end - start) / step)
