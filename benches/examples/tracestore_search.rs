@@ -182,6 +182,7 @@ fn counts(snapshot: &Snapshot, filter: Filter, measure: Measure) -> String {
             key: "service.name".into(),
         }],
         measure,
+        groups_max: usize::MAX,
         effort: Effort::default(),
     });
     let (mut cells, mut spans) = (0, 0);

@@ -264,9 +264,10 @@ impl Run<'_> {
         let unit = unit.map(|_| functions::unit(function));
         let filter = exact::pipeline(pipeline);
         let (permits, effort) = self.effort();
-        let request = filter
-            .clone()
-            .and_then(|filter| counted::request(function, filter, &self.intervals, effort));
+        let groups_max = tally.groups_max();
+        let request = filter.clone().and_then(|filter| {
+            counted::request(function, filter, &self.intervals, (groups_max, effort))
+        });
         let to = (&mut interner, &mut tally);
         let counted = match request {
             Some(request) => {
@@ -311,7 +312,7 @@ impl Run<'_> {
     ) -> Result<Vec<Series>, QueryError> {
         let comparison = Comparison::of(function)?;
         let attributes = Comparison::attributes(self.source, &self.intervals)?;
-        let mut sides = Sides::new(self.budget, &self.intervals);
+        let mut sides = Sides::new(&comparison, self.budget, &self.intervals);
         let (permits, effort) = self.effort();
         let request = exact::pipeline(pipeline)
             .and_then(|filter| comparison.request(filter, &attributes, &self.intervals, effort));

@@ -137,6 +137,8 @@ pub struct Counts {
     pub by: Vec<AttributeRef>,
     /// What is counted.
     pub measure: Measure,
+    /// The most groups, each power of two one of its own; a count that meets more ends soon.
+    pub groups_max: usize,
     /// How it is done.
     pub effort: Effort,
 }
@@ -387,6 +389,8 @@ pub struct CountBatch {
     pub counts: Vec<u64>,
     /// For sums, least and greatest numbers the number, zero without a sign; empty otherwise.
     pub values: Vec<f64>,
+    /// Whether there are more groups than may be, and spans that were not counted.
+    pub is_full: bool,
 }
 
 /// How often values of attributes occur.

@@ -26,6 +26,7 @@ impl Source for store::Snapshot {
                 bucket_ns: counts.bucket_ns,
                 by: counts.by.iter().map(attribute).collect(),
                 measure: measure(&counts.measure),
+                groups_max: counts.groups_max,
                 effort: effort(&counts.effort),
             }),
             Request::Comparison(comparison) => store::Request::Comparison(store::Comparison {
@@ -199,6 +200,7 @@ fn batch(batch: store::Batch) -> Batch {
             exponents: batch.exponents,
             counts: batch.counts,
             values: batch.values,
+            is_full: batch.is_full,
         }),
         store::Batch::Comparison(batch) => Batch::Comparison(ComparisonBatch {
             attributes: batch.attributes.into_iter().map(occurrences).collect(),

@@ -176,6 +176,7 @@ struct Counting<'a> {
     starts: Vec<u64>,
     values: Vec<Option<Value>>,
     wanted: Wanted,
+    is_full: bool,
 }
 
 /// Counts spans of some places. What the threads of the request count comes in a batch of each.
@@ -193,7 +194,7 @@ pub(crate) fn counts(views: &[View], request: &Counts) -> Result<Batches> {
         let mut counting = Counting::new(request);
         sweep.run(&mut |found| {
             counting.add(found)?;
-            Ok(!request.effort.is_stopped())
+            Ok(!counting.is_full && !request.effort.is_stopped())
         })?;
         Ok(Batch::Counts(counting.finish()))
     });
@@ -284,6 +285,7 @@ impl<'a> Counting<'a> {
             starts: Vec::new(),
             values: Vec::new(),
             wanted: Wanted::default(),
+            is_full: false,
         }
     }
 
@@ -321,6 +323,8 @@ impl<'a> Counting<'a> {
                 numbers.extend(self.values.iter().map(number));
             }
         }
+        let most = self.request.groups_max;
+        self.is_full = self.steps.iter().any(|step| step.groups.len() > most);
         let one = self.buckets.one(view, page.number())?;
         if let Some(bucket) = one {
             if numbers.is_empty() {
@@ -459,7 +463,10 @@ impl<'a> Counting<'a> {
             }
         }
         rows.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
-        let mut batch = CountBatch::default();
+        let mut batch = CountBatch {
+            is_full: self.is_full,
+            ..CountBatch::default()
+        };
         for reading in self.by {
             batch.by.push(Column {
                 codes: Vec::with_capacity(rows.len()),

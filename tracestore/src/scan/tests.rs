@@ -338,7 +338,9 @@ proptest! {
         let places = Places::of(&spans, &cuts, &hide);
         let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
         let effort = Effort::default();
-        let request = Counts { range, filter, origin_ns, bucket_ns, by, measure, effort };
+        let groups_max = usize::MAX;
+        let request =
+            Counts { range, filter, origin_ns, bucket_ns, by, measure, groups_max, effort };
         let expected = naive::counts(&seen, &request);
         let batches = super::counts(&views(&places), &request).unwrap();
         let mut found = Vec::new();
@@ -488,6 +490,7 @@ fn threads_share_the_work() {
         bucket_ns: 1_000,
         by: vec![AttributeRef::Intrinsic(Intrinsic::Kind)],
         measure: Measure::Spans,
+        groups_max: usize::MAX,
         effort: Effort::default(),
     };
     let count = |request: &Counts| {
@@ -510,6 +513,17 @@ fn threads_share_the_work() {
         let (batches, found) = count(&request);
         assert!(batches <= threads + 1);
         assert_eq!(found, expected);
+    }
+    // A count that meets too many groups ends, and says so.
+    request.effort.threads = 0;
+    request.by = vec![AttributeRef::Intrinsic(Intrinsic::SpanId)];
+    for (groups_max, is_full) in [(29_999, true), (30_000, false)] {
+        request.groups_max = groups_max;
+        let batches: Vec<_> = super::counts(&views, &request).unwrap().collect();
+        let [Ok(Batch::Counts(batch))] = &batches[..] else {
+            panic!("counts were asked for");
+        };
+        assert_eq!(batch.is_full, is_full);
     }
     // Whoever is told to stop has counted little.
     request.effort.stop.store(true, Ordering::Relaxed);

@@ -30,8 +30,11 @@ const TOO_MANY_VALUES: &str = "__too_many_values__";
 const TOP_DEFAULT: usize = 10;
 /// The most values of an attribute that are told.
 const TOP_MAX: usize = 1000;
-/// The most values of an attribute that are counted; those that are met later are left out.
+/// The most values of an attribute that are counted where there is one interval; those that are met
+/// later are counted as one.
 const VALUES_MAX: usize = 1 << 16;
+/// The most counts of an attribute, in all intervals together.
+const COUNTS_MAX: usize = 1 << 18;
 
 /// Whether a span is not selected (0) or selected (1).
 const SIDES: [(&str, &str); 2] = [
@@ -152,9 +155,15 @@ impl Comparison {
             origin_ns,
             bucket_ns,
             attributes: attributes?,
-            values_max: VALUES_MAX,
+            values_max: self.values_max(intervals),
             effort,
         })
+    }
+
+    /// The most values of an attribute that are counted, never fewer than are told.
+    pub(super) fn values_max(&self, intervals: &Intervals) -> usize {
+        let most = COUNTS_MAX / intervals.count().max(1);
+        most.min(VALUES_MAX).max(self.top)
     }
 
     /// When selected spans begin.
@@ -187,6 +196,8 @@ pub(super) struct Occurrences {
     /// By side; of each value all intervals.
     counts: [Vec<u64>; 2],
     totals: [Vec<u64>; 2],
+    /// The most values.
+    values_max: usize,
     /// Whether there are values that are not counted.
     is_over: bool,
 }
@@ -196,14 +207,16 @@ pub(super) struct Occurrences {
 pub(super) struct Sides<'a> {
     budget: &'a Budget,
     intervals: usize,
+    values_max: usize,
     attributes: BTreeMap<Arc<str>, Occurrences>,
 }
 
 impl<'a> Sides<'a> {
-    pub(super) fn new(budget: &'a Budget, intervals: &Intervals) -> Self {
+    pub(super) fn new(comparison: &Comparison, budget: &'a Budget, intervals: &Intervals) -> Self {
         Self {
             budget,
             intervals: intervals.count(),
+            values_max: comparison.values_max(intervals),
             attributes: BTreeMap::new(),
         }
     }
@@ -211,7 +224,10 @@ impl<'a> Sides<'a> {
     /// The occurrences of an attribute by its name.
     pub(super) fn of(&mut self, attribute: &Attribute) -> &mut Occurrences {
         let name: Arc<str> = attribute.to_string().into();
-        self.attributes.entry(name).or_default()
+        let values_max = self.values_max;
+        let held = self.attributes.entry(name).or_default();
+        held.values_max = values_max;
+        held
     }
 
     /// Adds what a store has counted.
@@ -349,7 +365,7 @@ impl Occurrences {
     pub(super) fn number(&mut self, value: Option<Value>) -> u32 {
         match self.interner.find(value.as_ref()) {
             Some(number) => number,
-            None if self.interner.count() > VALUES_MAX => self.beyond(),
+            None if self.interner.count() > self.values_max => self.beyond(),
             None => self.interner.number(value),
         }
     }

@@ -1,5 +1,6 @@
 //! Functions over time that a store counts, without a look at single spans.
 
+use crate::budget::BudgetError;
 use crate::traceql::ast::{Attribute, Intrinsic, Metrics, MetricsFunction};
 use crate::traceql::error::QueryError;
 use crate::traceql::lower::reference;
@@ -20,7 +21,7 @@ pub(super) fn request(
     function: &Metrics,
     filter: Filter,
     intervals: &Intervals,
-    effort: Effort,
+    (groups_max, effort): (usize, Effort),
 ) -> Option<Counts> {
     let attributes = function
         .by
@@ -49,6 +50,7 @@ pub(super) fn request(
         bucket_ns,
         by: by?,
         measure,
+        groups_max,
         effort,
     })
 }
@@ -61,9 +63,13 @@ pub(super) fn count(
     (interner, tally): (&mut Interner, &mut Tally<'_>),
 ) -> Result<(), QueryError> {
     let is_bucketed = matches!(request.measure, Measure::Log2(_));
+    let groups_max = request.groups_max as u64;
     for batch in source.scan(&Request::Counts(request))? {
         if let Batch::Counts(batch) = batch? {
             add(function, &batch, is_bucketed, intervals, (interner, tally))?;
+            if batch.is_full {
+                return Err(BudgetError::Series(groups_max).into());
+            }
         }
     }
     Ok(())
