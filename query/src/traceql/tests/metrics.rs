@@ -131,6 +131,9 @@ fn number(span: &Span, attribute: &str) -> Option<f64> {
     }
 }
 
+/// Numbers by time, by labels.
+type Groups = BTreeMap<Vec<(String, String)>, BTreeMap<i64, Vec<f64>>>;
+
 /// The series of a function over spans, computed one number after the other.
 fn naive(
     (function, measured): (&str, &str),
@@ -138,7 +141,7 @@ fn naive(
     spans: &[Span],
     options: &MetricsOptions,
 ) -> Told {
-    let mut groups: BTreeMap<Vec<(String, String)>, BTreeMap<i64, Vec<f64>>> = BTreeMap::new();
+    let mut groups = Groups::new();
     let step = options.step_ns;
     let start = options.start_ns - options.start_ns % step;
     let end = options.end_ns + (step - options.end_ns % step) % step;
