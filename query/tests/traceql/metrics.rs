@@ -244,7 +244,7 @@ fn table(table: &Value) -> Result<(), String> {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Result<(), String> {
+fn same<T: PartialEq + std::fmt::Debug>(found: &T, expected: &T) -> Result<(), String> {
     match found == expected {
         true => Ok(()),
         false => Err(format!("found {found:?}, expected {expected:?}")),
@@ -255,10 +255,8 @@ fn step(row: &Value) -> Result<(), String> {
     let window = row["window_ns"].as_i64().unwrap();
     // Where the range begins makes no difference.
     for start in [0, 1_700_000_000_000_000_123] {
-        same(
-            default_step(start, start + window),
-            row["step_ns"].as_i64().unwrap(),
-        )?;
+        let expected = row["step_ns"].as_i64().unwrap();
+        same(&default_step(start, start + window), &expected)?;
     }
     Ok(())
 }
@@ -287,17 +285,17 @@ fn interval(row: &Value) -> Result<(), String> {
             Err(reason) => return Err(reason),
         };
         let checked = if let Some(count) = row["intervals"].as_u64() {
-            same(samples.len() as u64, count)
+            same(&(samples.len() as u64), &count)
         } else if let Some(at) = row["interval"].as_u64()
             && let Some(time) = row["timestamp"].as_i64()
         {
             // Also of an interval behind the last.
             let at = i64::try_from(at).unwrap();
-            same(samples[0].0 + at * row["step"].as_i64().unwrap(), time)
+            same(&(samples[0].0 + at * row["step"].as_i64().unwrap()), &time)
         } else {
             let found = samples.iter().position(|(_, count)| *count > 0.0);
             let found = found.map_or(-1, |at| i64::try_from(at).unwrap());
-            same(found, row["interval"].as_i64().unwrap())
+            same(&found, &row["interval"].as_i64().unwrap())
         };
         checked.map_err(|reason| format!("{place}: {reason}"))
     })
@@ -319,7 +317,7 @@ fn bucket(row: &Value) -> Result<(), String> {
             [(_, Some(source::Value::Float(bound)))] => Some(*bound),
             _ => None,
         });
-        same(bound.unwrap_or(-1.0), float(&row["bucket"]))
+        same(&bound.unwrap_or(-1.0), &float(&row["bucket"]))
     })
 }
 
@@ -372,6 +370,6 @@ fn rank(row: &Value) -> Result<(), String> {
                 let values = values.map(|value| float(value).to_string()).collect();
                 (format!("{:?}", Some(name)), values)
             });
-        same(found, expected.collect()).map_err(|reason| format!("{place}: {reason}"))
+        same(&found, &expected.collect()).map_err(|reason| format!("{place}: {reason}"))
     })
 }
