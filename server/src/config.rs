@@ -274,7 +274,7 @@ const SETTINGS: &[Setting] = &[
         value: "ADDR",
         help: "Address to listen on, as 127.0.0.1:9090; may be given several times. Each \
                listener speaks HTTP/1.1, HTTP/2 and gRPC and answers every API. [default: the \
-               ports 9090 9009 3100 3200 4317 4318 on loopback, those that are free]",
+               ports 9090 9009 3100 3200 4317 4318 16686 14268 9411 on loopback, those that are free]",
         apply: |config, text| {
             for part in text
                 .split(',')
