@@ -643,7 +643,7 @@ fn command() -> Command {
     let mut command = Command::new("trine")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
-            "Metrics, logs and traces in one place: speaks the APIs of Prometheus, Loki and Tempo",
+            "Metrics, logs and traces in one place: speaks the APIs of Prometheus, Loki, Tempo and Jaeger",
         )
         .after_help(
             "Every option can also be set in the environment (TRINE_DATA_DIR for --data-dir) and \

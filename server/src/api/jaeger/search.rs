@@ -265,8 +265,7 @@ impl<'a> Tag<'a> {
 
     #[expect(
         clippy::cast_precision_loss,
-        clippy::float_cmp,
-        reason = "the store compares integers and floats as floats, and exactly"
+        reason = "the store compares integers and floats as floats"
     )]
     fn is(&self, value: &AnyValue) -> bool {
         match value {

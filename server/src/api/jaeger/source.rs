@@ -1,7 +1,7 @@
 //! A tenant's traces as Jaeger's API asks for them; nothing is found for a tenant without traces.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -60,11 +60,34 @@ pub(super) struct Found {
     pub(super) is_cut: bool,
 }
 
-/// The newest traces that a search finds.
+/// The newest traces that a search finds, all at once.
 pub(super) fn find(asked: &Asked, search: &Search) -> Result<Found, Refusal> {
     let mut found = Found::default();
+    let mut spans = 0;
+    find_each(asked, search, |trace| {
+        spans += trace
+            .iter()
+            .flat_map(|of| &of.scope_spans)
+            .map(|of| of.spans.len())
+            .sum::<usize>();
+        if spans > SPANS_MAX && !found.traces.is_empty() {
+            found.is_cut = true;
+            return ControlFlow::Break(());
+        }
+        found.traces.push(trace);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+/// Gives the newest traces that a search finds, one by one, until there are enough.
+pub(super) fn find_each(
+    asked: &Asked,
+    search: &Search,
+    mut give: impl FnMut(Spans) -> ControlFlow<()>,
+) -> Result<(), Refusal> {
     let Some(snapshot) = snapshot(asked)? else {
-        return Ok(found);
+        return Ok(());
     };
     let budget = budget(asked);
     let request = Request::Rows(Rows {
@@ -72,32 +95,28 @@ pub(super) fn find(asked: &Asked, search: &Search) -> Result<Found, Refusal> {
         filter: TraceFilter::Has(search.filter()),
         projection: Vec::new(),
     });
-    let mut spans = 0;
+    let mut given = 0;
     for batch in snapshot.scan(&request)? {
         let Batch::Spans(batch) = batch? else {
             continue;
         };
         for rows in &batch.traces {
             budget.check().map_err(over)?;
-            if found.traces.len() >= search.limit {
-                return Ok(found);
+            if given >= search.limit {
+                return Ok(());
             }
             // A trace with a span in the range counts as a whole for the store, and here the span.
-            let Some(trace) = snapshot.trace(rows.id)? else {
+            let trace = snapshot.trace(rows.id)?;
+            let Some(trace) = trace.filter(|trace| search.finds(trace)) else {
                 continue;
             };
-            if !search.finds(&trace) {
-                continue;
+            given += 1;
+            if give(otlp::resource_spans(trace)).is_break() {
+                return Ok(());
             }
-            spans += trace.spans().count();
-            if spans > SPANS_MAX && !found.traces.is_empty() {
-                found.is_cut = true;
-                return Ok(found);
-            }
-            found.traces.push(otlp::resource_spans(trace));
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn service() -> AttributeRef {

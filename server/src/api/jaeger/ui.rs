@@ -188,7 +188,7 @@ fn references(out: &mut String, span: &Span) {
             && id(&link.span_id) == id(&span.parent_span_id)
     };
     let parent = has_parent.then(|| {
-        let told = span.links.iter().filter(is_parent).next_back();
+        let told = span.links.iter().rfind(is_parent);
         let is_child = told.is_none_or(is_child_of);
         (is_child, &span.trace_id, &span.parent_span_id)
     });
