@@ -6,6 +6,9 @@ use trine_server::ingest::span_batch::SpanBatch;
 use trine_server::ingest::{jaeger_thrift, zipkin};
 use trine_server::proto::thrift::Protocol;
 
+/// The bytes of the spans of one request.
+const BYTES_MAX: usize = 1 << 20;
+
 /// The first byte says which protocol the others are.
 pub(crate) fn jaeger(data: &[u8]) {
     let Some((which, message)) = data.split_first() else {
@@ -15,13 +18,13 @@ pub(crate) fn jaeger(data: &[u8]) {
         0 => Protocol::Binary,
         _ => Protocol::Compact,
     };
-    if let Ok(batch) = jaeger_thrift::translate(message, protocol) {
+    if let Ok(batch) = jaeger_thrift::translate(message, protocol, BYTES_MAX) {
         check(batch, message.len());
     }
 }
 
 pub(crate) fn zipkin(data: &[u8]) {
-    if let Ok(batch) = zipkin::translate(data) {
+    if let Ok(batch) = zipkin::translate(data, BYTES_MAX) {
         check(batch, data.len());
     }
 }

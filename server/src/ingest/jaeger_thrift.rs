@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 
 use super::jaeger_tags as tags;
-use super::span_batch::{SPAN_ITEMS_MAX, SpanBatch};
+use super::span_batch::{SPAN_ITEMS_MAX, SpanBatch, TooLarge};
 use crate::proto::thrift::{Protocol, Reader, Result, ThriftError, Type};
 
 /// The service of a process that has none.
@@ -25,11 +25,11 @@ const SAMPLED: i32 = 1;
 
 const MICROSECOND_NS: u64 = 1000;
 
-/// The spans of a `Batch`.
+/// The spans of a `Batch`, of about `bytes_max` bytes as OTLP at most.
 ///
 /// # Errors
-/// [`ThriftError`] when the bytes are no such structure.
-pub fn translate(message: &[u8], protocol: Protocol) -> Result<SpanBatch> {
+/// [`ThriftError`] when the bytes are no such structure or too large.
+pub fn translate(message: &[u8], protocol: Protocol, bytes_max: usize) -> Result<SpanBatch> {
     // The process may stand behind the spans: it is looked for first.
     let mut resource = Resource::default();
     let mut reader = Reader::new(message, protocol);
@@ -40,13 +40,14 @@ pub fn translate(message: &[u8], protocol: Protocol) -> Result<SpanBatch> {
         }
         _ => reader.skip(kind),
     })?;
-    let mut batch = SpanBatch::default();
+    let mut batch = SpanBatch::new(bytes_max);
     let mut reader = Reader::new(message, protocol);
     reader.fields(|reader, number, kind| match (number, kind) {
         (2, Type::List) => reader.elements(|reader, kind| match kind {
             Type::Struct => {
                 if let Some((scope, span)) = span(reader)? {
-                    batch.push(&resource, &scope, &span);
+                    let pushed = batch.push(&resource, &scope, &span);
+                    pushed.map_err(|TooLarge(max)| ThriftError::TooLarge(max))?;
                 }
                 Ok(())
             }

@@ -3,6 +3,7 @@
 //! `ingest::jaeger_thrift` and `ingest::zipkin` fill it.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
@@ -23,8 +24,9 @@ const SCOPE: u32 = 1;
 const SPANS: u32 = 2;
 
 /// Spans under their resources and scopes, written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SpanBatch {
+    bytes_max: usize,
     groups: Vec<Group>,
     /// The places of groups by resource and scope.
     places: HashMap<(Vec<u8>, Vec<u8>), usize>,
@@ -39,9 +41,47 @@ struct Group {
     spans: Vec<u8>,
 }
 
+/// The spans of a request take more bytes than they may; the text continues "the message ...".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge(pub usize);
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(max) = self;
+        write!(
+            f,
+            "the message holds spans that take more than {max} bytes as OTLP"
+        )
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
 impl SpanBatch {
+    /// A batch that takes `bytes_max` bytes and one span.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            groups: Vec::new(),
+            places: HashMap::new(),
+            count: 0,
+            bytes: 0,
+        }
+    }
+
     /// Adds a span.
-    pub fn push(&mut self, resource: &Resource, scope: &InstrumentationScope, span: &Span) {
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the batch is full.
+    pub fn push(
+        &mut self,
+        resource: &Resource,
+        scope: &InstrumentationScope,
+        span: &Span,
+    ) -> Result<(), TooLarge> {
+        if self.bytes > self.bytes_max {
+            return Err(TooLarge(self.bytes_max));
+        }
         let key = (resource.encode_to_vec(), scope.encode_to_vec());
         let at = match self.places.get(&key) {
             Some(at) => *at,
@@ -65,6 +105,7 @@ impl SpanBatch {
             self.bytes += group.spans.len() - before;
             self.count += 1;
         }
+        Ok(())
     }
 
     /// How many spans there are.
@@ -129,7 +170,7 @@ mod tests {
             trace_id: vec![1; 16],
             ..Span::default()
         };
-        let mut batch = SpanBatch::default();
+        let mut batch = SpanBatch::new(usize::MAX);
         assert!(batch.is_empty());
         for (service, library, name) in [
             ("a", "x", "1"),
@@ -137,7 +178,9 @@ mod tests {
             ("a", "x", "3"),
             ("a", "y", "4"),
         ] {
-            batch.push(&resource(service), &scope(library), &span(name));
+            batch
+                .push(&resource(service), &scope(library), &span(name))
+                .unwrap();
         }
         assert_eq!(batch.len(), 4);
         let group = |service: &str, library: &str, names: &[&str]| ResourceSpans {
@@ -156,5 +199,25 @@ mod tests {
         ];
         let read = ExportTraceServiceRequest::decode(batch.finish()).unwrap();
         assert_eq!(read.resource_spans, expect);
+    }
+
+    #[test]
+    fn a_batch_has_a_limit() {
+        let (resource, scope) = (Resource::default(), InstrumentationScope::default());
+        let span = Span {
+            name: "x".repeat(100),
+            ..Span::default()
+        };
+        let push = |bytes_max: usize| {
+            let mut batch = SpanBatch::new(bytes_max);
+            let pushed: Vec<bool> = (0..3)
+                .map(|_| batch.push(&resource, &scope, &span).is_ok())
+                .collect();
+            (pushed, batch.len())
+        };
+        let one = 2 + span.encoded_len();
+        assert_eq!(push(2 * one), (vec![true; 3], 3));
+        assert_eq!(push(2 * one - 1), (vec![true, true, false], 2));
+        assert_eq!(push(0), (vec![true, false, false], 1));
     }
 }

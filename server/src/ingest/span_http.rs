@@ -29,8 +29,8 @@ pub async fn jaeger(State(app): State<Arc<App>>, request: Request) -> Response {
         Ok(protocol) => protocol,
         Err(refusal) => return refused(&refusal),
     };
-    let translate = move |bytes: &Bytes| {
-        let read = jaeger_thrift::translate(bytes, protocol);
+    let translate = move |bytes: &Bytes, bytes_max: usize| {
+        let read = jaeger_thrift::translate(bytes, protocol, bytes_max);
         read.map_err(|error| format!("Unable to process request body: {error}"))
     };
     answer(take(&app, request, translate).await)
@@ -42,7 +42,12 @@ pub async fn zipkin(State(app): State<Arc<App>>, request: Request) -> Response {
         let text = "spans of Zipkin are read as application/json, not as application/x-protobuf";
         return refused(&Refusal::new(Reason::UnsupportedMedia, text));
     }
-    answer(take(&app, request, |bytes| zipkin::translate(bytes)).await)
+    answer(
+        take(&app, request, |bytes, bytes_max| {
+            zipkin::translate(bytes, bytes_max)
+        })
+        .await,
+    )
 }
 
 /// The media type, without what is said about it.
@@ -68,7 +73,7 @@ fn thrift_protocol(headers: &HeaderMap) -> Result<Protocol, Refusal> {
 async fn take(
     app: &Arc<App>,
     request: Request,
-    translate: impl FnOnce(&Bytes) -> Result<SpanBatch, String> + Send + 'static,
+    translate: impl FnOnce(&Bytes, usize) -> Result<SpanBatch, String> + Send + 'static,
 ) -> Result<Outcome, Refusal> {
     let tenant = TenantId::of(request.headers())?;
     let encoding = Encoding::of(request.headers())?.unwrap_or(Encoding::Identity);
@@ -78,7 +83,7 @@ async fn take(
         .run(move || {
             let max = work.config.decoded_bytes_max;
             let bytes = encoding.decode(payload.bytes, max, &mut payload.share)?;
-            let batch = translate(&bytes).map_err(Refusal::bad)?;
+            let batch = translate(&bytes, max).map_err(Refusal::bad)?;
             payload.share.grow_to(bytes.len() + 2 * batch.bytes())?;
             drop(bytes);
             let spans = Body::Protobuf(batch.finish());

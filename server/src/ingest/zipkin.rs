@@ -32,12 +32,12 @@ const LINK: &str = "otlp.link.";
 /// Links of a span that are looked for.
 const LINKS_MAX: usize = 128;
 
-/// The spans of a list.
+/// The spans of a list, of about `bytes_max` bytes as OTLP at most.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it and where.
-pub fn translate(body: &[u8]) -> Result<SpanBatch, String> {
-    let mut batch = SpanBatch::default();
+pub fn translate(body: &[u8], bytes_max: usize) -> Result<SpanBatch, String> {
+    let mut batch = SpanBatch::new(bytes_max);
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = Spans(&mut batch).deserialize(&mut json);
     let read = read.and_then(|()| json.end());
@@ -69,7 +69,8 @@ impl<'de> Visitor<'de> for Spans<'_> {
         while let Some(read) = list.next_element::<Option<Read<'de>>>()? {
             let Some(read) = read else { continue };
             let (resource, scope, span) = read.into_otlp().map_err(A::Error::custom)?;
-            self.0.push(&resource, &scope, &span);
+            let pushed = self.0.push(&resource, &scope, &span);
+            pushed.map_err(A::Error::custom)?;
         }
         Ok(())
     }

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::ingest::span_batch::TooLarge;
+
 /// How deep structures, lists and maps may be nested in each other.
 pub const DEPTH_MAX: u8 = 32;
 
@@ -25,6 +27,8 @@ pub enum ThriftError {
     TooDeep,
     /// One of its parts holds more than a limit allows.
     TooMany(usize),
+    /// Its parts take more bytes than a limit allows.
+    TooLarge(usize),
 }
 
 impl fmt::Display for ThriftError {
@@ -35,6 +39,7 @@ impl fmt::Display for ThriftError {
             Self::BadType(number) => write!(f, "the message holds a value of no type ({number})"),
             Self::NotUtf8 => f.write_str("the message holds a string that is not UTF-8"),
             Self::TooDeep => write!(f, "the message is nested deeper than {DEPTH_MAX}"),
+            Self::TooLarge(max) => TooLarge(*max).fmt(f),
             Self::TooMany(max) => {
                 write!(
                     f,

@@ -116,7 +116,7 @@ fn base64_bytes(text: &str) -> Vec<u8> {
 
 fn translated(batch: &Json) -> ExportTraceServiceRequest {
     let read = PROTOCOLS.map(|protocol| {
-        let batch = translate(&encode(batch, protocol), protocol).unwrap();
+        let batch = translate(&encode(batch, protocol), protocol, usize::MAX).unwrap();
         ExportTraceServiceRequest::decode(batch.finish()).unwrap()
     });
     let [binary, compact] = read;
@@ -297,7 +297,8 @@ fn a_span_has_so_many_items_and_no_more() {
         ]);
         Thrift::Struct(vec![(2, Thrift::List(vec![span]))]).written(Protocol::Compact)
     };
-    let count = |count| translate(&batch(count), Protocol::Compact).map(|batch| batch.len());
+    let count =
+        |count| translate(&batch(count), Protocol::Compact, usize::MAX).map(|batch| batch.len());
     assert_eq!(count(SPAN_ITEMS_MAX), Ok(1));
     assert_eq!(
         count(SPAN_ITEMS_MAX + 1),
@@ -318,7 +319,7 @@ fn damage_is_refused_and_never_a_panic() {
         let bytes = encode(&batch, protocol);
         for end in 0..bytes.len() {
             assert!(
-                translate(&bytes[..end], protocol).is_err(),
+                translate(&bytes[..end], protocol, usize::MAX).is_err(),
                 "{protocol:?} cut at {end}"
             );
         }
@@ -326,14 +327,26 @@ fn damage_is_refused_and_never_a_panic() {
             for bit in 0..8 {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 1 << bit;
-                if let Ok(batch) = translate(&bytes, protocol) {
+                if let Ok(batch) = translate(&bytes, protocol, usize::MAX) {
                     ExportTraceServiceRequest::decode(batch.finish()).unwrap();
                 }
             }
         }
     }
     assert_eq!(
-        translate(b"{}", Protocol::Binary).unwrap_err().to_string(),
+        translate(b"{}", Protocol::Binary, usize::MAX)
+            .unwrap_err()
+            .to_string(),
         "the message holds a value of no type (123)"
     );
+}
+
+#[test]
+fn a_batch_has_a_limit() {
+    let batch = json!({"process": {"serviceName": "a"}, "spans": [{"spanId": 1}, {"spanId": 2}]});
+    let bytes = encode(&batch, Protocol::Binary);
+    let error = translate(&bytes, Protocol::Binary, 10).unwrap_err();
+    assert_eq!(error, ThriftError::TooLarge(10));
+    let text = "the message holds spans that take more than 10 bytes as OTLP";
+    assert_eq!(error.to_string(), text);
 }

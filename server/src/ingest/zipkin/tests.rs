@@ -7,7 +7,7 @@ use prost::Message as _;
 use super::*;
 
 fn translated(body: &str) -> Vec<ResourceSpans> {
-    let batch = translate(body.as_bytes()).unwrap();
+    let batch = translate(body.as_bytes(), usize::MAX).unwrap();
     let request = ExportTraceServiceRequest::decode(batch.finish()).unwrap();
     request.resource_spans
 }
@@ -207,11 +207,15 @@ fn what_is_refused_is_told() {
             "cannot read the spans: trailing characters at line 1 column 4",
         ),
     ] {
-        assert_eq!(translate(body.as_bytes()).unwrap_err(), why, "{body}");
+        assert_eq!(
+            translate(body.as_bytes(), usize::MAX).unwrap_err(),
+            why,
+            "{body}"
+        );
     }
-    assert!(translate(r#"[{"traceId":1,"id":"2"}]"#.as_bytes()).is_err());
-    assert!(translate(&b"[{\"traceId\":\"\xff\"}]"[..]).is_err());
-    assert!(translate("[".repeat(10_000).as_bytes()).is_err());
+    assert!(translate(r#"[{"traceId":1,"id":"2"}]"#.as_bytes(), usize::MAX).is_err());
+    assert!(translate(&b"[{\"traceId\":\"\xff\"}]"[..], usize::MAX).is_err());
+    assert!(translate("[".repeat(10_000).as_bytes(), usize::MAX).is_err());
 }
 
 #[test]
@@ -224,7 +228,7 @@ fn a_span_has_so_many_tags_and_annotations_and_no_more() {
         ("tags", '{', '}', r#""":"""#),
         ("annotations", '[', ']', "{}"),
     ] {
-        let read = |count| translate(body(name, open, close, item, count).as_bytes());
+        let read = |count| translate(body(name, open, close, item, count).as_bytes(), usize::MAX);
         assert_eq!(read(SPAN_ITEMS_MAX).map(|batch| batch.len()), Ok(1));
         let error = read(SPAN_ITEMS_MAX + 1).unwrap_err();
         assert!(
@@ -238,13 +242,24 @@ fn a_span_has_so_many_tags_and_annotations_and_no_more() {
 fn damage_is_refused_and_never_a_panic() {
     let body = r#"[{"traceId":"1","id":"2","timestamp":-1e300,"duration":1e300,"tags":{"a":"b|{}|1"},
         "annotations":[{"timestamp":5,"value":"a|{}|1"}],"localEndpoint":{"port":-1}}]"#;
-    assert!(translate(body.as_bytes()).is_ok());
+    assert!(translate(body.as_bytes(), usize::MAX).is_ok());
     for at in 0..body.len() {
-        assert!(translate(&body.as_bytes()[..at]).is_err(), "cut at {at}");
+        assert!(
+            translate(&body.as_bytes()[..at], usize::MAX).is_err(),
+            "cut at {at}"
+        );
         for bit in 0..8 {
             let mut bytes = body.as_bytes().to_vec();
             bytes[at] ^= 1 << bit;
-            translate(&bytes).ok();
+            translate(&bytes, usize::MAX).ok();
         }
     }
+}
+
+#[test]
+fn a_list_has_a_limit() {
+    let body = br#"[{"traceId":"1","id":"2"},{"traceId":"1","id":"3"}]"#;
+    let error = translate(body, 10).unwrap_err();
+    let why = "cannot read the spans: the message holds spans that take more than 10 bytes as OTLP";
+    assert!(error.starts_with(why), "{error}");
 }
