@@ -326,4 +326,5 @@ impl Read<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "what tests write is small")]
 pub(crate) mod tests;

@@ -391,4 +391,5 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "what tests write is small")]
 pub(crate) mod writer;

@@ -19,7 +19,8 @@ pub(super) fn data(name: &str) -> Option<Json> {
     let dir = std::env::var_os("TRINE_DATA").unwrap_or_else(beside);
     let path = std::path::Path::new(&dir).join("traces").join(name);
     let file = RealFs.open(&path).ok()?;
-    let bytes = file.read(&[0..file.len()]).unwrap().remove(0);
+    let whole = 0..file.len();
+    let bytes = file.read(std::slice::from_ref(&whole)).unwrap().remove(0);
     Some(serde_json::from_slice(&bytes).unwrap())
 }
 
@@ -81,7 +82,7 @@ fn span(trace: u8, id: u8, parent: u8, kind: u8, start_s: u64, name: &str) -> Js
     })
 }
 
-fn of_service(service: &str, spans: Vec<Json>) -> Json {
+fn of_service(service: &str, spans: &[Json]) -> Json {
     json!({
         "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
         "scopeSpans": [{"spans": spans}],
@@ -92,11 +93,11 @@ fn of_service(service: &str, spans: Vec<Json>) -> Json {
 async fn filled() -> Harness {
     let harness = server();
     let spans = json!({"resourceSpans": [
-        of_service("front", vec![span(1, 1, 0, 2, 100, "GET /"), span(1, 2, 1, 3, 101, "call"),
+        of_service("front", &[span(1, 1, 0, 2, 100, "GET /"), span(1, 2, 1, 3, 101, "call"),
             span(2, 1, 0, 2, 200, "GET /")]),
-        of_service("back", vec![span(1, 3, 2, 2, 102, "work"), span(1, 4, 3, 0, 103, "inner"),
+        of_service("back", &[span(1, 3, 2, 2, 102, "work"), span(1, 4, 3, 0, 103, "inner"),
             span(2, 3, 1, 2, 201, "work")]),
-        of_service("back", vec![span(3, 9, 7, 2, 300, "lost")]),
+        of_service("back", &[span(3, 9, 7, 2, 300, "lost")]),
         {"scopeSpans": [{"spans": [span(4, 1, 0, 1, 400, "nameless")]}]},
     ]});
     send_otlp(&harness, &spans).await;
@@ -622,8 +623,8 @@ async fn otlp_is_transformed() {
 #[test]
 fn spans_go_to_their_traces() {
     let spans = json!({"resourceSpans": [
-        of_service("a", vec![span(1, 1, 0, 0, 1, "a"), span(2, 1, 0, 0, 1, "b"), span(1, 2, 0, 0, 1, "c")]),
-        of_service("b", vec![span(2, 2, 0, 0, 1, "d")]),
+        of_service("a", &[span(1, 1, 0, 0, 1, "a"), span(2, 1, 0, 0, 1, "b"), span(1, 2, 0, 0, 1, "c")]),
+        of_service("b", &[span(2, 2, 0, 0, 1, "d")]),
     ]});
     let traces = by_trace(of_otlp_json(&spans));
     assert_eq!(traces.len(), 2);
