@@ -15,7 +15,7 @@ use super::view::View;
 use crate::block::build::{Input, Source};
 use crate::block::format::{event, link, resource, scope, span};
 use crate::block::image::{Image, Trace, in_memory};
-use crate::block::table::{Column, Key, TableReader, by_page};
+use crate::block::table::{Key, Neighbours, TableReader, by_page};
 use crate::block::values::{Texts, Type};
 use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, Status, codec};
 use crate::otlp::{Bounds, Writer};
@@ -200,7 +200,7 @@ fn page_attributes(
     rows: Range<u32>,
     all: &mut Vec<Vec<KeyValue>>,
 ) -> Result<()> {
-    let shapes = table.shapes(page)?;
+    let shapes = table.shapes(page, rows.clone())?;
     let rare = table.rare_of(page, &shapes, &rows)?;
     let mut rare = rare.into_iter();
     // For each column its values in the order of the rows.
@@ -222,16 +222,11 @@ fn page_attributes(
         lists.push(list.iter().map(|_| None).collect());
     }
     for (number, slots) in slots {
-        let column = usize::try_from(number)
-            .ok()
-            .and_then(|n| table.attribute_at(n));
-        let column = column.ok_or_else(|| table.corrupt("an attribute is not there"))?;
-        let Key::Attribute(name, kind) = &column.key else {
-            return Err(table.corrupt("a column is no attribute"));
-        };
         // Its values of these rows are neighbours.
-        let places = table.neighbours(column, (page, first_row), &before, slots.len())?;
-        let values = values_at(table, column, *kind, places)?;
+        let at = (page, first_row);
+        let held = table.neighbours(number as usize, at, &before, slots.len())?;
+        let name = held.name;
+        let values = values_at(table, held)?;
         if values.len() != slots.len() {
             return Err(table.corrupt("a value is missing"));
         }
@@ -253,20 +248,17 @@ fn page_attributes(
 }
 
 /// The values at some places of a column, ascending.
-fn values_at(
-    table: &TableReader,
-    column: &Column,
-    kind: Type,
-    places: Vec<(usize, Range<u32>)>,
-) -> Result<Vec<AnyValue>> {
+fn values_at(table: &TableReader, held: Neighbours<'_>) -> Result<Vec<AnyValue>> {
+    let Neighbours { values, places, .. } = held;
+    let kind = values.kind();
     let (mut numbers, mut texts) = (Vec::new(), Texts::default());
     for (page, positions) in places {
         let page = u32::try_from(page).unwrap_or(u32::MAX);
         if kind.is_number() {
-            column.values.numbers_in(page, positions, &mut numbers)?;
+            values.numbers_in(page, positions, &mut numbers)?;
         } else {
             let positions: Vec<u32> = positions.collect();
-            column.values.texts(page, Some(&positions), &mut texts)?;
+            values.texts(page, Some(&positions), &mut texts)?;
         }
     }
     let number = |bits: u64| match kind {
