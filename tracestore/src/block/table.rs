@@ -6,7 +6,7 @@
 //! column are only of rows that have it. Shapes that are too many are spelled out row by row, and
 //! columns that are too many and rare tell their rows themselves. Where rows hardly ever have the
 //! same shape, all columns tell their rows, page by page. Columns of very few values share one of
-//! their type. See `FORMAT.md`, "Table".
+//! their type. In unit tests the limits are low, so that blocks of few rows have all these forms. See `FORMAT.md`, "Table".
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -34,15 +34,15 @@ pub(crate) const PAGE_ROWS: usize = 8192;
 /// Attribute columns that shapes name; the rarest of more are named by their own rows.
 pub(crate) const COLUMNS_MAX: usize = 512;
 /// So many columns are named by shapes however rare they are; of more only those of which ...
-const COLUMNS_ALWAYS: usize = 64;
+const COLUMNS_ALWAYS: usize = if cfg!(test) { 3 } else { 64 };
 /// ... at least one row in so many has a value: others make many shapes of few rows.
-const ROWS_PER_VALUE_MAX: u64 = 1024;
+const ROWS_PER_VALUE_MAX: u64 = if cfg!(test) { 8 } else { 1024 };
 /// Shapes in the list of a table; the rarest of more are spelled out.
 pub(crate) const SHAPES_MAX: usize = 16_384;
 /// So many shapes are listed whatever rows have them. Of more a shape is worth a place in the list ...
-const SHAPES_ALWAYS: usize = 1024;
+const SHAPES_ALWAYS: usize = if cfg!(test) { 6 } else { 1024 };
 /// ... when so many rows have it ...
-const ROWS_PER_SHAPE: u64 = 8;
+const ROWS_PER_SHAPE: u64 = if cfg!(test) { 2 } else { 8 };
 /// ... and when at most one row in so many has another shape there is a list; else columns tell
 /// their rows page by page.
 const OTHERS_MAX: u64 = 16;

@@ -3,7 +3,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -203,11 +203,11 @@ fn page_attributes(
     let shapes = table.shapes(page, rows.clone())?;
     let rare = table.rare_of(page, &shapes, &rows)?;
     let mut rare = rare.into_iter();
-    // For each column its values in the order of the rows.
-    let mut slots: BTreeMap<u32, Vec<Slot>> = BTreeMap::new();
     let first_row = rows.start;
     let before = shapes.before(first_row);
-    let mut lists: Vec<Vec<Option<KeyValue>>> = Vec::with_capacity(rows.len());
+    // For each column that these rows have its values in their order; columns are found by number.
+    let mut slots: Vec<(u32, Vec<Slot>)> = Vec::new();
+    let mut place_of: Vec<u32> = vec![u32::MAX; table.attribute_count()];
     for row in rows {
         let list = shapes.list(row);
         for (at, &column) in list.iter().enumerate() {
@@ -217,9 +217,21 @@ fn page_attributes(
                     .next()
                     .ok_or_else(|| table.corrupt("a row has more attributes than are told"))?,
             };
-            slots.entry(column).or_default().push((lists.len(), at));
+            let place = place_of.get_mut(column as usize);
+            let place = place.ok_or_else(|| table.corrupt("an attribute is not there"))?;
+            if *place == u32::MAX {
+                *place = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+                slots.push((column, Vec::new()));
+            }
+            if let Some((_, slots)) = slots.get_mut(*place as usize) {
+                slots.push((all.len(), at));
+            }
         }
-        lists.push(list.iter().map(|_| None).collect());
+        let none = || KeyValue {
+            key: String::new(),
+            value: AnyValue::Empty,
+        };
+        all.push(list.iter().map(|_| none()).collect());
     }
     for (number, slots) in slots {
         // Its values of these rows are neighbours.
@@ -231,19 +243,12 @@ fn page_attributes(
             return Err(table.corrupt("a value is missing"));
         }
         for ((row, at), value) in slots.into_iter().zip(values) {
-            if let Some(held) = lists.get_mut(row).and_then(|list| list.get_mut(at)) {
-                *held = Some(KeyValue {
-                    key: name.to_string(),
-                    value,
-                });
+            if let Some(held) = all.get_mut(row).and_then(|list| list.get_mut(at)) {
+                name.clone_into(&mut held.key);
+                held.value = value;
             }
         }
     }
-    all.extend(
-        lists
-            .into_iter()
-            .map(|list| list.into_iter().flatten().collect()),
-    );
     Ok(())
 }
 
