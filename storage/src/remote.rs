@@ -38,4 +38,6 @@ pub use upload::{PART_BYTES, Throttle, Uploaded};
 #[cfg(test)]
 mod campaign;
 #[cfg(test)]
+mod s3;
+#[cfg(test)]
 mod stage;

@@ -242,7 +242,7 @@ impl Bucket {
 
     pub(crate) fn path(&self, key: &str) -> Path {
         let parts = key.split('/').filter(|part| !part.is_empty());
-        parts.fold(self.prefix.clone(), |path, part| path.join(part))
+        parts.fold(self.prefix.clone(), Path::join)
     }
 
     /// A text that no other call, no other handle and no other process gives.

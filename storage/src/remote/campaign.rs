@@ -26,7 +26,7 @@ fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("TRINE_CASES").unwrap_or(60),
+        None => 0..number("TRINE_CASES").unwrap_or(100),
     }
 }
 
@@ -256,7 +256,13 @@ fn run(seed: u64) -> Summary {
             _ => rng.below(2_000),
         };
         world.clock.advance(Duration::from_millis(ms));
-        if rng.below(100) == 0 {
+        let actor = usize::try_from(rng.below(3)).unwrap_or(0);
+        match rng.below(60) {
+            0 => world.turns.stop(actor),
+            1 | 2 => world.turns.resume(actor),
+            _ => {}
+        }
+        if rng.below(150) == 0 {
             *crashes += 1;
             world
                 .turns

@@ -211,7 +211,7 @@ impl Inner {
                     let range = self.page_range(page);
                     let len = range.end - range.start;
                     let priority = self.priority(page);
-                    let read = self.cache.from_disk(self.object, page, len, priority);
+                    let read = self.cache.load_from_disk(self.object, page, len, priority);
                     disk += u64::from(read.is_some());
                     (page, read.map(Look::Memory))
                 }

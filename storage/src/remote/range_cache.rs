@@ -285,7 +285,7 @@ impl RangeCache {
     }
 
     /// A page from the disk; nothing when it is not there or is damaged.
-    pub(crate) fn from_disk(
+    pub(crate) fn load_from_disk(
         &self,
         object: u128,
         page: u32,

@@ -131,7 +131,7 @@ impl Bucket {
         let ranges = (0..len.div_ceil(part_bytes))
             .map(|i| i * part_bytes..len.min((i + 1) * part_bytes))
             .collect::<Vec<_>>();
-        match self.backend().parts.clone() {
+        match &self.backend().parts {
             Some(store) => self.send_parts(key, file, throttle, &ranges, store)?,
             None => self.send_in_order(key, file, throttle, &ranges)?,
         }
@@ -159,18 +159,18 @@ impl Bucket {
         file: &dyn ReadFile,
         throttle: &Throttle,
         ranges: &[Range<u64>],
-        store: Arc<dyn MultipartStore>,
+        store: &Arc<dyn MultipartStore>,
     ) -> Result<()> {
         let path = self.path(key);
         let id = {
-            let (this, store, path) = (self.clone(), Arc::clone(&store), path.clone());
+            let (this, store, path) = (self.clone(), Arc::clone(store), path.clone());
             self.run("begin to upload", key, async move {
                 this.ask(Verb::Put, || store.create_multipart(&path)).await
             })?
         };
         let abort = || {
             let (this, store, path, id) =
-                (self.clone(), Arc::clone(&store), path.clone(), id.clone());
+                (self.clone(), Arc::clone(store), path.clone(), id.clone());
             // If this fails the parts stay until a rule of the bucket removes them.
             self.run("give up", key, async move {
                 this.attempt(Verb::Delete, store.abort_multipart(&path, &id))
@@ -193,7 +193,7 @@ impl Bucket {
             };
             let pause = throttle.reserve(bytes.len() as u64);
             let (this, store, path, id) =
-                (self.clone(), Arc::clone(&store), path.clone(), id.clone());
+                (self.clone(), Arc::clone(store), path.clone(), id.clone());
             let sender = sender.clone();
             self.handle().spawn(async move {
                 let _permit = permit;
@@ -235,7 +235,7 @@ impl Bucket {
         let parts: Vec<PartId> = done.into_iter().map(|(_, part)| part).collect();
         let completed = {
             let (this, store, path, id) =
-                (self.clone(), Arc::clone(&store), path.clone(), id.clone());
+                (self.clone(), Arc::clone(store), path.clone(), id.clone());
             self.run("finish the upload of", key, async move {
                 let complete = || store.complete_multipart(&path, &id, parts.clone());
                 this.ask(Verb::Put, complete).await

@@ -61,7 +61,7 @@ fn versions_follow_each_other_and_followers_see_the_newest() {
         key: block_key(BlockId::from_bits(1)),
         since: 4,
     };
-    assert_eq!(fourth.doomed, [doomed.clone()]);
+    assert_eq!(fourth.doomed, std::slice::from_ref(&doomed));
     let fifth = committed(catalog.commit(&lease, &fourth, next.clone(), &[]).unwrap());
     assert_eq!(fifth.doomed, std::slice::from_ref(&doomed));
     let gone = [doomed.key];

@@ -23,6 +23,7 @@ struct State {
     running: usize,
     waiting: Vec<(usize, oneshot::Sender<()>)>,
     crashed: BTreeSet<usize>,
+    stopped: BTreeSet<usize>,
 }
 
 impl Turns {
@@ -58,7 +59,7 @@ impl Turns {
                 drop(state);
                 between(turn);
                 let mut state = self.state.lock();
-                let next = usize::try_from(rng.below(state.waiting.len() as u64)).unwrap_or(0);
+                let next = state.choose(&mut rng);
                 let (_, next) = state.waiting.swap_remove(next);
                 state.running += 1;
                 drop(state);
@@ -75,6 +76,17 @@ impl Turns {
     /// The actor's process starts again. Gives whether it had crashed.
     pub fn revive(&self, actor: usize) -> bool {
         self.state.lock().crashed.remove(&actor)
+    }
+
+    /// The actor gets no turn as long as others want one, like a process that is stopped: between two
+    /// requests, or while one of its requests is under way.
+    pub fn stop(&self, actor: usize) {
+        self.state.lock().stopped.insert(actor);
+    }
+
+    /// The actor goes on.
+    pub fn resume(&self, actor: usize) {
+        self.state.lock().stopped.remove(&actor);
     }
 
     pub(super) async fn wait(&self, actor: usize) -> Result<(), &'static str> {
@@ -96,6 +108,25 @@ impl Turns {
             true => Err(CRASHED),
             false => Ok(()),
         }
+    }
+}
+
+impl State {
+    /// Which of those that wait is next.
+    fn choose(&self, rng: &mut Rng) -> usize {
+        let all = 0..self.waiting.len();
+        let goes = |at: &usize| {
+            let actor = self.waiting.get(*at).map(|(actor, _)| actor);
+            actor.is_some_and(|actor| !self.stopped.contains(actor))
+        };
+        let going: Vec<usize> = all.clone().filter(goes).collect();
+        let among = if going.is_empty() {
+            all.collect()
+        } else {
+            going
+        };
+        let chosen = usize::try_from(rng.below(among.len() as u64)).unwrap_or(0);
+        among.get(chosen).copied().unwrap_or(0)
     }
 }
 

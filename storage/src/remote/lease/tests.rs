@@ -143,3 +143,18 @@ fn epochs_are_found_without_a_list() {
         "an empty epoch object"
     );
 }
+
+#[test]
+fn golden_bytes() {
+    let stage = Stage::new(1, Faults::default());
+    let bucket = stage.bucket(1);
+    let first = lease(&bucket, "host-1");
+    assert_eq!(first.beat().unwrap(), None);
+    let text = |key: &str| String::from_utf8(bucket.get(key).unwrap().unwrap().to_vec()).unwrap();
+    let epoch = text("lease/00000000000000000001");
+    let (head, token) = epoch.split_once("01").unwrap();
+    assert_eq!(head, r#"{"name":"host-1","instance":null,"token":""#);
+    assert_eq!(token.len(), 26, "{token}");
+    let beat = text("lease/00000000000000000001.beat");
+    assert_eq!(beat, r#"{"beats":1,"released":false}"#);
+}
