@@ -94,6 +94,17 @@ pub struct Version<R> {
     pub deletes: Vec<Delete>,
 }
 
+impl<R> Version<R> {
+    /// The number of the delete that is committed next. Numbers rise with the catalog's version,
+    /// which every delete raises, so that none is ever given again, not even when nothing is left
+    /// that remembers the delete.
+    pub fn next_delete(&self) -> u64 {
+        let taken = self.deletes.iter().map(|delete| delete.number);
+        let applied = self.blocks.iter().map(|block| block.meta.deletes_applied);
+        taken.chain(applied).fold(self.number, u64::max) + 1
+    }
+}
+
 /// A change of the block set, made as one.
 #[derive(Debug, Default)]
 pub struct Edit {

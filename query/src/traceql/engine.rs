@@ -97,6 +97,11 @@ impl Engine {
         Self { limits, clock }
     }
 
+    /// The account of a query that begins now.
+    pub(super) fn budget(&self, cancel: &Cancel) -> Budget {
+        Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock))
+    }
+
     /// The newest traces that match and have a span that begins in `range` (nanoseconds), in the
     /// order of their first spans and then their ids.
     ///
@@ -112,30 +117,28 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<SearchResult, QueryError> {
         let mut result = SearchResult::default();
-        if let Some(Stage::Metrics(metrics)) = query.pipeline.stages.last() {
-            return Err(QueryError::Unsupported(format!(
-                "the metrics function {}()",
-                metrics.function.name()
-            )));
-        }
-        let budget = Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock));
+        let Some(pipeline) = query.search() else {
+            let what = "a search for series over time".to_owned();
+            return Err(QueryError::Unsupported(what));
+        };
+        let budget = self.budget(cancel);
         let mut shown = BTreeSet::new();
-        fields(&query.pipeline, &mut |field| {
+        fields(pipeline, &mut |field| {
             field.attributes(&mut |attribute| {
                 shown.insert(attribute.clone());
             });
             Ok(())
         })?;
-        for stage in &query.pipeline.stages {
+        for stage in &pipeline.stages {
             if let Stage::Select(selected) = stage {
                 shown.extend(selected.iter().map(|(attribute, _)| attribute.clone()));
             }
         }
         let mut patterns = Patterns::default();
-        fields(&query.pipeline, &mut |field| patterns.add(field))?;
+        fields(pipeline, &mut |field| patterns.add(field))?;
         let request = Request::Rows(Rows {
             range,
-            filter: lower::filter(&query.pipeline),
+            filter: lower::filter(pipeline),
             projection: shown.iter().filter_map(lower::column).collect(),
         });
         for batch in source.scan(&request)? {
@@ -148,7 +151,7 @@ impl Engine {
             budget.hold_samples(rows)?;
             result.inspected_traces += batch.traces.len() as u64;
             result.inspected_spans += batch.starts.len() as u64;
-            let sets = spanset::run(&query.pipeline, &batch, &patterns)?;
+            let sets = spanset::run(pipeline, &batch, &patterns)?;
             let columns: Vec<(String, Values<'_>)> = shown
                 .iter()
                 .filter(|attribute| is_shown(attribute))
@@ -247,7 +250,7 @@ fn shown_name(attribute: &Attribute) -> String {
 }
 
 /// Calls `each` with every expression over fields that a pipeline holds.
-fn fields(
+pub(super) fn fields(
     pipeline: &Pipeline,
     each: &mut dyn FnMut(&FieldExpr) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -275,6 +278,10 @@ fn fields(
                 of_scalar(lhs, each)?;
                 of_scalar(rhs, each)
             }
+            ScalarExpr::Of(inner, aggregate, _) => {
+                fields(inner, each)?;
+                of_scalar(aggregate, each)
+            }
         }
     }
     for stage in &pipeline.stages {
@@ -285,7 +292,7 @@ fn fields(
                 of_scalar(rhs, each)?;
             }
             Stage::By(expr) => each(expr)?,
-            Stage::Select(_) | Stage::Coalesce | Stage::Metrics(_) => {}
+            Stage::Select(_) | Stage::Coalesce => {}
         }
     }
     Ok(())
