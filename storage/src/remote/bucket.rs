@@ -628,6 +628,27 @@ pub(crate) fn refuse_runtime_threads(handle: &Handle) -> Result<(), Failure> {
     }
 }
 
+/// The last of numbers that have no gap: the first is known to be there, and so is every one up to
+/// the last. Asks a logarithm of times.
+pub(crate) fn last_there(first: u64, there: impl Fn(u64) -> Result<bool>) -> Result<u64> {
+    let (mut low, mut step) = (first, 1);
+    while there(low + step)? {
+        low += step;
+        step *= 2;
+    }
+    // `low` is there, `high` is not.
+    let mut high = low + step;
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if there(middle)? {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
 /// The error of an operation that no request was made for.
 pub(crate) fn refused(what: impl fmt::Display, reason: Reason, words: &str) -> Error {
     Failure::new(reason, words).during(what)

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{Bucket, PutNew, refused};
+use super::bucket::{Bucket, PutNew, last_there, refused};
 use super::failure::Reason;
 use super::lease::Lease;
 use crate::catalog::{Document, decode_as, encode};
@@ -226,13 +226,15 @@ impl BucketCatalog {
 
     /// The last version after `found` without a gap; nothing when `found` was swept meanwhile.
     fn forward(&self, mut found: BucketDocument) -> Result<Option<BucketDocument>> {
+        let there = |version| Ok(self.bucket.head(&version_key(version))?.is_some());
         loop {
-            if let Some(next) = self.load(found.version() + 1)? {
-                found = next;
-            } else if self.bucket.head(&version_key(found.version()))?.is_some() {
-                return Ok(Some(found));
-            } else {
-                return Ok(None);
+            let last = last_there(found.version(), there)?;
+            if last == found.version() {
+                return Ok(there(last)?.then_some(found));
+            }
+            match self.load(last)? {
+                Some(newer) => found = newer,
+                None => return Ok(None),
             }
         }
     }

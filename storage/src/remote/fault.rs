@@ -87,6 +87,8 @@ struct State {
     past: Vec<(Change, Option<Entry>)>,
     late: VecDeque<(u64, String, Write)>,
     requests: u64,
+    in_flight: u64,
+    in_flight_most: u64,
     gone: bool,
 }
 
@@ -120,6 +122,8 @@ impl FaultStore {
                 past: Vec::new(),
                 late: VecDeque::new(),
                 requests: 0,
+                in_flight: 0,
+                in_flight_most: 0,
                 gone: false,
             })),
             clock,
@@ -151,6 +155,11 @@ impl FaultStore {
         self.state.lock().requests
     }
 
+    /// The most requests that waited for their latency at a time.
+    pub fn in_flight_most(&self) -> u64 {
+        self.state.lock().in_flight_most
+    }
+
     /// Everything that took effect, in its order.
     pub fn changes(&self) -> Vec<Change> {
         let state = self.state.lock();
@@ -177,6 +186,7 @@ impl FaultStore {
     async fn begin(&self, writes: bool) -> Result<Fate> {
         let latency = self.state.lock().faults.latency;
         if !latency.is_zero() {
+            let _waits = InFlight::of(&self.state);
             tokio::time::sleep(latency).await;
         }
         if let Some((turns, actor)) = &self.turns {
@@ -264,6 +274,24 @@ impl FaultStore {
             e_tag: Some(entry.number.to_string()),
             version: None,
         }
+    }
+}
+
+/// A request that waits, also if it is given up.
+struct InFlight(Arc<Mutex<State>>);
+
+impl InFlight {
+    fn of(state: &Arc<Mutex<State>>) -> Self {
+        let mut counted = state.lock();
+        counted.in_flight += 1;
+        counted.in_flight_most = counted.in_flight_most.max(counted.in_flight);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.lock().in_flight -= 1;
     }
 }
 

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{Bucket, PutNew};
+use super::bucket::{Bucket, PutNew, last_there};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 
@@ -101,7 +101,8 @@ pub enum Taken {
     },
 }
 
-/// The right to write to a bucket.
+/// The right to write to a bucket and to everything within it: catalogs of many tenants need one
+/// lease only.
 #[derive(Debug)]
 pub struct Lease {
     bucket: Bucket,
@@ -173,7 +174,8 @@ impl Lease {
             beaten_ns: AtomicU64::new(beginning),
             lost: Mutex::new(None),
         };
-        lease.write_beat(false)?;
+        // If it fails the next beat comes in time, and nobody else can have the epoch.
+        lease.write_beat(false).ok();
         if newest > 0 {
             // Nobody looks at it any more; if this fails it stays, which does no harm.
             bucket.delete(&beat_key(newest)).ok();
@@ -299,22 +301,7 @@ fn time_left(
 /// The newest epoch, 0 when there is none. Epochs have no gaps and never go, so that a search needs
 /// no list.
 fn newest_epoch(bucket: &Bucket) -> Result<u64> {
-    let there = |epoch: u64| Ok::<_, Error>(bucket.head(&epoch_key(epoch))?.is_some());
-    let mut high = 1;
-    while there(high)? {
-        high *= 2;
-    }
-    // `high / 2` is there, or 0; `high` is not.
-    let mut low = high / 2;
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if there(middle)? {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(low)
+    last_there(0, |epoch| Ok(bucket.head(&epoch_key(epoch))?.is_some()))
 }
 
 fn read_epoch(bucket: &Bucket, epoch: u64) -> Result<Holder> {

@@ -179,6 +179,17 @@ pub fn sweep(
         }
     }
 
+    // Whoever made these did not come to remove them.
+    for probe in if failed.is_none() {
+        bucket.list("probe")?
+    } else {
+        Vec::new()
+    } {
+        if is_old(probe.modified_ms) {
+            bucket.delete(&probe.key)?;
+        }
+    }
+
     let oldest = if failed.is_none() {
         sweep_versions(catalog, &newest, options, is_old)?
     } else {

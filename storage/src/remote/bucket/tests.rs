@@ -283,3 +283,61 @@ fn pauses_grow_up_to_their_limit_and_never_to_nothing() {
         bucket.pause(70, failure()).await.unwrap_err();
     });
 }
+
+#[test]
+fn a_request_that_is_not_answered_in_time_is_given_up() {
+    let faults = Faults {
+        latency: Duration::from_secs(3600),
+        ..quiet()
+    };
+    let stage = Stage::new(1, faults);
+    let bucket = stage.bucket_with(Options {
+        request_time_max: Duration::from_millis(5),
+        ..options(1)
+    });
+    let error = bucket.get("k").unwrap_err();
+    assert_eq!(Reason::of(&error), Some(Reason::Unavailable));
+    assert!(
+        error.to_string().contains("no answer within 5ms"),
+        "{error}"
+    );
+    assert_eq!(stage.store.requests(), 0);
+}
+
+#[test]
+fn so_many_requests_are_sent_at_a_time_and_no_more() {
+    for max in [1, 3] {
+        let faults = Faults {
+            latency: Duration::from_millis(10),
+            ..quiet()
+        };
+        let stage = Stage::new(1, faults);
+        let bucket = stage.bucket_with(Options {
+            requests_in_flight_max: max,
+            ..options(1)
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| bucket.get("k").unwrap());
+            }
+        });
+        assert_eq!(stage.store.in_flight_most(), max as u64);
+    }
+}
+
+#[test]
+fn the_last_number_is_found_in_few_steps() {
+    for first in [0, 1, 77] {
+        for last in (first..first + 70).chain([1000, 1023, 1024, 1025, 1_000_000]) {
+            let asked = AtomicU64::new(0);
+            let there = |number: u64| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                assert!(number > first);
+                Ok(number <= last)
+            };
+            assert_eq!(last_there(first, there).unwrap(), last);
+            let bound = 2 * (u64::BITS - (last - first + 1).leading_zeros()) as u64;
+            assert!(asked.into_inner() <= bound.max(1), "{first} to {last}");
+        }
+    }
+}

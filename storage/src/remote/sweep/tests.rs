@@ -72,7 +72,7 @@ fn doomed_objects_and_orphans_go_after_the_delay_and_not_before() {
     for number in [1, 2, 3, 50] {
         stage.store.set(&block_key(id(number)), "x".into());
     }
-    for foreign in ["blocks/readme.txt", "blocks/x.block", "other"] {
+    for foreign in ["blocks/readme.txt", "blocks/x.block", "other", "probe/x"] {
         stage.store.set(foreign, "x".into());
     }
     writer.blocks(&[1, 2, 3]);

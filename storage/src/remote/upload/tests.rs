@@ -155,3 +155,22 @@ fn bandwidth_is_shared_out_in_order() {
     let unlimited = Throttle::new(clock, None, 1);
     assert_eq!(unlimited.reserve(u64::MAX), Duration::ZERO);
 }
+
+#[test]
+fn so_many_parts_are_in_memory_at_a_time() {
+    let faults = Faults {
+        latency: Duration::from_millis(10),
+        ..Faults::default()
+    };
+    let stage = Stage::new(1, faults);
+    for parts_max in [1, 2] {
+        let clock = Arc::new(SystemClock::new());
+        let throttle = Throttle::new(clock, None, parts_max);
+        let key = format!("k{parts_max}");
+        stage
+            .bucket(1)
+            .upload(&key, &*file(5 * PART_BYTES), &throttle)
+            .unwrap();
+        assert_eq!(stage.store.in_flight_most(), parts_max as u64);
+    }
+}
