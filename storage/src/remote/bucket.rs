@@ -316,8 +316,8 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Kind::Limit`](crate::Kind::Limit) when it has more than [`Options::body_bytes_max`],
-    /// [`Kind::Unavailable`](crate::Kind::Unavailable), [`Kind::Corrupt`](crate::Kind::Corrupt) when
-    /// the answer is shorter or longer than the store says.
+    /// [`Kind::Unavailable`](crate::Kind::Unavailable), also when what comes is shorter or longer than
+    /// the store says.
     pub fn get(&self, key: &str) -> Result<Option<Bytes>> {
         Ok(self.get_object(key)?.map(|(bytes, _)| bytes))
     }
@@ -341,7 +341,8 @@ impl Bucket {
     /// Reads one range of an object.
     ///
     /// # Errors
-    /// As [`Bucket::get`]; also when there is no such object.
+    /// As [`Bucket::get`]; also when there is no such object. [`Kind::Corrupt`](crate::Kind::Corrupt)
+    /// when the object ends before the range does.
     pub fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         let path = self.path(key);
         let this = self.clone();
@@ -405,8 +406,12 @@ impl Bucket {
         Ok(objects)
     }
 
-    /// Whether there is any object below `dir`: one request, whatever their number.
-    pub(crate) fn is_empty(&self, dir: &str) -> Result<bool> {
+    /// Whether there is no object below `dir`: one request, whatever their number. Who may not write
+    /// checks a bucket with it.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`](crate::Kind::Unavailable).
+    pub fn is_empty(&self, dir: &str) -> Result<bool> {
         let path = self.path(dir);
         let this = self.clone();
         self.run("list", dir, async move {
@@ -494,6 +499,10 @@ impl Bucket {
         let asked = range.clone().unwrap_or(0..meta.size);
         let max = self.shared.options.body_bytes_max;
         let expected = asked.end.saturating_sub(asked.start);
+        if range.is_some() && answer.range != asked {
+            let words = format!("the object has {} bytes", meta.size);
+            return Ok(Err(Failure::new(Reason::Damaged, words)));
+        }
         if range.is_none() && expected > max {
             let words = format!("{expected} bytes, at most {max}");
             return Ok(Err(Failure::new(Reason::TooLarge, words)));
@@ -511,7 +520,8 @@ impl Bucket {
         }
         if came != expected {
             let words = format!("{came} bytes came of {expected}");
-            return Ok(Err(Failure::new(Reason::Damaged, words)));
+            // A connection that broke looks like this, too.
+            return Ok(Err(Failure::new(Reason::Unavailable, words)));
         }
         Ok(Ok((joined(pieces, came), meta)))
     }

@@ -27,7 +27,7 @@ pub enum Reason {
     Throttled,
     /// The store did not answer, or answered that it cannot at the moment.
     Unavailable,
-    /// The answer is not what was asked for: a body that is too short or too long.
+    /// The object is not what it should be: it ends before what was asked for.
     Damaged,
     /// The store cannot do this at all.
     Unsupported,
@@ -54,7 +54,7 @@ impl Reason {
 
     /// Whether the same request may succeed a moment later.
     pub fn passes(self) -> bool {
-        matches!(self, Self::Throttled | Self::Unavailable | Self::Damaged)
+        matches!(self, Self::Throttled | Self::Unavailable)
     }
 
     fn kind(self) -> Kind {
@@ -85,7 +85,7 @@ impl Reason {
             Self::Unavailable => {
                 "the store does not answer; check the endpoint, the network and the store"
             }
-            Self::Damaged => "the answer is not as long as what was asked for",
+            Self::Damaged => "the object is not what it should be; restore it or drop it",
             Self::Unsupported => "the store cannot do this; choose another one",
             Self::TooLarge => "it is larger than the limit",
             Self::Refused => "the store refuses the request",

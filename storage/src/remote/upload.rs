@@ -313,6 +313,7 @@ impl Bucket {
             match self.get_range(key, range) {
                 Ok(remote) if remote == local => {}
                 Ok(_) => return Ok(false),
+                Err(error) if Reason::of(&error) == Some(Reason::Damaged) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }

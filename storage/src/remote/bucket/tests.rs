@@ -146,8 +146,13 @@ fn bodies_of_the_wrong_length_are_errors() {
         ..quiet()
     });
     let short = bucket.get("k").unwrap_err();
-    assert_eq!(short.kind(), Kind::Corrupt);
+    assert_eq!(short.kind(), Kind::Unavailable);
     assert!(short.to_string().contains("5 bytes came of 10"), "{short}");
+    assert_eq!(
+        bucket.counters().now().of(Verb::Get),
+        5,
+        "only the short body is asked for again"
+    );
     let missing = bucket.get_range("none", 0..1).unwrap_err();
     assert_eq!(Reason::of(&missing), Some(Reason::Missing));
 }

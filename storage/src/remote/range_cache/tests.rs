@@ -225,7 +225,7 @@ fn a_body_of_the_wrong_length_is_an_error_and_is_not_kept() {
         ..Faults::default()
     });
     let error = file.read(&[0..1]).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(error.kind(), io::ErrorKind::Other);
     assert!(error.to_string().contains("bytes came of"), "{error}");
     assert_eq!(cache.stats().memory_pages, 0);
     stage.store.set_faults(Faults::default());
@@ -513,6 +513,14 @@ fn a_block_opens_and_is_read_as_a_local_one_is() {
     });
     assert_eq!((read.requests, read.depth), (2, 1));
     sealed.verify().unwrap();
+    // What is wrong with the store is not taken for damage of the block.
+    let longer = Arc::new(RemoteFile::new(&stage.bucket(1), &cache, "b", len + 1));
+    let error = SealedFile::open(longer as Arc<dyn ReadFile>, "b", *b"test").unwrap_err();
+    assert_eq!(error.kind(), crate::Kind::Corrupt, "{error}");
+    stage.store.set_gone(true);
+    let gone = Arc::new(RemoteFile::new(&stage.bucket(1), &cache, "c", len));
+    let error = SealedFile::open(gone as Arc<dyn ReadFile>, "c", *b"test").unwrap_err();
+    assert_eq!(error.kind(), crate::Kind::Unavailable, "{error}");
     assert_eq!(
         stage.bucket(1).counters().now().of(Verb::Get),
         0,

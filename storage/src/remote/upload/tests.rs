@@ -110,7 +110,7 @@ fn an_upload_ends_as_it_should_or_says_so_whatever_fails() {
 }
 
 #[test]
-fn a_store_that_gives_back_something_else_is_found_out() {
+fn what_cannot_be_read_back_is_not_shipped() {
     let stage = Stage::new(1, Faults::default());
     let bucket = stage.bucket_with(Options {
         attempts_max: 1,
@@ -125,7 +125,7 @@ fn a_store_that_gives_back_something_else_is_found_out() {
         ..Faults::default()
     });
     let error = bucket.upload("k", &*file(10), &throttle()).unwrap_err();
-    assert_eq!(Reason::of(&error), Some(Reason::Damaged), "{error}");
+    assert_eq!(Reason::of(&error), Some(Reason::Unavailable), "{error}");
 }
 
 #[test]
