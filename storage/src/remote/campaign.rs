@@ -52,7 +52,9 @@ struct World {
 }
 
 const DELAY: Duration = Duration::from_secs(90);
+/// What a writer does while it has the lease, and how often it asks for it.
 const STEPS: u64 = 40;
+const TRIES: u64 = 150;
 
 impl World {
     fn bucket(&self, actor: usize, life: u32) -> Bucket {
@@ -69,15 +71,15 @@ impl World {
     /// A process that writes: takes the lease, commits, sweeps, until it crashes or is stopped.
     fn writer(&self, actor: usize) {
         let mut rng = Rng::new(self.seed ^ ((actor as u64) << 8));
-        let (mut steps, mut life) = (0, 0);
-        while steps < STEPS {
+        let (mut steps, mut life, mut tries) = (0, 0, 0);
+        while steps < STEPS && tries < TRIES {
             life += 1;
             self.turns.revive(actor);
             let bucket = self.bucket(actor, life);
             let holder = Holder::new(&format!("writer-{actor}"), None);
             let mut watch = Watch::default();
-            while steps < STEPS {
-                steps += 1;
+            while steps < STEPS && tries < TRIES {
+                tries += 1;
                 let times = LeaseTimes::default();
                 match Lease::take(&bucket, &holder, times, &mut watch) {
                     Ok(Taken::Held(lease)) => {
@@ -257,10 +259,12 @@ fn run(seed: u64) -> Summary {
         };
         world.clock.advance(Duration::from_millis(ms));
         let actor = usize::try_from(rng.below(3)).unwrap_or(0);
-        match rng.below(60) {
-            0 => world.turns.stop(actor),
-            1 | 2 => world.turns.resume(actor),
-            _ => {}
+        // Some seeds stop a process until its lease has run out, some until its versions are swept.
+        if rng.below(60) == 0 {
+            world.turns.stop(actor);
+        }
+        if rng.below(30 << (2 * (seed % 3))) == 0 {
+            world.turns.resume(actor);
         }
         if rng.below(150) == 0 {
             *crashes += 1;

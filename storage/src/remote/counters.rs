@@ -140,7 +140,7 @@ pub struct Cost {
 /// [`Cost`] at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// Requests that were sent for it.
+    /// Requests that were sent for it; one that had to be repeated counts once.
     pub requests: u64,
     /// Bytes that came for it.
     pub bytes: u64,

@@ -284,6 +284,24 @@ mod tests {
         }
         let s3: Location = "s3://bucket/p".parse().unwrap();
         assert!(s3.open(&given, Duration::from_secs(1)).is_ok());
+        for (url, pairs) in [
+            (
+                "s3://b",
+                &[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "s")][..],
+            ),
+            ("gs://b/p", &[]),
+            (
+                "az://c/p",
+                &[
+                    ("AZURE_STORAGE_ACCOUNT_NAME", "name"),
+                    ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5"),
+                ],
+            ),
+        ] {
+            let location: Location = url.parse().unwrap();
+            let opened = location.open(&environment(pairs), Duration::from_secs(1));
+            assert!(opened.is_ok(), "{url}");
+        }
         let lacks = environment(&[("AWS_ACCESS_KEY_ID", "id")]);
         let error = s3.open(&lacks, Duration::from_secs(1)).map(|_| ());
         let told = error.unwrap_err().to_string();
