@@ -30,7 +30,7 @@ pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, Trace
 pub use error::{ParseError, QueryError};
 pub use lexer::QUERY_BYTES_MAX;
 pub use lower::filter;
-pub use parser::{NESTING_MAX, OPERATORS_MAX, parse};
+pub use parser::{NESTING_MAX, OPERATORS_MAX, parse, parse_attribute};
 
 #[cfg(test)]
 mod tests;

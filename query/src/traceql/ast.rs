@@ -8,10 +8,50 @@ use crate::text::Span;
 /// A whole query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// What is done with the spans, one stage after the other.
-    pub pipeline: Pipeline,
-    /// `with(name=value, ...)`.
+    /// What it asks for.
+    pub root: Root,
+    /// `with(name=value, ...)`, in the order of the text.
     pub hints: Vec<(String, Static)>,
+}
+
+/// What a query asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Root {
+    /// Traces with sets of spans.
+    Search(Pipeline),
+    /// Series over time.
+    Metrics(MetricsExpr),
+}
+
+/// Series over time: functions over spans, what is computed from them, and what is done last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricsExpr {
+    /// Where the series come from.
+    pub term: MetricsTerm,
+    /// What is done with them, from left to right. Brackets around a term with stages that are
+    /// followed by more stages leave no trace: the stages form one list.
+    pub then: Vec<SecondStage>,
+}
+
+/// Where series over time come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MetricsTerm {
+    /// `{ ... } | rate()`: the spans, and what is done with them over time.
+    Function(Box<Pipeline>, Metrics),
+    /// A number; constants are computed when the query is read, so that no operator has two of
+    /// them. Never a whole query.
+    Scalar(f64, Span),
+    /// Arithmetic between series of the same labels, or series and a number.
+    Binary {
+        /// `+ - * /`, no other.
+        op: Op,
+        /// Left side.
+        lhs: Box<MetricsExpr>,
+        /// Right side.
+        rhs: Box<MetricsExpr>,
+        /// Where the operator stands.
+        span: Span,
+    },
 }
 
 /// Stages, each fed by the one before.
@@ -26,7 +66,9 @@ pub struct Pipeline {
 pub enum Stage {
     /// Chooses spans.
     Spans(SpansetExpr),
-    /// Chooses sets of spans by a comparison of aggregates.
+    /// Chooses sets of spans by a comparison of aggregates. Where the sides hold
+    /// [`ScalarExpr::Of`], this is the only stage of the query: both sides are numbers about a whole
+    /// trace, and the trace passes with the spans that the pipelines of both sides give.
     Filter {
         /// The comparison.
         op: Op,
@@ -43,11 +85,9 @@ pub enum Stage {
     Coalesce,
     /// `select(...)`: what spans of the answer tell besides.
     Select(Vec<(Attribute, Span)>),
-    /// A function over time, always the last stage; not evaluated yet.
-    Metrics(Metrics),
 }
 
-/// `rate() by(...) | topk(...)`: a function over time and what is done with its series.
+/// `rate() by(...)`: a function over time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     /// Which.
@@ -56,8 +96,6 @@ pub struct Metrics {
     pub arguments: Vec<MetricsArgument>,
     /// What the series are told apart by.
     pub by: Vec<(Attribute, Span)>,
-    /// What is done with the series, from left to right.
-    pub then: Vec<SecondStage>,
     /// Where the name of the function stands.
     pub span: Span,
 }
@@ -82,7 +120,8 @@ pub enum MetricsFunction {
 pub enum MetricsArgument {
     /// What is measured.
     Attribute(Attribute, Span),
-    /// A quantile, a number of values, a time.
+    /// A quantile, always as [`Static::Float`]; the number of values, the start and the end of
+    /// `compare`, in this order, always as [`Static::Int`].
     Literal(Static, Span),
     /// The selection of `compare`.
     Filter(SpansetExpr),
@@ -95,8 +134,8 @@ pub enum SecondStage {
     Top(i64, Span),
     /// `| bottomk(n)`
     Bottom(i64, Span),
-    /// `> 5`: drops the values that do not compare so.
-    Compare(Op, Static, Span),
+    /// `> 5`: drops the values that do not compare so. Durations are written here in seconds.
+    Compare(Op, f64, Span),
 }
 
 /// An expression over sets of spans.
@@ -283,9 +322,9 @@ pub enum Static {
 }
 
 /// Names of statuses by their number.
-pub(crate) const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+pub const STATUSES: [&str; 3] = ["unset", "ok", "error"];
 /// Names of kinds by their number.
-pub(crate) const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 6] = [
     "unspecified",
     "internal",
     "server",
@@ -317,6 +356,9 @@ pub enum ScalarExpr {
         /// Right side.
         rhs: Box<ScalarExpr>,
     },
+    /// `({ ... } | count())`: an aggregate (always [`ScalarExpr::Aggregate`]) of what a pipeline of
+    /// its own chooses in the trace.
+    Of(Box<Pipeline>, Box<ScalarExpr>, Span),
 }
 
 /// A function of a set of spans.
@@ -328,6 +370,27 @@ pub enum Aggregate {
     Max,
     Avg,
     Sum,
+}
+
+impl Query {
+    /// The pipeline of a search; none for series over time.
+    pub fn search(&self) -> Option<&Pipeline> {
+        match &self.root {
+            Root::Search(pipeline) => Some(pipeline),
+            Root::Metrics(_) => None,
+        }
+    }
+}
+
+impl ScalarExpr {
+    /// Whether it holds [`Self::Of`].
+    pub fn has_pipeline(&self) -> bool {
+        match self {
+            Self::Static(..) | Self::Aggregate { .. } => false,
+            Self::Binary { lhs, rhs, .. } => lhs.has_pipeline() || rhs.has_pipeline(),
+            Self::Of(..) => true,
+        }
+    }
 }
 
 impl FieldExpr {

@@ -8,8 +8,9 @@
 mod metrics;
 
 use super::ast::{
-    Aggregate, Attribute, FieldExpr, Form, MetricsFunction, NEGATE_POWER, NOT_POWER, Op, Pipeline,
-    Query, Relation, ScalarExpr, SpansetExpr, SpansetOp, Stage, Static,
+    Aggregate, Attribute, FieldExpr, Form, MetricsExpr, MetricsFunction, MetricsTerm, NEGATE_POWER,
+    NOT_POWER, Op, Pipeline, Query, Relation, Root, ScalarExpr, SpansetExpr, SpansetOp, Stage,
+    Static,
 };
 use super::error::ParseError;
 use super::lexer::{Token, lex};
@@ -45,11 +46,36 @@ pub fn parse(text: &str) -> Result<Query, ParseError> {
         operators: 0,
     };
     let pipeline = parser.pipeline()?;
+    let root = match parser.over_time()? {
+        Some((metrics, then)) => Root::Metrics(MetricsExpr {
+            term: MetricsTerm::Function(pipeline.into(), metrics),
+            then,
+        }),
+        None => Root::Search(pipeline),
+    };
     let hints = parser.hints()?;
     parser.expect_end()?;
-    let query = Query { pipeline, hints };
+    let query = Query { root, hints };
     validate::check(&query)?;
     Ok(query)
+}
+
+/// Reads the name of one attribute or intrinsic: `span.http.method`, `."a b"`, `kind`.
+///
+/// # Errors
+/// [`ParseError`] where the text is anything else.
+pub fn parse_attribute(text: &str) -> Result<Attribute, ParseError> {
+    let parser = Parser {
+        text,
+        tokens: lex(text)?,
+        at: 0,
+        depth: 0,
+        operators: 0,
+    };
+    match parser.tokens.as_slice() {
+        [(Token::Attribute(attribute), _), (Token::End, _)] => Ok(attribute.clone()),
+        _ => Err(parser.unexpected("")),
+    }
 }
 
 struct Parser<'a> {
@@ -181,8 +207,11 @@ impl Parser<'_> {
         let mut stages = Vec::new();
         loop {
             stages.push(self.stage(stages.is_empty())?);
-            let last = matches!(stages.last(), Some(Stage::Metrics(_)));
-            if last || *self.peek() != Token::Sign("|") {
+            let metrics = match self.second() {
+                Token::Ident(name) => metrics_function(name).is_some(),
+                _ => false,
+            };
+            if metrics || *self.peek() != Token::Sign("|") {
                 return Ok(Pipeline { stages });
             }
             self.operator()?;
@@ -198,10 +227,7 @@ impl Parser<'_> {
                 "coalesce" if !first => self.call(|_| Ok(())).map(|()| Stage::Coalesce),
                 "select" => self.call(Self::selected).map(Stage::Select),
                 name if AGGREGATES.contains(&name) => self.scalar_filter(),
-                name => match metrics_function(name) {
-                    Some(function) if !first => self.metrics(function).map(Stage::Metrics),
-                    _ => Err(self.unexpected("")),
-                },
+                _ => Err(self.unexpected("")),
             },
             Token::Static(_) | Token::Sign("-") => self.scalar_filter(),
             Token::Sign("(") if self.starts_scalar() => self.scalar_filter(),
@@ -317,9 +343,9 @@ impl Parser<'_> {
         }
         if self.take("(") {
             let mut pipeline = self.pipeline()?;
-            if let Some(Stage::Metrics(metrics)) = pipeline.stages.last() {
+            if *self.peek() == Token::Sign("|") {
                 let what = "arithmetic between metrics queries is not supported yet";
-                return Err(self.error_at(metrics.span, what));
+                return Err(self.error(what));
             }
             if !self.take(")") {
                 return Err(self.unexpected("expecting ) or |"));
@@ -501,7 +527,7 @@ impl Parser<'_> {
 fn has_aggregate(expr: &ScalarExpr) -> bool {
     match expr {
         ScalarExpr::Static(..) => false,
-        ScalarExpr::Aggregate { .. } => true,
+        ScalarExpr::Aggregate { .. } | ScalarExpr::Of(..) => true,
         ScalarExpr::Binary { lhs, rhs, .. } => has_aggregate(lhs) || has_aggregate(rhs),
     }
 }

@@ -3,16 +3,19 @@
 use std::fmt;
 
 use super::ast::{
-    Aggregate, Attribute, FieldExpr, Form, KINDS, Metrics, MetricsArgument, NEGATE_POWER,
-    NOT_POWER, Op, Pipeline, Query, Relation, STATUSES, ScalarExpr, SecondStage, SpansetExpr,
-    SpansetOp, Stage, Static,
+    Aggregate, Attribute, FieldExpr, Form, KINDS, Metrics, MetricsArgument, MetricsExpr,
+    MetricsTerm, NEGATE_POWER, NOT_POWER, Op, Pipeline, Query, Relation, Root, STATUSES,
+    ScalarExpr, SecondStage, SpansetExpr, SpansetOp, Stage, Static,
 };
 use super::source::Scope;
 use crate::text::{format_float, format_go_duration, quote};
 
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.pipeline.fmt(f)?;
+        match &self.root {
+            Root::Search(pipeline) => pipeline.fmt(f)?,
+            Root::Metrics(metrics) => metrics.fmt(f)?,
+        }
         if !self.hints.is_empty() {
             let hints: Vec<String> = self.hints.iter().map(|(k, v)| format!("{k}={v}")).collect();
             write!(f, " with({})", hints.join(","))?;
@@ -41,8 +44,20 @@ impl fmt::Display for Stage {
                 let names: Vec<String> = attributes.iter().map(|(a, _)| a.to_string()).collect();
                 write!(f, "select({})", names.join(", "))
             }
-            Self::Metrics(metrics) => metrics.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for MetricsExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.term {
+            MetricsTerm::Function(pipeline, metrics) => write!(f, "{pipeline} | {metrics}")?,
+            MetricsTerm::Scalar(number, _) => f.write_str(&format_float(*number))?,
+            MetricsTerm::Binary { op, lhs, rhs, .. } => write!(f, "({lhs}) {op} ({rhs})")?,
+        }
+        self.then
+            .iter()
+            .try_for_each(|second| write!(f, " {second}"))
     }
 }
 
@@ -54,9 +69,7 @@ impl fmt::Display for Metrics {
             let by: Vec<String> = self.by.iter().map(|(a, _)| a.to_string()).collect();
             write!(f, " by({})", by.join(", "))?;
         }
-        self.then
-            .iter()
-            .try_for_each(|second| write!(f, " {second}"))
+        Ok(())
     }
 }
 
@@ -75,7 +88,7 @@ impl fmt::Display for SecondStage {
         match self {
             Self::Top(count, _) => write!(f, "| topk({count})"),
             Self::Bottom(count, _) => write!(f, "| bottomk({count})"),
-            Self::Compare(op, value, _) => write!(f, "{op} {value}"),
+            Self::Compare(op, value, _) => write!(f, "{op} {}", format_float(*value)),
         }
     }
 }
@@ -245,6 +258,7 @@ impl fmt::Display for Static {
 impl fmt::Display for ScalarExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Of(pipeline, aggregate, _) => write!(f, "({pipeline}|{aggregate})"),
             Self::Static(value, _) => value.fmt(f),
             Self::Aggregate {
                 function, field, ..

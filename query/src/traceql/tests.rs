@@ -261,7 +261,7 @@ fn filters_tell_what_is_certain() {
         ("{ .a = 1 } | by(.c) | { .b = 2 }", "[a Equal & b Equal]"),
         ("count() > 1", ""),
     ] {
-        let lowered = filter(&parse(query).unwrap().pipeline);
+        let lowered = filter(parse(query).unwrap().search().unwrap());
         assert_eq!(told(&lowered), expected, "{query}");
     }
 }

@@ -3,8 +3,8 @@
 use trine_storage::regex::{Dot, LabelRegex};
 
 use super::ast::{
-    Attribute, FieldExpr, Intrinsic, Metrics, MetricsArgument, MetricsFunction, Op, Pipeline,
-    Query, ScalarExpr, SecondStage, SpansetExpr, Stage, Static,
+    Attribute, FieldExpr, Intrinsic, Metrics, MetricsArgument, MetricsExpr, MetricsFunction,
+    MetricsTerm, Op, Pipeline, Query, Root, ScalarExpr, SecondStage, SpansetExpr, Stage, Static,
 };
 use super::error::ParseError;
 use crate::text::Span;
@@ -24,7 +24,10 @@ enum Type {
 
 /// Refuses queries that no span could answer.
 pub(super) fn check(query: &Query) -> Result<(), ParseError> {
-    pipeline(&query.pipeline)
+    match &query.root {
+        Root::Search(found) => pipeline(found),
+        Root::Metrics(found) => metrics_expr(found),
+    }
 }
 
 fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
@@ -48,7 +51,6 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
                 }
             }
             Stage::Coalesce => {}
-            Stage::Metrics(stage) => metrics(stage)?,
             Stage::Select(attributes) => {
                 for (attribute, span) in attributes {
                     supported(attribute, *span)?;
@@ -61,6 +63,42 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
 
 /// How many attributes the series of a function over time may be told apart by.
 const GROUPINGS_MAX: usize = 5;
+
+fn metrics_expr(expr: &MetricsExpr) -> Result<(), ParseError> {
+    let function = match &expr.term {
+        MetricsTerm::Function(spans, stage) => {
+            pipeline(spans)?;
+            metrics(stage)?;
+            Some(stage.function)
+        }
+        MetricsTerm::Scalar(..) => None,
+        MetricsTerm::Binary { lhs, rhs, .. } => {
+            metrics_expr(lhs)?;
+            metrics_expr(rhs)?;
+            None
+        }
+    };
+    for second in &expr.then {
+        match second {
+            SecondStage::Top(count, span) | SecondStage::Bottom(count, span) if *count <= 0 => {
+                return Err(error(
+                    *span,
+                    format!("limit must be greater than 0: {second}"),
+                ));
+            }
+            SecondStage::Top(_, span)
+            | SecondStage::Bottom(_, span)
+            | SecondStage::Compare(_, _, span)
+                if function == Some(MetricsFunction::Compare) =>
+            {
+                let what = format!("compare() takes no second stage: {second}");
+                return Err(error(*span, what));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 fn metrics(stage: &Metrics) -> Result<(), ParseError> {
     for argument in &stage.arguments {
@@ -89,25 +127,6 @@ fn metrics(stage: &Metrics) -> Result<(), ParseError> {
             stage.by.len()
         );
         return Err(error(stage.span, what));
-    }
-    for second in &stage.then {
-        match second {
-            SecondStage::Top(count, span) | SecondStage::Bottom(count, span) if *count <= 0 => {
-                return Err(error(
-                    *span,
-                    format!("limit must be greater than 0: {second}"),
-                ));
-            }
-            SecondStage::Top(_, span)
-            | SecondStage::Bottom(_, span)
-            | SecondStage::Compare(_, _, span)
-                if stage.function == MetricsFunction::Compare =>
-            {
-                let what = format!("compare() takes no second stage: {second}");
-                return Err(error(*span, what));
-            }
-            _ => {}
-        }
     }
     Ok(())
 }
@@ -139,6 +158,7 @@ fn scalar_span(expr: &ScalarExpr) -> Span {
     match expr {
         ScalarExpr::Static(_, span) | ScalarExpr::Aggregate { span, .. } => *span,
         ScalarExpr::Binary { lhs, rhs, .. } => scalar_span(lhs).to(scalar_span(rhs)),
+        ScalarExpr::Of(_, _, span) => *span,
     }
 }
 
@@ -171,6 +191,10 @@ fn scalar(expr: &ScalarExpr) -> Result<Type, ParseError> {
                 }
             }
             Ok(Type::Number)
+        }
+        ScalarExpr::Of(inner, aggregate, _) => {
+            pipeline(inner)?;
+            scalar(aggregate)
         }
     }
 }

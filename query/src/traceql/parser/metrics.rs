@@ -1,6 +1,6 @@
 //! Functions over time: `rate() by(...) | topk(5)`. Called for the last stage of a pipeline.
 
-use super::Parser;
+use super::{Parser, metrics_function};
 use crate::text::Span;
 use crate::traceql::ast::{
     FieldExpr, Metrics, MetricsArgument, MetricsFunction, SecondStage, Static,
@@ -9,8 +9,20 @@ use crate::traceql::error::ParseError;
 use crate::traceql::lexer::Token;
 
 impl Parser<'_> {
-    /// A function over time with all that follows it, standing at its name.
-    pub(super) fn metrics(&mut self, function: MetricsFunction) -> Result<Metrics, ParseError> {
+    /// A function over time and what is done with its series, standing at the sign before it.
+    pub(super) fn over_time(&mut self) -> Result<Option<(Metrics, Vec<SecondStage>)>, ParseError> {
+        if *self.peek() != Token::Sign("|") {
+            return Ok(None);
+        }
+        self.operator()?;
+        self.advance();
+        let function = match self.peek() {
+            Token::Ident(name) => metrics_function(name),
+            _ => None,
+        };
+        let Some(function) = function else {
+            return Err(self.unexpected(""));
+        };
         let span = self.span();
         let arguments = self.call(|parser| parser.arguments(function))?;
         let mut by = Vec::new();
@@ -21,13 +33,13 @@ impl Parser<'_> {
         while let Some(second) = self.second_stage()? {
             then.push(second);
         }
-        Ok(Metrics {
+        let metrics = Metrics {
             function,
             arguments,
             by,
-            then,
             span,
-        })
+        };
+        Ok(Some((metrics, then)))
     }
 
     fn arguments(&mut self, function: MetricsFunction) -> Result<Vec<MetricsArgument>, ParseError> {
@@ -56,7 +68,10 @@ impl Parser<'_> {
         };
         let mut literals = 0;
         while literals < most && self.take(",") {
-            let (value, span) = self.number()?;
+            let (mut value, span) = self.number()?;
+            if let (MetricsFunction::QuantileOverTime, Static::Int(number)) = (function, &value) {
+                value = Static::Float(*number as f64);
+            }
             arguments.push(MetricsArgument::Literal(value, span));
             literals += 1;
         }
@@ -86,6 +101,12 @@ impl Parser<'_> {
             self.operator()?;
             let (_, start) = self.advance();
             let (value, end) = self.number()?;
+            let value = match value {
+                Static::Int(number) => number as f64,
+                Static::Duration(nanoseconds) => nanoseconds as f64 / 1e9,
+                Static::Float(number) => number,
+                _ => f64::NAN,
+            };
             return Ok(Some(SecondStage::Compare(op, value, start.to(end))));
         }
         if *self.peek() != Token::Sign("|") {
