@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Config, Invocation, MetricsApi, Outside, settings};
+use super::{Action, Config, Invocation, MetricsApi, Outside, least, settings};
 
 fn load(flags: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, String> {
     let variable = |name: &str| {
@@ -368,4 +368,12 @@ fn the_page_of_limits_lists_those_that_there_are() {
     assert!(shown.remove("retention_period") && shown.remove("volume_enabled"));
     shown.insert("otlp_config");
     assert_eq!(told, shown);
+}
+
+#[test]
+fn of_two_limits_the_least_holds_and_zero_is_none() {
+    assert_eq!(
+        (least(0, 5), least(5, 0), least(3, 5), least(0, 0)),
+        (5, 5, 3, 0)
+    );
 }
