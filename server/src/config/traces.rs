@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use trine_query::text::format_prometheus_duration;
 use trine_query::traceql::QUERY_BYTES_MAX;
 
-use super::{Config, Setting, least, value};
+use super::{Setting, least, value};
 
 /// Limits of queries over traces. A limit of zero is none, unless its description says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +112,7 @@ pub(super) fn own_name(name: &str) -> Option<&'static str> {
 }
 
 /// The limits of queries over traces by Tempo's names, as its page of overrides shows them.
-pub fn shown(config: &Config) -> BTreeMap<&'static str, Value> {
-    let traces = &config.traces;
+pub fn shown(traces: &Traces) -> BTreeMap<&'static str, Value> {
     let time = |duration: Duration| {
         let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Value::from(format_prometheus_duration(ms))
@@ -121,14 +120,23 @@ pub fn shown(config: &Config) -> BTreeMap<&'static str, Value> {
     BTreeMap::from([
         ("default_result_limit", json!(traces.result_limit)),
         ("default_spans_per_span_set", json!(traces.spans_per_set)),
-        ("max_bytes_per_tag_values_query", json!(traces.tag_values_bytes_max)),
+        (
+            "max_bytes_per_tag_values_query",
+            json!(traces.tag_values_bytes_max),
+        ),
         ("max_bytes_per_tags_query", json!(traces.tags_bytes_max)),
         ("max_bytes_per_trace", json!(traces.trace_bytes_max)),
-        ("max_condition_groups_per_tag_query", json!(traces.condition_groups_max)),
+        (
+            "max_condition_groups_per_tag_query",
+            json!(traces.condition_groups_max),
+        ),
         ("max_exemplars", json!(traces.exemplars_max)),
         ("max_intervals", json!(traces.intervals_max)),
         ("max_metrics_duration", time(traces.metrics_duration_max)),
-        ("max_query_expression_size_bytes", json!(traces.query_bytes_max)),
+        (
+            "max_query_expression_size_bytes",
+            json!(traces.query_bytes_max),
+        ),
         ("max_response_series", json!(traces.response_series_max)),
         ("max_result_limit", json!(traces.result_limit_max)),
         ("max_search_duration", time(traces.search_duration_max)),
@@ -151,7 +159,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         value: "DURATION",
         help: "Time between start and end of a search for traces; 0 for any [default: 168h]",
         apply: |config, text| {
-            value::put(&mut config.traces.search_duration_max, value::duration(text))
+            value::put(
+                &mut config.traces.search_duration_max,
+                value::duration(text),
+            )
         },
     },
     Setting {
@@ -189,7 +200,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         value: "DURATION",
         help: "Time between start and end of a TraceQL metrics query; 0 for any [default: 24h]",
         apply: |config, text| {
-            value::put(&mut config.traces.metrics_duration_max, value::duration(text))
+            value::put(
+                &mut config.traces.metrics_duration_max,
+                value::duration(text),
+            )
         },
     },
     Setting {
@@ -249,7 +263,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "Size of a trace by its id, in protobuf; of a larger one a part is given, and that is \
                said; 0 for any size [default: 5MB]",
         apply: |config, text| {
-            value::put(&mut config.traces.trace_bytes_max, value::size_or_none(text))
+            value::put(
+                &mut config.traces.trace_bytes_max,
+                value::size_or_none(text),
+            )
         },
     },
 ];

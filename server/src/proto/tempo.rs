@@ -35,7 +35,7 @@ pub struct TraceByIdResponse {
 }
 
 /// What a trace by its id took.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct TraceByIdMetrics {
     /// Bytes that were read.
     #[prost(uint64, tag = "1")]
@@ -225,7 +225,7 @@ pub struct TagValue {
 }
 
 /// What an answer about names or values took.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct MetadataMetrics {
     /// Bytes that were read.
     #[prost(uint64, tag = "1")]
@@ -414,7 +414,7 @@ pub struct Span {
 }
 
 /// What a search took.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct SearchMetrics {
     /// Traces that were looked at.
     #[prost(uint32, tag = "1")]

@@ -116,8 +116,7 @@ impl Search {
 /// Reads TraceQL.
 pub(super) fn parse(query: &str, limits: &Traces) -> Result<Query, Refusal> {
     size(query, limits)?;
-    traceql::parse(query)
-        .map_err(|error| Refusal::bad(format!("invalid TraceQL query: {error}")))
+    traceql::parse(query).map_err(|error| Refusal::bad(format!("invalid TraceQL query: {error}")))
 }
 
 /// Refuses TraceQL that is too long to be read.

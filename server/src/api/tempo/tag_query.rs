@@ -147,7 +147,11 @@ mod tests {
     fn tags_become_traceql() {
         for (tags, (min, max), expect) in [
             ("", (None, None), "{}"),
-            ("http.method=GET", (None, None), r#"{ .http.method = "GET" }"#),
+            (
+                "http.method=GET",
+                (None, None),
+                r#"{ .http.method = "GET" }"#,
+            ),
             (
                 "service.name=sh.op",
                 (None, None),
@@ -158,15 +162,27 @@ mod tests {
                 (None, None),
                 r#"{ name =~ ".*GET /.*" && .x = "a\"b" }"#,
             ),
-            ("code=200", (None, None), r#"{ (.code = "200" || .code = 200) }"#),
-            ("code=+007", (None, None), r#"{ (.code = "+007" || .code = 7) }"#),
+            (
+                "code=200",
+                (None, None),
+                r#"{ (.code = "200" || .code = 200) }"#,
+            ),
+            (
+                "code=+007",
+                (None, None),
+                r#"{ (.code = "+007" || .code = 7) }"#,
+            ),
             ("p=.5", (None, None), r#"{ (.p = ".5" || .p = 0.5) }"#),
             (
                 "v=1.2.3 u=1e3",
                 (None, None),
                 r#"{ .v = "1.2.3" && .u = "1e3" }"#,
             ),
-            ("ok=true", (None, None), r#"{ (.ok = "true" || .ok = true) }"#),
+            (
+                "ok=true",
+                (None, None),
+                r#"{ (.ok = "true" || .ok = true) }"#,
+            ),
             ("a&b=c", (None, None), r#"{ ."a&b" = "c" }"#),
             ("flag", (None, None), r#"{ .flag = "" }"#),
             (
@@ -175,7 +191,11 @@ mod tests {
                 "{ status = error && status = ok }",
             ),
             ("", (Some(7), None), "{ traceDuration >= 7ns }"),
-            ("", (Some(7), Some(7)), "{ traceDuration >= 7ns && traceDuration <= 7ns }"),
+            (
+                "",
+                (Some(7), Some(7)),
+                "{ traceDuration >= 7ns && traceDuration <= 7ns }",
+            ),
             (
                 "root.name=a",
                 (None, Some(9)),

@@ -17,10 +17,18 @@ fn times_in_any_form() {
     for (query, start, end) in [
         ("", NOW - HOUR, NOW),
         ("since=10m", NOW - HOUR / 6, NOW),
-        ("end=1699990000", 1_699_986_400 * SECOND_NS, 1_699_990_000 * SECOND_NS),
+        (
+            "end=1699990000",
+            1_699_986_400 * SECOND_NS,
+            1_699_990_000 * SECOND_NS,
+        ),
         // What lies ahead is no reason to look back less far.
         ("end=1700003600", NOW - HOUR, NOW + HOUR),
-        ("start=1699999000&end=1700000000", NOW - 1_000 * SECOND_NS, NOW),
+        (
+            "start=1699999000&end=1700000000",
+            NOW - 1_000 * SECOND_NS,
+            NOW,
+        ),
         (
             "start=1699999000000000001&end=1700000000000000000",
             NOW - 1_000 * SECOND_NS + 1,
@@ -111,7 +119,10 @@ fn edges() {
         assert_eq!(check(query), Err(why.to_owned()), "{query}");
     }
     let since = check("since=x").unwrap_err();
-    assert!(since.starts_with("could not parse 'since' parameter: "), "{since}");
+    assert!(
+        since.starts_with("could not parse 'since' parameter: "),
+        "{since}"
+    );
 }
 
 #[test]

@@ -170,7 +170,10 @@ fn searches_that_are_messages() {
         ..SearchRequest::default()
     };
     let query = r#"{ .a = "v" && .b = "v" && traceDuration >= 2000000ns }"#;
-    assert_eq!(check(&tags).map(|search| search.query), Ok(query.to_owned()));
+    assert_eq!(
+        check(&tags).map(|search| search.query),
+        Ok(query.to_owned())
+    );
     let both = SearchRequest {
         query: "{}".to_owned(),
         ..tags
@@ -197,7 +200,11 @@ fn queries_have_a_size() {
          expression size or contact your system administrator"
     );
     let refused = parse("{", &limits).unwrap_err();
-    assert!(refused.text.starts_with("invalid TraceQL query: parse error at "));
+    assert!(
+        refused
+            .text
+            .starts_with("invalid TraceQL query: parse error at ")
+    );
 }
 
 #[test]
