@@ -39,12 +39,11 @@
 //! arrives, `wal_record` what the log holds, `stage` the spans that came last, `live` memory, `block`
 //! what is immutable, in memory and on disk, `structure` the order of spans in a trace, `place` what a
 //! snapshot holds, `request` what is asked and answered, `snapshot` and `scan` how, `tombstone` and
-//! `retention` what is not to be seen, `compact` which blocks become one. File formats: `FORMAT.md`
+//! `retention` what is not to be seen. File formats: `FORMAT.md`
 //! beside this crate.
 
 mod appender;
 mod block;
-mod compact;
 mod config;
 mod db;
 mod live;
