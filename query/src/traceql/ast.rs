@@ -380,9 +380,114 @@ impl Query {
             Root::Metrics(_) => None,
         }
     }
+
+    /// What a hint says; of several with this name the first.
+    pub fn hint(&self, name: &str) -> Option<&Static> {
+        let found = self.hints.iter().find(|(held, _)| held == name);
+        found.map(|(_, value)| value)
+    }
+
+    /// Whether no span can be chosen, because every filter of the query is a constant that is not
+    /// true. The answer is known without a look at the store.
+    pub fn chooses_nothing(&self) -> bool {
+        let pipeline = |pipeline: &Pipeline| {
+            let mut filters = Vec::new();
+            pipeline.filters(&mut |filter| filters.push(filter));
+            let is_false = |filter: &Option<&FieldExpr>| {
+                matches!(filter, Some(FieldExpr::Static(Static::Bool(false), _)))
+            };
+            !filters.is_empty() && filters.iter().all(is_false)
+        };
+        match &self.root {
+            Root::Search(found) => pipeline(found),
+            Root::Metrics(metrics) => metrics.functions().iter().all(|(spans, _)| pipeline(spans)),
+        }
+    }
+
+    /// Whether spans cannot be judged one by one: what happens to one depends on others of its
+    /// trace.
+    pub fn needs_whole_traces(&self) -> bool {
+        match &self.root {
+            Root::Search(pipeline) => pipeline.needs_whole_traces(),
+            Root::Metrics(metrics) => {
+                let functions = metrics.functions();
+                functions
+                    .iter()
+                    .any(|(spans, _)| spans.needs_whole_traces())
+            }
+        }
+    }
+}
+
+impl MetricsExpr {
+    /// The functions over time, from left to right, each with its spans.
+    pub fn functions(&self) -> Vec<(&Pipeline, &Metrics)> {
+        match &self.term {
+            MetricsTerm::Function(pipeline, metrics) => vec![(pipeline, metrics)],
+            MetricsTerm::Scalar(..) => Vec::new(),
+            MetricsTerm::Binary { lhs, rhs, .. } => {
+                let mut found = lhs.functions();
+                found.extend(rhs.functions());
+                found
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    /// Whether what happens to a span depends on others of its trace.
+    pub fn needs_whole_traces(&self) -> bool {
+        self.stages.iter().any(|stage| match stage {
+            Stage::Spans(SpansetExpr::Filter(..)) | Stage::Select(_) => false,
+            Stage::Spans(SpansetExpr::Pipeline(inner)) => inner.needs_whole_traces(),
+            _ => true,
+        })
+    }
+
+    /// Calls `each` with the expression of every `{ ... }`.
+    fn filters<'a>(&'a self, each: &mut dyn FnMut(Option<&'a FieldExpr>)) {
+        fn of_set<'a>(expr: &'a SpansetExpr, each: &mut dyn FnMut(Option<&'a FieldExpr>)) {
+            match expr {
+                SpansetExpr::Filter(expr, _) => each(expr.as_ref()),
+                SpansetExpr::Pipeline(inner) => inner.filters(each),
+                SpansetExpr::Binary { lhs, rhs, .. } => {
+                    of_set(lhs, each);
+                    of_set(rhs, each);
+                }
+            }
+        }
+        fn of_scalar<'a>(expr: &'a ScalarExpr, each: &mut dyn FnMut(Option<&'a FieldExpr>)) {
+            match expr {
+                ScalarExpr::Static(..) | ScalarExpr::Aggregate { .. } => {}
+                ScalarExpr::Of(inner, ..) => inner.filters(each),
+                ScalarExpr::Binary { lhs, rhs, .. } => {
+                    of_scalar(lhs, each);
+                    of_scalar(rhs, each);
+                }
+            }
+        }
+        for stage in &self.stages {
+            match stage {
+                Stage::Spans(expr) => of_set(expr, each),
+                Stage::Filter { lhs, rhs, .. } => {
+                    of_scalar(lhs, each);
+                    of_scalar(rhs, each);
+                }
+                Stage::By(_) | Stage::Coalesce | Stage::Select(_) => {}
+            }
+        }
+    }
 }
 
 impl ScalarExpr {
+    /// Where the expression stands.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Static(_, span) | Self::Aggregate { span, .. } | Self::Of(_, _, span) => *span,
+            Self::Binary { lhs, rhs, .. } => lhs.span().to(rhs.span()),
+        }
+    }
+
     /// Whether it holds [`Self::Of`].
     pub fn has_pipeline(&self) -> bool {
         match self {
@@ -457,6 +562,29 @@ pub(crate) const NOT_POWER: u8 = 4;
 /// How tightly the sign of a number binds.
 pub(crate) const NEGATE_POWER: u8 = 7;
 
+impl Aggregate {
+    /// All of them with their names.
+    pub(crate) const NAMES: [(Self, &'static str); 5] = [
+        (Self::Count, "count"),
+        (Self::Min, "min"),
+        (Self::Max, "max"),
+        (Self::Avg, "avg"),
+        (Self::Sum, "sum"),
+    ];
+
+    /// The name that the language gives it.
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(function, _)| *function == self);
+        found.map_or("", |(_, name)| name)
+    }
+
+    /// The function with a name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(_, held)| *held == name);
+        found.map(|(function, _)| *function)
+    }
+}
+
 impl SpansetOp {
     /// How tightly it binds. All of them group from the left.
     pub(crate) fn power(self) -> u8 {
@@ -486,9 +614,35 @@ impl MetricsFunction {
         let found = Self::NAMES.iter().find(|(function, _)| *function == self);
         found.map_or("", |(_, name)| name)
     }
+
+    /// The function with a name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(_, held)| *held == name);
+        found.map(|(function, _)| *function)
+    }
 }
 
 impl Intrinsic {
+    /// Whether one span tells it, without the others of its trace.
+    pub fn is_of_span(self) -> bool {
+        use Intrinsic::{
+            ChildCount, NestedSetLeft, NestedSetParent, NestedSetRight, Parent, TraceDuration,
+            TraceId, TraceRootName, TraceRootService,
+        };
+        !matches!(
+            self,
+            ChildCount
+                | NestedSetLeft
+                | NestedSetParent
+                | NestedSetRight
+                | Parent
+                | TraceDuration
+                | TraceId
+                | TraceRootName
+                | TraceRootService
+        )
+    }
+
     /// All of them with their names: the short one, where there is one, and the scoped one.
     pub(crate) const NAMES: [(Self, &'static str, &'static str); 22] = [
         (Self::Duration, "duration", "span:duration"),

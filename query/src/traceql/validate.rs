@@ -39,7 +39,7 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
                 if left != right && left != Type::Any && right != Type::Any {
                     let text = stage.to_string();
                     let what = format!("binary operations must operate on the same type: {text}");
-                    return Err(error(scalar_span(lhs), what));
+                    return Err(error(lhs.span(), what));
                 }
             }
             Stage::By(expr) => {
@@ -61,7 +61,8 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// How many attributes the series of a function over time may be told apart by.
+/// How many labels the series of a function over time may have. Histograms take one of them for
+/// their buckets.
 const GROUPINGS_MAX: usize = 5;
 
 fn metrics_expr(expr: &MetricsExpr) -> Result<(), ParseError> {
@@ -73,8 +74,15 @@ fn metrics_expr(expr: &MetricsExpr) -> Result<(), ParseError> {
         }
         MetricsTerm::Scalar(..) => None,
         MetricsTerm::Binary { lhs, rhs, .. } => {
-            metrics_expr(lhs)?;
-            metrics_expr(rhs)?;
+            for side in [lhs, rhs] {
+                metrics_expr(side)?;
+                if let MetricsTerm::Function(_, stage) = &side.term
+                    && stage.function == MetricsFunction::Compare
+                {
+                    let what = format!("compare() takes part in no arithmetic: {expr}");
+                    return Err(error(stage.span, what));
+                }
+            }
             None
         }
     };
@@ -121,11 +129,13 @@ fn metrics(stage: &Metrics) -> Result<(), ParseError> {
     for (attribute, span) in &stage.by {
         supported(attribute, *span)?;
     }
-    if stage.by.len() > GROUPINGS_MAX {
-        let what = format!(
-            "grouping by more than {GROUPINGS_MAX} attributes is not supported: {}",
-            stage.by.len()
-        );
+    let own = match stage.function {
+        MetricsFunction::QuantileOverTime | MetricsFunction::HistogramOverTime => 1,
+        _ => 0,
+    };
+    let count = stage.by.len();
+    if count + own > GROUPINGS_MAX {
+        let what = format!("metrics group by {count} values not yet supported");
         return Err(error(stage.span, what));
     }
     Ok(())
@@ -154,14 +164,6 @@ fn spanset(expr: &SpansetExpr) -> Result<(), ParseError> {
     }
 }
 
-fn scalar_span(expr: &ScalarExpr) -> Span {
-    match expr {
-        ScalarExpr::Static(_, span) | ScalarExpr::Aggregate { span, .. } => *span,
-        ScalarExpr::Binary { lhs, rhs, .. } => scalar_span(lhs).to(scalar_span(rhs)),
-        ScalarExpr::Of(_, _, span) => *span,
-    }
-}
-
 fn scalar(expr: &ScalarExpr) -> Result<Type, ParseError> {
     match expr {
         ScalarExpr::Static(value, _) => Ok(type_of(value)),
@@ -187,7 +189,7 @@ fn scalar(expr: &ScalarExpr) -> Result<Type, ParseError> {
             for side in [lhs, rhs] {
                 if scalar(side)? != Type::Number {
                     let what = format!("illegal operation for the given types: {expr}");
-                    return Err(error(scalar_span(side), what));
+                    return Err(error(side.span(), what));
                 }
             }
             Ok(Type::Number)
