@@ -144,7 +144,7 @@ fn of_function(metrics: &Metrics) -> Tree {
             MetricsArgument::Attribute(attribute, _) => items.push(of_attribute(attribute)),
             MetricsArgument::Filter(filter) => items.push(of_spanset(filter)),
             MetricsArgument::Literal(Static::Float(number), _) => {
-                quantiles.push(of_number(*number))
+                quantiles.push(of_number(*number));
             }
             MetricsArgument::Literal(value, _) => items.push(of_static(value)),
         }

@@ -305,11 +305,8 @@ fn brackets_may_be_nested_as_deep_as_the_limit_and_no_deeper() {
             let close = ")".repeat(open.matches('(').count().min(1) * depth);
             format!("{}{{ }}{close}", open.repeat(depth))
         };
-        let deepest = parse(&nested(NESTING_MAX)).map(|query| query.to_string());
-        let printed = deepest
-            .as_ref()
-            .map(|printed| parse(printed).unwrap().to_string());
-        assert_eq!(printed, deepest.as_ref().map(Clone::clone), "{open}");
+        let deepest = parse(&nested(NESTING_MAX)).unwrap().to_string();
+        assert_eq!(parse(&deepest).unwrap().to_string(), deepest, "{open}");
         let error = parse(&nested(NESTING_MAX + 1)).unwrap_err();
         assert!(
             error.message.ends_with("the query is nested too deep"),
