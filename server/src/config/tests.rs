@@ -410,11 +410,14 @@ fn the_page_of_limits_of_traces_lists_those_that_there_are() {
 fn tenants_may_have_limits_of_traces_of_their_own() {
     let file = "max-search-duration: 2d\noverrides:\n  a:\n    max_search_duration: 1d\n    \
                 max_exemplars: 0\n";
-    let config = config(&[], &[], file);
+    let config = config(&["--config=t.yaml"], &[], file);
     let (own, usual) = (&config.of("a").traces, &config.of("b").traces);
     let day = Duration::from_secs(24 * 3600);
     assert_eq!((own.search_duration_max, own.exemplars_max), (day, 0));
-    assert_eq!((usual.search_duration_max, usual.exemplars_max), (2 * day, 100));
+    assert_eq!(
+        (usual.search_duration_max, usual.exemplars_max),
+        (2 * day, 100)
+    );
     let mut both = usual.clone();
     both.tighten(own);
     assert_eq!(&both, own);

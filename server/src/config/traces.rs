@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use trine_query::text::format_prometheus_duration;
-use trine_query::traceql::QUERY_BYTES_MAX;
+use trine_query::traceql::{CONDITION_GROUPS_MAX, EXEMPLARS_DEFAULT, QUERY_BYTES_MAX};
 
 use super::{Setting, least, value};
 
@@ -56,10 +56,10 @@ impl Default for Traces {
             metrics_duration_max: Duration::from_secs(24 * 3600),
             intervals_max: 10_000,
             response_series_max: 1000,
-            exemplars_max: 100,
+            exemplars_max: EXEMPLARS_DEFAULT,
             tags_bytes_max: 0,
             tag_values_bytes_max: 1_000_000,
-            condition_groups_max: 100,
+            condition_groups_max: CONDITION_GROUPS_MAX,
             trace_bytes_max: 5_000_000,
         }
     }

@@ -3,12 +3,13 @@
 
 use std::cmp::Ordering;
 
-use trine_query::traceql::ast::{self, Attribute};
 use trine_query::traceql::source::{
-    AttributeRef, Condition, Filter, Intrinsic, Scope, Source, Test, TraceFilter, Value,
-    ValuesRequest, keys,
+    AttributeRef, Condition, Filter, Intrinsic, Scope, Source, Test, Value, ValuesRequest, keys,
 };
-use trine_query::traceql::{self, ast::Root};
+use trine_query::traceql::{
+    self,
+    ast::{self, Attribute},
+};
 use trine_storage::TimeRange;
 
 use super::request;
@@ -217,16 +218,7 @@ fn has(
 /// What spans must satisfy by a query that may be half written; `None` when that is nothing.
 fn filter(query: &str, limits: &Traces) -> Result<Option<Filter>, Refusal> {
     request::size(query, limits)?;
-    let Ok(query) = traceql::parse(query) else {
-        return Ok(None);
-    };
-    let Root::Search(pipeline) = query.root else {
-        return Ok(None);
-    };
-    Ok(match traceql::filter(&pipeline) {
-        TraceFilter::Has(filter) => Some(filter),
-        _ => None,
-    })
+    traceql::tag_filter(query, limits.condition_groups_max).map_err(source::refusal)
 }
 
 /// The values of the attribute that an identifier of TraceQL names.

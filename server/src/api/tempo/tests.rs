@@ -127,7 +127,12 @@ async fn what_makes_no_sense_is_refused_in_words() {
         (
             "v2/traces/1?q={}|count()%3E1",
             400,
-            "invalid TraceQL query: a trace is filtered by one spanset filter, as { name = \"a\" }",
+            "invalid TraceQL query: only a query of one filter is supported: { ... }",
+        ),
+        (
+            "v2/traces/1?q={nestedSetParent=1}",
+            400,
+            "invalid TraceQL query: nestedSetParent is not supported in this filter",
         ),
         (
             "v2/traces/1?q={true}&match_depth=-2",

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use prost::Message as _;
-use trine_query::traceql::SearchOptions;
 use trine_query::traceql::ast::{
     Attribute, FieldExpr, Intrinsic, Op, Pipeline, Query, Root, SpansetExpr, Stage, Static,
 };
+use trine_query::traceql::{self, SearchOptions};
 use trine_storage::TimeRange;
 use trine_tracestore::{SpanId, Trace, TraceId};
 
@@ -171,13 +171,9 @@ impl Cut {
         let Some(text) = params.get("q") else {
             return Ok(None);
         };
-        let filter = match request::parse(text, limits)?.root {
-            Root::Search(pipeline) => match <[Stage; 1]>::try_from(pipeline.stages) {
-                Ok([Stage::Spans(SpansetExpr::Filter(filter, _))]) => filter,
-                _ => return Err(not_one_filter()),
-            },
-            Root::Metrics(_) => return Err(not_one_filter()),
-        };
+        request::size(text, limits)?;
+        let filter = traceql::parse_filter(text)
+            .map_err(|error| Refusal::bad(format!("invalid TraceQL query: {error}")))?;
         let above = match params.get("keep_hierarchy") {
             Some("true" | "1") => depth(params, "ancestor_depth", None)?,
             _ => Some(0),
@@ -256,12 +252,6 @@ impl Cut {
         }
         Ok(matches)
     }
-}
-
-fn not_one_filter() -> Refusal {
-    Refusal::bad(
-        "invalid TraceQL query: a trace is filtered by one spanset filter, as { name = \"a\" }",
-    )
 }
 
 /// Adds to `kept` what is at most `levels` steps from one of `starts`.

@@ -295,6 +295,33 @@ async fn names_and_values_for_autocompletion() {
 }
 
 #[tokio::test]
+async fn filters_of_lists_are_lenient() {
+    let harness = shop(|config| config.traces.condition_groups_max = 2);
+    let both = r#"{"tagValues":["cart","shop"],"metrics":{}}"#;
+    let shop = r#"{"tagValues":["shop"],"metrics":{}}"#;
+    let of_path = |query: &str| path("search/tag/service.name/values", query);
+    for (query, expect) in [
+        ("", both),
+        ("{", both),
+        ("no query", both),
+        ("{ span.http.status_code = 500 && name =", shop),
+        ("{ span.http.status_code = 500 && resource.", shop),
+        ("{ span.http.status_code = 500 } | rate()", shop),
+        ("{ span.http.status_code = 500 } >> { }", both),
+        ("{ .http.status_code = 500 }", both),
+        ("{ span.http.status_code = 500 || name = \"D\" }", shop),
+    ] {
+        let answer = ask(&harness, &of_path(query), JSON).await;
+        assert_eq!(answer.told(), (200, expect), "{query}");
+    }
+    let three = "{ name = \"A\" || name = \"B\" || name = \"C\" }";
+    let why = "maximum condition groups reached (limit: 2). Reduce the number of OR conditions in \
+               the query";
+    let answer = ask(&harness, &of_path(three), JSON).await;
+    assert_eq!(answer.told(), (400, why));
+}
+
+#[tokio::test]
 async fn lists_have_sizes() {
     for (max, expect) in [
         (12, r#"["A","B","C","D","E","F"]"#),
