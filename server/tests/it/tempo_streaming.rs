@@ -111,7 +111,7 @@ fn push(running: &Running, tenant: &str, traces: i64, now_s: i64, padding: usize
         spans.join(",")
     );
     // An id of zeros is none.
-    let body = body.replace(&format!("{:032x}", 0), &format!("{:032x}", 1 << 40));
+    let body = body.replace(&format!("{:032x}", 0), &format!("{:032x}", 1_u64 << 40));
     let post = running.post("/v1/traces").tenant(tenant);
     assert_eq!(post.body("application/json", body).send().status, 200);
 }

@@ -319,8 +319,45 @@ fn in_packets<T>(
 #[cfg(test)]
 mod tests {
     use std::ops::ControlFlow;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::{MESSAGE_BYTES_MAX, in_packets};
+    use super::{
+        Asked, Bytes, MESSAGE_BYTES_MAX, Refusal, Request, SearchRequest, SearchResponse, Sender,
+        begin, in_packets,
+    };
+    use crate::api::prometheus::run::harness::Harness;
+
+    static IS_STARTED: AtomicBool = AtomicBool::new(false);
+    static IS_STOPPED: AtomicBool = AtomicBool::new(false);
+
+    fn until_it_is_stopped(
+        asked: &Asked,
+        _: &SearchRequest,
+        _: &mut Sender<'_, SearchResponse>,
+    ) -> Result<(), Refusal> {
+        IS_STARTED.store(true, Ordering::SeqCst);
+        // Bounded, so that a defect is a failure and not a test without end.
+        let mut turns = 0..10_000_000;
+        while !asked.cancel.is_canceled() && turns.next().is_some() {
+            std::thread::yield_now();
+        }
+        IS_STOPPED.store(asked.cancel.is_canceled(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_hangs_up_stops_its_query() {
+        let harness = Harness::new(|routes, _| routes, |config| config.queries_max = 1);
+        let request = Request::new(Bytes::new());
+        let answers = begin(harness.app.clone(), request, until_it_is_stopped).await;
+        while !IS_STARTED.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        drop(answers.unwrap());
+        // There is one place, which is free when the work is over.
+        assert_eq!(harness.app.queries.run(|| Ok(())).await, Ok(()));
+        assert!(IS_STOPPED.load(Ordering::SeqCst));
+    }
 
     #[test]
     fn packets_are_bounded_and_hold_everything() {

@@ -192,7 +192,9 @@ fn names(
             found.push((TagScope::Of(scope), name));
         }
     }
-    found.extend(intrinsic);
+    if only.is_none() {
+        found.extend(intrinsic);
+    }
     Ok(found)
 }
 

@@ -288,6 +288,14 @@ async fn names_and_values_for_autocompletion() {
             "search/tags".to_owned(),
             r#"{"tagNames":["exception.message","http.status_code","service.name"],"metrics":{}}"#,
         ),
+        (
+            "search/tags?scope=resource".to_owned(),
+            r#"{"tagNames":["service.name"],"metrics":{}}"#,
+        ),
+        (
+            "search/tags?scope=intrinsic&limit=1".to_owned(),
+            r#"{"tagNames":["duration"],"metrics":{}}"#,
+        ),
     ] {
         let answer = ask(&harness, &path, JSON).await;
         assert_eq!(answer.told(), (200, expect), "{path}");
