@@ -4,10 +4,10 @@
 //! Refusals are plain text. Answers are JSON as Go's jsonpb writes it (`json`), or protobuf for
 //! clients that accept it.
 
-mod json;
+pub(super) mod json;
 mod metrics;
 mod metrics_request;
-mod otlp;
+pub(super) mod otlp;
 mod overrides;
 mod request;
 mod search;
