@@ -12,10 +12,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use trine_query::promql::ParseOptions;
 
 mod file;
+pub mod generator;
 mod ingest;
 mod logs;
 mod value;
 
+pub use generator::Generator;
 pub use ingest::{HighAvailability, OtlpMetrics};
 pub use logs::{Action, Logs, OtlpLogs, rfc3339, shown as limits_of_logs};
 
@@ -76,6 +78,8 @@ pub struct Config {
     pub otlp: OtlpMetrics,
     /// Limits of logs.
     pub logs: Logs,
+    /// What is made of spans.
+    pub generator: Generator,
     /// Tenants for whom other limits hold, with all that holds for them.
     pub overrides: BTreeMap<String, Config>,
     /// The settings that were told, as they were written.
@@ -195,6 +199,7 @@ impl Default for Config {
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
             logs: Logs::default(),
+            generator: Generator::default(),
             overrides: BTreeMap::new(),
             told: Vec::new(),
         }
@@ -213,6 +218,7 @@ impl Config {
             let place = format!("{}: overrides of {}", told.path, told.tenant);
             let name = told.name.replace('_', "-");
             let setting = logs::own_name(&name)
+                .or_else(|| generator::own_name(&name))
                 .and_then(|own| settings().find(|setting| setting.name == own))
                 .ok_or_else(|| format!("{place}: no setting {:?} of one tenant", told.name))?;
             let base = self.overrides.remove(&told.tenant);
@@ -534,6 +540,7 @@ fn settings() -> impl Iterator<Item = &'static Setting> {
         .iter()
         .chain(ingest::SETTINGS)
         .chain(logs::SETTINGS)
+        .chain(generator::SETTINGS)
 }
 
 /// What the command line asks for.

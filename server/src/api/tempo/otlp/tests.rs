@@ -88,7 +88,7 @@ fn held(store: &TraceStore, sent: &[Row]) -> Vec<Row> {
 /// Asserts that the spans of `request` come back, from memory and from blocks.
 fn check(what: &str, request: ExportTraceServiceRequest) {
     let store = open();
-    let outcome = otlp_traces::store(&store, request.encode_to_vec().into()).unwrap();
+    let (outcome, _) = otlp_traces::store(&store, request.encode_to_vec().into()).unwrap();
     let sent = rows(request.resource_spans);
     assert!(outcome.rejections.is_empty(), "{what}: {outcome:?}");
     assert_eq!(held(&store, &sent), sent, "{what}");
