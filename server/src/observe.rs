@@ -14,6 +14,7 @@ use crate::ingest::{otlp_logs::Sink as _, otlp_traces, store};
 use crate::refusal::Refusal;
 use crate::tenants::{Tenant, TenantId};
 
+mod generators;
 pub mod log_lines;
 pub mod registry;
 pub mod request_spans;

@@ -4,6 +4,8 @@
 mod attributes;
 pub mod generator;
 pub mod patterns;
+#[cfg(test)]
+mod requests;
 mod resources;
 pub mod rounds;
 mod series;

@@ -19,7 +19,7 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
-use crate::api::{loki, ops, prometheus, tempo};
+use crate::api::{loki, ops, prometheus, signals, tempo};
 use crate::app::App;
 use crate::ingest::grpc;
 use crate::ingest::http;
@@ -67,7 +67,7 @@ pub fn all() -> Routes {
     for prefix in ["", "/tempo"] {
         routes = tempo::mount(routes, prefix);
     }
-    routes
+    signals::mount(routes, "")
 }
 
 /// All routes over one server's state.

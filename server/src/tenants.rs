@@ -531,7 +531,7 @@ mod tests {
     use trine_storage::shared::Shared;
 
     use super::{ID_BYTES_MAX, TENANT_HEADER, TenantId, Tenants};
-    use crate::config::{self, Config};
+    use crate::config::Config;
 
     #[test]
     fn ids() {

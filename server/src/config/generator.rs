@@ -45,7 +45,17 @@ pub struct Generator {
     pub processor: Processors,
     /// What was told, in the form of this.
     #[serde(skip)]
-    told: Value,
+    pub told: Told,
+}
+
+/// What was told. Settings that are the same are equal however they were told.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Value);
+
+impl PartialEq for Told {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// What is made of spans.
@@ -261,20 +271,23 @@ impl TryFrom<WrittenMatch> for PolicyMatch {
     type Error = String;
 
     fn try_from(written: WrittenMatch) -> Result<Self, String> {
-        let attributes = written.attributes.into_iter().map(|WrittenAttribute { key, value }| {
-            let test = match (written.match_type, &value) {
-                (MatchType::Strict, Value::Array(_) | Value::Object(_) | Value::Null) => {
-                    return Err(format!("{value} is no value of an attribute"));
-                }
-                (MatchType::Strict, _) => FilterTest::Is(value),
-                (MatchType::Regex, Value::String(text)) => {
-                    FilterTest::Matches(LineRegex::new(text).map_err(|error| error.to_string())?)
-                }
-                (MatchType::Regex, _) => return Err(format!("{value} is no expression")),
-            };
-            let attribute = FilterAttribute::parse(&key)?;
-            Ok(AttributeMatch { attribute, test })
-        });
+        let attributes = written
+            .attributes
+            .into_iter()
+            .map(|WrittenAttribute { key, value }| {
+                let test = match (written.match_type, &value) {
+                    (MatchType::Strict, Value::Array(_) | Value::Object(_) | Value::Null) => {
+                        return Err(format!("{value} is no value of an attribute"));
+                    }
+                    (MatchType::Strict, _) => FilterTest::Is(value),
+                    (MatchType::Regex, Value::String(text)) => FilterTest::Matches(
+                        LineRegex::new(text).map_err(|error| error.to_string())?,
+                    ),
+                    (MatchType::Regex, _) => return Err(format!("{value} is no expression")),
+                };
+                let attribute = FilterAttribute::parse(&key)?;
+                Ok(AttributeMatch { attribute, test })
+            });
         let attributes = attributes.collect::<Result<Vec<_>, String>>()?;
         match attributes.is_empty() {
             true => Err("a filter policy without attributes".to_owned()),
@@ -317,7 +330,7 @@ impl Default for Generator {
             native_histogram_bucket_factor: 1.1,
             native_histogram_max_bucket_number: 100,
             processor: Processors::default(),
-            told: Value::Null,
+            told: Told::default(),
         }
     }
 }
@@ -408,7 +421,7 @@ impl Generator {
     }
 
     fn take(&mut self, new: Value) -> Result<(), String> {
-        let mut told = std::mem::take(&mut self.told);
+        let mut told = self.told.0.clone();
         merge(&mut told, new);
         let known = match &told {
             Value::Null => Value::Object(Map::new()),
@@ -416,7 +429,7 @@ impl Generator {
         };
         let mut read: Self = serde_json::from_value(known).map_err(|error| error.to_string())?;
         read.check()?;
-        read.told = told;
+        read.told = Told(told);
         *self = read;
         Ok(())
     }
@@ -432,7 +445,8 @@ impl Generator {
         if self.trace_id_label_name.is_empty() {
             return Err("trace_id_label_name is empty".to_owned());
         }
-        if self.native_histogram_bucket_factor.partial_cmp(&1.0) != Some(std::cmp::Ordering::Greater)
+        if self.native_histogram_bucket_factor.partial_cmp(&1.0)
+            != Some(std::cmp::Ordering::Greater)
         {
             return Err("native_histogram_bucket_factor must be above 1".to_owned());
         }

@@ -87,11 +87,7 @@ impl Keys {
 impl Found {
     /// The value of a key by its place.
     #[inline]
-    pub(super) fn value<'a>(
-        &self,
-        span: &SpanView<'_, 'a>,
-        place: usize,
-    ) -> Option<ValueView<'a>> {
+    pub(super) fn value<'a>(&self, span: &SpanView<'_, 'a>, place: usize) -> Option<ValueView<'a>> {
         let at = self.places.get(place).filter(|at| **at != NONE)?;
         span.value(*at).filter(|value| *value != ValueView::Other)
     }
@@ -126,8 +122,7 @@ pub(super) fn either<'a>(
     place: usize,
 ) -> Option<ValueView<'a>> {
     let held = of_resource.get(place).and_then(Option::as_ref);
-    held.map(Held::view)
-        .or_else(|| found.value(span, place))
+    held.map(Held::view).or_else(|| found.value(span, place))
 }
 
 /// Appends a value as text, as much of it as a label may have.
@@ -197,7 +192,8 @@ impl Weight {
         let of_state = || threshold_multiplier(span.trace_state);
         let of_share = |place| either(of_resource, (found, span), place).and_then(multiplier);
         let told = self.of_state.then(of_state).flatten();
-        told.or_else(|| self.share.and_then(of_share)).unwrap_or(1.0)
+        told.or_else(|| self.share.and_then(of_share))
+            .unwrap_or(1.0)
     }
 }
 

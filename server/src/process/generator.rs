@@ -115,6 +115,8 @@ pub struct Figures {
     pub expired_edges: u64,
     /// Spans for which there was no room to wait for their other side.
     pub dropped_spans: u64,
+    /// Bytes of requests whose spans are not counted yet.
+    pub waiting_bytes: u64,
 }
 
 impl Generator {
@@ -279,6 +281,7 @@ impl Generator {
 
     /// What became of the spans.
     pub fn figures(&self) -> Figures {
+        let waiting_bytes = self.waiting.lock().bytes as u64;
         let state = self.state.lock();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let graphs = state.service_graphs.as_ref();
@@ -302,6 +305,7 @@ impl Generator {
             edges,
             expired_edges: expired,
             dropped_spans: dropped,
+            waiting_bytes,
         }
     }
 }
@@ -362,7 +366,9 @@ impl SpanReader for Counting<'_> {
         } = &mut *self.state;
         let place = resources.place(resource, |attributes| {
             (
-                span_metrics.as_ref().map(|held| held.of_resource(attributes)),
+                span_metrics
+                    .as_ref()
+                    .map(|held| held.of_resource(attributes)),
                 service_graphs
                     .as_ref()
                     .map(|held| held.of_resource(attributes)),
@@ -374,7 +380,9 @@ impl SpanReader for Counting<'_> {
     #[inline]
     fn span(&mut self, span: &SpanView<'_, '_>) {
         self.received += 1;
-        let now_ns = u64::try_from(self.now_ms).unwrap_or(0).saturating_mul(1_000_000);
+        let now_ns = u64::try_from(self.now_ms)
+            .unwrap_or(0)
+            .saturating_mul(1_000_000);
         if self.slack_ns > 0 && span.end_ns.abs_diff(now_ns) > self.slack_ns {
             self.outside_slack += 1;
             return;
@@ -441,3 +449,6 @@ impl State {
         result
     }
 }
+
+#[cfg(test)]
+mod tests;

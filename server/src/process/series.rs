@@ -224,7 +224,11 @@ impl Table {
             None => u32::try_from(self.rows.len()).ok()?,
         };
         let (counters, histograms) = (self.schema.counters.len(), self.schema.histograms.len());
-        let natives = if self.schema.has_native() { histograms } else { 0 };
+        let natives = if self.schema.has_native() {
+            histograms
+        } else {
+            0
+        };
         let row = Row {
             key: key.into(),
             labels: labels()?,
@@ -312,12 +316,7 @@ impl Table {
     }
 
     /// Tells the series of all rows. Those of rows that were idle end.
-    pub(super) fn tell(
-        &mut self,
-        round: Round<'_>,
-        room: &mut Room,
-        each: &mut dyn FnMut(Told),
-    ) {
+    pub(super) fn tell(&mut self, round: Round<'_>, room: &mut Room, each: &mut dyn FnMut(Told)) {
         let width = self.schema.series();
         for at in 0..self.rows.len() {
             let Some(Some(row)) = self.rows.get_mut(at) else {
@@ -390,7 +389,11 @@ impl Teller<'_> {
                 self.classic(row, (at, first, metric), is_new, each);
             }
             if schema.has_native() {
-                let behind = if schema.has_classic() { schema.width() } else { 0 };
+                let behind = if schema.has_classic() {
+                    schema.width()
+                } else {
+                    0
+                };
                 self.native(row, (at, first + behind, metric), is_new, each);
             }
         }
@@ -469,7 +472,9 @@ impl Teller<'_> {
         told.value = value.into();
         told.zero = zero;
         // One will do; that of the highest bucket is the most telling.
-        let exemplars = row.exemplars.get(at * self.les.len()..(at + 1) * self.les.len());
+        let exemplars = row
+            .exemplars
+            .get(at * self.les.len()..(at + 1) * self.les.len());
         let last = exemplars.into_iter().flatten().rev().find_map(|held| *held);
         told.exemplar = last.and_then(|observed| self.exemplar(observed));
         each(told);

@@ -110,7 +110,9 @@ enum Kind {
     Message,
     Database,
     /// One side has sent nothing: the client, if so told.
-    Virtual { client: bool },
+    Virtual {
+        client: bool,
+    },
 }
 
 impl Kind {
@@ -328,9 +330,8 @@ impl ServiceGraphs {
         put(&server.service);
         put(edge.kind.name());
         for place in 0..self.dimensions.len() {
-            let of = |side: &Side| -> Option<Box<str>> {
-                side.dimensions.as_ref()?.get(place)?.clone()
-            };
+            let of =
+                |side: &Side| -> Option<Box<str>> { side.dimensions.as_ref()?.get(place)?.clone() };
             let (of_client, of_server) = (of(client), of(server));
             if self.is_prefixed {
                 put(&of_client.unwrap_or_default());
@@ -381,7 +382,10 @@ impl ServiceGraphs {
             return None;
         }
         let value = |place: &usize| either(&resource.values, (&self.found, span), *place);
-        let values = self.dimensions.iter().map(|place| value(place).and_then(text));
+        let values = self
+            .dimensions
+            .iter()
+            .map(|place| value(place).and_then(text));
         Some(values.collect())
     }
 
@@ -415,12 +419,7 @@ impl ServiceGraphs {
     }
 
     /// Tells the series.
-    pub(super) fn tell(
-        &mut self,
-        round: Round<'_>,
-        room: &mut Room,
-        each: &mut dyn FnMut(Told),
-    ) {
+    pub(super) fn tell(&mut self, round: Round<'_>, room: &mut Room, each: &mut dyn FnMut(Told)) {
         self.table.tell(round, room, each);
     }
 
@@ -450,7 +449,9 @@ fn labels(settings: &Settings) -> Vec<String> {
     for at in 0..labels.len() {
         let (before, rest) = labels.split_at_mut(at);
         while let Some(name) = rest.first_mut()
-            && (before.contains(name) || name.is_empty() || matches!(name.as_str(), "le" | "__name__"))
+            && (before.contains(name)
+                || name.is_empty()
+                || matches!(name.as_str(), "le" | "__name__"))
         {
             name.insert_str(0, "__");
         }

@@ -371,11 +371,7 @@ fn put_named(out: &mut Vec<u8>, name: Option<&str>, number: i32) {
 impl TargetInfo {
     /// The labels of a resource's fact; none for one that has nothing to tell or nobody to tell it
     /// of.
-    fn labels(
-        &self,
-        known: &OfResource,
-        attributes: &[(&[u8], ValueView<'_>)],
-    ) -> Option<Labels> {
+    fn labels(&self, known: &OfResource, attributes: &[(&[u8], ValueView<'_>)]) -> Option<Labels> {
         const IDENTITY: [&str; 3] = ["service.name", "service.namespace", "service.instance.id"];
         if known.job.is_empty() && known.instance.is_empty() {
             return None;

@@ -27,11 +27,16 @@ pub(super) fn batches(resource_spans: &[ResourceSpans]) -> String {
 pub(super) fn trace(resource_spans: &[ResourceSpans]) -> String {
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
-    let mut trace = Object::begin(object.key("trace"));
-    list(&mut trace, "resourceSpans", resource_spans, of_resource);
-    trace.end();
+    put_trace(object.key("trace"), resource_spans);
     object.end();
     out
+}
+
+/// Writes a trace without its envelope.
+pub(super) fn put_trace(out: &mut String, resource_spans: &[ResourceSpans]) {
+    let mut trace = Object::begin(out);
+    list(&mut trace, "resourceSpans", resource_spans, of_resource);
+    trace.end();
 }
 
 /// The answer to a search.
