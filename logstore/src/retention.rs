@@ -7,7 +7,7 @@ use trine_storage::catalog::{BlockMeta, outdated};
 use trine_storage::ulid::BlockId;
 use trine_storage::{Labels, Matcher};
 
-use crate::config::nanos;
+use trine_storage::time::nanos;
 
 /// How long the entries of some streams are kept, whatever the retention of the others is.
 #[derive(Debug, Clone)]

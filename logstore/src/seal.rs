@@ -10,11 +10,12 @@ use trine_storage::block_set::BlockSet;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::Fs;
+use trine_storage::time::nanos;
 
 use crate::block::reader::BlockFile;
 use crate::block::writer::{BlockWriter, SetCodes};
 use crate::buffer::{PAGE_ROWS, Page, View};
-use crate::config::{Config, nanos};
+use crate::config::Config;
 
 /// What a seal needs of its store.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! TraceQL: parse a query, search a source of spans.
 //!
 //! In reading order: [`ast`] is the tree, `lexer`, `parser`, `printer` and `validate` lead to it and
-//! back, [`source`] is what a store of spans has to offer, `lower` says what the store may skip,
+//! back, `lenient` reads what is still being typed, [`source`] is what a store of spans has to offer, `lower` says what the store may skip,
 //! `value` and `field` evaluate expressions over columns, `spanset` combines sets of spans,
 //! `engine` runs a search.
 //!
@@ -15,6 +15,7 @@ pub mod ast;
 mod engine;
 mod error;
 mod field;
+mod lenient;
 mod lexer;
 mod lower;
 mod parser;
@@ -28,9 +29,13 @@ mod value;
 
 pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, TraceSummary};
 pub use error::{ParseError, QueryError};
-pub use lexer::QUERY_BYTES_MAX;
+pub use lenient::{
+    CONDITION_GROUPS_MAX, FilterError, completed, parse_filter, parse_lenient, tag_filter,
+    tag_query,
+};
+pub use lexer::{QUERY_BYTES_MAX, tokens};
 pub use lower::filter;
-pub use parser::{NESTING_MAX, OPERATORS_MAX, parse};
+pub use parser::{NESTING_MAX, OPERATORS_MAX, parse, parse_attribute, parse_unchecked};
 
 #[cfg(test)]
 mod tests;

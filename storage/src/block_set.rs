@@ -94,6 +94,17 @@ pub struct Version<R> {
     pub deletes: Vec<Delete>,
 }
 
+impl<R> Version<R> {
+    /// The number of the delete that is committed next. Numbers rise with the catalog's version,
+    /// which every delete raises, so that none is ever given again, not even when nothing is left
+    /// that remembers the delete.
+    pub fn next_delete(&self) -> u64 {
+        let taken = self.deletes.iter().map(|delete| delete.number);
+        let applied = self.blocks.iter().map(|block| block.meta.deletes_applied);
+        taken.chain(applied).fold(self.number, u64::max) + 1
+    }
+}
+
 /// A change of the block set, made as one.
 #[derive(Debug, Default)]
 pub struct Edit {
@@ -244,6 +255,21 @@ impl<R: BlockReader> BlockSet<R> {
                 .collect(),
             deletes: version.deletes.clone(),
         })
+    }
+
+    /// Reads the catalog as it is on disk.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] when it is damaged or missing, [`Kind::Io`] when it cannot be read.
+    pub fn verify_catalog(&self) -> Result<()> {
+        // It is replaced as a whole, so that it is whole at any moment.
+        match self.catalog.lock().0.load()?.version {
+            0 => {
+                let name = self.dir.with_file_name("catalog").display().to_string();
+                Err(Error::corrupt(name, 0, "it is missing"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Why blocks that the catalog names are not served.

@@ -10,7 +10,8 @@
 //! In reading order: [`labels`] and [`matcher`] name things, [`label_index`] finds them in memory and
 //! [`frozen_index`] in blocks, [`cardinality`] counts them, [`fs`] and
 //! [`clock`] are the only doors to the outside, [`wal`] keeps what was acknowledged, [`sealed`]
-//! holds what is immutable, [`catalog`] says which blocks exist, [`shared`] is what all engines of
+//! holds what is immutable, [`catalog`] says which blocks exist, [`compaction`] which
+//! of them become one, [`shared`] is what all engines of
 //! a process have in common, [`sim`] runs all of it under simulated crashes.
 //!
 //! File formats: see `FORMAT.md` beside this crate.
@@ -20,6 +21,7 @@ pub mod cardinality;
 pub mod catalog;
 pub mod clock;
 pub mod codec;
+pub mod compaction;
 pub mod error;
 pub mod frozen_index;
 pub mod fs;

@@ -1,6 +1,8 @@
 //! Half-open ranges of time. The unit is the engine's: milliseconds for metrics, nanoseconds for
 //! logs and traces.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// A half-open range of time `[start, end)` in the unit of the engine that it is given to.
@@ -10,6 +12,11 @@ pub struct TimeRange {
     pub start: i64,
     /// The first instant after the range.
     pub end: i64,
+}
+
+/// A duration in nanoseconds, the largest number when it is longer.
+pub fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl TimeRange {

@@ -19,6 +19,7 @@ use crate::fs::{Fs, WriteFile};
 
 mod frame;
 mod replay;
+mod verify;
 
 /// What each of the two buffers of a log keeps between writes: a thousand idle tenants should not
 /// hold on to the largest batch they ever wrote.
@@ -28,6 +29,7 @@ const BUSY_BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 pub use frame::read_segment;
 pub use replay::{Replay, Replayer};
+pub use verify::Verified;
 
 /// What an acknowledgement promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -123,11 +123,6 @@ impl Config {
     }
 }
 
-/// A duration in nanoseconds, the largest number when it is longer.
-pub(crate) fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
 /// How far the opening of a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -40,12 +40,11 @@
 //! watch spans come see them, `live` memory, `block`
 //! what is immutable, in memory and on disk, `structure` the order of spans in a trace, `place` what a
 //! snapshot holds, `request` what is asked and answered, `snapshot` and `scan` how, `tombstone` and
-//! `retention` what is not to be seen, `compact` which blocks become one. File formats: `FORMAT.md`
+//! `retention` what is not to be seen. File formats: `FORMAT.md`
 //! beside this crate.
 
 mod appender;
 mod block;
-mod compact;
 mod config;
 mod db;
 mod live;

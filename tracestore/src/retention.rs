@@ -6,8 +6,8 @@ use std::time::Duration;
 use trine_storage::catalog::{BlockMeta, outdated};
 use trine_storage::ulid::BlockId;
 
-use crate::config::nanos;
 use crate::request::Filter;
+use trine_storage::time::nanos;
 
 /// How long some traces are kept, whatever the retention of the others is.
 #[derive(Debug, Clone)]

@@ -32,6 +32,7 @@ use crate::histogram::BUCKETS_MAX;
 use crate::metadata::MetadataTable;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
+use crate::wal_record;
 
 /// A store of series. A cheap handle: clones are the same store.
 ///
@@ -197,13 +198,15 @@ impl Tsdb {
         self.handle.inner.compact_if_due()
     }
 
-    /// Reads every part and block from the first to the last byte and checks it.
+    /// Reads every part and block, the catalog and the log from the first to the last byte and checks
+    /// them.
     pub fn verify(&self) -> Report {
+        let inner = &self.handle.inner;
         let mut report = Report {
-            errors: self.handle.inner.blocks.quarantined(),
+            errors: inner.blocks.quarantined(),
             ..Report::default()
         };
-        for block in &self.handle.inner.blocks.version().blocks {
+        for block in &inner.blocks.version().blocks {
             let samples = match &block.reader {
                 Sealed::Part(part) => part.verify(),
                 Sealed::Block(file) => file.verify(&block.meta),
@@ -216,6 +219,11 @@ impl Tsdb {
                 Err(error) => report.errors.push(error),
             }
         }
+        report.errors.extend(inner.blocks.verify_catalog().err());
+        let mut decode = |record: &[u8]| wal_record::decode(record).map(drop);
+        let mut log = inner.wal.verify(&mut decode);
+        report.records = log.records;
+        report.errors.append(&mut log.errors);
         report
     }
 

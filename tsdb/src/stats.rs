@@ -41,6 +41,8 @@ pub struct Report {
     pub blocks: u64,
     /// Samples in them.
     pub samples: u64,
-    /// What is damaged.
+    /// Records of the log that were read.
+    pub records: u64,
+    /// What is damaged, in parts, blocks, catalog and log.
     pub errors: Vec<Error>,
 }

@@ -5,9 +5,9 @@ use trine_storage::Result;
 use super::Inner;
 use crate::appender::Bounds;
 use crate::buffer::batch_bytes;
-use crate::config::nanos;
 use crate::tail;
 use crate::wal_record::Batch;
+use trine_storage::time::nanos;
 
 impl Inner {
     /// Hands a batch to log and memory as one. Gives its position in the log, or `None` when it is

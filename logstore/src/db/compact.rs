@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use trine_storage::block_set::{Block, Edit, Unfinished, Version};
 use trine_storage::catalog::{BlockMeta, Delete};
+use trine_storage::compaction::{Merge, Rules, Settings, Sized, next_merge};
 use trine_storage::ulid::BlockId;
 use trine_storage::{Error, Kind, Result};
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,7 +17,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Inner;
 use crate::block::reader::BlockFile;
 use crate::block::writer::BlockWriter;
-use crate::compact::{self, Merge, Rules};
 use crate::merge::{self, Merger};
 use crate::retention;
 use crate::tombstone::{Hidden, Tombstone};
@@ -24,6 +25,8 @@ use crate::tombstone::{Hidden, Tombstone};
 const RETRY_MS: i64 = 60_000;
 /// How often it is looked up how much of a block is expired.
 const EXPIRED_CHECK_MS: i64 = 3_600_000;
+/// Merged blocks of one window that are about one size become one when there are this many.
+const MERGED_LEAST: usize = 8;
 /// A block is written again when one in this many of its entries is expired.
 const EXPIRED_PARTS: u64 = 2;
 
@@ -110,21 +113,27 @@ impl Inner {
         let compaction = self.compaction.lock();
         let whole = |meta: &&BlockMeta| !compaction.damaged.contains_key(&meta.id);
         let metas = version.blocks.iter().map(|block| &block.meta);
-        let metas: Vec<&BlockMeta> = metas.filter(whole).collect();
+        let mut blocks = Vec::with_capacity(version.blocks.len());
+        blocks.extend(metas.filter(whole).map(|meta| Sized {
+            meta,
+            size: meta.bytes,
+        }));
         if at_once {
-            let sealed = metas.iter().filter(|meta| meta.level == 0);
-            forced.extend(sealed.map(|meta| meta.id));
+            let sealed = blocks.iter().filter(|block| block.meta.level == 0);
+            forced.extend(sealed.map(|block| block.meta.id));
         }
         let applied = hidden.tombstones.last().map_or(0, |t| t.delete.number);
         let pending = version.deletes.iter().filter(|d| d.number > applied);
         let pending: Vec<&Delete> = pending.collect();
-        let rules = Rules::new(
-            self.config.block_range,
-            self.retention.shortest(),
-            self.config.compacted_bytes_max,
-            hidden.now_ns,
-        );
-        Ok(compact::next_merge(&metas, &rules, &forced, &pending))
+        let settings = Settings {
+            block_range: self.config.block_range,
+            keep: self.retention.shortest(),
+            size_max: self.config.compacted_bytes_max,
+            merged_least: MERGED_LEAST,
+            overhang: Duration::ZERO,
+        };
+        let rules = Rules::new(&settings, hidden.now_ns);
+        Ok(next_merge(&blocks, &rules, &forced, &pending))
     }
 
     /// The blocks that hold entries which are deleted and must go now.

@@ -11,9 +11,9 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 use super::Inner;
 use crate::block::reader::BlockFile;
 use crate::condition::Spoken;
-use crate::config::nanos;
 use crate::request::LineFilter;
 use crate::tombstone::{self, Hidden, Tombstone, Tombstones};
+use trine_storage::time::nanos;
 
 /// The most bytes that matchers and line filters of a delete take as text.
 pub(crate) const DELETE_BYTES_MAX: usize = 64 << 10;
@@ -74,13 +74,8 @@ impl Inner {
         }
         self.flush()?;
         let version = self.blocks.version();
-        let taken = version.deletes.iter().map(|delete| delete.number);
-        let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
-        // The catalog's version rises with every delete, so that no number is ever given again, not
-        // even when nothing is left that remembers the delete.
-        let highest = taken.chain(applied).max().unwrap_or(0).max(version.number);
         let delete = Delete {
-            number: highest + 1,
+            number: version.next_delete(),
             sequence: version.wal_position,
             range,
             what,

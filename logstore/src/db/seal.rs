@@ -7,8 +7,8 @@ use trine_storage::block_set::Edit;
 
 use super::{Inner, Sealing};
 use crate::buffer::Buffer;
-use crate::config::nanos;
 use crate::seal::Sealer;
+use trine_storage::time::nanos;
 
 impl Inner {
     pub(super) fn flush(&self) -> Result<()> {

@@ -8,10 +8,50 @@ use crate::text::Span;
 /// A whole query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// What is done with the spans, one stage after the other.
-    pub pipeline: Pipeline,
-    /// `with(name=value, ...)`.
+    /// What it asks for.
+    pub root: Root,
+    /// `with(name=value, ...)`, in the order of the text.
     pub hints: Vec<(String, Static)>,
+}
+
+/// What a query asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Root {
+    /// Traces with sets of spans.
+    Search(Pipeline),
+    /// Series over time.
+    Metrics(MetricsExpr),
+}
+
+/// Series over time: functions over spans, what is computed from them, and what is done last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricsExpr {
+    /// Where the series come from.
+    pub term: MetricsTerm,
+    /// What is done with them, from left to right. Brackets around a term with stages that are
+    /// followed by more stages leave no trace: the stages form one list.
+    pub then: Vec<SecondStage>,
+}
+
+/// Where series over time come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MetricsTerm {
+    /// `{ ... } | rate()`: the spans, and what is done with them over time.
+    Function(Box<Pipeline>, Metrics),
+    /// A number; constants are computed when the query is read, so that no operator has two of
+    /// them. Never a whole query.
+    Scalar(f64, Span),
+    /// Arithmetic between series of the same labels, or series and a number.
+    Binary {
+        /// `+ - * /`, no other.
+        op: Op,
+        /// Left side.
+        lhs: Box<MetricsExpr>,
+        /// Right side.
+        rhs: Box<MetricsExpr>,
+        /// Where the operator stands.
+        span: Span,
+    },
 }
 
 /// Stages, each fed by the one before.
@@ -26,7 +66,9 @@ pub struct Pipeline {
 pub enum Stage {
     /// Chooses spans.
     Spans(SpansetExpr),
-    /// Chooses sets of spans by a comparison of aggregates.
+    /// Chooses sets of spans by a comparison of aggregates. Where the sides hold
+    /// [`ScalarExpr::Of`], this is the only stage of the query: both sides are numbers about a whole
+    /// trace, and the trace passes with the spans that the pipelines of both sides give.
     Filter {
         /// The comparison.
         op: Op,
@@ -43,11 +85,9 @@ pub enum Stage {
     Coalesce,
     /// `select(...)`: what spans of the answer tell besides.
     Select(Vec<(Attribute, Span)>),
-    /// A function over time, always the last stage; not evaluated yet.
-    Metrics(Metrics),
 }
 
-/// `rate() by(...) | topk(...)`: a function over time and what is done with its series.
+/// `rate() by(...)`: a function over time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     /// Which.
@@ -56,8 +96,6 @@ pub struct Metrics {
     pub arguments: Vec<MetricsArgument>,
     /// What the series are told apart by.
     pub by: Vec<(Attribute, Span)>,
-    /// What is done with the series, from left to right.
-    pub then: Vec<SecondStage>,
     /// Where the name of the function stands.
     pub span: Span,
 }
@@ -82,7 +120,8 @@ pub enum MetricsFunction {
 pub enum MetricsArgument {
     /// What is measured.
     Attribute(Attribute, Span),
-    /// A quantile, a number of values, a time.
+    /// A quantile, always as [`Static::Float`]; the number of values, the start and the end of
+    /// `compare`, in this order, always as [`Static::Int`].
     Literal(Static, Span),
     /// The selection of `compare`.
     Filter(SpansetExpr),
@@ -95,8 +134,8 @@ pub enum SecondStage {
     Top(i64, Span),
     /// `| bottomk(n)`
     Bottom(i64, Span),
-    /// `> 5`: drops the values that do not compare so.
-    Compare(Op, Static, Span),
+    /// `> 5`: drops the values that do not compare so. Durations are written here in seconds.
+    Compare(Op, f64, Span),
 }
 
 /// An expression over sets of spans.
@@ -283,9 +322,9 @@ pub enum Static {
 }
 
 /// Names of statuses by their number.
-pub(crate) const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+pub const STATUSES: [&str; 3] = ["unset", "ok", "error"];
 /// Names of kinds by their number.
-pub(crate) const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 6] = [
     "unspecified",
     "internal",
     "server",
@@ -317,6 +356,9 @@ pub enum ScalarExpr {
         /// Right side.
         rhs: Box<ScalarExpr>,
     },
+    /// `({ ... } | count())`: an aggregate (always [`ScalarExpr::Aggregate`]) of what a pipeline of
+    /// its own chooses in the trace.
+    Of(Box<Pipeline>, Box<ScalarExpr>, Span),
 }
 
 /// A function of a set of spans.
@@ -328,6 +370,132 @@ pub enum Aggregate {
     Max,
     Avg,
     Sum,
+}
+
+impl Query {
+    /// The pipeline of a search; none for series over time.
+    pub fn search(&self) -> Option<&Pipeline> {
+        match &self.root {
+            Root::Search(pipeline) => Some(pipeline),
+            Root::Metrics(_) => None,
+        }
+    }
+
+    /// What a hint says; of several with this name the first.
+    pub fn hint(&self, name: &str) -> Option<&Static> {
+        let found = self.hints.iter().find(|(held, _)| held == name);
+        found.map(|(_, value)| value)
+    }
+
+    /// Whether no span can be chosen, because every filter of the query is a constant that is not
+    /// true. The answer is known without a look at the store.
+    pub fn chooses_nothing(&self) -> bool {
+        let pipeline = |pipeline: &Pipeline| {
+            let mut filters = Vec::new();
+            pipeline.filters(&mut |filter| filters.push(filter));
+            let is_false = |filter: &Option<&FieldExpr>| {
+                matches!(filter, Some(FieldExpr::Static(Static::Bool(false), _)))
+            };
+            !filters.is_empty() && filters.iter().all(is_false)
+        };
+        match &self.root {
+            Root::Search(found) => pipeline(found),
+            Root::Metrics(metrics) => metrics.functions().iter().all(|(spans, _)| pipeline(spans)),
+        }
+    }
+
+    /// Whether spans cannot be judged one by one: what happens to one depends on others of its
+    /// trace.
+    pub fn needs_whole_traces(&self) -> bool {
+        match &self.root {
+            Root::Search(pipeline) => pipeline.needs_whole_traces(),
+            Root::Metrics(metrics) => {
+                let functions = metrics.functions();
+                functions
+                    .iter()
+                    .any(|(spans, _)| spans.needs_whole_traces())
+            }
+        }
+    }
+}
+
+impl MetricsExpr {
+    /// The functions over time, from left to right, each with its spans.
+    pub fn functions(&self) -> Vec<(&Pipeline, &Metrics)> {
+        match &self.term {
+            MetricsTerm::Function(pipeline, metrics) => vec![(pipeline, metrics)],
+            MetricsTerm::Scalar(..) => Vec::new(),
+            MetricsTerm::Binary { lhs, rhs, .. } => {
+                let mut found = lhs.functions();
+                found.extend(rhs.functions());
+                found
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    /// Whether what happens to a span depends on others of its trace.
+    pub fn needs_whole_traces(&self) -> bool {
+        self.stages.iter().any(|stage| match stage {
+            Stage::Spans(SpansetExpr::Filter(..)) | Stage::Select(_) => false,
+            Stage::Spans(SpansetExpr::Pipeline(inner)) => inner.needs_whole_traces(),
+            _ => true,
+        })
+    }
+
+    /// Calls `each` with the expression of every `{ ... }`.
+    fn filters<'a>(&'a self, each: &mut dyn FnMut(Option<&'a FieldExpr>)) {
+        fn of_set<'a>(expr: &'a SpansetExpr, each: &mut dyn FnMut(Option<&'a FieldExpr>)) {
+            match expr {
+                SpansetExpr::Filter(expr, _) => each(expr.as_ref()),
+                SpansetExpr::Pipeline(inner) => inner.filters(each),
+                SpansetExpr::Binary { lhs, rhs, .. } => {
+                    of_set(lhs, each);
+                    of_set(rhs, each);
+                }
+            }
+        }
+        fn of_scalar<'a>(expr: &'a ScalarExpr, each: &mut dyn FnMut(Option<&'a FieldExpr>)) {
+            match expr {
+                ScalarExpr::Static(..) | ScalarExpr::Aggregate { .. } => {}
+                ScalarExpr::Of(inner, ..) => inner.filters(each),
+                ScalarExpr::Binary { lhs, rhs, .. } => {
+                    of_scalar(lhs, each);
+                    of_scalar(rhs, each);
+                }
+            }
+        }
+        for stage in &self.stages {
+            match stage {
+                Stage::Spans(expr) => of_set(expr, each),
+                Stage::Filter { lhs, rhs, .. } => {
+                    of_scalar(lhs, each);
+                    of_scalar(rhs, each);
+                }
+                Stage::By(_) | Stage::Coalesce | Stage::Select(_) => {}
+            }
+        }
+    }
+}
+
+impl ScalarExpr {
+    /// Where the expression stands.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Static(_, span) | Self::Aggregate { span, .. } | Self::Of(_, _, span) => *span,
+            Self::Binary { lhs, rhs, .. } => lhs.span().to(rhs.span()),
+        }
+    }
+
+    /// Whether it holds [`Self::Of`].
+    pub fn has_pipeline(&self) -> bool {
+        match self {
+            Self::Static(..) | Self::Aggregate { .. } => false,
+            Self::Binary { lhs, rhs, .. } => lhs.has_pipeline() || rhs.has_pipeline(),
+            Self::Of(..) => true,
+        }
+    }
 }
 
 impl FieldExpr {
@@ -394,6 +562,29 @@ pub(crate) const NOT_POWER: u8 = 4;
 /// How tightly the sign of a number binds.
 pub(crate) const NEGATE_POWER: u8 = 7;
 
+impl Aggregate {
+    /// All of them with their names.
+    pub(crate) const NAMES: [(Self, &'static str); 5] = [
+        (Self::Count, "count"),
+        (Self::Min, "min"),
+        (Self::Max, "max"),
+        (Self::Avg, "avg"),
+        (Self::Sum, "sum"),
+    ];
+
+    /// The name that the language gives it.
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(function, _)| *function == self);
+        found.map_or("", |(_, name)| name)
+    }
+
+    /// The function with a name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(_, held)| *held == name);
+        found.map(|(function, _)| *function)
+    }
+}
+
 impl SpansetOp {
     /// How tightly it binds. All of them group from the left.
     pub(crate) fn power(self) -> u8 {
@@ -423,9 +614,35 @@ impl MetricsFunction {
         let found = Self::NAMES.iter().find(|(function, _)| *function == self);
         found.map_or("", |(_, name)| name)
     }
+
+    /// The function with a name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(_, held)| *held == name);
+        found.map(|(function, _)| *function)
+    }
 }
 
 impl Intrinsic {
+    /// Whether one span tells it, without the others of its trace.
+    pub fn is_of_span(self) -> bool {
+        use Intrinsic::{
+            ChildCount, NestedSetLeft, NestedSetParent, NestedSetRight, Parent, TraceDuration,
+            TraceId, TraceRootName, TraceRootService,
+        };
+        !matches!(
+            self,
+            ChildCount
+                | NestedSetLeft
+                | NestedSetParent
+                | NestedSetRight
+                | Parent
+                | TraceDuration
+                | TraceId
+                | TraceRootName
+                | TraceRootService
+        )
+    }
+
     /// All of them with their names: the short one, where there is one, and the scoped one.
     pub(crate) const NAMES: [(Self, &'static str, &'static str); 22] = [
         (Self::Duration, "duration", "span:duration"),

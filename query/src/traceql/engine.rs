@@ -112,30 +112,28 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<SearchResult, QueryError> {
         let mut result = SearchResult::default();
-        if let Some(Stage::Metrics(metrics)) = query.pipeline.stages.last() {
-            return Err(QueryError::Unsupported(format!(
-                "the metrics function {}()",
-                metrics.function.name()
-            )));
-        }
+        let Some(pipeline) = query.search() else {
+            let what = "a search for series over time".to_owned();
+            return Err(QueryError::Unsupported(what));
+        };
         let budget = Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock));
         let mut shown = BTreeSet::new();
-        fields(&query.pipeline, &mut |field| {
+        fields(pipeline, &mut |field| {
             field.attributes(&mut |attribute| {
                 shown.insert(attribute.clone());
             });
             Ok(())
         })?;
-        for stage in &query.pipeline.stages {
+        for stage in &pipeline.stages {
             if let Stage::Select(selected) = stage {
                 shown.extend(selected.iter().map(|(attribute, _)| attribute.clone()));
             }
         }
         let mut patterns = Patterns::default();
-        fields(&query.pipeline, &mut |field| patterns.add(field))?;
+        fields(pipeline, &mut |field| patterns.add(field))?;
         let request = Request::Rows(Rows {
             range,
-            filter: lower::filter(&query.pipeline),
+            filter: lower::filter(pipeline),
             projection: shown.iter().filter_map(lower::column).collect(),
         });
         for batch in source.scan(&request)? {
@@ -148,7 +146,7 @@ impl Engine {
             budget.hold_samples(rows)?;
             result.inspected_traces += batch.traces.len() as u64;
             result.inspected_spans += batch.starts.len() as u64;
-            let sets = spanset::run(&query.pipeline, &batch, &patterns)?;
+            let sets = spanset::run(pipeline, &batch, &patterns)?;
             let columns: Vec<(String, Values<'_>)> = shown
                 .iter()
                 .filter(|attribute| is_shown(attribute))
@@ -275,6 +273,10 @@ fn fields(
                 of_scalar(lhs, each)?;
                 of_scalar(rhs, each)
             }
+            ScalarExpr::Of(inner, aggregate, _) => {
+                fields(inner, each)?;
+                of_scalar(aggregate, each)
+            }
         }
     }
     for stage in &pipeline.stages {
@@ -285,7 +287,7 @@ fn fields(
                 of_scalar(rhs, each)?;
             }
             Stage::By(expr) => each(expr)?,
-            Stage::Select(_) | Stage::Coalesce | Stage::Metrics(_) => {}
+            Stage::Select(_) | Stage::Coalesce => {}
         }
     }
     Ok(())

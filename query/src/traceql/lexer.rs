@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use super::ast::{Attribute, Intrinsic, KINDS, STATUSES, Static};
+use super::ast::{Attribute, Intrinsic, KINDS, MetricsFunction, STATUSES, Static};
 use super::error::ParseError;
+use super::printer::scope_name;
 use super::source::Scope;
 use crate::text::{Span, parse_go_duration, parse_prometheus_duration, unquote};
 
@@ -20,15 +21,59 @@ pub(super) enum Token {
     /// A name that is none of the below.
     Ident(String),
     Attribute(Attribute),
+    /// What stands before the name of an attribute, without a name.
+    Unnamed {
+        scope: Option<Scope>,
+        parent: bool,
+    },
     Static(Static),
+    /// The magnitude of the least whole number, which is one only behind a minus.
+    LeastMagnitude,
+    /// What is no word, with the reason. The last one before [`Token::End`].
+    Invalid(String),
     End,
 }
 
-/// Signs, longest first.
-const SIGNS: [&str; 38] = [
-    "!>>", "!<<", "&>>", "&<<", "&&", "||", "!=", "!~", "=~", "<=", ">=", ">>", "<<", "!>", "!<",
-    "&>", "&<", "&~", "{", "}", "(", ")", "|", "=", "<", ">", "~", "!", "+", "-", "*", "/", "%",
-    "^", ",", "&", ":", ";",
+/// Signs with the names that Tempo's lexer gives them, longest first.
+const SIGNS: [(&str, &str); 38] = [
+    ("!>>", "NOT_DESC"),
+    ("!<<", "NOT_ANCE"),
+    ("&>>", "UNION_DESC"),
+    ("&<<", "UNION_ANCE"),
+    ("&&", "AND"),
+    ("||", "OR"),
+    ("!=", "NEQ"),
+    ("!~", "NRE"),
+    ("=~", "RE"),
+    ("<=", "LTE"),
+    (">=", "GTE"),
+    (">>", "DESC"),
+    ("<<", "ANCE"),
+    ("!>", "NOT_CHILD"),
+    ("!<", "NOT_PARENT"),
+    ("&>", "UNION_CHILD"),
+    ("&<", "UNION_PARENT"),
+    ("&~", "UNION_SIBL"),
+    ("{", "OPEN_BRACE"),
+    ("}", "CLOSE_BRACE"),
+    ("(", "OPEN_PARENS"),
+    (")", "CLOSE_PARENS"),
+    ("|", "PIPE"),
+    ("=", "EQ"),
+    ("<", "LT"),
+    (">", "GT"),
+    ("~", "TILDE"),
+    ("!", "NOT"),
+    ("+", "ADD"),
+    ("-", "SUB"),
+    ("*", "MULT"),
+    ("/", "DIV"),
+    ("%", "MOD"),
+    ("^", "POW"),
+    (",", "COMMA"),
+    ("&", "AMPERSAND"),
+    (":", "COLON"),
+    (";", "SEMICOLON"),
 ];
 
 /// Cuts a query into words. The last one is [`Token::End`].
@@ -48,13 +93,99 @@ pub(super) fn lex(text: &str) -> Result<Vec<(Token, Span)>, ParseError> {
     loop {
         lexer.skip_blank();
         let start = lexer.at;
-        let token = lexer.next()?;
+        let token = lexer.next().unwrap_or_else(Token::Invalid);
+        if matches!(token, Token::Invalid(_)) {
+            lexer.at = text.len();
+        }
         let end = token == Token::End;
         tokens.push((token, Span::new(start, lexer.at)));
         if end {
             return Ok(tokens);
         }
     }
+}
+
+/// The names that Tempo's lexer gives the words of a text, for editors and tests. It ends where the
+/// text is no TraceQL.
+pub fn tokens(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (token, span) in lex(text).unwrap_or_default() {
+        let word = text.get(span.start..span.end).unwrap_or_default();
+        match token {
+            Token::Sign(sign) => {
+                let found = SIGNS.iter().find(|(held, _)| *held == sign);
+                names.extend(found.map(|(_, name)| (*name).to_owned()));
+            }
+            Token::Ident(word) => names.push(match is_keyword(&word) {
+                true => word.to_uppercase(),
+                false => "IDENTIFIER".to_owned(),
+            }),
+            Token::Attribute(Attribute::Named { scope, parent, .. }) => {
+                names.extend(dots(scope, parent));
+                names.extend(["IDENTIFIER".to_owned(), "END_ATTRIBUTE".to_owned()]);
+            }
+            Token::Unnamed { scope, parent } => {
+                names.extend(dots(scope, parent));
+                names.push("END_ATTRIBUTE".to_owned());
+            }
+            Token::Attribute(Attribute::Intrinsic(_)) => {
+                let (scope, name) = word.split_once(':').unwrap_or(("", word));
+                if !scope.is_empty() {
+                    names.push(format!("{}_COLON", scope.to_uppercase()));
+                }
+                names.push(intrinsic_token(name));
+            }
+            Token::Static(value) => names.push(match value {
+                Static::Int(_) if word.starts_with('m') => word.to_uppercase(),
+                Static::Int(_) => "INTEGER".to_owned(),
+                Static::Float(_) => "FLOAT".to_owned(),
+                Static::Str(_) => "STRING".to_owned(),
+                Static::Duration(_) => "DURATION".to_owned(),
+                Static::Status(_) => format!("STATUS_{}", word.to_uppercase()),
+                Static::Kind(_) => format!("KIND_{}", word.to_uppercase()),
+                Static::Nil | Static::Bool(_) => word.to_uppercase(),
+            }),
+            Token::LeastMagnitude => names.push("INTEGER".to_owned()),
+            Token::Invalid(_) | Token::End => {}
+        }
+    }
+    names
+}
+
+/// The words before the name of an attribute.
+fn dots(scope: Option<Scope>, parent: bool) -> Vec<String> {
+    let mut names = Vec::new();
+    if parent {
+        names.push("PARENT_DOT".to_owned());
+    }
+    match scope {
+        Some(scope) => names.push(format!("{}_DOT", scope_name(scope).to_uppercase())),
+        None if !parent => names.push("DOT".to_owned()),
+        None => {}
+    }
+    names
+}
+
+fn intrinsic_token(name: &str) -> String {
+    match name {
+        "duration" => "IDURATION",
+        "statusMessage" => "STATUS_MESSAGE",
+        "parentID" => "PARENT_ID",
+        "traceID" => "TRACE_ID",
+        "spanID" => "SPAN_ID",
+        name => return name.to_uppercase(),
+    }
+    .to_owned()
+}
+
+/// Words that mean something outside of curly brackets.
+const KEYWORDS: [&str; 11] = [
+    "avg", "bottomk", "by", "coalesce", "count", "max", "min", "select", "sum", "topk", "with",
+];
+
+/// Whether errors call a word by its name.
+pub(super) fn is_keyword(word: &str) -> bool {
+    KEYWORDS.contains(&word) || MetricsFunction::of_name(word).is_some()
 }
 
 struct Lexer<'a> {
@@ -84,16 +215,6 @@ impl<'a> Lexer<'a> {
         rest.get(..len).unwrap_or_default()
     }
 
-    fn error(&self, start: usize, what: &str) -> ParseError {
-        let span = Span::new(start, self.at.max(start));
-        let position = span.position_in(self.text);
-        let (line, column) = (position.line, position.column);
-        ParseError {
-            span,
-            message: format!("parse error at line {line}, col {column}: {what}"),
-        }
-    }
-
     /// White space and Go's comments.
     fn skip_blank(&mut self) {
         loop {
@@ -112,8 +233,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Token, ParseError> {
-        let start = self.at;
+    fn next(&mut self) -> Result<Token, String> {
         let Some(c) = self.peek() else {
             return Ok(Token::End);
         };
@@ -128,24 +248,18 @@ impl<'a> Lexer<'a> {
         }
         if c == '.' {
             self.at += 1;
-            return self.attribute(start, None, false);
+            return self.attribute(None, false);
         }
         if c.is_alphabetic() || c == '_' {
             return self.word();
         }
-        match SIGNS.iter().find(|sign| self.rest().starts_with(**sign)) {
-            Some(sign) => {
-                self.at += sign.len();
-                Ok(Token::Sign(sign))
-            }
-            None => {
-                self.at += c.len_utf8();
-                Err(self.error(start, "syntax error: invalid character"))
-            }
-        }
+        let found = SIGNS.iter().find(|(sign, _)| self.rest().starts_with(sign));
+        let (sign, _) = found.ok_or("syntax error: invalid character")?;
+        self.at += sign.len();
+        Ok(Token::Sign(sign))
     }
 
-    fn string(&mut self) -> Result<String, ParseError> {
+    fn string(&mut self) -> Result<String, String> {
         let start = self.at;
         let quote = self.peek();
         self.at += 1;
@@ -153,46 +267,70 @@ impl<'a> Lexer<'a> {
             self.at += c.len_utf8();
             if Some(c) == quote {
                 let literal = self.text.get(start..self.at).unwrap_or_default();
-                return unquote(literal)
-                    .map_err(|_| self.error(start, "syntax error: invalid string"));
+                return unquote(literal).map_err(|_| "syntax error: invalid string".to_owned());
             }
             if c == '\\' && quote == Some('"') {
                 self.at += self.peek().map_or(0, char::len_utf8);
             }
         }
-        Err(self.error(start, "syntax error: literal not terminated"))
+        Err("syntax error: literal not terminated".to_owned())
     }
 
-    fn number(&mut self) -> Result<Token, ParseError> {
+    /// A duration, or else a number: `1h30m` is the one, `1t` is a number before a word.
+    fn number(&mut self) -> Result<Token, String> {
         let start = self.at;
-        let mut text = self.take_while(|c| c.is_alphanumeric() || c == '.');
-        // The sign of an exponent is part of the number.
-        if text.ends_with(['e', 'E']) && self.rest().starts_with(['+', '-']) {
+        let is_digit = |c: char| c.is_ascii_digit();
+        self.take_while(is_digit);
+        let mut is_whole = true;
+        if self.rest().starts_with('.') {
             self.at += 1;
-            self.take_while(|c| c.is_ascii_digit());
-            text = self.text.get(start..self.at).unwrap_or_default();
+            self.take_while(is_digit);
+            is_whole = false;
         }
-        let bad = || self.error(start, "syntax error: bad number or duration");
-        if text.contains(|c: char| c.is_alphabetic() && c != 'e' && c != 'E') {
-            let nanoseconds = parse_go_duration(text).ok().or_else(|| {
-                parse_prometheus_duration(text)
-                    .ok()
-                    .and_then(|ms| ms.checked_mul(1_000_000))
-            });
-            return nanoseconds
-                .map(|ns| Token::Static(Static::Duration(ns)))
-                .ok_or_else(bad);
+        let exponent = self.rest().strip_prefix(['e', 'E']);
+        let digits = exponent.map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
+        if digits.is_some_and(|digits| digits.starts_with(is_digit)) {
+            self.at += 2;
+            self.take_while(is_digit);
+            is_whole = false;
+        } else if is_whole && self.goes_on_as_in_go(start) {
+            // Go's other ways to write numbers are words of the language, and no numbers.
+            self.take_while(|c| c.is_alphanumeric() || c == '_');
         }
-        if let Ok(number) = text.parse::<i64>() {
-            return Ok(Token::Static(Static::Int(number)));
+        let end = self.at;
+        self.take_while(|c| is_digit(c) || "nuµμmshdwy.".contains(c));
+        let text = self.text.get(start..self.at).unwrap_or_default();
+        if self.at > end
+            && let Some(nanoseconds) = duration(text)
+        {
+            return Ok(Token::Static(Static::Duration(nanoseconds)));
         }
-        text.parse::<f64>()
-            .map(|number| Token::Static(Static::Float(number)))
-            .map_err(|_| bad())
+        self.at = end;
+        let text = self.text.get(start..end).unwrap_or_default();
+        let refused = |of: &str, why: &str| format!("strconv.Parse{of}: parsing \"{text}\": {why}");
+        if !is_whole {
+            let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+            let number = number.ok_or_else(|| refused("Float", "value out of range"))?;
+            return Ok(Token::Static(Static::Float(number)));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refused("Int", "invalid syntax"));
+        }
+        match text.parse::<i64>() {
+            Ok(number) => Ok(Token::Static(Static::Int(number))),
+            Err(_) if text.parse() == Ok(i64::MIN.unsigned_abs()) => Ok(Token::LeastMagnitude),
+            Err(_) => Err(refused("Int", "value out of range")),
+        }
     }
 
-    fn word(&mut self) -> Result<Token, ParseError> {
-        let start = self.at;
+    /// Whether the digits since `start` begin a number such as `0x10` or `1_000`.
+    fn goes_on_as_in_go(&self, start: usize) -> bool {
+        let rest = self.rest();
+        let is_zero = self.text.get(start..self.at) == Some("0");
+        rest.starts_with('_') || (is_zero && rest.starts_with(['x', 'X', 'b', 'B', 'o', 'O']))
+    }
+
+    fn word(&mut self) -> Result<Token, String> {
         let word = self.take_while(|c| c.is_alphanumeric() || c == '_');
         let scope = match word {
             "span" => Some(Scope::Span),
@@ -205,21 +343,13 @@ impl<'a> Lexer<'a> {
         if self.rest().starts_with('.') && (scope.is_some() || word == "parent") {
             self.at += 1;
             return match scope {
-                Some(scope) => self.attribute(start, Some(scope), false),
-                None => self.parent_attribute(start),
+                Some(scope) => self.attribute(Some(scope), false),
+                None => self.parent_attribute(),
             };
         }
         if self.rest().starts_with(':') && (scope.is_some() || word == "trace") {
             self.at += 1;
-            self.take_while(|c| c.is_alphanumeric() || c == '_');
-            let name = self.text.get(start..self.at).unwrap_or_default();
-            let found = Intrinsic::NAMES
-                .iter()
-                .find(|(_, _, scoped)| *scoped == name);
-            return match found {
-                Some((intrinsic, _, _)) => Ok(Token::Attribute(Attribute::Intrinsic(*intrinsic))),
-                None => Err(self.error(start, &format!("syntax error: unknown intrinsic {name}"))),
-            };
+            return self.scoped_intrinsic(word);
         }
         let number = |names: &[&str]| {
             names
@@ -247,20 +377,45 @@ impl<'a> Lexer<'a> {
         })
     }
 
+    /// After `span:` and its like.
+    fn scoped_intrinsic(&mut self, scope: &str) -> Result<Token, String> {
+        let name = self.take_while(|c| c.is_alphanumeric() || c == '_');
+        let within = |full: &'static str| full.strip_prefix(scope)?.strip_prefix(':');
+        let names = Intrinsic::NAMES
+            .iter()
+            .filter_map(|(intrinsic, _, full)| Some((*intrinsic, within(full)?)));
+        if let Some((intrinsic, _)) = names.clone().find(|(_, held)| *held == name) {
+            return Ok(Token::Attribute(Attribute::Intrinsic(intrinsic)));
+        }
+        let known = Intrinsic::NAMES.iter().any(|(_, short, full)| {
+            *short == name || full.rsplit(':').next().is_some_and(|held| held == name)
+        });
+        let found = match name {
+            "" => "$end",
+            name if known || is_keyword(name) => name,
+            _ => "IDENTIFIER",
+        };
+        let expected: Vec<&str> = names.map(|(_, name)| name).collect();
+        let expecting = match expected.len() {
+            0..=4 => format!(", expecting {}", expected.join(" or ")),
+            _ => String::new(),
+        };
+        Err(format!("syntax error: unexpected {found}{expecting}"))
+    }
+
     /// After `parent.`: an attribute with or without a scope.
-    fn parent_attribute(&mut self, start: usize) -> Result<Token, ParseError> {
+    fn parent_attribute(&mut self) -> Result<Token, String> {
         for (word, scope) in [("span.", Scope::Span), ("resource.", Scope::Resource)] {
             if self.rest().starts_with(word) {
                 self.at += word.len();
-                return self.attribute(start, Some(scope), true);
+                return self.attribute(Some(scope), true);
             }
         }
-        self.attribute(start, None, true)
+        self.attribute(None, true)
     }
 
     /// A quoted part of a name, in which only quotes and backslashes are escaped.
-    fn quoted_part(&mut self, key: &mut String) -> Result<(), ParseError> {
-        let start = self.at;
+    fn quoted_part(&mut self, key: &mut String) -> Result<(), String> {
         self.at += 1;
         while let Some(c) = self.peek() {
             self.at += c.len_utf8();
@@ -271,21 +426,16 @@ impl<'a> Lexer<'a> {
                         self.at += 1;
                         key.push(escaped);
                     }
-                    _ => return Err(self.error(start, "syntax error: invalid escape in a name")),
+                    _ => return Err("syntax error: invalid escape in a name".to_owned()),
                 },
                 c => key.push(c),
             }
         }
-        Err(self.error(start, "syntax error: literal not terminated"))
+        Err("syntax error: literal not terminated".to_owned())
     }
 
     /// The name of an attribute; parts may be quoted.
-    fn attribute(
-        &mut self,
-        start: usize,
-        scope: Option<Scope>,
-        parent: bool,
-    ) -> Result<Token, ParseError> {
+    fn attribute(&mut self, scope: Option<Scope>, parent: bool) -> Result<Token, String> {
         let mut key = String::new();
         loop {
             match self.peek() {
@@ -297,14 +447,17 @@ impl<'a> Lexer<'a> {
             }
         }
         if key.is_empty() {
-            let expecting = match (parent, scope) {
-                (true, None) => "IDENTIFIER or resource. or span.",
-                _ => "IDENTIFIER",
-            };
-            let what = format!("syntax error: unexpected END_ATTRIBUTE, expecting {expecting}");
-            return Err(self.error(start, &what));
+            return Ok(Token::Unnamed { scope, parent });
         }
         let key: Arc<str> = key.into();
         Ok(Token::Attribute(Attribute::Named { scope, parent, key }))
     }
+}
+
+/// Nanoseconds, as Go writes durations or as Prometheus does.
+fn duration(text: &str) -> Option<i64> {
+    parse_go_duration(text).ok().or_else(|| {
+        let milliseconds = parse_prometheus_duration(text).ok()?;
+        milliseconds.checked_mul(1_000_000)
+    })
 }

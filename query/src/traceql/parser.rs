@@ -1,55 +1,66 @@
 //! Words to tree, by precedence climbing.
 //!
 //! Precedence, low to high: `|`; `&& ||` (one level); comparisons and structural operators (one
-//! level); `+ -`; `!`; `* / %`; `^` (to the right); unary minus.
+//! level); `+ -`; `!`; `* / %`; `^` (to the right); unary minus. Inside of curly brackets stand
+//! fields (`field`); outside stand sets of spans, aggregates of them, series over time and numbers,
+//! and what an operator means is told by its left side (`parts`).
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod field;
+mod fold;
 mod metrics;
+mod parts;
 
-use super::ast::{
-    Aggregate, Attribute, FieldExpr, Form, MetricsFunction, NEGATE_POWER, NOT_POWER, Op, Pipeline,
-    Query, Relation, ScalarExpr, SpansetExpr, SpansetOp, Stage, Static,
-};
+use super::ast::{Attribute, Op, Pipeline, Query, Root, Stage, Static};
 use super::error::ParseError;
-use super::lexer::{Token, lex};
+use super::lexer::{Token, is_keyword, lex};
 use super::printer::scope_name;
 use super::validate;
 use crate::text::Span;
+use parts::{Part, Sequence};
 
-/// How deep brackets and signs may be nested.
+/// How deep pipelines, and expressions outside of curly brackets on the right of an operator, may be
+/// nested: each costs some kilobytes of the stack. Other brackets cost none.
 pub const NESTING_MAX: usize = 128;
 
-/// How many operators a query may hold, those between stages among them. A chain of them is as deep
-/// a tree as brackets are, and all that walks the tree calls itself.
+/// How many operators a query may hold, signs and those between stages among them. A chain of them
+/// is as deep a tree as brackets are, and all that walks the tree calls itself.
 pub const OPERATORS_MAX: usize = 500;
-
-/// Words that mean something where a stage may stand; errors call them by their names.
-const KEYWORDS: [&str; 11] = [
-    "avg", "bottomk", "by", "coalesce", "count", "max", "min", "select", "sum", "topk", "with",
-];
-
-const AGGREGATES: [&str; 5] = ["count", "min", "max", "avg", "sum"];
 
 /// Reads and checks a query.
 ///
 /// # Errors
 /// [`ParseError`] with Tempo's text: where the text is no query, or what makes no sense in it.
 pub fn parse(text: &str) -> Result<Query, ParseError> {
-    let tokens = lex(text)?;
-    let mut parser = Parser {
-        text,
-        tokens,
-        at: 0,
-        depth: 0,
-        operators: 0,
-    };
-    let pipeline = parser.pipeline()?;
-    let hints = parser.hints()?;
-    parser.expect_end()?;
-    let query = Query { pipeline, hints };
+    let query = parse_unchecked(text)?;
     validate::check(&query)?;
     Ok(query)
+}
+
+/// Reads a query without a check of what it means: it may compare what cannot be compared.
+///
+/// # Errors
+/// [`ParseError`] where the text is no query.
+pub fn parse_unchecked(text: &str) -> Result<Query, ParseError> {
+    let mut parser = Parser::new(text)?;
+    let root = parser.root()?;
+    let hints = parser.hints()?;
+    parser.expect_end()?;
+    Ok(Query { root, hints })
+}
+
+/// Reads the name of one attribute or intrinsic: `span.http.method`, `."a b"`, `kind`.
+///
+/// # Errors
+/// [`ParseError`] where the text is anything else.
+pub fn parse_attribute(text: &str) -> Result<Attribute, ParseError> {
+    let mut parser = Parser::new(text)?;
+    let (attribute, _) = parser.attribute()?;
+    match parser.peek() {
+        Token::End => Ok(attribute),
+        _ => Err(parser.unexpected("")),
+    }
 }
 
 struct Parser<'a> {
@@ -60,11 +71,30 @@ struct Parser<'a> {
     operators: usize,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Result<Self, ParseError> {
+        let tokens = lex(text)?;
+        Ok(Self {
+            text,
+            tokens,
+            at: 0,
+            depth: 0,
+            operators: 0,
+        })
+    }
+
     fn peek(&self) -> &Token {
         self.tokens
             .get(self.at)
             .map_or(&Token::End, |(token, _)| token)
+    }
+
+    /// The sign that stands here.
+    fn sign(&self) -> Option<&'static str> {
+        match self.peek() {
+            Token::Sign(sign) => Some(sign),
+            _ => None,
+        }
     }
 
     fn span(&self) -> Span {
@@ -72,25 +102,20 @@ impl Parser<'_> {
         self.tokens.get(self.at).map_or(end, |(_, span)| *span)
     }
 
-    /// The word after the next one.
-    fn second(&self) -> &Token {
-        self.tokens
-            .get(self.at + 1)
-            .map_or(&Token::End, |(token, _)| token)
+    /// Where the word before stands.
+    fn before(&self) -> Span {
+        let token = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
+        token.map_or(Span::default(), |(_, span)| *span)
     }
 
-    fn advance(&mut self) -> (Token, Span) {
+    fn advance(&mut self) -> Span {
         let span = self.span();
-        let token = self
-            .tokens
-            .get(self.at)
-            .map_or(Token::End, |(token, _)| token.clone());
         self.at += 1;
-        (token, span)
+        span
     }
 
     fn take(&mut self, sign: &str) -> bool {
-        let found = matches!(self.peek(), Token::Sign(found) if *found == sign);
+        let found = self.sign() == Some(sign);
         self.at += usize::from(found);
         found
     }
@@ -113,21 +138,26 @@ impl Parser<'_> {
     }
 
     fn unexpected(&self, expecting: &str) -> ParseError {
-        let found = match self.peek() {
+        self.unexpected_at(self.at, expecting)
+    }
+
+    /// The error that word `at` should not stand where it stands.
+    fn unexpected_at(&self, at: usize, expecting: &str) -> ParseError {
+        let end = (Token::End, Span::new(self.text.len(), self.text.len()));
+        let (token, span) = self.tokens.get(at).unwrap_or(&end);
+        let found = match token {
+            Token::Invalid(why) => return self.error_at(*span, why),
             Token::Sign(sign) => (*sign).to_owned(),
-            Token::Ident(name)
-                if KEYWORDS.contains(&name.as_str()) || metrics_function(name).is_some() =>
-            {
-                name.clone()
-            }
+            Token::Ident(name) if is_keyword(name) => name.clone(),
             Token::Ident(_) => "IDENTIFIER".to_owned(),
-            Token::Attribute(Attribute::Named { parent: true, .. }) => "parent.".to_owned(),
-            Token::Attribute(Attribute::Named { scope, .. }) => {
+            Token::Attribute(Attribute::Named { parent: true, .. })
+            | Token::Unnamed { parent: true, .. } => "parent.".to_owned(),
+            Token::Attribute(Attribute::Named { scope, .. }) | Token::Unnamed { scope, .. } => {
                 format!("{}.", scope.map_or("", scope_name))
             }
             Token::Attribute(attribute) => attribute.to_string(),
             Token::Static(Static::Str(_)) => "STRING".to_owned(),
-            Token::Static(Static::Int(_)) => "INTEGER".to_owned(),
+            Token::Static(Static::Int(_)) | Token::LeastMagnitude => "INTEGER".to_owned(),
             Token::Static(Static::Float(_)) => "FLOAT".to_owned(),
             Token::Static(Static::Duration(_)) => "DURATION".to_owned(),
             Token::Static(literal) => literal.to_string(),
@@ -137,11 +167,7 @@ impl Parser<'_> {
         if !expecting.is_empty() {
             what = format!("{what}, {expecting}");
         }
-        self.error(&what)
-    }
-
-    fn error(&self, what: &str) -> ParseError {
-        self.error_at(self.span(), what)
+        self.error_at(*span, &what)
     }
 
     fn error_at(&self, span: Span, what: &str) -> ParseError {
@@ -159,7 +185,7 @@ impl Parser<'_> {
         inner: impl FnOnce(&mut Self) -> Result<T, ParseError>,
     ) -> Result<T, ParseError> {
         if self.depth >= NESTING_MAX {
-            return Err(self.error("the query is nested too deep"));
+            return Err(self.error_at(self.span(), "the query is nested too deep"));
         }
         self.depth += 1;
         let result = inner(self);
@@ -171,62 +197,21 @@ impl Parser<'_> {
     fn operator(&mut self) -> Result<(), ParseError> {
         if self.operators >= OPERATORS_MAX {
             let what = format!("the query has more than {OPERATORS_MAX} operators");
-            return Err(self.error(&what));
+            return Err(self.error_at(self.span(), &what));
         }
         self.operators += 1;
         Ok(())
     }
 
-    fn pipeline(&mut self) -> Result<Pipeline, ParseError> {
-        let mut stages = Vec::new();
-        loop {
-            stages.push(self.stage(stages.is_empty())?);
-            let last = matches!(stages.last(), Some(Stage::Metrics(_)));
-            if last || *self.peek() != Token::Sign("|") {
-                return Ok(Pipeline { stages });
-            }
-            self.operator()?;
-            self.advance();
-        }
-    }
-
-    fn stage(&mut self, first: bool) -> Result<Stage, ParseError> {
-        let calls = *self.second() == Token::Sign("(");
-        match self.peek().clone() {
-            Token::Ident(name) if calls => match name.as_str() {
-                "by" => self.call(Self::field).map(Stage::By),
-                "coalesce" if !first => self.call(|_| Ok(())).map(|()| Stage::Coalesce),
-                "select" => self.call(Self::selected).map(Stage::Select),
-                name if AGGREGATES.contains(&name) => self.scalar_filter(),
-                name => match metrics_function(name) {
-                    Some(function) if !first => self.metrics(function).map(Stage::Metrics),
-                    _ => Err(self.unexpected("")),
-                },
-            },
-            Token::Static(_) | Token::Sign("-") => self.scalar_filter(),
-            Token::Sign("(") if self.starts_scalar() => self.scalar_filter(),
-            Token::Sign("{" | "(") => self.spanset(0).map(Stage::Spans),
-            _ => Err(self.unexpected("")),
-        }
-    }
-
-    /// Whether the brackets that follow hold a number and not spans: stages, filters and comparisons
-    /// are only between the brackets of spans.
-    fn starts_scalar(&self) -> bool {
-        let mut open = 0usize;
-        for (token, _) in self.tokens.get(self.at..).unwrap_or_default() {
-            match token {
-                Token::Sign("(") => open += 1,
-                Token::Sign(")") => open = open.saturating_sub(1),
-                Token::Sign("{" | "}" | "|") | Token::End => return false,
-                Token::Sign(sign) if field_op(sign).is_some_and(Op::is_comparison) => return false,
-                _ => {}
-            }
-            if open == 0 {
-                return true;
-            }
-        }
-        false
+    fn root(&mut self) -> Result<Root, ParseError> {
+        Ok(match self.sequence(false)? {
+            Sequence::Stages(stages) => Root::Search(Pipeline { stages }),
+            Sequence::Part(Part::Spans(expr)) => Root::Search(Pipeline {
+                stages: vec![Stage::Spans(*expr)],
+            }),
+            Sequence::Part(Part::Metrics(expr)) => Root::Metrics(*expr),
+            Sequence::Part(_) => return Err(self.unexpected("")),
+        })
     }
 
     /// `name ( inner )`, standing at the name.
@@ -241,20 +226,31 @@ impl Parser<'_> {
         Ok(result)
     }
 
-    fn selected(&mut self) -> Result<Vec<(Attribute, Span)>, ParseError> {
-        let mut attributes = Vec::new();
-        loop {
-            match self.advance() {
-                (Token::Attribute(attribute), span) => attributes.push((attribute, span)),
-                _ => {
-                    self.at -= 1;
-                    return Err(self.unexpected(""));
-                }
+    /// An attribute or intrinsic.
+    fn attribute(&mut self) -> Result<(Attribute, Span), ParseError> {
+        let expecting = match self.peek() {
+            Token::Attribute(attribute) => {
+                let attribute = attribute.clone();
+                return Ok((attribute, self.advance()));
             }
-            if !self.take(",") {
-                return Ok(attributes);
-            }
+            Token::Unnamed {
+                parent: true,
+                scope: None,
+            } => "IDENTIFIER or resource. or span.",
+            Token::Unnamed { .. } => "IDENTIFIER",
+            _ => return Err(self.unexpected("")),
+        };
+        let what = format!("syntax error: unexpected END_ATTRIBUTE, expecting {expecting}");
+        Err(self.error_at(self.span(), &what))
+    }
+
+    /// Attributes between commas.
+    fn attributes(&mut self) -> Result<Vec<(Attribute, Span)>, ParseError> {
+        let mut attributes = vec![self.attribute()?];
+        while self.take(",") {
+            attributes.push(self.attribute()?);
         }
+        Ok(attributes)
     }
 
     fn hints(&mut self) -> Result<Vec<(String, Static)>, ParseError> {
@@ -262,258 +258,29 @@ impl Parser<'_> {
         if !matches!(self.peek(), Token::Ident(name) if name == "with") {
             return Ok(hints);
         }
-        self.advance();
-        self.expect("(")?;
-        loop {
-            let Token::Ident(name) = self.peek().clone() else {
-                return Err(self.unexpected("expecting IDENTIFIER"));
-            };
-            self.at += 1;
-            self.expect("=")?;
-            let Token::Static(value) = self.peek().clone() else {
-                return Err(self.unexpected(""));
-            };
-            self.at += 1;
-            hints.push((name, value));
-            if !self.take(",") {
-                self.expect(")")?;
-                return Ok(hints);
-            }
-        }
-    }
-
-    fn spanset(&mut self, least: u8) -> Result<SpansetExpr, ParseError> {
-        let mut lhs = self.deeper(Self::spanset_operand)?;
-        while let Token::Sign(sign) = self.peek()
-            && let Some(op) = spanset_op(sign)
-            && op.power() >= least
-        {
-            self.operator()?;
-            let (_, span) = self.advance();
-            let rhs = self.spanset(op.power() + 1)?;
-            lhs = SpansetExpr::Binary {
-                op,
-                lhs: lhs.into(),
-                rhs: rhs.into(),
-                span,
-            };
-        }
-        Ok(lhs)
-    }
-
-    fn spanset_operand(&mut self) -> Result<SpansetExpr, ParseError> {
-        let start = self.span();
-        if self.take("{") {
-            if *self.peek() == Token::Sign("}") {
-                let end = self.expect("}")?;
-                return Ok(SpansetExpr::Filter(None, start.to(end)));
-            }
-            let expr = self.field()?;
-            let end = self.span();
-            if !self.take("}") {
-                return Err(self.unexpected(""));
-            }
-            return Ok(SpansetExpr::Filter(Some(expr), start.to(end)));
-        }
-        if self.take("(") {
-            let mut pipeline = self.pipeline()?;
-            if let Some(Stage::Metrics(metrics)) = pipeline.stages.last() {
-                let what = "arithmetic between metrics queries is not supported yet";
-                return Err(self.error_at(metrics.span, what));
-            }
-            if !self.take(")") {
-                return Err(self.unexpected("expecting ) or |"));
-            }
-            // Brackets around one expression only say what belongs together.
-            return Ok(match (pipeline.stages.len(), pipeline.stages.pop()) {
-                (1, Some(Stage::Spans(inner))) => inner,
-                (_, last) => {
-                    pipeline.stages.extend(last);
-                    SpansetExpr::Pipeline(pipeline.into())
+        self.call(|parser| {
+            loop {
+                let Token::Ident(name) = parser.peek().clone() else {
+                    return Err(parser.unexpected("expecting IDENTIFIER"));
+                };
+                parser.advance();
+                parser.expect("=")?;
+                let Token::Static(value) = parser.peek().clone() else {
+                    return Err(parser.unexpected(""));
+                };
+                parser.advance();
+                hints.push((name, value));
+                if !parser.take(",") {
+                    return Ok(());
                 }
-            });
-        }
-        Err(self.unexpected("expecting { or ("))
-    }
-
-    fn field(&mut self) -> Result<FieldExpr, ParseError> {
-        self.field_above(0)
-    }
-
-    fn field_above(&mut self, least: u8) -> Result<FieldExpr, ParseError> {
-        let mut lhs = self.deeper(Self::field_operand)?;
-        while let Token::Sign(sign) = self.peek()
-            && let Some(op) = field_op(sign)
-            && op.power() >= least
-        {
-            self.operator()?;
-            self.advance();
-            let rhs = self.field_above(op.sides().1)?;
-            let span = lhs.span().to(rhs.span());
-            lhs = FieldExpr::Binary {
-                op,
-                lhs: lhs.into(),
-                rhs: rhs.into(),
-                span,
-            };
-        }
-        Ok(lhs)
-    }
-
-    fn field_operand(&mut self) -> Result<FieldExpr, ParseError> {
-        let (token, span) = self.advance();
-        match token {
-            Token::Static(value) => Ok(FieldExpr::Static(value, span)),
-            Token::Attribute(attribute) => Ok(FieldExpr::Attribute(attribute, span)),
-            Token::Sign("(") => {
-                let inner = self.field()?;
-                self.expect(")")?;
-                Ok(inner)
             }
-            Token::Sign("!") => {
-                let inner = self.field_above(NOT_POWER)?;
-                let span = span.to(inner.span());
-                Ok(FieldExpr::Not(inner.into(), span))
-            }
-            Token::Sign("-") => {
-                let inner = self.field_above(NEGATE_POWER)?;
-                let span = span.to(inner.span());
-                Ok(match inner {
-                    FieldExpr::Static(Static::Int(n), _) if n != i64::MIN => {
-                        FieldExpr::Static(Static::Int(-n), span)
-                    }
-                    FieldExpr::Static(Static::Float(n), _) => {
-                        FieldExpr::Static(Static::Float(-n), span)
-                    }
-                    FieldExpr::Static(Static::Duration(n), _) if n != i64::MIN => {
-                        FieldExpr::Static(Static::Duration(-n), span)
-                    }
-                    inner => FieldExpr::Negate(inner.into(), span),
-                })
-            }
-            _ => {
-                self.at -= 1;
-                Err(self.unexpected(""))
-            }
-        }
-    }
-
-    fn scalar_filter(&mut self) -> Result<Stage, ParseError> {
-        let start = self.span();
-        let lhs = self.scalar(0)?;
-        let Some(op) = self.order() else {
-            if self.depth > 0 && *self.peek() == Token::Sign(")") {
-                let what = "pipelines that end in a number are not supported yet";
-                return Err(self.error_at(start, what));
-            }
-            return Err(self.unexpected(""));
-        };
-        self.operator()?;
-        self.advance();
-        let rhs = self.scalar(0)?;
-        if !has_aggregate(&lhs) && !has_aggregate(&rhs) {
-            let what = "syntax error: a comparison of numbers needs an aggregate such as count()";
-            return Err(self.error_at(start, what));
-        }
-        let end = self
-            .tokens
-            .get(self.at.saturating_sub(1))
-            .map_or(start, |(_, span)| *span);
-        Ok(Stage::Filter {
-            op,
-            lhs,
-            rhs,
-            span: start.to(end),
-        })
-    }
-
-    /// The comparison of numbers that stands here.
-    fn order(&self) -> Option<Op> {
-        match self.peek() {
-            Token::Sign(sign) => field_op(sign)
-                .filter(|op| op.is_comparison() && !matches!(op, Op::Match | Op::NotMatch)),
-            _ => None,
-        }
-    }
-
-    fn scalar(&mut self, least: u8) -> Result<ScalarExpr, ParseError> {
-        let mut lhs = self.deeper(Self::scalar_operand)?;
-        while let Token::Sign(sign) = self.peek()
-            && let Some(op) = field_op(sign).filter(|op| op.is_arithmetic())
-            && op.power() >= least
-        {
-            self.operator()?;
-            self.advance();
-            let rhs = self.scalar(op.sides().1)?;
-            lhs = ScalarExpr::Binary {
-                op,
-                lhs: lhs.into(),
-                rhs: rhs.into(),
-            };
-        }
-        Ok(lhs)
-    }
-
-    fn scalar_operand(&mut self) -> Result<ScalarExpr, ParseError> {
-        let start = self.span();
-        if self.take("(") {
-            let inner = self.scalar(0)?;
-            self.expect(")")?;
-            return Ok(inner);
-        }
-        if *self.peek() == Token::Sign("{") {
-            return Err(self.error("arithmetic between metrics queries is not supported yet"));
-        }
-        if let Token::Ident(name) = self.peek().clone() {
-            let function = match name.as_str() {
-                "count" => Aggregate::Count,
-                "min" => Aggregate::Min,
-                "max" => Aggregate::Max,
-                "avg" => Aggregate::Avg,
-                "sum" => Aggregate::Sum,
-                _ => return Err(self.unexpected("")),
-            };
-            let field = if function == Aggregate::Count {
-                self.call(|_| Ok(None))?
-            } else {
-                self.call(|parser| parser.field().map(Some))?
-            };
-            let end = self
-                .tokens
-                .get(self.at.saturating_sub(1))
-                .map_or(start, |(_, span)| *span);
-            return Ok(ScalarExpr::Aggregate {
-                function,
-                field,
-                span: start.to(end),
-            });
-        }
-        match self.field_operand()? {
-            FieldExpr::Static(value, span) => Ok(ScalarExpr::Static(value, span)),
-            _ => {
-                self.at -= 1;
-                Err(self.unexpected(""))
-            }
-        }
+        })?;
+        Ok(hints)
     }
 }
 
-fn has_aggregate(expr: &ScalarExpr) -> bool {
-    match expr {
-        ScalarExpr::Static(..) => false,
-        ScalarExpr::Aggregate { .. } => true,
-        ScalarExpr::Binary { lhs, rhs, .. } => has_aggregate(lhs) || has_aggregate(rhs),
-    }
-}
-
-fn metrics_function(name: &str) -> Option<MetricsFunction> {
-    let found = MetricsFunction::NAMES
-        .iter()
-        .find(|(_, held)| *held == name);
-    found.map(|(function, _)| *function)
-}
-
-fn field_op(sign: &str) -> Option<Op> {
+/// The operator between fields that a sign is.
+pub(super) fn field_op(sign: &str) -> Option<Op> {
     Some(match sign {
         "&&" => Op::And,
         "||" => Op::Or,
@@ -533,27 +300,4 @@ fn field_op(sign: &str) -> Option<Op> {
         "^" => Op::Power,
         _ => return None,
     })
-}
-
-fn spanset_op(sign: &str) -> Option<SpansetOp> {
-    let (form, bare) = match sign {
-        "&&" => return Some(SpansetOp::And),
-        "||" => return Some(SpansetOp::Or),
-        _ => match sign.strip_prefix('!') {
-            Some(bare) => (Form::Not, bare),
-            None => match sign.strip_prefix('&') {
-                Some(bare) => (Form::Union, bare),
-                None => (Form::Right, sign),
-            },
-        },
-    };
-    let relation = match bare {
-        ">" => Relation::Child,
-        ">>" => Relation::Descendant,
-        "<" => Relation::Parent,
-        "<<" => Relation::Ancestor,
-        "~" => Relation::Sibling,
-        _ => return None,
-    };
-    Some(SpansetOp::Structural(relation, form))
 }

@@ -1,62 +1,108 @@
-//! Tree to text: what is printed parses to the same tree.
+//! Tree to text, in the form that Tempo prints: every operand that has an operator stands in
+//! brackets. What is printed parses to the same tree.
 
 use std::fmt;
 
 use super::ast::{
-    Aggregate, Attribute, FieldExpr, Form, KINDS, Metrics, MetricsArgument, NEGATE_POWER,
-    NOT_POWER, Op, Pipeline, Query, Relation, STATUSES, ScalarExpr, SecondStage, SpansetExpr,
-    SpansetOp, Stage, Static,
+    Attribute, FieldExpr, Form, KINDS, Metrics, MetricsArgument, MetricsExpr, MetricsFunction,
+    MetricsTerm, Op, Pipeline, Query, Relation, Root, STATUSES, ScalarExpr, SecondStage,
+    SpansetExpr, SpansetOp, Stage, Static,
 };
 use super::source::Scope;
 use crate::text::{format_float, format_go_duration, quote};
 
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.pipeline.fmt(f)?;
-        if !self.hints.is_empty() {
-            let hints: Vec<String> = self.hints.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            write!(f, " with({})", hints.join(","))?;
+        match &self.root {
+            Root::Search(pipeline) => pipeline.fmt(f)?,
+            Root::Metrics(metrics) => metrics.fmt(f)?,
         }
-        Ok(())
+        if self.hints.is_empty() {
+            return Ok(());
+        }
+        f.write_str(" with(")?;
+        listed(f, ",", &self.hints, |f, (name, value)| {
+            write!(f, "{name}={value}")
+        })?;
+        f.write_str(")")
     }
 }
 
-impl fmt::Display for Pipeline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, stage) in self.stages.iter().enumerate() {
-            write!(f, "{}{stage}", if i == 0 { "" } else { " | " })?;
+/// Prints items with something between them.
+fn listed<T>(
+    f: &mut fmt::Formatter<'_>,
+    between: &str,
+    items: &[T],
+    each: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            f.write_str(between)?;
         }
-        Ok(())
+        each(f, item)?;
+    }
+    Ok(())
+}
+
+/// Prints an operand, in brackets where it has an operator of its own.
+fn operand(f: &mut fmt::Formatter<'_>, expr: &dyn fmt::Display, is_bare: bool) -> fmt::Result {
+    if is_bare {
+        write!(f, "{expr}")
+    } else {
+        write!(f, "({expr})")
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for MetricsExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Spans(expr) => expr.fmt(f),
-            Self::Filter { op, lhs, rhs, .. } => write!(f, "{lhs} {op} {rhs}"),
-            Self::By(expr) => write!(f, "by({expr})"),
-            Self::Coalesce => f.write_str("coalesce()"),
-            Self::Select(attributes) => {
-                let names: Vec<String> = attributes.iter().map(|(a, _)| a.to_string()).collect();
-                write!(f, "select({})", names.join(", "))
+        match &self.term {
+            MetricsTerm::Function(pipeline, metrics) => write!(f, "{pipeline} | {metrics}")?,
+            MetricsTerm::Scalar(number, _) => f.write_str(&format_float(*number))?,
+            MetricsTerm::Binary { op, lhs, rhs, .. } => {
+                operand(f, lhs, lhs.is_scalar())?;
+                write!(f, " {op} ")?;
+                operand(f, rhs, rhs.is_scalar())?;
             }
-            Self::Metrics(metrics) => metrics.fmt(f),
         }
+        let mut then = self.then.iter();
+        then.try_for_each(|second| write!(f, " {second}"))
+    }
+}
+
+impl MetricsExpr {
+    fn is_scalar(&self) -> bool {
+        matches!(self.term, MetricsTerm::Scalar(..))
     }
 }
 
 impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let arguments: Vec<String> = self.arguments.iter().map(ToString::to_string).collect();
-        write!(f, "{}({})", self.function.name(), arguments.join(", "))?;
+        write!(f, "{}(", self.function.name())?;
+        listed(f, ",", &self.arguments, |f, argument| match argument {
+            MetricsArgument::Literal(Static::Float(quantile), _)
+                if self.function == MetricsFunction::QuantileOverTime =>
+            {
+                f.write_str(&quantile_text(*quantile))
+            }
+            argument => argument.fmt(f),
+        })?;
+        f.write_str(")")?;
         if !self.by.is_empty() {
-            let by: Vec<String> = self.by.iter().map(|(a, _)| a.to_string()).collect();
-            write!(f, " by({})", by.join(", "))?;
+            f.write_str("by(")?;
+            listed(f, ",", &self.by, |f, (attribute, _)| attribute.fmt(f))?;
+            f.write_str(")")?;
         }
-        self.then
-            .iter()
-            .try_for_each(|second| write!(f, " {second}"))
+        Ok(())
+    }
+}
+
+/// A quantile with at least five digits behind the point, and with all that it has.
+fn quantile_text(quantile: f64) -> String {
+    let short = format!("{quantile:.5}");
+    if short.parse() == Ok(quantile) {
+        short
+    } else {
+        quantile.to_string()
     }
 }
 
@@ -75,7 +121,33 @@ impl fmt::Display for SecondStage {
         match self {
             Self::Top(count, _) => write!(f, "| topk({count})"),
             Self::Bottom(count, _) => write!(f, "| bottomk({count})"),
-            Self::Compare(op, value, _) => write!(f, "{op} {value}"),
+            Self::Compare(op, value, _) => write!(f, "{op} {}", format_float(*value)),
+        }
+    }
+}
+
+impl fmt::Display for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        listed(f, "|", &self.stages, |f, stage| stage.fmt(f))
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spans(expr) => expr.fmt(f),
+            Self::Filter { op, lhs, rhs, .. } => {
+                operand(f, lhs, lhs.is_bare())?;
+                write!(f, " {op} ")?;
+                operand(f, rhs, rhs.is_bare())
+            }
+            Self::By(expr) => write!(f, "by({expr})"),
+            Self::Coalesce => f.write_str("coalesce()"),
+            Self::Select(attributes) => {
+                f.write_str("select(")?;
+                listed(f, ", ", attributes, |f, (attribute, _)| attribute.fmt(f))?;
+                f.write_str(")")
+            }
         }
     }
 }
@@ -86,13 +158,10 @@ impl fmt::Display for SpansetExpr {
             Self::Filter(None, _) => f.write_str("{ true }"),
             Self::Filter(Some(expr), _) => write!(f, "{{ {expr} }}"),
             Self::Binary { op, lhs, rhs, .. } => {
-                let operand = |f: &mut fmt::Formatter<'_>, expr: &Self, least| match expr {
-                    Self::Binary { op, .. } if op.power() < least => write!(f, "({expr})"),
-                    _ => expr.fmt(f),
-                };
-                operand(f, lhs, op.power())?;
+                // Pipelines bring their brackets.
+                operand(f, lhs, matches!(**lhs, Self::Pipeline(_)))?;
                 write!(f, " {op} ")?;
-                operand(f, rhs, op.power() + 1)
+                operand(f, rhs, matches!(**rhs, Self::Pipeline(_)))
             }
             Self::Pipeline(pipeline) => write!(f, "({pipeline})"),
         }
@@ -121,39 +190,30 @@ impl fmt::Display for SpansetOp {
 
 impl fmt::Display for FieldExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Brackets around what binds less than `least`, so that printing never nests deeper than
-        /// what was parsed.
-        fn operand(f: &mut fmt::Formatter<'_>, expr: &FieldExpr, least: u8) -> fmt::Result {
-            let power = match expr {
-                FieldExpr::Static(..) | FieldExpr::Attribute(..) => u8::MAX,
-                FieldExpr::Binary { op, .. } => op.power(),
-                FieldExpr::Not(..) => NOT_POWER,
-                FieldExpr::Negate(..) => NEGATE_POWER,
-            };
-            if power < least {
-                write!(f, "({expr})")
-            } else {
-                expr.fmt(f)
-            }
-        }
         match self {
             Self::Static(value, _) => value.fmt(f),
             Self::Attribute(attribute, _) => attribute.fmt(f),
             Self::Binary { op, lhs, rhs, .. } => {
-                let (left, right) = op.sides();
-                operand(f, lhs, left)?;
+                operand(f, lhs, lhs.is_bare())?;
                 write!(f, " {op} ")?;
-                operand(f, rhs, right)
+                operand(f, rhs, rhs.is_bare())
             }
             Self::Not(expr, _) => {
                 f.write_str("!")?;
-                operand(f, expr, NOT_POWER)
+                operand(f, expr, expr.is_bare())
             }
             Self::Negate(expr, _) => {
                 f.write_str("-")?;
-                operand(f, expr, NEGATE_POWER)
+                operand(f, expr, expr.is_bare())
             }
         }
+    }
+}
+
+impl FieldExpr {
+    /// Whether it has no operator.
+    pub(super) fn is_bare(&self) -> bool {
+        matches!(self, Self::Static(..) | Self::Attribute(..))
     }
 }
 
@@ -220,17 +280,22 @@ impl fmt::Display for Attribute {
     }
 }
 
+/// Floats from here on are printed with an exponent, which tells them from integers.
+const FLOAT_PLAIN_MAX: f64 = 1e21;
+
 impl fmt::Display for Static {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nil => f.write_str("nil"),
             Self::Bool(truth) => truth.fmt(f),
             Self::Int(number) => number.fmt(f),
-            Self::Float(number) if number.fract() == 0.0 && number.is_finite() => {
+            // Whole floats keep their point, for they compute as floats.
+            Self::Float(number) if number.fract() == 0.0 && number.abs() < FLOAT_PLAIN_MAX => {
                 write!(f, "{number:.1}")
             }
             Self::Float(number) => f.write_str(&format_float(*number)),
-            Self::Str(text) => f.write_str(&quote(text)),
+            Self::Str(text) if text.contains(['`', '\r']) => f.write_str(&quote(text)),
+            Self::Str(text) => write!(f, "`{text}`"),
             Self::Duration(nanoseconds) => f.write_str(&format_go_duration(*nanoseconds)),
             Self::Status(number) => {
                 f.write_str(STATUSES.get(usize::from(*number)).unwrap_or(&"unset"))
@@ -249,28 +314,25 @@ impl fmt::Display for ScalarExpr {
             Self::Aggregate {
                 function, field, ..
             } => {
-                let name = match function {
-                    Aggregate::Count => "count",
-                    Aggregate::Min => "min",
-                    Aggregate::Max => "max",
-                    Aggregate::Avg => "avg",
-                    Aggregate::Sum => "sum",
-                };
-                match field {
-                    Some(field) => write!(f, "{name}({field})"),
-                    None => write!(f, "{name}()"),
+                write!(f, "{}(", function.name())?;
+                if let Some(field) = field {
+                    field.fmt(f)?;
                 }
+                f.write_str(")")
             }
             Self::Binary { op, lhs, rhs } => {
-                let operand = |f: &mut fmt::Formatter<'_>, expr: &Self, least| match expr {
-                    Self::Binary { op, .. } if op.power() < least => write!(f, "({expr})"),
-                    _ => expr.fmt(f),
-                };
-                let (left, right) = op.sides();
-                operand(f, lhs, left)?;
+                operand(f, lhs, lhs.is_bare())?;
                 write!(f, " {op} ")?;
-                operand(f, rhs, right)
+                operand(f, rhs, rhs.is_bare())
             }
+            Self::Of(pipeline, aggregate, _) => write!(f, "({pipeline}|{aggregate})"),
         }
+    }
+}
+
+impl ScalarExpr {
+    /// Whether it needs no brackets, or brings its own.
+    fn is_bare(&self) -> bool {
+        matches!(self, Self::Static(..) | Self::Of(..))
     }
 }

@@ -42,6 +42,10 @@ pub(super) fn run(
                 }
             }
             Stage::Filter { op, lhs, rhs, .. } => {
+                if lhs.has_pipeline() || rhs.has_pipeline() {
+                    let what = "a comparison between pipelines".to_owned();
+                    return Err(QueryError::Unsupported(what));
+                }
                 let fields = Fields::of(&[lhs, rhs], batch, patterns);
                 for set in sets.iter_mut().flatten() {
                     let mut told = Vec::new();
@@ -75,12 +79,6 @@ pub(super) fn run(
                 }
             }
             Stage::Select(_) => {}
-            Stage::Metrics(metrics) => {
-                return Err(QueryError::Unsupported(format!(
-                    "the metrics function {}()",
-                    metrics.function.name()
-                )));
-            }
         }
         sets.iter_mut()
             .for_each(|sets| sets.retain(|set| !set.rows.is_empty()));
@@ -279,6 +277,7 @@ impl<'a, 'b> Fields<'a, 'b> {
                 self.add(lhs, batch, patterns);
                 self.add(rhs, batch, patterns);
             }
+            ScalarExpr::Of(_, aggregate, _) => self.add(aggregate, batch, patterns),
             ScalarExpr::Static(..) | ScalarExpr::Aggregate { field: None, .. } => {}
         }
     }
@@ -300,6 +299,7 @@ fn scalar(
 ) -> Field {
     match expr {
         ScalarExpr::Static(value, _) => value.into(),
+        ScalarExpr::Of(_, aggregate, _) => scalar(aggregate, set, fields, told),
         ScalarExpr::Binary { op, lhs, rhs } => {
             let left = scalar(lhs, set, fields, told);
             let right = scalar(rhs, set, fields, told);

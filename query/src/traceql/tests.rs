@@ -261,7 +261,7 @@ fn filters_tell_what_is_certain() {
         ("{ .a = 1 } | by(.c) | { .b = 2 }", "[a Equal & b Equal]"),
         ("count() > 1", ""),
     ] {
-        let lowered = filter(&parse(query).unwrap().pipeline);
+        let lowered = filter(parse(query).unwrap().search().unwrap());
         assert_eq!(told(&lowered), expected, "{query}");
     }
 }
@@ -289,19 +289,22 @@ fn what_is_printed_parses_to_the_same() {
 #[test]
 fn printing_keeps_the_brackets_that_matter() {
     for (query, expected) in [
-        ("{.a=1&&.b||.c}", "{ .a = 1 && .b || .c }"),
+        ("{.a=1&&.b||.c}", "{ ((.a = 1) && .b) || .c }"),
         ("{ .a && (.b || .c) }", "{ .a && (.b || .c) }"),
-        ("{ (.a + 1) * 2 = -(.b) }", "{ (.a + 1) * 2 = -.b }"),
+        ("{ (.a + 1) * 2 = -(.b) }", "{ ((.a + 1) * 2) = (-.b) }"),
         ("{ !(.a = 1) }", "{ !(.a = 1) }"),
         (
-            "{ 2 ^ (3 ^ 2) = (2 ^ 3) ^ 2 }",
-            "{ 2 ^ 3 ^ 2 = (2 ^ 3) ^ 2 }",
+            "{ .a ^ (3 ^ .b) = (.a ^ 3) ^ .b }",
+            "{ (.a ^ (3 ^ .b)) = ((.a ^ 3) ^ .b) }",
         ),
-        ("({.a} && {.b}) > {}", "({ .a } && { .b }) > { true }"),
-        ("{} | (count()+1)*2 > 3", "{ true } | (count() + 1) * 2 > 3"),
+        ("({.a} && {.b}) > {}", "(({ .a }) && ({ .b })) > ({ true })"),
+        (
+            "{} | (count()+1)*2 > 3",
+            "{ true }|(((count()) + 1) * 2) > 3",
+        ),
         (
             "{}|rate() by(.a)|topk(5)>2 with(sample=true)",
-            "{ true } | rate() by(.a) | topk(5) > 2 with(sample=true)",
+            "{ true } | rate()by(.a) | topk(5) > 2 with(sample=true)",
         ),
     ] {
         assert_eq!(parse(query).unwrap().to_string(), expected, "{query}");

@@ -3,8 +3,8 @@
 use trine_storage::regex::{Dot, LabelRegex};
 
 use super::ast::{
-    Attribute, FieldExpr, Intrinsic, Metrics, MetricsArgument, MetricsFunction, Op, Pipeline,
-    Query, ScalarExpr, SecondStage, SpansetExpr, Stage, Static,
+    Attribute, FieldExpr, Intrinsic, Metrics, MetricsArgument, MetricsExpr, MetricsFunction,
+    MetricsTerm, Op, Pipeline, Query, Root, ScalarExpr, SecondStage, SpansetExpr, Stage, Static,
 };
 use super::error::ParseError;
 use crate::text::Span;
@@ -24,7 +24,10 @@ enum Type {
 
 /// Refuses queries that no span could answer.
 pub(super) fn check(query: &Query) -> Result<(), ParseError> {
-    pipeline(&query.pipeline)
+    match &query.root {
+        Root::Search(found) => pipeline(found),
+        Root::Metrics(found) => metrics_expr(found),
+    }
 }
 
 fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
@@ -36,7 +39,7 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
                 if left != right && left != Type::Any && right != Type::Any {
                     let text = stage.to_string();
                     let what = format!("binary operations must operate on the same type: {text}");
-                    return Err(error(scalar_span(lhs), what));
+                    return Err(error(lhs.span(), what));
                 }
             }
             Stage::By(expr) => {
@@ -48,7 +51,6 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
                 }
             }
             Stage::Coalesce => {}
-            Stage::Metrics(stage) => metrics(stage)?,
             Stage::Select(attributes) => {
                 for (attribute, span) in attributes {
                     supported(attribute, *span)?;
@@ -59,8 +61,52 @@ fn pipeline(pipeline: &Pipeline) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// How many attributes the series of a function over time may be told apart by.
+/// How many labels the series of a function over time may have. Histograms take one of them for
+/// their buckets.
 const GROUPINGS_MAX: usize = 5;
+
+fn metrics_expr(expr: &MetricsExpr) -> Result<(), ParseError> {
+    let function = match &expr.term {
+        MetricsTerm::Function(spans, stage) => {
+            pipeline(spans)?;
+            metrics(stage)?;
+            Some(stage.function)
+        }
+        MetricsTerm::Scalar(..) => None,
+        MetricsTerm::Binary { lhs, rhs, .. } => {
+            for side in [lhs, rhs] {
+                metrics_expr(side)?;
+                if let MetricsTerm::Function(_, stage) = &side.term
+                    && stage.function == MetricsFunction::Compare
+                {
+                    let what = format!("compare() takes part in no arithmetic: {expr}");
+                    return Err(error(stage.span, what));
+                }
+            }
+            None
+        }
+    };
+    for second in &expr.then {
+        match second {
+            SecondStage::Top(count, span) | SecondStage::Bottom(count, span) if *count <= 0 => {
+                return Err(error(
+                    *span,
+                    format!("limit must be greater than 0: {second}"),
+                ));
+            }
+            SecondStage::Top(_, span)
+            | SecondStage::Bottom(_, span)
+            | SecondStage::Compare(_, _, span)
+                if function == Some(MetricsFunction::Compare) =>
+            {
+                let what = format!("compare() takes no second stage: {second}");
+                return Err(error(*span, what));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 fn metrics(stage: &Metrics) -> Result<(), ParseError> {
     for argument in &stage.arguments {
@@ -83,31 +129,14 @@ fn metrics(stage: &Metrics) -> Result<(), ParseError> {
     for (attribute, span) in &stage.by {
         supported(attribute, *span)?;
     }
-    if stage.by.len() > GROUPINGS_MAX {
-        let what = format!(
-            "grouping by more than {GROUPINGS_MAX} attributes is not supported: {}",
-            stage.by.len()
-        );
+    let own = match stage.function {
+        MetricsFunction::QuantileOverTime | MetricsFunction::HistogramOverTime => 1,
+        _ => 0,
+    };
+    let count = stage.by.len();
+    if count + own > GROUPINGS_MAX {
+        let what = format!("metrics group by {count} values not yet supported");
         return Err(error(stage.span, what));
-    }
-    for second in &stage.then {
-        match second {
-            SecondStage::Top(count, span) | SecondStage::Bottom(count, span) if *count <= 0 => {
-                return Err(error(
-                    *span,
-                    format!("limit must be greater than 0: {second}"),
-                ));
-            }
-            SecondStage::Top(_, span)
-            | SecondStage::Bottom(_, span)
-            | SecondStage::Compare(_, _, span)
-                if stage.function == MetricsFunction::Compare =>
-            {
-                let what = format!("compare() takes no second stage: {second}");
-                return Err(error(*span, what));
-            }
-            _ => {}
-        }
     }
     Ok(())
 }
@@ -132,13 +161,6 @@ fn spanset(expr: &SpansetExpr) -> Result<(), ParseError> {
             spanset(rhs)
         }
         SpansetExpr::Pipeline(inner) => pipeline(inner),
-    }
-}
-
-fn scalar_span(expr: &ScalarExpr) -> Span {
-    match expr {
-        ScalarExpr::Static(_, span) | ScalarExpr::Aggregate { span, .. } => *span,
-        ScalarExpr::Binary { lhs, rhs, .. } => scalar_span(lhs).to(scalar_span(rhs)),
     }
 }
 
@@ -167,10 +189,14 @@ fn scalar(expr: &ScalarExpr) -> Result<Type, ParseError> {
             for side in [lhs, rhs] {
                 if scalar(side)? != Type::Number {
                     let what = format!("illegal operation for the given types: {expr}");
-                    return Err(error(scalar_span(side), what));
+                    return Err(error(side.span(), what));
                 }
             }
             Ok(Type::Number)
+        }
+        ScalarExpr::Of(inner, aggregate, _) => {
+            pipeline(inner)?;
+            scalar(aggregate)
         }
     }
 }

@@ -6,11 +6,11 @@ use trine_storage::Result;
 use trine_storage::wal::Durability;
 
 use super::Inner;
-use crate::config::nanos;
 use crate::live::Run;
 use crate::otlp::{Bounds, Malformed, check, pieces};
 use crate::stats::Accepted;
 use crate::wal_record;
+use trine_storage::time::nanos;
 
 impl Inner {
     /// What spans are judged by now.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use trine_storage::block_set::{Block, Edit, Unfinished, Version};
 use trine_storage::catalog::{BlockMeta, Delete};
+use trine_storage::compaction::{Merge, Rules, Settings, Sized, next_merge};
 use trine_storage::ulid::BlockId;
 use trine_storage::{Error, Kind, Result};
 
 use super::{Inner, by_sequence};
 use crate::block::build::{Input, Source};
 use crate::block::image::BlockFile;
-use crate::compact::{self, Merge, Rules, Sized};
 use crate::place::{self, Held};
 use crate::retention;
 use crate::tombstone::Hidden;
@@ -23,6 +23,8 @@ use crate::tombstone::Hidden;
 const RETRY_MS: i64 = 60_000;
 /// How often it is looked up how much of a block is expired.
 const EXPIRED_CHECK_MS: i64 = 3_600_000;
+/// Merged blocks of one window that are about one size become one when there are this many.
+const MERGED_LEAST: usize = 4;
 /// A block is written again when one in this many of its spans is expired.
 const EXPIRED_PARTS: u64 = 2;
 
@@ -117,13 +119,16 @@ impl Inner {
         let applied = hidden.tombstones.last().map_or(0, |t| t.delete.number);
         let pending = version.deletes.iter().filter(|d| d.number > applied);
         let pending: Vec<&Delete> = pending.collect();
-        let rules = Rules::new(
-            self.config.block_range,
-            self.retention.shortest(),
-            self.config.compacted_bytes_max,
-            hidden.now_ns,
-        );
-        Ok(compact::next_merge(&blocks, &rules, &forced, &pending))
+        let settings = Settings {
+            block_range: self.config.block_range,
+            keep: self.retention.shortest(),
+            size_max: self.config.compacted_bytes_max,
+            merged_least: MERGED_LEAST,
+            // A block has traces that began in a window; some of their spans may begin in the next.
+            overhang: self.config.block_range / 2,
+        };
+        let rules = Rules::new(&settings, hidden.now_ns);
+        Ok(next_merge(&blocks, &rules, &forced, &pending))
     }
 
     fn is_damaged(&self, id: BlockId) -> bool {

@@ -9,8 +9,8 @@ use trine_storage::catalog::Delete;
 use trine_storage::{Error, Kind, Result, TimeRange};
 
 use super::Inner;
-use crate::config::nanos;
 use crate::tombstone::{Deleted, Hidden, Tombstone, Tombstones};
+use trine_storage::time::nanos;
 
 /// The most bytes that a delete takes as text.
 const DELETE_BYTES_MAX: usize = 64 << 10;
@@ -68,13 +68,8 @@ impl Inner {
         }
         self.flush()?;
         let version = self.blocks.version();
-        let taken = version.deletes.iter().map(|delete| delete.number);
-        let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
-        // The catalog's version rises with every delete, so that no number is ever given again, not
-        // even when nothing is left that remembers the delete.
-        let highest = taken.chain(applied).max().unwrap_or(0).max(version.number);
         let delete = Delete {
-            number: highest + 1,
+            number: version.next_delete(),
             sequence: version.wal_position,
             range,
             what: words,

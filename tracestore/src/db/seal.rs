@@ -14,10 +14,10 @@ use super::{Inner, by_sequence};
 use crate::block::build::{self, Built, Input, Source};
 use crate::block::format;
 use crate::block::image::{Image, Trace};
-use crate::config::nanos;
 use crate::live::Sealing;
 use crate::model::TraceId;
 use crate::place;
+use trine_storage::time::nanos;
 
 impl Inner {
     pub(super) fn flush(&self) -> Result<()> {

@@ -21,13 +21,8 @@ impl Inner {
         let _deleting = self.deleting.lock();
         self.flush()?;
         let version = self.blocks.version();
-        let taken = version.deletes.iter().map(|delete| delete.number);
-        let applied = version
-            .blocks
-            .iter()
-            .map(|block| block.meta.deletes_applied);
         let delete = Delete {
-            number: taken.chain(applied).max().unwrap_or(0) + 1,
+            number: version.next_delete(),
             sequence: version.wal_position,
             range,
             what: tombstone::words(matchers)?,

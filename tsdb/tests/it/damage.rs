@@ -378,3 +378,38 @@ fn a_damaged_catalog_is_refused_by_kind() {
     }
     assert!(try_open(&fs).is_ok());
 }
+
+#[test]
+fn verify_reads_the_log_and_the_catalog() {
+    let fs = varied_store();
+    let db = open(&fs);
+    put(&db, &[("after", NOW_MS, 1.0), ("after", NOW_MS + 1, 2.0)]);
+    let whole = db.verify();
+    assert!(whole.errors.is_empty() && whole.records > 0, "{whole:?}");
+    let mut rng = Rng::new(7);
+    let (mut logs, mut catalogs) = (0, 0);
+    for path in fs.files() {
+        let is_catalog = path == Path::new("store/catalog");
+        if path.starts_with("store/blocks") || path == Path::new("store/lock") {
+            continue;
+        }
+        let len = Fs::open(&fs, &path).unwrap().len();
+        for _ in 0..100.min(len) {
+            let (offset, bit) = (rng.below(len), rng.below(8));
+            let place = format!("{} byte {offset} bit {bit}", path.display());
+            fs.corrupt(&path, offset as usize, 1 << bit);
+            let report = db.verify();
+            assert_eq!(report.errors.len(), 1, "{place}: {:?}", report.errors);
+            let told = report.errors[0].to_string();
+            assert!(
+                told.contains(&path.display().to_string()),
+                "{place}: {told}"
+            );
+            fs.corrupt(&path, offset as usize, 1 << bit);
+            logs += u32::from(!is_catalog);
+            catalogs += u32::from(is_catalog);
+        }
+    }
+    assert!(logs > 0 && catalogs > 0, "{logs} {catalogs}");
+    assert!(db.verify().errors.is_empty());
+}

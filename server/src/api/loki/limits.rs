@@ -7,6 +7,7 @@ use std::time::Duration;
 use trine_query::logql::RangeQuery;
 use trine_query::logql::ast::{Expr, LogExpr, MetricExpr, MetricKind};
 use trine_query::text::{format_go_duration, format_prometheus_duration};
+use trine_storage::time::nanos;
 use trine_storage::{Matcher, TimeRange};
 
 use self::header::{Context, Own};
@@ -29,10 +30,6 @@ pub(super) struct QueryLimits {
     required: BTreeSet<String>,
     required_count: usize,
     pub(super) timeout: Duration,
-}
-
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl QueryLimits {

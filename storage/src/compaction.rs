@@ -1,22 +1,21 @@
-//! What is to be merged: pure functions of what the catalog says and the time.
+//! What is to be merged: pure functions of what the catalog says and the time. Engines whose blocks lie
+//! in windows of time call it.
 //!
 //! Time is divided into windows of a small and a large width. Sealed blocks (level 0) of a window
 //! become one block of level 1 when they are several or the window is *closed*, which is when it
 //! ended long enough ago that little comes late. Merged blocks are merged again when several of
-//! about one size lie in a closed window, so that a span is seldom written more than twice.
+//! about one size lie in a closed window, so that a row is seldom written more than twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use trine_storage::TimeRange;
-use trine_storage::catalog::{BlockMeta, Delete};
-use trine_storage::ulid::BlockId;
-
-use crate::config::nanos;
+use crate::catalog::{BlockMeta, Delete};
+use crate::time::{TimeRange, nanos};
+use crate::ulid::BlockId;
 
 /// The large width in units of the small one.
 const LARGE_MULTIPLE: i64 = 12;
-/// The large width is at most this part of the retention, so that old traces go in time.
+/// The large width is at most this part of the retention, so that old rows go in time.
 const RETENTION_PARTS: i64 = 10;
 /// As many sealed blocks of one window are merged, closed or not.
 const SEALED_MAX: usize = 8;
@@ -24,8 +23,6 @@ const SEALED_MAX: usize = 8;
 const SETTLED_MS: i64 = 60_000;
 /// ... or the first was made this long ago.
 const SEALED_AGE_MS: i64 = 10 * 60_000;
-/// Merged blocks of one window that are about one size become one when there are this many.
-const MERGED_MAX: usize = 4;
 /// Small ones, in a window of the large width, are merged when there are this many.
 const SMALL_MAX: usize = 4;
 /// Blocks are small when together they are at most this part of what may become one.
@@ -33,65 +30,81 @@ const SMALL_PARTS: u64 = 8;
 /// The most blocks that become one at a time.
 const INPUTS_MAX: usize = 32;
 
+/// How an engine merges.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The small width.
+    pub block_range: Duration,
+    /// The shortest retention of any row.
+    pub keep: Option<Duration>,
+    /// Blocks that become one are at most this together, in the unit of [`Sized::size`].
+    pub size_max: u64,
+    /// Merged blocks of one window that are about one size become one when there are this many.
+    pub merged_least: usize,
+    /// How far rows of a block may lie behind its window without it lying in none.
+    pub overhang: Duration,
+}
+
 /// What merges are planned by.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub struct Rules {
     small_ns: i64,
     large_ns: i64,
     size_max: u64,
+    merged_least: usize,
+    overhang_ns: i64,
     now_ns: i64,
 }
 
-/// A block, and how much memory it takes to merge it.
+/// A block, and how large it is for a merge.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sized<'a> {
-    pub(crate) meta: &'a BlockMeta,
-    pub(crate) size: u64,
+pub struct Sized<'a> {
+    /// What the catalog says of it.
+    pub meta: &'a BlockMeta,
+    /// In the unit of [`Settings::size_max`].
+    pub size: u64,
 }
 
 /// Blocks that become one.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Merge {
+pub struct Merge {
     /// By sequence.
-    pub(crate) inputs: Vec<BlockId>,
-    pub(crate) level: u8,
+    pub inputs: Vec<BlockId>,
+    /// The level of the block that they become.
+    pub level: u8,
 }
 
 impl Rules {
-    /// `keep` is the shortest retention of any trace; blocks that become one are at most `size_max`
-    /// together.
-    pub(crate) fn new(
-        block_range: Duration,
-        keep: Option<Duration>,
-        size_max: u64,
-        now_ns: i64,
-    ) -> Self {
-        let small_ns = nanos(block_range).max(1);
-        let most = keep.map_or(i64::MAX, |keep| nanos(keep) / RETENTION_PARTS);
+    /// Rules by the settings of an engine, now.
+    pub fn new(settings: &Settings, now_ns: i64) -> Self {
+        let small_ns = nanos(settings.block_range).max(1);
+        let parts = |keep| nanos(keep) / RETENTION_PARTS;
+        let most = settings.keep.map_or(i64::MAX, parts);
         let large_ns = small_ns.saturating_mul(LARGE_MULTIPLE).min(most);
         Self {
             small_ns,
             // Windows of the large width are made of whole ones of the small width.
             large_ns: (large_ns / small_ns).max(1) * small_ns,
-            size_max,
+            size_max: settings.size_max,
+            merged_least: settings.merged_least,
+            overhang_ns: nanos(settings.overhang),
             now_ns,
         }
     }
 
-    /// The window of a width that a block lies in; all of time when it lies in none. A block has
-    /// traces that began in a window; some of their spans may have begun in the next.
+    /// The window of a width that a block lies in; all of time when it lies in none.
     fn window(&self, block: &BlockMeta, width: i64) -> TimeRange {
         let (start, last) = (block.range.start, block.range.end.saturating_sub(1));
         let number = start.div_euclid(width);
         let overhang = last.saturating_sub(number.saturating_add(1).saturating_mul(width));
-        if overhang >= self.small_ns / 2 {
+        if overhang >= self.overhang_ns {
             return TimeRange::ALL;
         }
         let start = number.saturating_mul(width);
         TimeRange::new(start, start.saturating_add(width))
     }
 
-    /// Whether spans of the window are no longer expected: it ended half a small window ago.
+    /// Whether rows of the window are no longer expected: it ended half a small window ago.
     fn is_closed(&self, window: TimeRange) -> bool {
         window == TimeRange::ALL || window.end.saturating_add(self.small_ns / 2) <= self.now_ns
     }
@@ -99,7 +112,7 @@ impl Rules {
 
 /// The next merge that is due. Blocks of `forced` are merged whatever their number; no block is
 /// merged with later ones while one of `pending` deletes concerns it and not them.
-pub(crate) fn next_merge(
+pub fn next_merge(
     blocks: &[Sized<'_>],
     rules: &Rules,
     forced: &BTreeSet<BlockId>,
@@ -120,7 +133,7 @@ pub(crate) fn next_merge(
     if let Some(block) = merged().find(|block| forced.contains(&block.meta.id)) {
         return Some(merge(&[block], block.meta.level));
     }
-    let small = (rules.small_ns, MERGED_MAX, rules.size_max);
+    let small = (rules.small_ns, rules.merged_least, rules.size_max);
     let large = (rules.large_ns, SMALL_MAX, rules.size_max / SMALL_PARTS);
     for (width, least, size_max) in [small, large] {
         for (window, group) in windows(merged(), |meta| rules.window(meta, width)) {

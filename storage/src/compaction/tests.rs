@@ -3,8 +3,16 @@ use super::*;
 const HOUR_MS: i64 = 3_600_000;
 const HOUR: i64 = HOUR_MS * 1_000_000;
 
+const SETTINGS: Settings = Settings {
+    block_range: Duration::from_secs(7_200),
+    keep: None,
+    size_max: 8_000,
+    merged_least: 8,
+    overhang: Duration::ZERO,
+};
+
 fn rules(now_hours: i64) -> Rules {
-    Rules::new(Duration::from_secs(7_200), None, 8_000, now_hours * HOUR)
+    Rules::new(&SETTINGS, now_hours * HOUR)
 }
 
 /// A block that holds the first half of an hour and was made so many hours after 1970.
@@ -37,14 +45,20 @@ fn planned(
     forced: &[u64],
     pending: &[Delete],
 ) -> Option<(u8, Vec<u64>)> {
-    let blocks: Vec<&BlockMeta> = blocks.iter().collect();
+    let blocks: Vec<Sized<'_>> = blocks
+        .iter()
+        .map(|meta| Sized {
+            meta,
+            size: meta.bytes,
+        })
+        .collect();
     let id = |number: &u64| BlockId::from_bits(u128::from(*number));
     let forced = forced.iter().map(id).collect();
     let pending: Vec<&Delete> = pending.iter().collect();
     let merge = next_merge(&blocks, rules, &forced, &pending)?;
     let number = |id: &BlockId| {
-        let named = blocks.iter().find(|meta| meta.id == *id);
-        named.map_or(0, |meta| meta.sequence)
+        let named = blocks.iter().find(|block| block.meta.id == *id);
+        named.map_or(0, |block| block.meta.sequence)
     };
     Some((merge.level, merge.inputs.iter().map(number).collect()))
 }
@@ -84,6 +98,22 @@ fn sealed_blocks_are_merged_when_they_are_several_or_their_window_is_closed() {
         Some((1, vec![1, 2])),
         "forced"
     );
+}
+
+#[test]
+fn rows_shortly_after_a_window_may_belong_to_it() {
+    let settings = Settings {
+        overhang: Duration::from_secs(3_600),
+        ..SETTINGS
+    };
+    let rules = |now: i64| Rules::new(&settings, now * HOUR);
+    let mut blocks = sealed(2, 10, 10, 10);
+    blocks[1].range.end = 13 * HOUR;
+    let due = Some((1, vec![1, 2]));
+    assert_eq!(planned(&blocks, &rules(13), &[], &[]), due);
+    blocks[1].range.end += 1;
+    let alone = Some((1, vec![1]));
+    assert_eq!(planned(&blocks, &rules(13), &[], &[]), alone);
 }
 
 #[test]
@@ -131,6 +161,28 @@ fn merged_blocks_are_merged_again_when_several_are_of_one_size() {
 }
 
 #[test]
+fn an_engine_says_how_many_of_one_size_become_one() {
+    let settings = Settings {
+        merged_least: 4,
+        ..SETTINGS
+    };
+    let rules = Rules::new(&settings, 200 * HOUR);
+    let check = |sizes: &[u64], expected: Option<(u8, Vec<u64>)>| {
+        let sized = (1..).zip(sizes);
+        let blocks: Vec<BlockMeta> = sized
+            .map(|(n, bytes)| block(n, 1, 10, *bytes, 10))
+            .collect();
+        assert_eq!(planned(&blocks, &rules, &[], &[]), expected, "{sizes:?}");
+    };
+    check(&[2_000; 3], None);
+    check(&[2_000; 4], Some((2, (1..=4).collect())));
+    check(&[2_001; 4], None);
+    check(&[1_700; 5], Some((2, (1..=4).collect())));
+    check(&[7_000, 1, 1, 1, 1], Some((2, (2..=5).collect())));
+    check(&[250; 3], None);
+}
+
+#[test]
 fn small_blocks_of_a_day_become_one() {
     let day: Vec<BlockMeta> = (0..12)
         .map(|n| block(n + 1, 1, 2 * n.cast_signed(), 50, 0))
@@ -141,7 +193,11 @@ fn small_blocks_of_a_day_become_one() {
     );
     assert_eq!(planned(&day, &rules(24), &[], &[]), None, "not over yet");
     let kept = Some(Duration::from_secs(40 * 3_600));
-    let short = Rules::new(Duration::from_secs(7_200), kept, 8_000, 25 * HOUR);
+    let settings = Settings {
+        keep: kept,
+        ..SETTINGS
+    };
+    let short = Rules::new(&settings, 25 * HOUR);
     assert_eq!(
         planned(&day, &short, &[], &[]),
         None,
@@ -183,7 +239,7 @@ fn times_at_both_ends_of_what_there_is_are_planned() {
         block.range = TimeRange::new(start, start + 1);
     }
     for now in [i64::MIN, 0, i64::MAX] {
-        let rules = Rules::new(Duration::from_secs(7_200), None, 8_000, now);
+        let rules = Rules::new(&SETTINGS, now);
         planned(&blocks, &rules, &[], &[]);
     }
 }

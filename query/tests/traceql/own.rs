@@ -1,0 +1,1 @@
+//! Our own cases of the language, in `query/testdata/traceql`.
