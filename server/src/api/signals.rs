@@ -63,7 +63,7 @@ async fn signals(
 ) -> Response {
     let found = run::run_of_several(app, request, move |asked| {
         let id = tempo::trace_id(&id)?;
-        find(asked, id).map(|found| found.json())
+        find(asked, id).map(Found::json)
     });
     match found.await {
         Ok(text) => tempo::respond_json(text),

@@ -133,14 +133,9 @@ fn spans_that_were_refused_are_not_seen() {
 #[test]
 fn a_resource_behind_its_spans_is_told_before_them() {
     // ResourceSpans { scope_spans { spans { name: "x" } } resource { attributes { key: "k" } } }
-    let span = b"\x12\x03\x2a\x01x";
-    let mut group = vec![0x12, span.len() as u8];
-    group.extend_from_slice(span);
-    group.extend_from_slice(b"\x0a\x05\x0a\x03\x0a\x01k");
-    let mut request = vec![0x0a, group.len() as u8];
-    request.extend_from_slice(&group);
+    let request = b"\x0a\x0e\x12\x05\x12\x03\x2a\x01x\x0a\x05\x0a\x03\x0a\x01k";
     let mut reader = Seen::default();
-    let spans = StoredSpans::new(request.into(), None);
+    let spans = StoredSpans::of_request(Bytes::from_static(request));
     spans.read(&mut reader).unwrap();
     let key = ("k".to_owned(), "other".to_owned());
     assert_eq!(reader.resources, [[key.clone()]]);

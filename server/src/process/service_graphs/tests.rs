@@ -308,7 +308,6 @@ fn folder() -> PathBuf {
     Path::new(&folder).join("traces/tempo-servicegraphs")
 }
 
-#[expect(clippy::disallowed_methods, reason = "reads samples, stores nothing")]
 fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
