@@ -44,6 +44,8 @@ pub struct Generator {
     settings: Arc<Settings>,
     total: Total,
     waiting: Mutex<Waiting>,
+    /// Held by the one who counts a request that waited, from when it waits no more.
+    serving: Mutex<()>,
     state: Mutex<State>,
     figures: Counts,
 }
@@ -147,6 +149,7 @@ impl Generator {
             settings,
             total,
             waiting: Mutex::default(),
+            serving: Mutex::default(),
             state: Mutex::new(state),
             figures: Counts::default(),
         }
@@ -180,6 +183,7 @@ impl Generator {
     /// Counts the spans that wait.
     pub fn count_waiting(&self) {
         loop {
+            let _one = self.serving.lock();
             let mut waiting = self.waiting.lock();
             let Some((spans, now_ms)) = waiting.pop(&self.total) else {
                 waiting.is_served = false;
@@ -244,9 +248,11 @@ impl Generator {
         now_ms: i64,
         engine: impl FnOnce() -> Result<Tsdb, Error>,
     ) -> Result<(), Error> {
+        let one = self.serving.lock();
         while let Some((spans, now_ms)) = self.next() {
             self.count(&spans, now_ms);
         }
+        drop(one);
         let mut state = self.state.lock();
         state.expire(now_ms);
         if now_ms <= state.last_ms {
