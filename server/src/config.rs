@@ -12,11 +12,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use trine_query::promql::ParseOptions;
 
 mod file;
+pub mod generator;
 mod ingest;
 mod logs;
 mod traces;
 mod value;
 
+pub use generator::Generator;
 pub use ingest::{HighAvailability, OtlpMetrics};
 pub use logs::{Action, Logs, OtlpLogs, rfc3339, shown as limits_of_logs};
 pub use traces::{Traces, shown as limits_of_traces};
@@ -80,6 +82,8 @@ pub struct Config {
     pub logs: Logs,
     /// Limits of queries over traces.
     pub traces: Traces,
+    /// What is made of spans.
+    pub generator: Generator,
     /// Tenants for whom other limits hold, with all that holds for them.
     pub overrides: BTreeMap<String, Config>,
     /// The settings that were told, as they were written.
@@ -200,6 +204,7 @@ impl Default for Config {
             otlp: OtlpMetrics::default(),
             logs: Logs::default(),
             traces: Traces::default(),
+            generator: Generator::default(),
             overrides: BTreeMap::new(),
             told: Vec::new(),
         }
@@ -219,6 +224,7 @@ impl Config {
             let name = told.name.replace('_', "-");
             let setting = logs::own_name(&name)
                 .or_else(|| traces::own_name(&name))
+                .or_else(|| generator::own_name(&name))
                 .and_then(|own| settings().find(|setting| setting.name == own))
                 .ok_or_else(|| format!("{place}: no setting {:?} of one tenant", told.name))?;
             let base = self.overrides.remove(&told.tenant);
@@ -550,6 +556,7 @@ fn settings() -> impl Iterator<Item = &'static Setting> {
         .chain(ingest::SETTINGS)
         .chain(logs::SETTINGS)
         .chain(traces::SETTINGS)
+        .chain(generator::SETTINGS)
 }
 
 /// What the command line asks for.

@@ -19,7 +19,7 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
-use crate::api::{jaeger, loki, ops, prometheus, tempo};
+use crate::api::{jaeger, loki, ops, prometheus, signals, tempo};
 use crate::app::App;
 use crate::ingest::grpc;
 use crate::ingest::http;
@@ -71,7 +71,7 @@ pub fn all() -> Routes {
     for prefix in ["", "/jaeger"] {
         routes = jaeger::mount(routes, prefix);
     }
-    routes
+    signals::mount(routes, "")
 }
 
 /// All routes over one server's state.

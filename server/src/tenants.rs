@@ -19,10 +19,11 @@ use trine_storage::{Error, Kind};
 use trine_tracestore::TraceStore;
 use trine_tsdb::Tsdb;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::ingest::elections::Elections;
 use crate::ingest::known_series::KnownSeries;
 use crate::ingest::rates::Rates;
+use crate::process::generator::{self, Generator};
 use crate::process::patterns::{Patterns, Total};
 use crate::refusal::Refusal;
 
@@ -144,6 +145,32 @@ struct Parts {
     traces: trine_tracestore::Config,
     /// How many patterns of lines there are of all tenants.
     patterns: Total,
+    /// How metrics are made of spans.
+    generators: Arc<GeneratorsByTenant>,
+    /// How much of the spans of all tenants waits to be counted.
+    uncounted: generator::Total,
+}
+
+/// What the metrics of spans are made with.
+#[derive(Debug)]
+struct GeneratorsByTenant {
+    usual: Arc<config::Generator>,
+    others: BTreeMap<String, Arc<config::Generator>>,
+}
+
+impl GeneratorsByTenant {
+    fn new(config: &Config) -> Self {
+        let of = |config: &Config| Arc::new(config.generator.clone());
+        let others = config.overrides.iter();
+        Self {
+            usual: of(config),
+            others: others.map(|(id, own)| (id.clone(), of(own))).collect(),
+        }
+    }
+
+    fn of(&self, id: &TenantId) -> &Arc<config::Generator> {
+        self.others.get(id.as_str()).unwrap_or(&self.usual)
+    }
 }
 
 /// What the engines of logs are opened with.
@@ -193,6 +220,8 @@ pub struct Tenant {
     /// Patterns of the lines of logs.
     patterns: Patterns,
     traces: Slot<TraceStore>,
+    /// Metrics of the spans.
+    generator: Generator,
 }
 
 /// An engine that is opened when it is first needed.
@@ -253,6 +282,8 @@ impl Tenants {
             logs,
             traces,
             patterns: Total::default(),
+            generators: Arc::new(GeneratorsByTenant::new(config)),
+            uncounted: generator::Total::default(),
         };
         let entries = parts
             .fs
@@ -341,6 +372,11 @@ impl Tenant {
             rates: Rates::default(),
             patterns: Patterns::new(parts.patterns.clone()),
             traces: Slot::new(),
+            generator: Generator::new(
+                Arc::clone(parts.generators.of(id)),
+                parts.uncounted.clone(),
+                parts.clock.now_ms(),
+            ),
         }
     }
 
@@ -384,6 +420,11 @@ impl Tenant {
     /// Patterns of the lines of logs.
     pub fn patterns(&self) -> &Patterns {
         &self.patterns
+    }
+
+    /// Metrics of the spans.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
     }
 
     /// The logs engine, for writing.

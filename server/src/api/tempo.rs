@@ -26,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use percent_encoding::percent_decode_str;
 use prost::Message;
+use trine_storage::TimeRange;
 
 use super::ops;
 use super::prometheus::run::{self, Asked};
@@ -66,7 +67,7 @@ async fn answer(
 }
 
 /// A refusal as Tempo's clients read it.
-fn refused(refusal: &Refusal) -> Response {
+pub(super) fn refused(refusal: &Refusal) -> Response {
     let status = match refusal.reason {
         Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
         _ => refusal.status(),
@@ -92,7 +93,7 @@ fn respond(kind: &'static str, body: impl Into<Body>) -> Response {
         .into_response()
 }
 
-fn respond_json(text: String) -> Response {
+pub(super) fn respond_json(text: String) -> Response {
     respond("application/json", text)
 }
 
@@ -209,6 +210,27 @@ async fn metrics_instant(State(app): State<Arc<App>>, request: Request) -> Respo
         Ok(respond_message(asked, &found, json::instant))
     })
     .await
+}
+
+/// A trace id as it stands in a path.
+///
+/// # Errors
+/// What it has that an id has not.
+pub(super) fn trace_id(text: &str) -> Result<[u8; 16], Refusal> {
+    request::trace_id(text)
+}
+
+/// The parameters `start` and `end`, seconds; without them all of time.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn range(params: &Params) -> Result<TimeRange, Refusal> {
+    request::range(params)
+}
+
+/// Writes a trace as `v2/traces` has it in its envelope.
+pub(super) fn put_trace(out: &mut String, trace: trine_tracestore::Trace) {
+    json::put_trace(out, &otlp::resource_spans(trace));
 }
 
 #[cfg(test)]

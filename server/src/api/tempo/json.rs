@@ -43,9 +43,7 @@ pub(super) fn batches(resource_spans: &[ResourceSpans]) -> String {
 pub(super) fn trace(resource_spans: &[ResourceSpans], message: &str) -> String {
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
-    let mut trace = Object::begin(object.key("trace"));
-    Form::Jsonpb.resource_spans(&mut trace, resource_spans);
-    trace.end();
+    put_trace(object.key("trace"), resource_spans);
     if !message.is_empty() {
         object.text("status", PARTIAL);
         object.text("message", message);
@@ -56,6 +54,13 @@ pub(super) fn trace(resource_spans: &[ResourceSpans], message: &str) -> String {
 
 /// The name of [`PartialStatus::Partial`].
 const PARTIAL: &str = "PARTIAL";
+
+/// Writes a trace without its envelope.
+pub(super) fn put_trace(out: &mut String, resource_spans: &[ResourceSpans]) {
+    let mut trace = Object::begin(out);
+    Form::Jsonpb.resource_spans(&mut trace, resource_spans);
+    trace.end();
+}
 
 /// The answer to a search.
 pub(super) fn search(response: &SearchResponse) -> String {
