@@ -371,7 +371,7 @@ impl<'a> Counting<'a> {
                 self.values.resize(self.wanted.rows.len(), None);
                 for kind in [Type::Int, Type::Float] {
                     let key = Key::Attribute(key.as_str().into(), kind);
-                    if let Some(column) = spans.column(&key) {
+                    if let Some(column) = spans.column(&key)? {
                         codes::values(page, column, &self.wanted, &mut self.values)?;
                     }
                 }
