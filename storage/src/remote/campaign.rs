@@ -42,7 +42,9 @@ enum Told {
 struct World {
     store: FaultStore,
     turns: Arc<Turns>,
+    /// That of the store, and those of the actors.
     clock: Arc<ManualClock>,
+    clocks: [Arc<ManualClock>; 3],
     seed: u64,
     /// Numbers blocks and processes.
     numbers: AtomicU64,
@@ -60,7 +62,7 @@ impl World {
     fn bucket(&self, actor: usize, life: u32) -> Bucket {
         let salt = Rng::new(self.seed ^ (u64::from(life) << 32) ^ (actor as u64) << 40).next_u64();
         let store = Arc::new(self.store.actor(&self.turns, actor));
-        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let clock = Arc::clone(&self.clocks[actor]) as Arc<dyn Clock>;
         Bucket::over(store, "sim:", options(salt), handle(), clock)
     }
 
@@ -243,6 +245,8 @@ fn run(seed: u64) -> Summary {
         store: FaultStore::new(seed, faults, as_clock),
         turns: Arc::new(Turns::default()),
         clock,
+        // None of them shows the time of another.
+        clocks: [1, 2, 3].map(|days| Arc::new(ManualClock::new(days * 86_400_000_000_000))),
         seed,
         numbers: AtomicU64::new(1),
         told: Mutex::new(Vec::new()),
@@ -251,6 +255,7 @@ fn run(seed: u64) -> Summary {
     };
     let mut summary = Summary::default();
     let crashes = &mut summary.crashes;
+    let mut stopped = [false; 3];
     let between = |_turn: u64| {
         // Mostly fast, sometimes long enough for a lease to run out.
         let ms = match rng.below(40) {
@@ -258,13 +263,21 @@ fn run(seed: u64) -> Summary {
             _ => rng.below(2_000),
         };
         world.clock.advance(Duration::from_millis(ms));
+        // A machine that is suspended does not know how long it was.
+        for (clock, stopped) in world.clocks.iter().zip(stopped) {
+            if !stopped {
+                clock.advance(Duration::from_millis(ms));
+            }
+        }
         let actor = usize::try_from(rng.below(3)).unwrap_or(0);
         // Some seeds stop a process until its lease has run out, some until its versions are swept.
         if rng.below(60) == 0 {
             world.turns.stop(actor);
+            stopped[actor] = true;
         }
         if rng.below(30 << (2 * (seed % 3))) == 0 {
             world.turns.resume(actor);
+            stopped[actor] = false;
         }
         if rng.below(150) == 0 {
             *crashes += 1;
