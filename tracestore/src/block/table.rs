@@ -37,6 +37,9 @@ pub(crate) const COLUMNS_MAX: usize = 512;
 const COLUMNS_ALWAYS: usize = if cfg!(test) { 3 } else { 64 };
 /// ... at least one row in so many has a value: others make many shapes of few rows.
 const ROWS_PER_VALUE_MAX: u64 = if cfg!(test) { 8 } else { 1024 };
+/// A rare column of at most so many values shares one with others. Not more than a page, so that
+/// it is read as one.
+const POOLED_MAX: usize = if cfg!(test) { 16 } else { PAGE_ROWS };
 /// Shapes in the list of a table; the rarest of more are spelled out.
 pub(crate) const SHAPES_MAX: usize = 16_384;
 /// So many shapes are listed whatever rows have them. Of more a shape is worth a place in the list ...

@@ -201,7 +201,11 @@ impl<'a> Page<'a> {
         match self.locate(column)? {
             Located::Every => positions.into_iter().for_each(|row| found.insert(row)),
             Located::Starts(starts) => rows_of(&starts, &positions, &mut found),
-            Located::Rows(..) => {}
+            Located::Rows(rows, _) => {
+                let row = |position: u32| rows.get(position as usize).copied();
+                let rows = positions.into_iter().filter_map(row);
+                rows.for_each(|row| found.insert(row));
+            }
         }
         Ok(found)
     }
@@ -248,7 +252,14 @@ impl<'a> Page<'a> {
                     }
                 }
             }
-            Located::Rows(..) => {}
+            Located::Rows(held, _) => {
+                for (position, row) in (0u32..).zip(held) {
+                    if among.contains(row) && rows.last() != Some(&row) {
+                        rows.push(row);
+                        positions.push(position);
+                    }
+                }
+            }
         }
         let mut found = PageRows::none();
         if positions.is_empty() {

@@ -12,7 +12,7 @@ use trine_storage::{Error, Result};
 
 use super::read::{Column, Neighbours, TableReader};
 use super::write::TableWriter;
-use super::{Key, PAGE_ROWS, Presence, by_page, small};
+use super::{Key, PAGE_ROWS, POOLED_MAX, Presence, by_page, small};
 use crate::block::column::ColumnReader;
 use crate::block::format;
 use crate::block::values::{Texts, Type, Values};
@@ -56,7 +56,7 @@ impl Pooled {
     /// Appends an attribute; none when its values are none, or more than one that is pooled has.
     pub(super) fn push(&mut self, name: &str, kind: Type, count: u64) -> Option<()> {
         let count = u32::try_from(count).ok();
-        let count = count.filter(|count| (1..=small(PAGE_ROWS)).contains(count))?;
+        let count = count.filter(|count| (1..=small(POOLED_MAX)).contains(count))?;
         let values = self.values.get_mut(kind as usize)?;
         let first = *values;
         *values = first.checked_add(count)?;

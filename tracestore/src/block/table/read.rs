@@ -36,7 +36,8 @@ pub(crate) enum Located {
     /// number.
     Starts(Vec<u32>),
     /// One each of these rows of the page (ascending; a row may be there again), the first at this
-    /// place among all values of the column; pages of the column have [`PAGE_ROWS`] values.
+    /// place: of pages of [`PAGE_ROWS`] values when the column tells its rows, else in the page of the
+    /// same number.
     Rows(Vec<u32>, usize),
 }
 
@@ -463,9 +464,9 @@ impl TableReader {
         Ok(Some(rows))
     }
 
-    /// Whether a column tells its rows itself.
+    /// Whether a column tells its rows, so that its pages are not those of the rows.
     pub(crate) fn tells_rows(&self, column: &Column) -> bool {
-        matches!(column.presence, Presence::Rows(_) | Presence::Pages(..))
+        matches!(column.presence, Presence::Rows(_))
     }
 
     pub(super) fn locate_rows(&self, rows: &ColumnReader, page: usize) -> Result<Located> {

@@ -12,7 +12,7 @@ use trine_storage::{Result, pack};
 
 use super::{
     BY_PAGES, BY_ROWS, BY_SHAPES, COLUMNS_ALWAYS, COLUMNS_MAX, EVERY, IN_POOL, Key, ORDERS,
-    OTHERS_MAX, PAGE_ROWS, Presence, RARE, ROWS_PER_SHAPE, ROWS_PER_VALUE_MAX, SHAPES,
+    OTHERS_MAX, PAGE_ROWS, POOLED_MAX, Presence, RARE, ROWS_PER_SHAPE, ROWS_PER_VALUE_MAX, SHAPES,
     SHAPES_ALWAYS, SHAPES_MAX, SOME_RARE, SPELLED, order, put_key, put_told, small,
 };
 use crate::block::column::{self, ColumnMeta};
@@ -132,7 +132,7 @@ impl<'a> TableWriter<'a> {
             let values = source.values(number)?;
             if plan.is_rare(small(number)) {
                 let rows = source.rows(number);
-                if values.len() > PAGE_ROWS {
+                if values.len() > POOLED_MAX {
                     self.of_rows(key, rows, &values)?;
                 } else {
                     let stored = Stored::Pooled(values.len());
