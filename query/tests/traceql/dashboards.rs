@@ -13,7 +13,7 @@ use super::spans::Span;
 use super::text;
 
 /// A trace of a slow server span with an erroneous client span below it.
-fn trace() -> Vec<Span> {
+pub(super) fn trace() -> Vec<Span> {
     let root = json!({
         "id": "01", "start_ns": 1, "duration_ns": 2_000_000_000_i64,
         "nested_set": {"left": 1, "right": 4, "parent": -1},
