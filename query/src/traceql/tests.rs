@@ -9,6 +9,8 @@ use crate::budget::{Cancel, Limits};
 mod language;
 mod matches;
 mod memory;
+#[cfg(feature = "tracestore")]
+mod metrics;
 mod properties;
 mod refusals;
 #[cfg(feature = "tracestore")]

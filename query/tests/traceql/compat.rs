@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use trine_query::budget::{Cancel, Limits};
 use trine_query::traceql::ast::{Aggregate, Intrinsic, MetricsFunction};
 use trine_query::traceql::{Engine, SearchOptions, parse};
 use trine_storage::TimeRange;
 
-use super::dashboards::trace;
 use super::memory::Memory;
+use super::spans::Span;
 
 const PAGE: &str = include_str!("../../../COMPAT.md");
 
@@ -23,6 +24,25 @@ fn rows(heading: &str) -> Vec<(String, Vec<&'static str>)> {
         Some((name.replace("\\|", "|"), cells))
     };
     lines.filter_map(row).collect()
+}
+
+/// A trace of a slow server span with an erroneous client span below it.
+fn trace() -> Vec<Span> {
+    let root = json!({
+        "id": "01", "start_ns": 1, "duration_ns": 2_000_000_000_i64,
+        "nested_set": {"left": 1, "right": 4, "parent": -1},
+        "attributes": {"name": {"string": "GET /"}, "kind": {"kind": "server"},
+            "status": {"status": "ok"}, "resource.service.name": {"string": "shop"},
+            "rootName": {"string": "GET /"}, "rootServiceName": {"string": "shop"}},
+    });
+    let child = json!({
+        "id": "02", "start_ns": 2, "duration_ns": 1_000_000_000_i64,
+        "nested_set": {"left": 2, "right": 3, "parent": 1},
+        "attributes": {"name": {"string": "pay"}, "kind": {"kind": "client"},
+            "status": {"status": "error"}, "resource.service.name": {"string": "shop"},
+            "event.exception.type": {"string": "Timeout"}, "span.tries": {"int_array": [1, 2]}},
+    });
+    Span::list(&json!([root, child]))
 }
 
 /// Parses a query, and runs it where it is a search.
@@ -45,7 +65,7 @@ fn run(query: &str) -> Result<(), String> {
 
 /// Expects the table to have just the names of `queries`, and those that it says are there to be
 /// answered, the others to be refused.
-fn check(heading: &str, queries: Vec<(String, String)>) {
+fn check(heading: &str, queries: &[(String, String)]) {
     let told = rows(heading);
     let names: BTreeSet<&String> = told.iter().map(|(name, _)| name).collect();
     let code: BTreeSet<&String> = queries.iter().map(|(name, _)| name).collect();
@@ -92,8 +112,9 @@ fn stages_and_functions() {
         ((*name).to_owned(), format!("{{ }} | {name}({arguments})"))
     });
     let stages = stages.map(|(name, query)| (name.to_owned(), query.to_owned()));
-    let all = stages.into_iter().chain(of_sets).chain(over_time).collect();
-    check("### Stages and functions of TraceQL", all);
+    let stages = stages.into_iter().chain(of_sets).chain(over_time);
+    let all: Vec<_> = stages.collect();
+    check("### Stages and functions of TraceQL", &all);
 }
 
 #[test]
@@ -122,7 +143,7 @@ fn operators() {
             all.push((op, query));
         }
     }
-    check("### Operators of TraceQL", all);
+    check("### Operators of TraceQL", &all);
 }
 
 #[test]
@@ -136,7 +157,8 @@ fn fields() {
         let query = format!("{{ {scope}.a = 1 }}");
         (format!("{scope}."), query)
     });
-    check("### Fields of TraceQL", intrinsics.chain(scopes).collect());
+    let all: Vec<_> = intrinsics.chain(scopes).collect();
+    check("### Fields of TraceQL", &all);
 }
 
 #[test]

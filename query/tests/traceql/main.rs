@@ -18,6 +18,7 @@ mod relations;
 #[path = "../cases/scripts.rs"]
 mod scripts;
 mod search;
+mod series;
 mod spans;
 mod trees;
 

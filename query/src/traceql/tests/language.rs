@@ -158,9 +158,14 @@ fn scalar() -> impl Strategy<Value = Expr> {
 
 fn stage() -> impl Strategy<Value = Expr> {
     let order = prop::sample::select(&["=", "!=", "<", "<=", ">", ">="][..]);
+    // In brackets it would be a pipeline of its own.
+    let filter = (scalar(), order, scalar()).prop_map(|(lhs, op, rhs)| Expr {
+        full: format!("{} {op} {}", lhs.full, rhs.full),
+        ..Expr::binary(op, &lhs, &rhs)
+    });
     prop_oneof![
         spans(),
-        (scalar(), order, scalar()).prop_map(|(lhs, op, rhs)| Expr::binary(op, &lhs, &rhs)),
+        filter,
         field().prop_map(|field| field.within("by(", ")")),
         Just(Expr::leaf("coalesce()")),
         Just(Expr::leaf("select(.a, name)")),
@@ -191,7 +196,10 @@ fn between_pipelines() -> impl Strategy<Value = Expr> {
         power: LEAF,
     });
     let tree = trees(of, &["+", "-", "*", "/", "%", "^"]).boxed();
-    (tree.clone(), tree).prop_map(|(lhs, rhs)| Expr::binary(">", &lhs, &rhs))
+    (tree.clone(), tree).prop_map(|(lhs, rhs)| Expr {
+        full: format!("{} > {}", lhs.full, rhs.full),
+        ..Expr::binary(">", &lhs, &rhs)
+    })
 }
 
 fn metrics() -> impl Strategy<Value = Expr> {
@@ -236,11 +244,26 @@ fn shape(text: &str) -> Result<String, String> {
     }))
 }
 
+/// Where two trees differ, with what stands around; trees are too long to be shown.
+fn difference(a: &str, b: &str) -> Option<String> {
+    let at = a.bytes().zip(b.bytes()).position(|(a, b)| a != b);
+    let at = at.or((a.len() != b.len()).then(|| a.len().min(b.len())))?;
+    let around = |text: &str| -> String {
+        let start = text.char_indices().map(|(i, _)| i).rfind(|i| i + 60 <= at);
+        text[start.unwrap_or(0)..].chars().take(160).collect()
+    };
+    Some(format!("{}\n{}", around(a), around(b)))
+}
+
 proptest! {
+    // Queries are large.
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
     #[test]
     fn brackets_that_precedence_says_anyway_change_nothing(query in query()) {
         let (full, least) = (shape(&query.full), shape(&query.least));
-        prop_assert_eq!(&full, &least, "{} and {}", query.full, query.least);
+        let differ = difference(&format!("{full:?}"), &format!("{least:?}"));
+        prop_assert_eq!(differ, None, "{} and {}", query.full, query.least);
         // Computed constants may have no result.
         let refused = full.as_ref().err().map(String::as_str);
         let is_constant = matches!(refused, Some("the result is out of range" | "division by zero"));
@@ -253,7 +276,9 @@ proptest! {
             return Ok(());
         };
         let printed = read.to_string();
-        prop_assert_eq!(shape(&printed), shape(&query.least), "{}", printed);
+        let (again, first) = (shape(&printed), shape(&query.least));
+        let differ = difference(&format!("{again:?}"), &format!("{first:?}"));
+        prop_assert_eq!(differ, None, "{}", printed);
         prop_assert_eq!(parse_unchecked(&printed).unwrap().to_string(), printed);
     }
 
