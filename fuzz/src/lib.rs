@@ -439,10 +439,19 @@ fn logql_query(data: &[u8]) {
 }
 
 fn traceql_query(data: &[u8]) {
-    let Some(query) = text(data).and_then(|text| traceql::parse(text).ok()) else {
+    let Some(text) = text(data) else {
         return;
     };
-    let printed = query.to_string();
-    let again = traceql::parse(&printed).map(|query| query.to_string());
-    assert_eq!(again.as_ref().ok(), Some(&printed));
+    let strict = traceql::parse_unchecked(text).ok();
+    for query in strict.into_iter().chain([traceql::tag_query(text)]) {
+        let printed = query.to_string();
+        // Brackets and blanks may make it longer than a query may be.
+        if printed.len() <= traceql::QUERY_BYTES_MAX {
+            let again = traceql::parse_unchecked(&printed).map(|query| query.to_string());
+            assert_eq!(again.as_ref().ok(), Some(&printed));
+        }
+    }
+    traceql::tag_filter(text).ok();
+    traceql::parse_filter(text).ok();
+    traceql::tokens(text);
 }
