@@ -70,8 +70,8 @@ pub use model::{
 pub use place::Snapshot;
 pub use request::{
     ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Condition, CountBatch, Counts,
-    Filter, Intrinsic, Measure, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, Test,
-    TraceFilter, TraceRows, Value, ValuesRequest, keys,
+    Filter, Intrinsic, Measure, NO_ROW, Relation, Request, Rows, Scope as AttributeScope,
+    SpanBatch, Test, TraceFilter, TraceRows, Value, ValuesRequest, keys,
 };
 pub use retention::RetentionRule;
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};

@@ -12,6 +12,7 @@ mod counts;
 mod evaluate;
 mod intrinsics;
 mod page_rows;
+mod related;
 mod rows;
 pub(crate) mod spans;
 mod sweep;

@@ -128,7 +128,20 @@ fn words(batch: &SpanBatch, attributes: &[AttributeRef]) -> Vec<String> {
                     let held = columns.find(|c| c.scope == scope && *c.key == **key)?;
                     code(&held.column, row)
                 };
+                // Of events and links each one's value, in their order.
+                let below = |scope: crate::request::Scope, owners: &[u32]| {
+                    assert!(owners.is_sorted());
+                    let mut columns = batch.attributes.iter();
+                    let held = columns.find(|c| c.scope == scope && *c.key == **key)?;
+                    assert_eq!(held.column.codes.len(), owners.len());
+                    let places = (0..owners.len()).filter(|at| owners[*at] as usize == row);
+                    let values: Vec<Option<Value>> =
+                        places.map(|at| code(&held.column, at)).collect();
+                    some_values(&values)
+                };
                 match scope {
+                    Some(scope @ crate::request::Scope::Event) => below(*scope, &batch.events),
+                    Some(scope @ crate::request::Scope::Link) => below(*scope, &batch.links),
                     Some(scope) => of(*scope),
                     None => of(crate::request::Scope::Span)
                         .or_else(|| of(crate::request::Scope::Resource)),
@@ -161,6 +174,12 @@ fn words(batch: &SpanBatch, attributes: &[AttributeRef]) -> Vec<String> {
     found
 }
 
+/// The values of the events of a span in words; none when no event has one.
+fn some_values(values: &[Option<Value>]) -> Option<Value> {
+    let has_some = values.iter().any(Option::is_some);
+    has_some.then(|| Value::Str(format!("{values:?}").into()))
+}
+
 /// The same of a trace as it came.
 fn naive_words(trace: &[Held], attributes: &[AttributeRef]) -> String {
     let span = |held: &Held| {
@@ -173,10 +192,10 @@ fn naive_words(trace: &[Held], attributes: &[AttributeRef]) -> String {
             let AttributeRef::Attribute { .. } = attribute else {
                 return None;
             };
-            let mut values: Vec<Value> = of(attribute).into_iter().flatten().collect();
-            match values.len() {
-                0 | 1 => values.pop(),
-                _ => Some(Value::Array(values)),
+            let values = of(attribute);
+            match naive::is_of_children(attribute) {
+                true => some_values(&values),
+                false => values.into_iter().flatten().next(),
             }
         };
         let text = |text: &str| Some(Value::Str(text.into()));
@@ -299,6 +318,7 @@ proptest! {
         filters in prop::collection::vec(naive::trace_filter(), 4),
         range in naive::range(),
         projection in prop::collection::vec(naive::attribute(), 0..5),
+        enough in 0usize..5,
     ) {
         let hide = hides(modulus);
         let places = Places::of(&spans, &cuts, &hide);
@@ -311,7 +331,7 @@ proptest! {
                 .filter(|trace| naive::trace_satisfies(trace, &filter, range))
                 .map(|trace| naive_words(trace, &projection))
                 .collect();
-            let request = Rows { range, filter, projection: projection.clone() };
+            let request = Rows { range, filter, projection: projection.clone(), enough };
             let mut found = Vec::new();
             for batch in super::rows(views(&places), &request).unwrap() {
                 match batch.unwrap() {
@@ -470,6 +490,7 @@ fn rare_attributes_are_found_and_come_back() {
             range,
             filter: TraceFilter::Has(filter.clone()),
             projection: vec![attribute.clone()],
+            enough: usize::MAX,
         };
         let mut found = Vec::new();
         for batch in super::rows(views(&places), &request).unwrap() {
@@ -563,6 +584,7 @@ fn who_wants_a_few_traces_reads_a_few_pages() {
             range: all,
             filter,
             projection: vec![attribute("n")],
+            enough: usize::MAX,
         };
         let found = super::rows(vec![view], &request).unwrap().take(batches);
         let traces: usize = found

@@ -13,8 +13,8 @@ use crate::model::{
 };
 use crate::otlp::{Bounds, Writer};
 use crate::request::{
-    AttributeRef, Condition, Counts, Filter, Intrinsic, Measure, Scope, Test, TraceFilter, Value,
-    keys,
+    AttributeRef, Condition, Counts, Filter, Intrinsic, Measure, Relation, Scope, Test,
+    TraceFilter, Value, keys,
 };
 use crate::stage::Stage;
 
@@ -290,71 +290,126 @@ fn passes(test: &Test, value: Option<&Value>) -> bool {
     }
 }
 
-/// The place of a condition among those that must hold for one event or link.
-fn of_children(filter: &Filter) -> Option<(Scope, &Condition)> {
+/// The scope of a filter that one event (or link) alone can satisfy.
+fn of_children(filter: &Filter) -> Option<Scope> {
     match filter {
+        Filter::Is(condition) if matches!(condition.test, Test::Missing) => None,
         Filter::Is(condition) => match &condition.attribute {
             AttributeRef::Attribute {
-                scope: Some(scope @ (Scope::Event | Scope::Link)),
+                scope: scope @ Some(Scope::Event | Scope::Link),
                 ..
-            } => Some((*scope, condition)),
+            } => *scope,
             _ => None,
         },
-        _ => None,
+        Filter::And(of) | Filter::Or(of) => {
+            let scopes: Vec<Option<Scope>> = of.iter().map(of_children).collect();
+            let first = scopes.first().copied().flatten();
+            first.filter(|_| scopes.iter().all(|scope| *scope == first))
+        }
+        Filter::Not(_) => None,
+    }
+}
+
+/// Whether the event (or link) of a number satisfies a filter about nothing else.
+fn child_satisfies(trace: &[Held], held: &Held, filter: &Filter, at: usize) -> bool {
+    let each = |of: &Filter| child_satisfies(trace, held, of, at);
+    match filter {
+        Filter::And(of) => of.iter().all(each),
+        Filter::Or(of) => of.iter().any(each),
+        Filter::Not(of) => !each(of),
+        Filter::Is(condition) => {
+            let value = &values(trace, held, &condition.attribute)[at];
+            passes(&condition.test, value.as_ref())
+        }
     }
 }
 
 pub(super) fn satisfies(trace: &[Held], held: &Held, filter: &Filter) -> bool {
+    let some_child = |filters: &[&Filter], scope: Scope| {
+        let count = match scope {
+            Scope::Link => held.span.links.len(),
+            _ => held.span.events.len(),
+        };
+        let all = |at| {
+            filters
+                .iter()
+                .all(|of| child_satisfies(trace, held, of, at))
+        };
+        filters.is_empty() || (0..count).any(all)
+    };
+    if let Some(scope) = of_children(filter) {
+        return some_child(&[filter], scope);
+    }
     match filter {
-        Filter::Is(_) => satisfies(trace, held, &Filter::And(vec![filter.clone()])),
+        Filter::Is(condition) => {
+            let found = values(trace, held, &condition.attribute);
+            match condition.test {
+                Test::Missing => {
+                    found.iter().all(Option::is_none)
+                        && !matches!(condition.attribute, AttributeRef::Intrinsic(_))
+                }
+                _ => passes(&condition.test, found[0].as_ref()),
+            }
+        }
+        Filter::Not(filter) => !satisfies(trace, held, filter),
         Filter::Or(filters) => filters.iter().any(|filter| satisfies(trace, held, filter)),
         Filter::And(filters) => {
-            let others = filters
-                .iter()
-                .all(|filter| match (of_children(filter), filter) {
-                    (Some(_), _) => true,
-                    (None, Filter::Is(condition)) => {
-                        let value = values(trace, held, &condition.attribute).remove(0);
-                        passes(&condition.test, value.as_ref())
-                    }
-                    (None, filter) => satisfies(trace, held, filter),
-                });
-            let joined = [Scope::Event, Scope::Link].into_iter().all(|scope| {
-                let of_scope = filters.iter().filter_map(of_children);
-                let of_scope = of_scope.filter(|(s, _)| *s == scope).map(|(_, c)| c);
-                let (missing, wanted): (Vec<&Condition>, Vec<&Condition>) =
-                    of_scope.partition(|c| matches!(c.test, Test::Missing));
-                let columns: Vec<Vec<Option<Value>>> = wanted
-                    .iter()
-                    .map(|c| values(trace, held, &c.attribute))
-                    .collect();
-                let count = columns.first().map_or(0, Vec::len);
-                let one = wanted.is_empty()
-                    || (0..count).any(|at| {
-                        let mut each = wanted.iter().zip(&columns);
-                        each.all(|(c, column)| passes(&c.test, column[at].as_ref()))
-                    });
-                let none = |c: &&Condition| {
-                    values(trace, held, &c.attribute)
-                        .iter()
-                        .all(Option::is_none)
-                };
-                one && missing.iter().all(none)
-            });
-            others && joined
+            let of = |scope: Option<Scope>| -> Vec<&Filter> {
+                filters.iter().filter(|f| of_children(f) == scope).collect()
+            };
+            of(None).iter().all(|filter| satisfies(trace, held, filter))
+                && some_child(&of(Some(Scope::Event)), Scope::Event)
+                && some_child(&of(Some(Scope::Link)), Scope::Link)
         }
     }
 }
 
 pub(super) fn trace_satisfies(trace: &[Held], filter: &TraceFilter, range: TimeRange) -> bool {
-    let mut starts = trace.iter().map(|held| start(&held.span));
-    starts.any(|start| range.contains(start)) && has_what_it_takes(trace, filter)
+    let meets = |held: &Held| {
+        let began = start(&held.span);
+        began < range.end && began + took(&held.span) >= range.start
+    };
+    trace.iter().any(meets) && has_what_it_takes(trace, filter)
 }
 
 fn has_what_it_takes(trace: &[Held], filter: &TraceFilter) -> bool {
     match filter {
         TraceFilter::All => true,
         TraceFilter::Has(filter) => trace.iter().any(|held| satisfies(trace, held, filter)),
+        TraceFilter::Count {
+            filter,
+            least,
+            most,
+        } => {
+            let found = trace.iter().filter(|held| satisfies(trace, held, filter));
+            ((*least).max(1)..=*most).contains(&(found.count() as u64))
+        }
+        TraceFilter::Related {
+            relation,
+            above,
+            below,
+        } => {
+            let side = |filter: &Filter| -> Vec<usize> {
+                let rows = 0..trace.len();
+                rows.filter(|at| satisfies(trace, &trace[*at], filter))
+                    .collect()
+            };
+            let (above, below) = (side(above), side(below));
+            let parents = parents(trace);
+            let mut pairs = above
+                .iter()
+                .flat_map(|a| below.iter().map(move |b| (*a, *b)));
+            pairs.any(|(a, b)| match relation {
+                Relation::Child => parents[b] == Some(a),
+                Relation::Descendant => {
+                    std::iter::successors(parents[b], |at| parents[*at]).any(|at| at == a)
+                }
+                Relation::Sibling => {
+                    let parent = |at: usize| trace[at].span.parent_span_id;
+                    a != b && parent(a).is_some() && parent(a) == parent(b)
+                }
+            })
+        }
         TraceFilter::And(filters) => filters.iter().all(|f| has_what_it_takes(trace, f)),
         TraceFilter::Or(filters) => filters.iter().any(|f| has_what_it_takes(trace, f)),
     }
@@ -550,15 +605,29 @@ pub(super) fn filter() -> impl Strategy<Value = Filter> {
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::And),
-            prop::collection::vec(inner, 0..4).prop_map(Filter::Or),
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::Or),
+            inner.prop_map(|filter| Filter::Not(Box::new(filter))),
         ]
     })
 }
 
 pub(super) fn trace_filter() -> impl Strategy<Value = TraceFilter> {
+    let relation = prop::sample::select(vec![
+        Relation::Child,
+        Relation::Descendant,
+        Relation::Sibling,
+    ]);
     let leaf = prop_oneof![
         1 => Just(TraceFilter::All),
         5 => filter().prop_map(TraceFilter::Has),
+        3 => (filter(), 0u64..4, 0u64..6).prop_map(|(filter, least, most)| TraceFilter::Count {
+            filter,
+            least,
+            most: if most == 0 { u64::MAX } else { most },
+        }),
+        3 => (relation, filter(), filter()).prop_map(|(relation, above, below)| {
+            TraceFilter::Related { relation, above, below }
+        }),
     ];
     leaf.prop_recursive(2, 5, 3, |inner| {
         prop_oneof![
