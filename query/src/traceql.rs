@@ -25,7 +25,7 @@ mod spanset;
 #[cfg(feature = "tracestore")]
 mod tracestore;
 mod validate;
-mod value;
+pub mod value;
 
 pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, TraceSummary};
 pub use error::{ParseError, QueryError};
@@ -34,7 +34,7 @@ pub use lenient::{
     tag_query,
 };
 pub use lexer::{QUERY_BYTES_MAX, tokens};
-pub use lower::filter;
+pub use lower::{exact, filter, of_expression};
 pub use parser::{NESTING_MAX, OPERATORS_MAX, parse, parse_attribute, parse_unchecked};
 
 #[cfg(test)]
