@@ -101,6 +101,11 @@ impl Engine {
         Self { limits, clock }
     }
 
+    /// The account of a query that begins now.
+    pub(super) fn budget(&self, cancel: &Cancel) -> Budget {
+        Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock))
+    }
+
     /// The newest traces that match and of which a span lies in `range` (nanoseconds) or reaches into it,
     /// in the order of their first spans and then their ids. When a bound of the query is reached before
     /// its end, what was found is the answer, and it says so.
@@ -121,7 +126,7 @@ impl Engine {
             let what = "a search for series over time".to_owned();
             return Err(QueryError::Unsupported(what));
         };
-        let budget = Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock));
+        let budget = self.budget(cancel);
         let search = Search::new(pipeline, options)?;
         let mut result = SearchResult::default();
         match search.run(source, range, &budget, &mut result) {
@@ -300,7 +305,7 @@ fn shown_name(attribute: &Attribute) -> String {
 }
 
 /// Calls `each` with every expression over fields that a pipeline holds.
-fn fields(
+pub(super) fn fields(
     pipeline: &Pipeline,
     each: &mut dyn FnMut(&FieldExpr) -> Result<(), Error>,
 ) -> Result<(), Error> {

@@ -21,6 +21,8 @@ use super::source::{ABSENT, AttributeRef, Column, NO_ROW, Scope, SpanBatch};
 use super::value::{Fault, Field, binary, negate, not};
 use columns::{coded, column, either, intrinsic_values, named};
 
+pub(super) use columns::hex;
+
 /// The values of an expression for all rows of a batch.
 #[derive(Debug)]
 pub(super) enum Values<'a> {
@@ -278,7 +280,8 @@ struct Satisfied {
 #[derive(Debug)]
 pub(super) struct Evaluation<'a> {
     pub(super) batch: &'a SpanBatch,
-    patterns: &'a Patterns,
+    /// None where only attributes are asked for.
+    patterns: Option<&'a Patterns>,
     satisfied: RefCell<Satisfied>,
 }
 
@@ -286,7 +289,7 @@ impl<'a> Evaluation<'a> {
     pub(super) fn new(batch: &'a SpanBatch, patterns: &'a Patterns) -> Self {
         Self {
             batch,
-            patterns,
+            patterns: Some(patterns),
             satisfied: RefCell::default(),
         }
     }
@@ -469,7 +472,8 @@ impl<'a> Evaluation<'a> {
     ) -> Values<'a> {
         let (left, right) = (self.side(lhs, rhs, cells), self.side(rhs, lhs, cells));
         let rows = cells.map_or(self.rows(), |cells| cells.spans.len());
-        pairs(op, left, right, self.patterns.get(op, rhs), rows)
+        let pattern = self.patterns.and_then(|patterns| patterns.get(op, rhs));
+        pairs(op, left, right, pattern, rows)
     }
 
     /// One side of an operator. A literal that is compared to a trace id may lack leading zeros.
@@ -571,6 +575,16 @@ impl<'a> Evaluation<'a> {
         let values = column.dictionary.iter().map(Field::from).collect();
         Values::Coded(Cow::Owned(codes), values)
     }
+}
+
+/// The values of an attribute for all rows of a batch.
+pub(super) fn attribute_values<'a>(attribute: &Attribute, batch: &'a SpanBatch) -> Values<'a> {
+    let evaluation = Evaluation {
+        batch,
+        patterns: None,
+        satisfied: RefCell::default(),
+    };
+    evaluation.attribute(attribute)
 }
 
 /// The conditions that `&&` joins.

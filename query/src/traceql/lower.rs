@@ -46,21 +46,42 @@ pub fn filter(pipeline: &Pipeline) -> TraceFilter {
     all(found)
 }
 
-/// The spans that a pipeline chooses, if it is nothing but filters that a store can be asked exactly:
-/// what it may count without handing over spans.
+/// What exactly the spans satisfy that a pipeline chooses, if a store can be asked that: then it can
+/// count them, and need not hand them over.
 pub fn exact(pipeline: &Pipeline) -> Option<Filter> {
-    let mut spans = Lowered::everything();
+    exact_pipeline(pipeline)
+        .filter(|spans| spans.is_exact)
+        .map(|spans| spans.filter)
+}
+
+fn exact_pipeline(pipeline: &Pipeline) -> Option<Lowered> {
+    let mut spans = Vec::new();
     for stage in &pipeline.stages {
         match stage {
-            Stage::Spans(SpansetExpr::Filter(expr, _)) => {
-                let lowered = expr.as_ref().map_or_else(Lowered::everything, condition);
-                spans = both(vec![spans, lowered.apart()]);
-            }
-            Stage::Select(_) => {}
-            _ => return None,
+            Stage::Spans(expr) => spans.push(exact_spanset(expr)?.apart()),
+            // These neither drop spans nor add any.
+            Stage::By(_) | Stage::Coalesce | Stage::Select(_) => {}
+            Stage::Filter { .. } => return None,
         }
     }
-    spans.is_exact.then_some(spans.filter)
+    Some(both(spans))
+}
+
+fn exact_spanset(expr: &SpansetExpr) -> Option<Lowered> {
+    match expr {
+        SpansetExpr::Filter(expr, _) => {
+            Some(expr.as_ref().map_or_else(Lowered::everything, condition))
+        }
+        SpansetExpr::Pipeline(inner) => exact_pipeline(inner),
+        SpansetExpr::Binary {
+            op: SpansetOp::Or,
+            lhs,
+            rhs,
+            ..
+        } => Some(either(vec![exact_spanset(lhs)?, exact_spanset(rhs)?])),
+        // The others ask about whole traces.
+        SpansetExpr::Binary { .. } => None,
+    }
 }
 
 /// What a span satisfies for which an expression is true.
@@ -661,7 +682,7 @@ fn is_root(truth: bool) -> Lowered {
 }
 
 /// What a store calls the attribute, if a condition can be about it.
-fn reference(attribute: &Attribute) -> Option<AttributeRef> {
+pub(super) fn reference(attribute: &Attribute) -> Option<AttributeRef> {
     let intrinsic = match attribute {
         Attribute::Named { parent: true, .. } => return None,
         Attribute::Intrinsic(Intrinsic::Duration) => source::Intrinsic::Duration,

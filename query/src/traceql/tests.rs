@@ -9,6 +9,8 @@ use crate::budget::{Cancel, Limits};
 mod matches;
 mod memory;
 #[cfg(feature = "tracestore")]
+mod metrics;
+#[cfg(feature = "tracestore")]
 mod naive;
 mod properties;
 mod refusals;

@@ -164,7 +164,7 @@ fn of_traces(intrinsic: Intrinsic, batch: &SpanBatch) -> Values<'static> {
 }
 
 /// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
+pub(in crate::traceql) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         // Writing to a String cannot fail.

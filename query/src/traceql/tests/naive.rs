@@ -559,7 +559,6 @@ fn filter() -> impl Strategy<Value = String> {
         "event.a",
         "event.b",
         "span:childCount",
-        "nestedSetParent",
         "traceDuration",
         "rootName",
         "span:id",
@@ -605,6 +604,11 @@ fn filter() -> impl Strategy<Value = String> {
         "span.n = resource.n",
         "event.a = .n",
         "event.a != event.b",
+        "nestedSetParent < 0",
+        "nestedSetParent = -1",
+        "-1 != nestedSetParent",
+        "0 <= nestedSetParent",
+        "nestedSetParent > 0 && nestedSetParent < 0",
     ]);
     let leaf = prop_oneof![
         8 => comparison,

@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::otlp::{Bounds, Writer};
 use crate::request::{
-    AttributeRef, Condition, Counts, Filter, Intrinsic, Measure, Relation, Scope, Test,
+    AttributeRef, Comparison, Condition, Counts, Filter, Intrinsic, Measure, Relation, Scope, Test,
     TraceFilter, Value, keys,
 };
 use crate::stage::Stage;
@@ -658,16 +658,9 @@ pub(super) fn measure() -> impl Strategy<Value = Measure> {
     })
 }
 
-/// The value of an attribute as one: several values of events or links are an array.
+/// The value of an attribute as one: of events and links that of the first which has it.
 fn one_value(trace: &[Held], held: &Held, attribute: &AttributeRef) -> Option<Value> {
-    let mut values: Vec<Value> = values(trace, held, attribute)
-        .into_iter()
-        .flatten()
-        .collect();
-    match values.len() {
-        0 | 1 => values.pop(),
-        _ => Some(Value::Array(values)),
-    }
+    values(trace, held, attribute).into_iter().flatten().next()
 }
 
 fn exponent(value: f64) -> i32 {
@@ -734,6 +727,40 @@ pub(super) fn counts(spans: &[Held], request: &Counts) -> Vec<String> {
     };
     let mut found: Vec<String> = groups.into_values().map(words).collect();
     found.sort();
+    found
+}
+
+/// By attribute, value (in words; none where it is not told apart) and bucket: how many selected spans
+/// and how many others.
+pub(super) type Compared = BTreeMap<(usize, Option<String>, i64), (u64, u64)>;
+
+pub(super) fn comparison(spans: &[Held], request: &Comparison) -> Compared {
+    let mut found = Compared::new();
+    for trace in traces(spans).values() {
+        for held in trace {
+            let at = start(&held.span);
+            if !request.range.contains(at) || !satisfies(trace, held, &request.filter) {
+                continue;
+            }
+            let is_selected =
+                request.selected_range.contains(at) && satisfies(trace, held, &request.selection);
+            let bucket = match request.bucket_ns {
+                ..=0 => request.origin_ns,
+                width => request.origin_ns + (at - request.origin_ns).div_euclid(width) * width,
+            };
+            for (number, attribute) in request.attributes.iter().enumerate() {
+                let Some(value) = one_value(trace, held, attribute) else {
+                    continue;
+                };
+                let counts = found.entry((number, Some(format!("{value:?}")), bucket));
+                let counts = counts.or_insert((0, 0));
+                match is_selected {
+                    true => counts.0 += 1,
+                    false => counts.1 += 1,
+                }
+            }
+        }
+    }
     found
 }
 
