@@ -7,6 +7,7 @@
 mod logql_stages;
 mod logstore_pages;
 mod remote_write;
+mod spans;
 mod tsdb_files;
 
 use std::ops::Range;
@@ -134,6 +135,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "loki_push",
         run: loki_push,
+    },
+    Target {
+        name: "jaeger_thrift",
+        run: spans::jaeger,
+    },
+    Target {
+        name: "zipkin",
+        run: spans::zipkin,
     },
     Target {
         name: "promql",

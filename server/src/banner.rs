@@ -33,6 +33,9 @@ pub fn banner(addresses: &[SocketAddr], data_dir: &Path) -> String {
         ("Tempo", &tempo, "data source"),
         ("OTLP", &url(4318), "HTTP, /v1/metrics /v1/logs /v1/traces"),
         ("OTLP", &url(4317), "gRPC"),
+        ("Jaeger", &url(16686), "data source"),
+        ("Jaeger", &url(14268), "Thrift to /api/traces"),
+        ("Zipkin", &url(9411), "JSON to /api/v2/spans"),
     ] {
         writeln!(out, "  {name:<11} {url:<24} {what}").ok();
     }
@@ -69,7 +72,7 @@ mod tests {
 
     #[test]
     fn each_api_is_shown_where_its_clients_expect_it() {
-        let all: Vec<_> = [9090, 3100, 3200, 4317, 4318]
+        let all: Vec<_> = [9090, 3100, 3200, 4317, 4318, 16686, 14268, 9411]
             .into_iter()
             .map(|port| format!("127.0.0.1:{port}").parse().unwrap())
             .collect();
@@ -77,6 +80,9 @@ mod tests {
         for expect in [
             "Loki        http://127.0.0.1:3100 ",
             "OTLP        http://127.0.0.1:4317 ",
+            "Jaeger      http://127.0.0.1:16686 ",
+            "Jaeger      http://127.0.0.1:14268 ",
+            "Zipkin      http://127.0.0.1:9411 ",
             "http://127.0.0.1:9090/api/v1/query --data-urlencode 'query=up'",
             "http://127.0.0.1:3200/api/search",
         ] {

@@ -274,7 +274,7 @@ const SETTINGS: &[Setting] = &[
         value: "ADDR",
         help: "Address to listen on, as 127.0.0.1:9090; may be given several times. Each \
                listener speaks HTTP/1.1, HTTP/2 and gRPC and answers every API. [default: the \
-               ports 9090 9009 3100 3200 4317 4318 on loopback, those that are free]",
+               ports 9090 9009 3100 3200 4317 4318 16686 14268 9411 on loopback, those that are free]",
         apply: |config, text| {
             for part in text
                 .split(',')
@@ -643,7 +643,7 @@ fn command() -> Command {
     let mut command = Command::new("trine")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
-            "Metrics, logs and traces in one place: speaks the APIs of Prometheus, Loki and Tempo",
+            "Metrics, logs and traces in one place: speaks the APIs of Prometheus, Loki, Tempo and Jaeger",
         )
         .after_help(
             "Every option can also be set in the environment (TRINE_DATA_DIR for --data-dir) and \

@@ -16,14 +16,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::api::jaeger;
+
 /// The ports that clients expect, with what they expect there.
-pub const DEFAULT_PORTS: [(u16, &str); 6] = [
+pub const DEFAULT_PORTS: [(u16, &str); 9] = [
     (9090, "Prometheus"),
     (9009, "Mimir"),
     (3100, "Loki"),
     (3200, "Tempo"),
     (4317, "OTLP over gRPC"),
     (4318, "OTLP over HTTP"),
+    (jaeger::PORT, "Jaeger"),
+    (14268, "Jaeger's collector"),
+    (9411, "Zipkin's collector"),
 ];
 
 /// How long a client may take to send its request's headers.
@@ -109,6 +114,9 @@ pub async fn serve(socket: TcpListener, router: Router, mut stop: watch::Receive
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Local(local));
+            if let Some(uri) = jaeger::address(request.uri(), local.port()) {
+                *request.uri_mut() = uri;
+            }
             router.clone().oneshot(request)
         });
         let connection = builder

@@ -1,5 +1,5 @@
-//! Wire formats of the senders that are decoded by hand: a reader for protobuf and the messages
-//! built on it. `ingest` reads requests with them, `api` writes answers.
+//! Wire formats of the senders that are decoded by hand: readers for protobuf and Thrift and the
+//! messages built on them. `ingest` reads requests with them, `api` writes answers.
 
 pub mod histogram;
 pub mod loki;
@@ -11,4 +11,5 @@ pub mod remote_write_v2;
 pub(crate) mod schema;
 pub mod status;
 pub mod tempo;
+pub mod thrift;
 pub mod wire;

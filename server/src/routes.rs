@@ -19,11 +19,12 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
-use crate::api::{loki, ops, prometheus, tempo};
+use crate::api::{jaeger, loki, ops, prometheus, tempo};
 use crate::app::App;
 use crate::ingest::grpc;
 use crate::ingest::http;
 use crate::ingest::otlp_http::export;
+use crate::ingest::span_http;
 use crate::observe::request_spans;
 
 /// Routes in the making, with a list of their paths.
@@ -66,6 +67,9 @@ pub fn all() -> Routes {
     }
     for prefix in ["", "/tempo"] {
         routes = tempo::mount(routes, prefix);
+    }
+    for prefix in ["", "/jaeger"] {
+        routes = jaeger::mount(routes, prefix);
     }
     routes
 }
@@ -173,7 +177,10 @@ fn write_routes(mut routes: Routes) -> Routes {
     for path in ["/v1/traces", "/otlp/v1/traces"] {
         routes = routes.route(path, write(post(export::<ExportTraceServiceRequest>)));
     }
+    // `GET` of these is a question about spans, not whether somebody is there.
     routes
+        .route("/api/traces", post(span_http::jaeger))
+        .route("/api/v2/spans", post(span_http::zipkin))
 }
 
 fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {

@@ -120,7 +120,7 @@ pub async fn home() -> impl IntoResponse {
         "Trine ",
         env!("CARGO_PKG_VERSION"),
         ": metrics, logs and traces in one place.\n\
-         This port answers the APIs of Prometheus, Loki and Tempo and takes OTLP, remote write \
+         This port answers the APIs of Prometheus, Loki, Tempo and Jaeger and takes OTLP, remote write \
          and Loki pushes.\nMetrics of the server itself: /metrics\n"
     );
     ([TEXT], text)

@@ -4,8 +4,8 @@
 //! Refusals are plain text. Answers are JSON as Go's jsonpb writes it (`json`), traces by id also
 //! protobuf.
 
-mod json;
-mod otlp;
+pub(super) mod json;
+pub(super) mod otlp;
 mod request;
 mod source;
 mod tags;

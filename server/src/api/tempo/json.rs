@@ -9,16 +9,28 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
+use super::request::hex;
 use crate::api::prometheus::json::{self, Object};
 use crate::proto::tempo::{
     SearchMetrics, SearchResponse, Span as FoundSpan, SpanSet, TraceSearchMetadata,
 };
 
+/// How spans are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Form {
+    /// As jsonpb: ids in base64, enumerations by name.
+    Jsonpb,
+    /// As OTLP: ids in hexadecimal digits, enumerations by number.
+    Otlp,
+}
+
 /// A trace by its first name: `batches`.
 pub(super) fn batches(resource_spans: &[ResourceSpans]) -> String {
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
-    json::array(object.key("batches"), resource_spans, of_resource);
+    json::array(object.key("batches"), resource_spans, |out, spans| {
+        Form::Jsonpb.of_resource(out, spans);
+    });
     object.end();
     out
 }
@@ -28,7 +40,7 @@ pub(super) fn trace(resource_spans: &[ResourceSpans]) -> String {
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
     let mut trace = Object::begin(object.key("trace"));
-    list(&mut trace, "resourceSpans", resource_spans, of_resource);
+    Form::Jsonpb.resource_spans(&mut trace, resource_spans);
     trace.end();
     object.end();
     out
@@ -47,14 +59,108 @@ pub(super) fn search(response: &SearchResponse) -> String {
     out
 }
 
-fn of_resource(out: &mut String, spans: &ResourceSpans) {
-    let mut object = Object::begin(out);
-    if let Some(found) = &spans.resource {
-        resource(object.key("resource"), found);
+impl Form {
+    /// Writes spans as the field `resourceSpans`, unless there are none.
+    pub(in crate::api) fn resource_spans(self, object: &mut Object<'_>, spans: &[ResourceSpans]) {
+        list(object, "resourceSpans", spans, |out, spans| {
+            self.of_resource(out, spans);
+        });
     }
-    list(&mut object, "scopeSpans", &spans.scope_spans, of_scope);
-    text(&mut object, "schemaUrl", &spans.schema_url);
-    object.end();
+
+    fn of_resource(self, out: &mut String, spans: &ResourceSpans) {
+        let mut object = Object::begin(out);
+        if let Some(found) = &spans.resource {
+            resource(object.key("resource"), found);
+        }
+        list(
+            &mut object,
+            "scopeSpans",
+            &spans.scope_spans,
+            |out, spans| {
+                self.of_scope(out, spans);
+            },
+        );
+        text(&mut object, "schemaUrl", &spans.schema_url);
+        object.end();
+    }
+
+    fn of_scope(self, out: &mut String, spans: &ScopeSpans) {
+        let mut object = Object::begin(out);
+        if let Some(found) = &spans.scope {
+            scope(object.key("scope"), found);
+        }
+        list(&mut object, "spans", &spans.spans, |out, one| {
+            self.span(out, one);
+        });
+        text(&mut object, "schemaUrl", &spans.schema_url);
+        object.end();
+    }
+
+    fn span(self, out: &mut String, span: &Span) {
+        let mut object = Object::begin(out);
+        self.id(&mut object, "traceId", &span.trace_id);
+        self.id(&mut object, "spanId", &span.span_id);
+        text(&mut object, "traceState", &span.trace_state);
+        self.id(&mut object, "parentSpanId", &span.parent_span_id);
+        count(&mut object, "flags", span.flags);
+        text(&mut object, "name", &span.name);
+        match SpanKind::try_from(span.kind) {
+            Ok(SpanKind::Unspecified) => {}
+            Ok(kind) if self == Self::Jsonpb => object.text("kind", kind.as_str_name()),
+            _ => object.raw("kind", span.kind),
+        }
+        long(&mut object, "startTimeUnixNano", span.start_time_unix_nano);
+        long(&mut object, "endTimeUnixNano", span.end_time_unix_nano);
+        list(&mut object, "attributes", &span.attributes, attribute);
+        count(
+            &mut object,
+            "droppedAttributesCount",
+            span.dropped_attributes_count,
+        );
+        list(&mut object, "events", &span.events, event);
+        count(&mut object, "droppedEventsCount", span.dropped_events_count);
+        list(&mut object, "links", &span.links, |out, one| {
+            self.link(out, one);
+        });
+        count(&mut object, "droppedLinksCount", span.dropped_links_count);
+        if let Some(found) = &span.status {
+            self.status(object.key("status"), found);
+        }
+        object.end();
+    }
+
+    fn status(self, out: &mut String, status: &Status) {
+        let mut object = Object::begin(out);
+        text(&mut object, "message", &status.message);
+        match StatusCode::try_from(status.code) {
+            Ok(StatusCode::Unset) => {}
+            Ok(code) if self == Self::Jsonpb => object.text("code", code.as_str_name()),
+            _ => object.raw("code", status.code),
+        }
+        object.end();
+    }
+
+    fn link(self, out: &mut String, link: &Link) {
+        let mut object = Object::begin(out);
+        self.id(&mut object, "traceId", &link.trace_id);
+        self.id(&mut object, "spanId", &link.span_id);
+        text(&mut object, "traceState", &link.trace_state);
+        list(&mut object, "attributes", &link.attributes, attribute);
+        count(
+            &mut object,
+            "droppedAttributesCount",
+            link.dropped_attributes_count,
+        );
+        count(&mut object, "flags", link.flags);
+        object.end();
+    }
+
+    fn id(self, object: &mut Object<'_>, name: &str, id: &[u8]) {
+        match self {
+            Self::Jsonpb => bytes(object, name, id),
+            Self::Otlp => text(object, name, &hex(id)),
+        }
+    }
 }
 
 fn resource(out: &mut String, resource: &Resource) {
@@ -65,16 +171,6 @@ fn resource(out: &mut String, resource: &Resource) {
         "droppedAttributesCount",
         resource.dropped_attributes_count,
     );
-    object.end();
-}
-
-fn of_scope(out: &mut String, spans: &ScopeSpans) {
-    let mut object = Object::begin(out);
-    if let Some(found) = &spans.scope {
-        scope(object.key("scope"), found);
-    }
-    list(&mut object, "spans", &spans.spans, span);
-    text(&mut object, "schemaUrl", &spans.schema_url);
     object.end();
 }
 
@@ -91,48 +187,6 @@ fn scope(out: &mut String, scope: &InstrumentationScope) {
     object.end();
 }
 
-fn span(out: &mut String, span: &Span) {
-    let mut object = Object::begin(out);
-    bytes(&mut object, "traceId", &span.trace_id);
-    bytes(&mut object, "spanId", &span.span_id);
-    text(&mut object, "traceState", &span.trace_state);
-    bytes(&mut object, "parentSpanId", &span.parent_span_id);
-    count(&mut object, "flags", span.flags);
-    text(&mut object, "name", &span.name);
-    match SpanKind::try_from(span.kind) {
-        Ok(SpanKind::Unspecified) => {}
-        Ok(kind) => object.text("kind", kind.as_str_name()),
-        Err(_) => object.raw("kind", span.kind),
-    }
-    long(&mut object, "startTimeUnixNano", span.start_time_unix_nano);
-    long(&mut object, "endTimeUnixNano", span.end_time_unix_nano);
-    list(&mut object, "attributes", &span.attributes, attribute);
-    count(
-        &mut object,
-        "droppedAttributesCount",
-        span.dropped_attributes_count,
-    );
-    list(&mut object, "events", &span.events, event);
-    count(&mut object, "droppedEventsCount", span.dropped_events_count);
-    list(&mut object, "links", &span.links, link);
-    count(&mut object, "droppedLinksCount", span.dropped_links_count);
-    if let Some(found) = &span.status {
-        status(object.key("status"), found);
-    }
-    object.end();
-}
-
-fn status(out: &mut String, status: &Status) {
-    let mut object = Object::begin(out);
-    text(&mut object, "message", &status.message);
-    match StatusCode::try_from(status.code) {
-        Ok(StatusCode::Unset) => {}
-        Ok(code) => object.text("code", code.as_str_name()),
-        Err(_) => object.raw("code", status.code),
-    }
-    object.end();
-}
-
 fn event(out: &mut String, event: &Event) {
     let mut object = Object::begin(out);
     long(&mut object, "timeUnixNano", event.time_unix_nano);
@@ -143,21 +197,6 @@ fn event(out: &mut String, event: &Event) {
         "droppedAttributesCount",
         event.dropped_attributes_count,
     );
-    object.end();
-}
-
-fn link(out: &mut String, link: &Link) {
-    let mut object = Object::begin(out);
-    bytes(&mut object, "traceId", &link.trace_id);
-    bytes(&mut object, "spanId", &link.span_id);
-    text(&mut object, "traceState", &link.trace_state);
-    list(&mut object, "attributes", &link.attributes, attribute);
-    count(
-        &mut object,
-        "droppedAttributesCount",
-        link.dropped_attributes_count,
-    );
-    count(&mut object, "flags", link.flags);
     object.end();
 }
 
@@ -278,7 +317,7 @@ fn long(object: &mut Object<'_>, name: &str, value: u64) {
     }
 }
 
-fn list<T>(object: &mut Object<'_>, name: &str, items: &[T], write: fn(&mut String, &T)) {
+fn list<T>(object: &mut Object<'_>, name: &str, items: &[T], write: impl Fn(&mut String, &T)) {
     if !items.is_empty() {
         json::array(object.key(name), items, write);
     }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::span;
 use trine_tracestore as store;
 
 /// The spans of a trace by resource and scope.
-pub(super) fn resource_spans(trace: store::Trace) -> Vec<trace::ResourceSpans> {
+pub(in crate::api) fn resource_spans(trace: store::Trace) -> Vec<trace::ResourceSpans> {
     trace.resources.into_iter().map(of_resource).collect()
 }
 

@@ -85,11 +85,12 @@ async fn the_language() {
 }
 
 /// Headings of routes, and under which prefix they are there as well.
-const ROUTES: [(&str, Option<&str>); 5] = [
+const ROUTES: [(&str, Option<&str>); 6] = [
     ("## Routes of Prometheus and Mimir", Some("/prometheus")),
     ("## Routes for writing", None),
     ("## Routes of Loki", Some("/loki")),
     ("## Routes of Tempo", Some("/tempo")),
+    ("## Routes of Jaeger", Some("/jaeger")),
     ("## Routes of the server", None),
 ];
 
