@@ -1,6 +1,7 @@
 //! Every answer against a naive reading of the spans as they came.
 
 mod naive;
+mod random;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -257,9 +258,9 @@ proptest! {
 
     #[test]
     fn filters_choose_the_spans_that_satisfy_them(
-        spans in prop::collection::vec(naive::held(), 0..30),
-        filters in prop::collection::vec(naive::filter(), 6),
-        range in naive::range(),
+        spans in prop::collection::vec(random::held(), 0..30),
+        filters in prop::collection::vec(random::filter(), 6),
+        range in random::range(),
     ) {
         let image = image(&spans);
         let traces = naive::traces(&spans);
@@ -281,7 +282,7 @@ proptest! {
 
     #[test]
     fn traces_come_back_as_they_came(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..4,
     ) {
@@ -312,12 +313,12 @@ proptest! {
 
     #[test]
     fn whole_traces_come_newest_first(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..6,
-        filters in prop::collection::vec(naive::trace_filter(), 4),
-        range in naive::range(),
-        projection in prop::collection::vec(naive::attribute(), 0..5),
+        filters in prop::collection::vec(random::trace_filter(), 4),
+        range in random::range(),
+        projection in prop::collection::vec(random::attribute(), 0..5),
         enough in 0usize..5,
     ) {
         let hide = hides(modulus);
@@ -345,13 +346,13 @@ proptest! {
 
     #[test]
     fn spans_are_counted_once(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..6,
-        filter in naive::filter(),
-        range in naive::range(),
-        by in prop::collection::vec(naive::attribute(), 0..3),
-        measure in naive::measure(),
+        filter in random::filter(),
+        range in random::range(),
+        by in prop::collection::vec(random::attribute(), 0..3),
+        measure in random::measure(),
         (origin_ns, bucket_ns) in (900i64..1_100, -1i64..40),
     ) {
         let hide = hides(modulus);
@@ -386,13 +387,13 @@ proptest! {
 
     #[test]
     fn values_are_compared_between_kinds_of_spans(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         (modulus, threads) in (0u8..6, 0usize..3),
-        filter in naive::filter(),
-        selection in naive::filter(),
-        (range, selected_range) in (naive::range(), naive::range()),
-        attributes in prop::collection::vec(naive::attribute(), 0..4),
+        filter in random::filter(),
+        selection in random::filter(),
+        (range, selected_range) in (random::range(), random::range()),
+        attributes in prop::collection::vec(random::attribute(), 0..4),
         (origin_ns, bucket_ns) in (900i64..1_100, -1i64..40),
         values_max in 0usize..8,
     ) {
@@ -426,12 +427,12 @@ proptest! {
 
     #[test]
     fn values_are_those_of_the_spans(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..6,
-        filter in prop::option::of(naive::filter()),
-        range in naive::range(),
-        attribute in naive::attribute(),
+        filter in prop::option::of(random::filter()),
+        range in random::range(),
+        attribute in random::attribute(),
     ) {
         let hide = hides(modulus);
         let places = Places::of(&spans, &cuts, &hide);
@@ -459,7 +460,7 @@ proptest! {
     }
 
     #[test]
-    fn names_are_those_of_the_spans(spans in prop::collection::vec(naive::held(), 1..20)) {
+    fn names_are_those_of_the_spans(spans in prop::collection::vec(random::held(), 1..20)) {
         let traces = naive::traces(&spans);
         let expected = naive::names(&traces);
         let places = Places::of(&spans, &[], &|_| false);
