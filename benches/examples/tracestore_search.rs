@@ -167,6 +167,7 @@ fn rows(snapshot: &Snapshot, filter: TraceFilter, limit: usize) -> String {
         range: TimeRange::ALL,
         filter,
         projection: Vec::new(),
+        enough: usize::MAX,
     });
     let (mut traces, mut spans) = (0, 0);
     for batch in snapshot.scan(&request).unwrap() {
@@ -346,11 +347,13 @@ fn some_ids(snapshot: &Snapshot) -> Vec<[u8; 16]> {
         range: TimeRange::ALL,
         filter: TraceFilter::Has(span("http.url", "http://web.shop.svc:8080/v1/till?q=4242")),
         projection: Vec::new(),
+        enough: usize::MAX,
     });
     let any = Request::Rows(Rows {
         range: TimeRange::ALL,
         filter: TraceFilter::All,
         projection: Vec::new(),
+        enough: usize::MAX,
     });
     let mut ids = Vec::new();
     for request in [request, any] {

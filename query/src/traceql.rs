@@ -15,7 +15,6 @@
 pub mod ast;
 mod engine;
 mod error;
-mod exact;
 mod field;
 mod lenient;
 mod lexer;
@@ -28,7 +27,7 @@ mod spanset;
 #[cfg(feature = "tracestore")]
 mod tracestore;
 mod validate;
-mod value;
+pub mod value;
 
 pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, TraceSummary};
 pub use error::{ParseError, QueryError};
@@ -37,7 +36,7 @@ pub use lenient::{
     tag_query,
 };
 pub use lexer::{QUERY_BYTES_MAX, tokens};
-pub use lower::filter;
+pub use lower::{exact, filter, of_expression};
 pub use metrics::{
     EXEMPLARS_DEFAULT, EXEMPLARS_MAX, Exemplar, MetricSeries, MetricsOptions, MetricsResult,
     default_step,

@@ -23,13 +23,17 @@ pub enum Request {
 /// Whole traces that satisfy a filter.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    /// Traces are taken that have a span which begins in this range (nanoseconds since 1970). They
-    /// come whole, and their other spans count for the filter, too.
+    /// Traces are taken of which a span begins before the end of this range and ends at its start or
+    /// later (nanoseconds since 1970). They come whole, and their other spans count for the filter,
+    /// too.
     pub range: TimeRange,
     /// Which traces.
     pub filter: TraceFilter,
     /// The attributes that the answer holds as columns.
     pub projection: Vec<AttributeRef>,
+    /// How many traces are probably enough: batches are made so that not many more are read. More come
+    /// to whoever goes on.
+    pub enough: usize,
 }
 
 /// What a trace must have, all its spans taken together wherever they are stored.
@@ -39,10 +43,39 @@ pub enum TraceFilter {
     All,
     /// A span that satisfies a filter.
     Has(Filter),
+    /// So many spans that satisfy a filter.
+    Count {
+        /// Which spans.
+        filter: Filter,
+        /// At least so many. Nothing is counted where there is no span, so 0 means 1.
+        least: u64,
+        /// At most so many.
+        most: u64,
+    },
+    /// Two different spans that are related.
+    Related {
+        /// How.
+        relation: Relation,
+        /// What the parent, the ancestor or one of the siblings satisfies.
+        above: Filter,
+        /// What the other one satisfies.
+        below: Filter,
+    },
     /// All of these. Without any it is [`TraceFilter::All`].
     And(Vec<TraceFilter>),
     /// One of these.
     Or(Vec<TraceFilter>),
+}
+
+/// How two spans of a trace are related.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// One is the parent of the other.
+    Child,
+    /// One is above the other, however many are between.
+    Descendant,
+    /// They name the same parent, stored or not.
+    Sibling,
 }
 
 /// What one span must satisfy.
@@ -50,11 +83,15 @@ pub enum TraceFilter {
 pub enum Filter {
     /// A condition.
     Is(Condition),
-    /// All of these; without any, every span. Conditions about events that stand side by side here
-    /// must hold for one event of the span, and likewise those about links.
+    /// All of these; without any, every span. Parts that are only about events, whatever [`Filter::And`]
+    /// and [`Filter::Or`] they are made of, must hold for one event of the span together when they stand
+    /// side by side here, and likewise those about links. [`Test::Missing`] and [`Filter::Not`] stand
+    /// apart.
     And(Vec<Filter>),
     /// One of these; without any, no span.
     Or(Vec<Filter>),
+    /// Not this.
+    Not(Box<Filter>),
 }
 
 /// A test of an attribute. Of events and links of a span, any one may satisfy it; for
@@ -237,9 +274,9 @@ pub enum Scope {
     Resource,
     /// The span.
     Span,
-    /// An event of the span. Several events give an array.
+    /// An event of the span. Counts take the value of the first that has it.
     Event,
-    /// A link of the span. Several links give an array.
+    /// A link of the span. Counts take the value of the first that has it.
     Link,
     /// The instrumentation scope.
     Instrumentation,
@@ -284,7 +321,7 @@ pub const NO_ROW: u32 = u32::MAX;
 /// A column of values as codes into a dictionary.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Column {
-    /// A code for each row; [`ABSENT`] where there is no value.
+    /// A code for each row (of events and links, for each of these); [`ABSENT`] where there is no value.
     pub codes: Vec<u32>,
     /// The distinct values.
     pub dictionary: Vec<Value>,
@@ -320,7 +357,8 @@ pub struct TraceRows {
 
 /// Spans of whole traces as columns: the traces newest first, the spans of a trace depth first, so
 /// that what is below a span follows it; roots before spans whose parent is not stored, siblings by
-/// start.
+/// start. Columns of attributes have a code for each span, those of events and links one for each event
+/// and link.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SpanBatch {
     /// The traces.
@@ -349,6 +387,11 @@ pub struct SpanBatch {
     pub names: Column,
     /// Their status messages.
     pub status_messages: Column,
+    /// The rows of the spans that events belong to, rising; empty when no attribute of events was asked
+    /// for.
+    pub events: Vec<u32>,
+    /// The same of links.
+    pub links: Vec<u32>,
     /// The attributes that were asked for and are there.
     pub attributes: Vec<AttributeColumn>,
 }
@@ -406,5 +449,6 @@ pub enum Batch {
     Comparison(ComparisonBatch),
 }
 
-/// The batches of an answer.
+/// The batches of an answer. One may be empty: a store that searches for long lets whoever asks stop in
+/// between.
 pub type Batches = Box<dyn Iterator<Item = Result<Batch, Error>> + Send>;

@@ -14,6 +14,7 @@ mod counts;
 mod evaluate;
 mod intrinsics;
 mod page_rows;
+mod related;
 mod rows;
 pub(crate) mod spans;
 mod sweep;

@@ -10,11 +10,11 @@ use super::ast::{
     Attribute, FieldExpr, Intrinsic, Pipeline, Query, ScalarExpr, SpansetExpr, Stage,
 };
 use super::error::QueryError;
-use super::field::{Patterns, Values, attribute_values};
+use super::field::{Evaluation, Patterns, Values};
 use super::lower;
 use super::source::{Batch, Request, Rows, Source, SpanBatch, SpanId, TraceId, Value};
 use super::spanset::{self, Set};
-use crate::budget::{Budget, Cancel, Limits};
+use crate::budget::{Budget, BudgetError, Cancel, Limits};
 
 /// Searches sources of spans.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct SearchResult {
     pub inspected_traces: u64,
     /// Spans that the engine looked at.
     pub inspected_spans: u64,
+    /// Whether a bound of the query stopped it before its end; the traces were found until then.
+    pub is_partial: bool,
+    /// Why it is partial, for clients.
+    pub message: Option<String>,
 }
 
 /// One trace of an answer.
@@ -102,12 +106,14 @@ impl Engine {
         Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock))
     }
 
-    /// The newest traces that match and have a span that begins in `range` (nanoseconds), in the
-    /// order of their first spans and then their ids.
+    /// The newest traces that match and of which a span lies in `range` (nanoseconds) or reaches into it,
+    /// in the order of their first spans and then their ids. When a bound of the query is reached before
+    /// its end, what was found is the answer, and it says so.
     ///
     /// # Errors
     /// [`QueryError::Unsupported`] for metrics functions, [`QueryError::Execution`] where values
-    /// cannot be used as the query asks, [`QueryError::Budget`], [`QueryError::Source`].
+    /// cannot be used as the query asks, [`QueryError::Budget`] when it was canceled,
+    /// [`QueryError::Source`].
     pub fn search(
         &self,
         source: &dyn Source,
@@ -116,76 +122,125 @@ impl Engine {
         options: &SearchOptions,
         cancel: &Cancel,
     ) -> Result<SearchResult, QueryError> {
-        let mut result = SearchResult::default();
         let Some(pipeline) = query.search() else {
             let what = "a search for series over time".to_owned();
             return Err(QueryError::Unsupported(what));
         };
         let budget = self.budget(cancel);
-        let mut shown = BTreeSet::new();
+        let search = Search::new(pipeline, options)?;
+        let mut result = SearchResult::default();
+        match search.run(source, range, &budget, &mut result) {
+            Err(QueryError::Budget(error)) if error != BudgetError::Canceled => {
+                result.is_partial = true;
+                result.message = Some(error.to_string());
+                Ok(result)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(result),
+        }
+    }
+}
+
+/// One search.
+struct Search<'a> {
+    pipeline: &'a Pipeline,
+    options: &'a SearchOptions,
+    /// What the query mentions.
+    mentioned: BTreeSet<Attribute>,
+    patterns: Patterns,
+}
+
+impl<'a> Search<'a> {
+    fn new(pipeline: &'a Pipeline, options: &'a SearchOptions) -> Result<Self, QueryError> {
+        let mut mentioned = BTreeSet::new();
+        let mut patterns = Patterns::default();
         fields(pipeline, &mut |field| {
             field.attributes(&mut |attribute| {
-                shown.insert(attribute.clone());
+                mentioned.insert(attribute.clone());
             });
-            Ok(())
+            patterns.add(field)
         })?;
         for stage in &pipeline.stages {
             if let Stage::Select(selected) = stage {
-                shown.extend(selected.iter().map(|(attribute, _)| attribute.clone()));
+                mentioned.extend(selected.iter().map(|(attribute, _)| attribute.clone()));
             }
         }
-        let mut patterns = Patterns::default();
-        fields(pipeline, &mut |field| patterns.add(field))?;
+        Ok(Self {
+            pipeline,
+            options,
+            mentioned,
+            patterns,
+        })
+    }
+
+    fn run(
+        &self,
+        source: &dyn Source,
+        range: TimeRange,
+        budget: &Budget,
+        result: &mut SearchResult,
+    ) -> Result<(), QueryError> {
         let request = Request::Rows(Rows {
             range,
-            filter: lower::filter(pipeline),
-            projection: shown.iter().filter_map(lower::column).collect(),
+            filter: lower::filter(self.pipeline),
+            projection: self.mentioned.iter().filter_map(lower::column).collect(),
+            enough: self.options.limit,
         });
         for batch in source.scan(&request)? {
+            budget.check()?;
             let Batch::Spans(batch) = batch? else {
                 continue;
             };
-            budget.check()?;
             let rows = batch.starts.len() as u64;
             budget.read_series(rows)?;
             budget.hold_samples(rows)?;
             result.inspected_traces += batch.traces.len() as u64;
-            result.inspected_spans += batch.starts.len() as u64;
-            let sets = spanset::run(pipeline, &batch, &patterns)?;
-            let columns: Vec<(String, Values<'_>)> = shown
-                .iter()
-                .filter(|attribute| is_shown(attribute))
-                .map(|attribute| (shown_name(attribute), attribute_values(attribute, &batch)))
-                .collect();
-            for (trace, sets) in batch.traces.iter().zip(sets) {
-                if sets.is_empty() {
-                    continue;
-                }
-                if result.traces.len() >= options.limit {
-                    return Ok(result);
-                }
-                let span_sets = sets
-                    .into_iter()
-                    .map(|set| span_set(set, &batch, &columns, options.spans_per_span_set))
-                    .collect::<Vec<SpanSet>>();
-                // Spans of the answer are held until the end.
-                let shown = span_sets.iter().map(|set| set.spans.len() as u64).sum();
-                budget.hold_samples(shown)?;
-                result.traces.push(TraceSummary {
-                    id: trace.id,
-                    root_service: trace.root_service.clone(),
-                    root_name: trace.root_name.clone(),
-                    start_ns: trace.start,
-                    duration_ns: u64::try_from(trace.end.saturating_sub(trace.start)).unwrap_or(0),
-                    span_sets,
-                });
-            }
+            result.inspected_spans += rows;
+            self.add(&batch, budget, result)?;
             budget.release_samples(rows);
-            if result.traces.len() >= options.limit {
+            if result.traces.len() >= self.options.limit {
                 break;
             }
         }
-        Ok(result)
+        Ok(())
+    }
+
+    /// Adds the traces of a batch that match, up to the limit.
+    fn add(
+        &self,
+        batch: &SpanBatch,
+        budget: &Budget,
+        result: &mut SearchResult,
+    ) -> Result<(), QueryError> {
+        let evaluation = Evaluation::new(batch, &self.patterns);
+        let sets = spanset::run(self.pipeline, &evaluation)?;
+        let columns: Vec<(String, Values<'_>)> = self
+            .mentioned
+            .iter()
+            .filter(|attribute| is_shown(attribute))
+            .map(|attribute| (shown_name(attribute), evaluation.attribute(attribute)))
+            .collect();
+        let left = self.options.limit.saturating_sub(result.traces.len());
+        let traces = batch.traces.iter().zip(sets);
+        for (trace, sets) in traces.filter(|(_, sets)| !sets.is_empty()).take(left) {
+            let most = self.options.spans_per_span_set;
+            let sets = sets.into_iter();
+            let span_sets: Vec<SpanSet> = sets
+                .map(|set| span_set(set, batch, &columns, most))
+                .collect();
+            // Spans of the answer are held until the end.
+            let shown = span_sets.iter().map(|set| set.spans.len() as u64).sum();
+            budget.hold_samples(shown)?;
+            result.traces.push(TraceSummary {
+                id: trace.id,
+                root_service: trace.root_service.clone(),
+                root_name: trace.root_name.clone(),
+                start_ns: trace.start,
+                duration_ns: u64::try_from(trace.end.saturating_sub(trace.start)).unwrap_or(0),
+                span_sets,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -25,8 +25,8 @@ use super::ast::{
 };
 use super::engine::Engine;
 use super::error::QueryError;
+use super::lower;
 use super::source::{self, Batch, Effort, Request, Rows, Source, SpanBatch, Value};
-use super::{exact, lower};
 use crate::budget::{Budget, BudgetError, Cancel};
 use crate::text::format_go_duration;
 use crate::threads::Permits;
@@ -262,7 +262,7 @@ impl Run<'_> {
         // The value of a count is that of its series.
         let unit = functions::measured(function).filter(|_| !is_histogram);
         let unit = unit.map(|_| functions::unit(function));
-        let filter = exact::pipeline(pipeline);
+        let filter = lower::exact(pipeline);
         let (permits, effort) = self.effort();
         let groups_max = tally.groups_max();
         let request = filter.clone().and_then(|filter| {
@@ -291,6 +291,7 @@ impl Run<'_> {
                 range: self.intervals.covers(),
                 filter: lower::filter(pipeline),
                 projection: observer.projection(&Exemplars::attributes())?,
+                enough: usize::MAX,
             });
             self.batches(&request, &mut |batch| {
                 let mut taking = Taking::new(&mut exemplars, unit);
@@ -314,7 +315,7 @@ impl Run<'_> {
         let attributes = Comparison::attributes(self.source, &self.intervals)?;
         let mut sides = Sides::new(&comparison, self.budget, &self.intervals);
         let (permits, effort) = self.effort();
-        let request = exact::pipeline(pipeline)
+        let request = lower::exact(pipeline)
             .and_then(|filter| comparison.request(filter, &attributes, &self.intervals, effort));
         if let Some(request) = request {
             let done = self.compared(request, &attributes, &mut sides);
@@ -336,6 +337,7 @@ impl Run<'_> {
             range: self.intervals.covers(),
             filter: lower::filter(pipeline),
             projection,
+            enough: usize::MAX,
         });
         let mut interner = Interner::default();
         self.batches(&request, &mut |batch| {

@@ -11,6 +11,8 @@ mod matches;
 mod memory;
 #[cfg(feature = "tracestore")]
 mod metrics;
+#[cfg(feature = "tracestore")]
+mod naive;
 mod properties;
 mod refusals;
 #[cfg(feature = "tracestore")]
@@ -61,10 +63,17 @@ fn shop() -> Vec<Span> {
         (Scope::Span, "http.status_code", Value::Int(500)),
         (Scope::Span, "cached", Value::Bool(false)),
         (Scope::Span, "region", text("us")),
-        (Scope::Event, keys::EVENT_NAME, text("exception")),
-        (Scope::Event, keys::EVENT_NAME, text("retry")),
-        (Scope::Event, "exception.type", text("Timeout")),
-        (Scope::Event, "attempt", Value::Int(2)),
+    ];
+    let events = vec![
+        vec![
+            (keys::EVENT_NAME, text("exception")),
+            ("exception.type", text("Timeout")),
+            ("attempt", Value::Int(2)),
+        ],
+        vec![
+            (keys::EVENT_NAME, text("retry")),
+            ("attempt", Value::Int(3)),
+        ],
     ];
     let floats = Value::Array(vec![Value::Float(1.5), Value::Float(2.5)]);
     let flags = Value::Array(vec![Value::Bool(true), Value::Bool(false)]);
@@ -77,9 +86,11 @@ fn shop() -> Vec<Span> {
         (Scope::Span, "n", Value::Float(2.5)),
         (Scope::Span, "db.system", text("redis")),
         (Scope::Span, "ints", ints(&[3, 4])),
-        (Scope::Link, keys::LINK_SPAN_ID, text("0909090909090909")),
-        (Scope::Link, "reason", text("follows")),
     ];
+    let links = vec![vec![
+        (keys::LINK_SPAN_ID, text("0909090909090909")),
+        ("reason", text("follows")),
+    ]];
     let with = |span, kind, status, message, millis| Span {
         kind,
         status,
@@ -88,14 +99,17 @@ fn shop() -> Vec<Span> {
         ..span
     };
     let of_leaf = vec![(Scope::Span, "n", text("5"))];
-    vec![
+    let mut spans = vec![
         with(span(1, 1, 0, "GET /", "shop", of_root), 2, 1, "", 2_000),
         with(span(1, 2, 1, "auth", "shop", of_auth), 3, 2, "denied", 100),
         with(span(1, 3, 1, "pay", "bank", of_pay), 1, 0, "", 1_500),
         with(span(1, 4, 3, "db", "bank", of_db), 3, 0, "", 10),
         with(span(2, 1, 9, "orphan", "cart", vec![]), 4, 0, "", 300),
         with(span(2, 2, 1, "leaf", "cart", of_leaf), 5, 0, "", 200),
-    ]
+    ];
+    spans[1].events = events;
+    spans[3].links = links;
+    spans
 }
 
 fn memory(conditions: Conditions) -> Memory {
@@ -175,6 +189,7 @@ fn told(filter: &TraceFilter) -> String {
         match filter {
             Filter::And(of) => words(of, " & "),
             Filter::Or(of) => words(of, " | "),
+            Filter::Not(of) => format!("!{}", of_span(of)),
             Filter::Is(condition) => {
                 let test = format!("{:?}", condition.test);
                 let name = match &condition.attribute {
@@ -192,6 +207,19 @@ fn told(filter: &TraceFilter) -> String {
     match filter {
         TraceFilter::All => String::new(),
         TraceFilter::Has(filter) => of_span(filter),
+        TraceFilter::Count {
+            filter,
+            least,
+            most,
+        } => match *most {
+            u64::MAX => format!("{least}.. {}", of_span(filter)),
+            most => format!("{least}..={most} {}", of_span(filter)),
+        },
+        TraceFilter::Related {
+            relation,
+            above,
+            below,
+        } => format!("{} {relation:?} {}", of_span(above), of_span(below)),
         TraceFilter::And(of) => words(of, " & "),
         TraceFilter::Or(of) => words(of, " | "),
     }
@@ -214,7 +242,8 @@ fn filters_tell_what_is_certain() {
             "{ .a = 1 && (.b = 2 || .c = 3) }",
             "(a Equal & (b Equal | c Equal))",
         ),
-        ("{ span.n = 5 || span.n = 7 }", "(n Equal | n Equal)"),
+        ("{ span.n = 5 || span.n = 7 }", "n Equal"),
+        ("{ span.n != 5 && span.n != 7 }", "n NotEqual"),
         (
             "{ span.n = 5 || .missing = nil }",
             "(n Equal | missing Missing)",
@@ -222,8 +251,12 @@ fn filters_tell_what_is_certain() {
         ("{ .a }", "a Equal"),
         ("{ false }", "()"),
         ("{ true }", ""),
-        ("{ !(span.n = 5) }", ""),
-        ("{ (span.n = 5) = false }", ""),
+        ("{ !(span.n = 5) }", "!n Equal"),
+        ("{ !(span.n + 1 = 5) }", ""),
+        ("{ !(span.n = 5 && .a != nil) }", "!(n Equal & a Exists)"),
+        ("{ !.a }", ""),
+        ("{ (span.n = 5) = false }", "!n Equal"),
+        ("{ true != (span.n = 5) }", "!n Equal"),
         ("{ span.n = nil }", "n Missing"),
         ("{ span.n != nil }", "n Exists"),
         ("{ name != nil }", ""),
@@ -244,25 +277,57 @@ fn filters_tell_what_is_certain() {
         ),
         (
             "{ trace:id = `1` || span:id = `a` || span:parentID = `` }",
-            "((TraceId Equal | SpanId Equal) | ParentId Equal)",
+            "(TraceId Equal | SpanId Equal | ParentId Equal)",
         ),
         (
             "{ event:name = `a` && event.b = 1 }",
-            "((event:name Equal) & (b Equal))",
+            "(event:name Equal & b Equal)",
+        ),
+        (
+            "{ event:name = `a` } | { event.b = 1 }",
+            "[event:name Equal & b Equal]",
         ),
         ("{ .a = 1 } || { .b != 2 }", "[a Equal | b NotEqual]"),
         ("{ .a = 1 } || { }", ""),
         ("{ .a = 1 } && { .b = 2 }", "[a Equal & b Equal]"),
         ("{ .a = 1 } && { }", "a Equal"),
-        ("{ .a = 1 } >> { .b < 2 }", "[a Equal & b Less]"),
-        ("{ .a = 1 } &~ { .b < 2 }", "[a Equal & b Less]"),
+        ("{ .a = 1 } >> { .b < 2 }", "a Equal Descendant b Less"),
+        ("{ .a = 1 } << { .b < 2 }", "b Less Descendant a Equal"),
+        ("{ .a = 1 } < { .b < 2 }", "b Less Child a Equal"),
+        ("{ .a = 1 } &~ { .b < 2 }", "a Equal Sibling b Less"),
         ("{ .a = 1 } !>> { .b < 2 }", "b Less"),
         (
             "({ .a = 1 } | count() > 1) > { .b = 2 }",
-            "[a Equal & b Equal]",
+            "[a Equal Child b Equal & 2.. a Equal]",
         ),
+        ("{ .a = 1 } | count() > 12", "13.. a Equal"),
+        ("{ .a = 1 } | 3 >= count()", "1..=3 a Equal"),
+        ("{ .a = 1 } | count() = 2", "2..=2 a Equal"),
+        ("{ .a = 1 } | count() != 2", "a Equal"),
+        ("{ .a = 1 } | count() < 1", "[a Equal & []]"),
+        ("{ .a = 1 } | by(.c) | count() = 2", "2.. a Equal"),
+        ("{ !(.a + 1 = 2) } | count() = 2", "2.. ()"),
+        (
+            "{ .a = 1 } > { .b = 2 } | count() < 3",
+            "a Equal Child b Equal",
+        ),
+        (
+            "{ .a = 1 } > { .b = 2 } | count() > 3",
+            "[a Equal Child b Equal & 4.. b Equal]",
+        ),
+        (
+            "{ .a = 1 } | max(duration) > 1s",
+            "(a Equal & Duration Greater)",
+        ),
+        ("{ .a = 1 } | min(.b) <= 1s", "(a Equal & b LessEqual)"),
+        (
+            "{ .a = 1 } | avg(duration) >= 1s",
+            "(a Equal & Duration GreaterEqual)",
+        ),
+        ("{ .a = 1 } | avg(.b) >= 1s", "a Equal"),
+        ("{ .a = 1 } | max(duration) < 1s", "a Equal"),
         ("{ .a = 1 } | by(.c) | { .b = 2 }", "[a Equal & b Equal]"),
-        ("count() > 1", ""),
+        ("count() > 1", "2.. ()"),
     ] {
         let lowered = filter(parse(query).unwrap().search().unwrap());
         assert_eq!(told(&lowered), expected, "{query}");
@@ -384,12 +449,16 @@ fn spans_that_are_held_count_against_the_bound() {
             ..Limits::default()
         });
         let found = engine.search(&source, &query, TimeRange::ALL, &options, &Cancel::new());
-        match found {
-            Ok(_) => assert!(fits, "{samples_max}"),
-            Err(error) => {
-                assert!(!fits, "{samples_max}: {error}");
-                assert!(matches!(error, QueryError::Budget(_)), "{error:?}");
-            }
-        }
+        // What was found until then is told, and that it is not all.
+        let found = found.unwrap();
+        assert_eq!(names(&found).contains("GET /"), fits, "{samples_max}");
+        assert!(names(&found).starts_with("orphan leaf"), "{samples_max}");
+        let message = "query processing would load too many samples into memory in query execution";
+        assert_eq!(found.is_partial, !fits, "{samples_max}");
+        assert_eq!(
+            found.message.as_deref(),
+            (!fits).then_some(message),
+            "{samples_max}"
+        );
     }
 }

@@ -7,8 +7,8 @@ use trine_tracestore as store;
 
 use super::source::{
     AttributeColumn, AttributeRef, Batch, Batches, Column, ComparisonBatch, Condition, CountBatch,
-    Effort, Filter, Intrinsic, Measure, Occurrences, Request, Scope, Source, SpanBatch, Test,
-    TraceFilter, TraceRows, Value, ValuesRequest,
+    Effort, Filter, Intrinsic, Measure, Occurrences, Relation, Request, Scope, Source, SpanBatch,
+    Test, TraceFilter, TraceRows, Value, ValuesRequest,
 };
 
 impl Source for store::Snapshot {
@@ -18,6 +18,7 @@ impl Source for store::Snapshot {
                 range: rows.range,
                 filter: trace_filter(&rows.filter),
                 projection: rows.projection.iter().map(attribute).collect(),
+                enough: rows.enough,
             }),
             Request::Counts(counts) => store::Request::Counts(store::Counts {
                 range: counts.range,
@@ -70,6 +71,28 @@ fn trace_filter(filter: &TraceFilter) -> store::TraceFilter {
     match filter {
         TraceFilter::All => store::TraceFilter::All,
         TraceFilter::Has(filter) => store::TraceFilter::Has(self::filter(filter)),
+        TraceFilter::Count {
+            filter,
+            least,
+            most,
+        } => store::TraceFilter::Count {
+            filter: self::filter(filter),
+            least: *least,
+            most: *most,
+        },
+        TraceFilter::Related {
+            relation,
+            above,
+            below,
+        } => store::TraceFilter::Related {
+            relation: match relation {
+                Relation::Child => store::Relation::Child,
+                Relation::Descendant => store::Relation::Descendant,
+                Relation::Sibling => store::Relation::Sibling,
+            },
+            above: self::filter(above),
+            below: self::filter(below),
+        },
         TraceFilter::And(of) => store::TraceFilter::And(of.iter().map(trace_filter).collect()),
         TraceFilter::Or(of) => store::TraceFilter::Or(of.iter().map(trace_filter).collect()),
     }
@@ -80,6 +103,7 @@ fn filter(filter: &Filter) -> store::Filter {
         Filter::Is(condition) => store::Filter::Is(self::condition(condition)),
         Filter::And(of) => store::Filter::And(of.iter().map(self::filter).collect()),
         Filter::Or(of) => store::Filter::Or(of.iter().map(self::filter).collect()),
+        Filter::Not(of) => store::Filter::Not(Box::new(self::filter(of))),
     }
 }
 
@@ -245,6 +269,8 @@ fn spans(batch: store::SpanBatch) -> SpanBatch {
         statuses: batch.statuses,
         names: column(batch.names),
         status_messages: column(batch.status_messages),
+        events: batch.events,
+        links: batch.links,
         attributes: batch.attributes.into_iter().map(attribute).collect(),
     }
 }

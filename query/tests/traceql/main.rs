@@ -18,6 +18,7 @@ mod relations;
 #[path = "../cases/scripts.rs"]
 mod scripts;
 mod search;
+mod searches;
 mod series;
 mod spans;
 mod trees;
@@ -39,7 +40,7 @@ fn check_of(list: &str, case: &Value) -> Option<Check> {
     match list {
         "cases" if has("valid") => Some(parse::case),
         "cases" if has("input") => eval::check_of(list),
-        "cases" if has("matches") => search::check_of(list),
+        "cases" if has("matches") || has("contains_span") => search::check_of(list),
         "cases" if has("series") => metrics::check_of(list),
         "valid" => Some(parse::valid),
         "unsupported" => Some(parse::unsupported),

@@ -29,7 +29,11 @@ impl Source for Memory {
         let Request::Rows(rows) = request else {
             return Err(unsupported());
         };
-        let within = |trace: &&Vec<Span>| trace.iter().any(|span| rows.range.contains(span.start));
+        let meets = |span: &Span| {
+            let end = span.start + duration(span);
+            span.start < rows.range.end && end >= rows.range.start
+        };
+        let within = |trace: &&Vec<Span>| trace.iter().any(meets);
         let traces: Vec<&Vec<Span>> = self.traces.iter().filter(within).collect();
         let batches = [Ok(Batch::Spans(batch(&traces)))];
         Ok(Box::new(batches.into_iter()))
@@ -55,7 +59,12 @@ pub(super) fn batch(traces: &[&Vec<Span>]) -> SpanBatch {
                 parent > 0 && other.nested.is_some_and(|(left, _, _)| left == parent)
             });
             batch.span_ids.push(span.id);
-            let parent_id = above.map_or([0; 8], |at| spans[at].id);
+            // A parent that is not there has an id all the same.
+            let elsewhere = || match parent {
+                1.. => u64::MAX - u64::try_from(parent).unwrap(),
+                _ => 0,
+            };
+            let parent_id = above.map_or_else(|| elsewhere().to_be_bytes(), |at| spans[at].id);
             batch.parent_ids.push(parent_id);
             let row = above.map_or(NO_ROW, |at| u32::try_from(first + at).unwrap());
             batch.parents.push(row);
@@ -100,11 +109,28 @@ pub(super) fn batch(traces: &[&Vec<Span>]) -> SpanBatch {
         .iter()
         .flat_map(|span| span.attributes.keys())
         .collect();
+    let everyone: Vec<u32> = (0..).zip(&spans).map(|(row, _)| row).collect();
+    let with = |wanted: Scope| {
+        let has = |row: &u32| {
+            let mut names = spans[*row as usize].attributes.keys();
+            names.any(|name| stored_as(name).is_some_and(|(scope, _)| scope == wanted))
+        };
+        everyone.iter().copied().filter(has).collect()
+    };
+    (batch.events, batch.links) = (with(Scope::Event), with(Scope::Link));
     for name in names {
         let Some((scope, key)) = stored_as(name) else {
             continue;
         };
-        let values = spans.iter().map(|span| span.attributes.get(name)?.stored());
+        // What a span has of events is one event, and so with links.
+        let owners = match scope {
+            Scope::Event => &batch.events,
+            Scope::Link => &batch.links,
+            _ => &everyone,
+        };
+        let values = owners
+            .iter()
+            .map(|&row| spans[row as usize].attributes.get(name)?.stored());
         let column = column(values);
         batch
             .attributes

@@ -45,6 +45,8 @@ pub(crate) struct Image {
     events_before: OnceLock<Arc<[u64]>>,
     links_before: OnceLock<Arc<[u64]>>,
     with_more: OnceLock<Arc<[TraceId]>>,
+    /// When the last of the traces ended of each page of the table of traces and those before it.
+    ends: OnceLock<Arc<[i64]>>,
 }
 
 /// A trace of a block.
@@ -141,6 +143,7 @@ impl Image {
             events_before: OnceLock::new(),
             links_before: OnceLock::new(),
             with_more: OnceLock::new(),
+            ends: OnceLock::new(),
         };
         if image.ids.rows() != image.traces.rows() {
             return Err(image.corrupt("the index of traces is not of all traces"));
@@ -257,6 +260,23 @@ impl Image {
             });
         }
         Ok(())
+    }
+
+    /// For each page of the table of traces, when the last trace of it and of those before it ended.
+    pub(crate) fn ends(&self) -> Result<Arc<[i64]>> {
+        if let Some(ends) = self.ends.get() {
+            return Ok(Arc::clone(ends));
+        }
+        let mut last = i64::MIN;
+        let mut ends = Vec::with_capacity(self.traces.pages());
+        let mut traces = Vec::new();
+        for page in 0..self.traces.pages() {
+            traces.clear();
+            self.traces_of(page, &mut traces)?;
+            last = traces.iter().map(|trace| trace.end).fold(last, i64::max);
+            ends.push(last);
+        }
+        Ok(Arc::clone(self.ends.get_or_init(|| ends.into())))
     }
 
     /// When the first span of the trace at a place of the table of traces began.

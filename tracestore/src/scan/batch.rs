@@ -9,7 +9,7 @@ use std::sync::Arc;
 use trine_storage::Result;
 
 use super::coder::Coder;
-use super::codes::{self, Named, Translation, Wanted};
+use super::codes::{self, Children, Named, Translation, Wanted};
 use super::condition::{duration_of, kind, status};
 use super::evaluate::Page;
 use super::view::View;
@@ -87,9 +87,98 @@ pub(crate) fn batch(chosen: &[Chosen], attributes: &[Named]) -> Result<SpanBatch
             wanted.out.push(out);
         }
     }
-    fill(&mut batch, views, attributes, rows as usize)?;
+    let below = [
+        below(&views, attributes, Scope::Event, rows as usize)?,
+        below(&views, attributes, Scope::Link, rows as usize)?,
+    ];
+    let attributes: Vec<Named> = attributes
+        .iter()
+        .filter(|n| !is_below(n))
+        .cloned()
+        .collect();
+    fill(&mut batch, views, &attributes, rows as usize)?;
+    let [(events, of_events), (links, of_links)] = below;
+    (batch.events, batch.links) = (events, links);
+    batch.attributes.extend(of_events);
+    batch.attributes.extend(of_links);
     structure(&mut batch, chosen)?;
     Ok(batch)
+}
+
+fn is_below(named: &Named) -> bool {
+    matches!(named.scope, Scope::Event | Scope::Link)
+}
+
+/// The spans that events (or links) belong to, and the attributes of these that were asked for.
+fn below(
+    views: &[OfView<'_>],
+    attributes: &[Named],
+    scope: Scope,
+    rows: usize,
+) -> Result<(Vec<u32>, Vec<AttributeColumn>)> {
+    let attributes: Vec<&Named> = attributes.iter().filter(|n| n.scope == scope).collect();
+    if attributes.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut counts = vec![0u32; rows];
+    let mut pages = Vec::new();
+    for held in views {
+        for (page, wanted) in &held.pages {
+            let children = Children::of(held.view, *page, scope, wanted)?;
+            for at in &children.spans {
+                if let Some(count) = counts.get_mut(*at as usize) {
+                    *count += 1;
+                }
+            }
+            pages.push((held.view, children));
+        }
+    }
+    let mut owners = Vec::new();
+    // Where the next of each span goes.
+    let mut next = Vec::with_capacity(rows);
+    for (row, count) in (0u32..).zip(&counts) {
+        next.push(small(owners.len()));
+        owners.extend((0..*count).map(|_| row));
+    }
+    let mut places = Vec::with_capacity(pages.len());
+    for (_, children) in &pages {
+        let mut of_page = Vec::with_capacity(children.spans.len());
+        for at in &children.spans {
+            if let Some(place) = next.get_mut(*at as usize) {
+                of_page.push(*place);
+                *place += 1;
+            }
+        }
+        places.push(of_page);
+    }
+    let mut columns = Vec::with_capacity(attributes.len());
+    for named in attributes {
+        let mut coder = Coder::default();
+        let mut codes = vec![ABSENT; owners.len()];
+        for ((view, children), places) in pages.iter().zip(&places) {
+            let table = match scope {
+                Scope::Link => &view.image.links,
+                _ => &view.image.events,
+            };
+            let values = codes::value_of(table, named, &children.rows)?;
+            for (value, place) in values.into_iter().zip(places) {
+                if let Some(value) = value {
+                    codes::set(&mut codes, *place, coder.code_of(&value));
+                }
+            }
+        }
+        if !coder.values.is_empty() {
+            columns.push(AttributeColumn {
+                scope,
+                key: named.key.as_str().into(),
+                column: Column {
+                    codes,
+                    dictionary: coder.values,
+                },
+            });
+        }
+    }
+    Ok((owners, columns))
 }
 
 fn fill(

@@ -453,8 +453,51 @@ fn fill(
     Ok(())
 }
 
-/// Sets the codes of an attribute of events or links: one value stands for itself, several are an
-/// array.
+/// The events or links of some spans, ascending: their rows, and where the answer has the spans.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    pub(crate) rows: Vec<usize>,
+    pub(crate) spans: Vec<u32>,
+}
+
+impl Children {
+    pub(crate) fn of(view: &View, page: usize, scope: Scope, wanted: &Wanted) -> Result<Self> {
+        let (number, table) = match scope {
+            Scope::Link => (span::LINKS, &view.image.links),
+            _ => (span::EVENTS, &view.image.events),
+        };
+        let mut found = Self::default();
+        let (Some(last), true) = (wanted.rows.last(), table.rows() > 0) else {
+            return Ok(found);
+        };
+        let first = page * PAGE_ROWS;
+        let mut next = view.image.children_before(number, first)?;
+        let counts = view
+            .image
+            .spans
+            .numbers_in(number, first..first + *last as usize + 1)?;
+        let mut left = wanted.rows.iter().zip(&wanted.out).peekable();
+        for (row, count) in (0u32..).zip(counts) {
+            let end = next.saturating_add(count);
+            if let Some((_, at)) = left.next_if(|(wanted, _)| **wanted == row) {
+                let children = next..end;
+                if usize::try_from(end).map_or(true, |end| end > table.rows()) {
+                    return Err(table.corrupt("a span has more rows than there are"));
+                }
+                for child in children {
+                    found
+                        .rows
+                        .push(usize::try_from(child).unwrap_or(usize::MAX));
+                    found.spans.push(*at);
+                }
+            }
+            next = end;
+        }
+        Ok(found)
+    }
+}
+
+/// Sets the codes of an attribute of events or links: that of the first which has it.
 fn children(
     view: &View,
     page: &Page<'_>,
@@ -463,49 +506,17 @@ fn children(
     coder: &mut Coder,
     out: &mut [u32],
 ) -> Result<()> {
-    let (number, table) = match named.scope {
-        Scope::Link => (span::LINKS, &view.image.links),
-        _ => (span::EVENTS, &view.image.events),
+    let table = match named.scope {
+        Scope::Link => &view.image.links,
+        _ => &view.image.events,
     };
-    let (Some(last), true) = (wanted.rows.last(), table.rows() > 0) else {
-        return Ok(());
-    };
-    let first = page.number() * PAGE_ROWS;
-    let mut next = view.image.children_before(number, first)?;
-    let counts = view
-        .image
-        .spans
-        .numbers_in(number, first..first + *last as usize + 1)?;
-    let mut rows = Vec::new();
-    let mut spans = Vec::new();
-    let mut left = wanted.rows.iter().zip(&wanted.out).peekable();
-    for (row, count) in (0u32..).zip(counts) {
-        if let Some((_, at)) = left.next_if(|(wanted, _)| **wanted == row) {
-            for child in next..next.saturating_add(count) {
-                rows.push(usize::try_from(child).unwrap_or(usize::MAX));
-                spans.push(*at);
-            }
-        }
-        next = next.saturating_add(count);
-    }
-    let values = value_of(table, named, &rows)?;
-    let mut held: Vec<(u32, Value)> = Vec::new();
-    held.extend(
-        spans
-            .into_iter()
-            .zip(values)
-            .filter_map(|(at, value)| Some((at, value?))),
-    );
-    for of_span in held.chunk_by(|a, b| a.0 == b.0) {
-        let code = match of_span {
-            [(_, value)] => coder.code_of(value),
-            values => {
-                let values = values.iter().map(|(_, value)| value.clone()).collect();
-                coder.code_of(&Value::Array(values))
-            }
-        };
-        if let Some((at, _)) = of_span.first() {
-            set(out, *at, code);
+    let children = Children::of(view, page.number(), named.scope, wanted)?;
+    let values = value_of(table, named, &children.rows)?;
+    let mut last = None;
+    for (span, value) in children.spans.into_iter().zip(values) {
+        if let Some(value) = value.filter(|_| last != Some(span)) {
+            last = Some(span);
+            set(out, span, coder.code_of(&value));
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use trine_storage::Result;
 use super::evaluate::Page;
 use super::page_rows::PageRows;
 use super::test::{Ready, holds, prepare, range};
-use super::traces::asks_trace;
+use super::traces::{asks_trace, asks_traces};
 use super::view::View;
 use crate::block::column::{ColumnReader, Probe};
 use crate::block::format::{event, link, scope, span};
@@ -33,6 +33,7 @@ pub(crate) enum Node {
     All,
     And(Vec<Node>),
     Or(Vec<Node>),
+    Not(Box<Node>),
     Leaf(Leaf),
 }
 
@@ -79,11 +80,14 @@ pub(crate) const VISIBLE: [Type; 5] = [Type::Str, Type::Int, Type::Float, Type::
 impl Node {
     /// Makes a filter ready for the spans of an image.
     pub(crate) fn of(view: &View, filter: &Filter, traces: Traces) -> Result<Self> {
+        if let Some(scope) = child_scope(filter) {
+            return children(view, scope, &[filter]);
+        }
         let node = match filter {
-            Filter::Is(condition) => match child_scope(condition) {
-                Some(scope) => children(view, scope, &[condition])?,
-                None => of_span(view, condition, traces)?,
-            },
+            Filter::Is(condition) => of_span(view, condition, traces)?,
+            // What is taken to hold is not taken not to.
+            Filter::Not(filter) if traces == Traces::Pieces && asks_traces(filter) => Self::All,
+            Filter::Not(filter) => Self::not(Self::of(view, filter, traces)?),
             Filter::Or(filters) => {
                 let nodes = filters.iter().map(|filter| Self::of(view, filter, traces));
                 Self::any(nodes.collect::<Result<_>>()?)
@@ -92,27 +96,33 @@ impl Node {
                 let mut nodes = Vec::with_capacity(filters.len());
                 let (mut events, mut links) = (Vec::new(), Vec::new());
                 for filter in filters {
-                    match filter {
-                        Filter::Is(condition) => match child_scope(condition) {
-                            Some(Scope::Link) => links.push(condition),
-                            Some(_) => events.push(condition),
-                            None => nodes.push(of_span(view, condition, traces)?),
-                        },
-                        filter => nodes.push(Self::of(view, filter, traces)?),
+                    match child_scope(filter) {
+                        Some(Scope::Link) => links.push(filter),
+                        Some(_) => events.push(filter),
+                        None => nodes.push(Self::of(view, filter, traces)?),
                     }
                     if matches!(nodes.last(), Some(Self::No)) {
                         return Ok(Self::No);
                     }
                 }
-                for (scope, conditions) in [(Scope::Event, events), (Scope::Link, links)] {
-                    if !conditions.is_empty() {
-                        nodes.push(children(view, scope, &conditions)?);
+                for (scope, filters) in [(Scope::Event, events), (Scope::Link, links)] {
+                    if !filters.is_empty() {
+                        nodes.push(children(view, scope, &filters)?);
                     }
                 }
                 Self::all(nodes)
             }
         };
         Ok(node)
+    }
+
+    fn not(node: Self) -> Self {
+        match node {
+            Self::No => Self::All,
+            Self::All => Self::No,
+            Self::Not(node) => *node,
+            node => Self::Not(Box::new(node)),
+        }
     }
 
     fn all(mut nodes: Vec<Self>) -> Self {
@@ -147,6 +157,7 @@ impl Node {
             Self::No | Self::All => 0,
             Self::And(nodes) => nodes.iter().map(Self::cost).min().unwrap_or(0),
             Self::Or(nodes) => nodes.iter().map(Self::cost).max().unwrap_or(0),
+            Self::Not(node) => node.cost().max(5),
             Self::Leaf(leaf) => match leaf {
                 Leaf::Rows(_) => 0,
                 Leaf::Column { key, test, .. } => match (key, test) {
@@ -178,6 +189,7 @@ impl Node {
                 .min()
                 .unwrap_or(rows),
             Self::Or(nodes) => nodes.iter().map(|node| node.estimate(view)).sum(),
+            Self::Not(_) => rows,
             Self::Leaf(Leaf::Rows(held)) => held.len(),
             Self::Leaf(Leaf::Column { key, .. }) => {
                 let values = view.image.spans.values_of(key).unwrap_or(rows);
@@ -259,14 +271,24 @@ pub(crate) fn visible<'a>(
     keys.into_iter().filter(|key| table.has(key))
 }
 
-/// Whether a condition is about events or links.
-fn child_scope(condition: &Condition) -> Option<Scope> {
-    match &condition.attribute {
-        AttributeRef::Attribute {
-            scope: Some(scope @ (Scope::Event | Scope::Link)),
-            ..
-        } => Some(*scope),
-        _ => None,
+/// Whether a filter is only about events, or only about links, in a way that one of them alone can
+/// satisfy.
+fn child_scope(filter: &Filter) -> Option<Scope> {
+    match filter {
+        Filter::Is(condition) => match &condition.attribute {
+            AttributeRef::Attribute {
+                scope: Some(scope @ (Scope::Event | Scope::Link)),
+                ..
+            } if !matches!(condition.test, Test::Missing) => Some(*scope),
+            _ => None,
+        },
+        Filter::And(filters) | Filter::Or(filters) => {
+            let (first, rest) = filters.split_first()?;
+            let scope = child_scope(first)?;
+            let same = rest.iter().all(|filter| child_scope(filter) == Some(scope));
+            same.then_some(scope)
+        }
+        Filter::Not(_) => None,
     }
 }
 
@@ -291,7 +313,8 @@ fn of_span(view: &View, condition: &Condition, traces: Traces) -> Result<Node> {
                 };
                 shared(spans, span::SCOPE, &node.all_rows(scopes)?)
             }
-            Some(scope @ (Scope::Event | Scope::Link)) => children(view, *scope, &[condition]),
+            // All others are asked of the events as such.
+            Some(scope @ (Scope::Event | Scope::Link)) => without_children(view, *scope, key),
             None => {
                 let resources = &view.image.resources;
                 let rows = Node::attribute(resources, key, test)?.all_rows(resources)?;
@@ -359,35 +382,49 @@ fn prepare_numbers(
     )
 }
 
-/// Spans of which one event (or link) satisfies all conditions.
-fn children(view: &View, scope: Scope, conditions: &[&Condition]) -> Result<Node> {
-    let (table, count) = match scope {
+/// The events (or links) of an image, and the column that tells how many a span has.
+fn table_of(view: &View, scope: Scope) -> (&TableReader, u8) {
+    match scope {
         Scope::Link => (&view.image.links, span::LINKS),
         _ => (&view.image.events, span::EVENTS),
+    }
+}
+
+/// Spans of which one event (or link) satisfies all filters, which are about nothing else.
+fn children(view: &View, scope: Scope, filters: &[&Filter]) -> Result<Node> {
+    let (table, count) = table_of(view, scope);
+    let nodes = filters.iter().map(|filter| one_child(table, scope, filter));
+    let node = Node::all(nodes.collect::<Result<_>>()?);
+    let rows = parents(view, count, &node.all_rows(table)?)?;
+    Ok(match rows.is_empty() {
+        true => Node::No,
+        false => Node::Leaf(Leaf::Rows(rows)),
+    })
+}
+
+/// Spans none of whose events (or links) has an attribute.
+fn without_children(view: &View, scope: Scope, key: &str) -> Result<Node> {
+    let (table, count) = table_of(view, scope);
+    let held = child(table, scope, key, &Test::Exists)?;
+    let held = parents(view, count, &held.all_rows(table)?)?;
+    Ok(Node::Leaf(Leaf::NotRows(held)))
+}
+
+/// Events (or links) that satisfy a filter.
+fn one_child(table: &TableReader, scope: Scope, filter: &Filter) -> Result<Node> {
+    let all = |filters: &[Filter]| -> Result<Vec<Node>> {
+        let nodes = filters.iter().map(|filter| one_child(table, scope, filter));
+        nodes.collect()
     };
-    let mut nodes = Vec::new();
-    let mut missing = Vec::new();
-    for condition in conditions {
-        let AttributeRef::Attribute { key, .. } = &condition.attribute else {
-            continue;
-        };
-        if matches!(condition.test, Test::Missing) {
-            let held = child(table, scope, key, &Test::Exists)?;
-            let held = parents(view, count, &held.all_rows(table)?)?;
-            missing.push(Node::Leaf(Leaf::NotRows(held)));
-        } else {
-            nodes.push(child(table, scope, key, &condition.test)?);
-        }
+    match filter {
+        Filter::And(filters) => Ok(Node::all(all(filters)?)),
+        Filter::Or(filters) => Ok(Node::any(all(filters)?)),
+        Filter::Not(filter) => Ok(Node::not(one_child(table, scope, filter)?)),
+        Filter::Is(condition) => match &condition.attribute {
+            AttributeRef::Attribute { key, .. } => child(table, scope, key, &condition.test),
+            AttributeRef::Intrinsic(_) => Ok(Node::No),
+        },
     }
-    if !nodes.is_empty() {
-        let rows = Node::all(nodes).all_rows(table)?;
-        let rows = parents(view, count, &rows)?;
-        missing.push(match rows.is_empty() {
-            true => Node::No,
-            false => Node::Leaf(Leaf::Rows(rows)),
-        });
-    }
-    Ok(Node::all(missing))
 }
 
 fn child(table: &TableReader, scope: Scope, key: &str, test: &Test) -> Result<Node> {

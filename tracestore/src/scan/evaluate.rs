@@ -77,6 +77,11 @@ impl<'a> Page<'a> {
                 }
                 Ok(found)
             }
+            Node::Not(node) => {
+                let mut left = among.clone();
+                left.without(&self.rows(node, among)?);
+                Ok(left)
+            }
             Node::Leaf(leaf) => {
                 let mut found = self.leaf(leaf, among)?;
                 found.and(among);

@@ -85,6 +85,14 @@ impl PageRows {
         self.next(from).is_some_and(|row| row < to)
     }
 
+    /// How many of the rows from `from` up to `to` are among them.
+    pub(crate) fn count_in(&self, from: u32, to: u32) -> u64 {
+        let mut asked = Self::none();
+        asked.insert_range(from, to);
+        asked.and(self);
+        asked.len() as u64
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
@@ -158,6 +166,8 @@ mod tests {
                 .eq((60..64).chain(65..70).chain(128..192).chain(8190..8192))
         );
         assert!(rows.contains(60) && !rows.contains(64) && !rows.contains(9000));
+        let counts = [(0, 64), (61, 66), (65, 65), (100, 9000)].map(|(a, b)| rows.count_in(a, b));
+        assert_eq!(counts, [4, 4, 0, 66]);
         assert!(rows.any_in(0, 61) && !rows.any_in(0, 60) && !rows.any_in(64, 65));
         let mut others = PageRows::first(64);
         others.and(&rows);

@@ -25,6 +25,8 @@ use crate::request::{AttributeRef, Batch, Batches, Rows, Scope};
 /// Spans of the first batch, and the most of one: whoever wants a few traces waits for few.
 const FIRST_BATCH_ROWS: usize = 512;
 const BATCH_ROWS: usize = 4096;
+/// Pages that are looked at for a batch: whoever asks can stop in between, and gets what was found.
+const STEPS: usize = 32;
 /// Traces that are put together at a time.
 const TOGETHER: usize = 16;
 
@@ -47,7 +49,20 @@ struct Answer {
     /// What was found and is not given yet.
     found: BinaryHeap<Found>,
     batch_rows: usize,
+    /// How many traces are probably wanted.
+    enough: usize,
+    /// What was looked at for this batch.
+    steps: usize,
     failed: bool,
+}
+
+/// What comes next in an answer.
+#[derive(Debug)]
+enum Next {
+    Trace(Chosen),
+    /// Nothing yet.
+    Pause,
+    End,
 }
 
 /// A trace by its place in the answer: the greatest comes first.
@@ -117,22 +132,21 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
             .iter()
             .any(|possible| possible.get(filter).copied().unwrap_or(false))
     };
-    if !plan.tree.holds(&somewhere) {
+    if !plan.tree.may_hold(&somewhere) {
         return Ok(Box::new(std::iter::empty()));
     }
     let mut scattered = HashSet::new();
     for cursor in &cursors {
         scattered.extend(cursor.view.image.traces_with_more()?.iter().copied());
     }
-    // What a trace needs may lie in places that are not gone through, as none of their spans begin in
-    // the range.
-    let all_places = cursors.iter().all(|c| c.view.range.overlaps(&plan.range));
-    let by_hits = scattered.is_empty() || all_places;
+    // What a trace needs may be held by spans that nobody comes by, as they lie out of the range.
+    let is_all = cursors.iter().all(|c| c.view.is_within(plan.range));
+    let by_hits = scattered.is_empty() || is_all;
     // A place alone may not have what the filter needs; its pieces may still be asked for.
     for (cursor, possible) in cursors.iter_mut().zip(&possible) {
         let here = |filter: usize| possible.get(filter).copied().unwrap_or(false);
         let alone = scattered.is_empty() && cursor.view.hidden.is_empty();
-        if by_hits && !possible.contains(&true) || (alone && !plan.tree.holds(&here)) {
+        if by_hits && !possible.contains(&true) || (alone && !plan.tree.may_hold(&here)) {
             cursor.stop();
         }
     }
@@ -147,6 +161,8 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
         latest: None,
         found: BinaryHeap::new(),
         batch_rows: FIRST_BATCH_ROWS,
+        enough: request.enough.max(1),
+        steps: 0,
         failed: false,
     }))
 }
@@ -186,20 +202,30 @@ impl Answer {
     fn batch(&mut self) -> Result<Option<Batch>> {
         let mut chosen = Vec::new();
         let mut rows = 0;
-        while rows < self.batch_rows
-            && let Some(next) = self.next_trace()?
-        {
-            rows += next.trace.rows.len();
-            chosen.push(next);
+        let mut is_over = false;
+        self.steps = 0;
+        // When what seemed enough was not, as many come again.
+        while rows < self.batch_rows && chosen.len() < self.enough {
+            match self.next_trace()? {
+                Next::Trace(next) => {
+                    rows += next.trace.rows.len();
+                    chosen.push(next);
+                }
+                Next::Pause => break,
+                Next::End => {
+                    is_over = true;
+                    break;
+                }
+            }
         }
         self.batch_rows = (self.batch_rows * 2).min(BATCH_ROWS);
-        if chosen.is_empty() {
+        if chosen.is_empty() && is_over {
             return Ok(None);
         }
         Ok(Some(Batch::Spans(batch::batch(&chosen, &self.attributes)?)))
     }
 
-    fn next_trace(&mut self) -> Result<Option<Chosen>> {
+    fn next_trace(&mut self) -> Result<Next> {
         loop {
             let latest = self.latest()?;
             let waiting = self.waiting.peek().map(|waiting| waiting.key.0);
@@ -209,12 +235,17 @@ impl Answer {
                 .peek()
                 .is_some_and(|found| Some(found.key.0) > bound)
             {
-                return Ok(self.found.pop().map(|found| found.chosen));
+                let found = self.found.pop();
+                return Ok(found.map_or(Next::End, |found| Next::Trace(found.chosen)));
             }
+            if self.steps >= STEPS {
+                return Ok(Next::Pause);
+            }
+            self.steps += 1;
             match latest {
                 _ if waiting.is_some() && waiting == bound => self.put_together()?,
                 Some((_, at)) => self.step(at)?,
-                None => return Ok(None),
+                None => return Ok(Next::End),
             }
         }
     }
@@ -326,7 +357,7 @@ impl Answer {
             });
         }
         let has = |filter: usize| has.get(filter).copied().unwrap_or(false);
-        if self.plan.tree.holds(&has) {
+        if self.plan.tree.may_hold(&has) {
             // Without its first spans it begins later, but not after its end.
             let key = (if is_whole { start } else { end }, Reverse(*id));
             self.waiting.push(Waiting { key, pieces });

@@ -1,6 +1,7 @@
 //! Every answer against a naive reading of the spans as they came.
 
 mod naive;
+mod random;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +129,20 @@ fn words(batch: &SpanBatch, attributes: &[AttributeRef]) -> Vec<String> {
                     let held = columns.find(|c| c.scope == scope && *c.key == **key)?;
                     code(&held.column, row)
                 };
+                // Of events and links each one's value, in their order.
+                let below = |scope: crate::request::Scope, owners: &[u32]| {
+                    assert!(owners.is_sorted());
+                    let mut columns = batch.attributes.iter();
+                    let held = columns.find(|c| c.scope == scope && *c.key == **key)?;
+                    assert_eq!(held.column.codes.len(), owners.len());
+                    let places = (0..owners.len()).filter(|at| owners[*at] as usize == row);
+                    let values: Vec<Option<Value>> =
+                        places.map(|at| code(&held.column, at)).collect();
+                    some_values(&values)
+                };
                 match scope {
+                    Some(scope @ crate::request::Scope::Event) => below(*scope, &batch.events),
+                    Some(scope @ crate::request::Scope::Link) => below(*scope, &batch.links),
                     Some(scope) => of(*scope),
                     None => of(crate::request::Scope::Span)
                         .or_else(|| of(crate::request::Scope::Resource)),
@@ -161,6 +175,12 @@ fn words(batch: &SpanBatch, attributes: &[AttributeRef]) -> Vec<String> {
     found
 }
 
+/// The values of the events of a span in words; none when no event has one.
+fn some_values(values: &[Option<Value>]) -> Option<Value> {
+    let has_some = values.iter().any(Option::is_some);
+    has_some.then(|| Value::Str(format!("{values:?}").into()))
+}
+
 /// The same of a trace as it came.
 fn naive_words(trace: &[Held], attributes: &[AttributeRef]) -> String {
     let span = |held: &Held| {
@@ -173,10 +193,10 @@ fn naive_words(trace: &[Held], attributes: &[AttributeRef]) -> String {
             let AttributeRef::Attribute { .. } = attribute else {
                 return None;
             };
-            let mut values: Vec<Value> = of(attribute).into_iter().flatten().collect();
-            match values.len() {
-                0 | 1 => values.pop(),
-                _ => Some(Value::Array(values)),
+            let values = of(attribute);
+            match naive::is_of_children(attribute) {
+                true => some_values(&values),
+                false => values.into_iter().flatten().next(),
             }
         };
         let text = |text: &str| Some(Value::Str(text.into()));
@@ -238,9 +258,9 @@ proptest! {
 
     #[test]
     fn filters_choose_the_spans_that_satisfy_them(
-        spans in prop::collection::vec(naive::held(), 0..30),
-        filters in prop::collection::vec(naive::filter(), 6),
-        range in naive::range(),
+        spans in prop::collection::vec(random::held(), 0..30),
+        filters in prop::collection::vec(random::filter(), 6),
+        range in random::range(),
     ) {
         let image = image(&spans);
         let traces = naive::traces(&spans);
@@ -262,7 +282,7 @@ proptest! {
 
     #[test]
     fn traces_come_back_as_they_came(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..4,
     ) {
@@ -293,12 +313,13 @@ proptest! {
 
     #[test]
     fn whole_traces_come_newest_first(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..6,
-        filters in prop::collection::vec(naive::trace_filter(), 4),
-        range in naive::range(),
-        projection in prop::collection::vec(naive::attribute(), 0..5),
+        filters in prop::collection::vec(random::trace_filter(), 4),
+        range in random::range(),
+        projection in prop::collection::vec(random::attribute(), 0..5),
+        enough in 0usize..5,
     ) {
         let hide = hides(modulus);
         let places = Places::of(&spans, &cuts, &hide);
@@ -311,7 +332,7 @@ proptest! {
                 .filter(|trace| naive::trace_satisfies(trace, &filter, range))
                 .map(|trace| naive_words(trace, &projection))
                 .collect();
-            let request = Rows { range, filter, projection: projection.clone() };
+            let request = Rows { range, filter, projection: projection.clone(), enough };
             let mut found = Vec::new();
             for batch in super::rows(views(&places), &request).unwrap() {
                 match batch.unwrap() {
@@ -325,13 +346,13 @@ proptest! {
 
     #[test]
     fn spans_are_counted_once(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..6,
-        filter in naive::filter(),
-        range in naive::range(),
-        by in prop::collection::vec(naive::attribute(), 0..3),
-        measure in naive::measure(),
+        filter in random::filter(),
+        range in random::range(),
+        by in prop::collection::vec(random::attribute(), 0..3),
+        measure in random::measure(),
         (origin_ns, bucket_ns) in (900i64..1_100, -1i64..40),
     ) {
         let hide = hides(modulus);
@@ -366,13 +387,13 @@ proptest! {
 
     #[test]
     fn values_are_compared_between_kinds_of_spans(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         (modulus, threads) in (0u8..6, 0usize..3),
-        filter in naive::filter(),
-        selection in naive::filter(),
-        (range, selected_range) in (naive::range(), naive::range()),
-        attributes in prop::collection::vec(naive::attribute(), 0..4),
+        filter in random::filter(),
+        selection in random::filter(),
+        (range, selected_range) in (random::range(), random::range()),
+        attributes in prop::collection::vec(random::attribute(), 0..4),
         (origin_ns, bucket_ns) in (900i64..1_100, -1i64..40),
         values_max in 0usize..8,
     ) {
@@ -406,12 +427,12 @@ proptest! {
 
     #[test]
     fn values_are_those_of_the_spans(
-        spans in prop::collection::vec(naive::held(), 1..40),
+        spans in prop::collection::vec(random::held(), 1..40),
         cuts in prop::collection::vec(0usize..40, 0..4),
         modulus in 0u8..6,
-        filter in prop::option::of(naive::filter()),
-        range in naive::range(),
-        attribute in naive::attribute(),
+        filter in prop::option::of(random::filter()),
+        range in random::range(),
+        attribute in random::attribute(),
     ) {
         let hide = hides(modulus);
         let places = Places::of(&spans, &cuts, &hide);
@@ -439,7 +460,7 @@ proptest! {
     }
 
     #[test]
-    fn names_are_those_of_the_spans(spans in prop::collection::vec(naive::held(), 1..20)) {
+    fn names_are_those_of_the_spans(spans in prop::collection::vec(random::held(), 1..20)) {
         let traces = naive::traces(&spans);
         let expected = naive::names(&traces);
         let places = Places::of(&spans, &[], &|_| false);
@@ -590,6 +611,7 @@ fn rare_attributes_are_found_and_come_back() {
             range,
             filter: TraceFilter::Has(filter.clone()),
             projection: vec![attribute.clone()],
+            enough: usize::MAX,
         };
         let mut found = Vec::new();
         for batch in super::rows(views(&places), &request).unwrap() {
@@ -683,6 +705,7 @@ fn who_wants_a_few_traces_reads_a_few_pages() {
             range: all,
             filter,
             projection: vec![attribute("n")],
+            enough: usize::MAX,
         };
         let found = super::rows(vec![view], &request).unwrap().take(batches);
         let traces: usize = found

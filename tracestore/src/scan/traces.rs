@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use trine_storage::{Result, TimeRange};
@@ -13,9 +13,10 @@ use trine_storage::{Result, TimeRange};
 use super::condition::{Node, Traces};
 use super::evaluate::Page;
 use super::page_rows::PageRows;
+use super::related;
 use super::view::{Hidden, View};
 use crate::block::table::{PAGE_ROWS, by_page};
-use crate::request::{AttributeRef, Filter, Intrinsic, TraceFilter};
+use crate::request::{AttributeRef, Filter, Intrinsic, Relation, TraceFilter};
 
 /// A filter of traces: what stands in it about single spans, by number, and how that is combined.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub(crate) struct Plan {
 pub(crate) enum Tree {
     /// Some span satisfies the filter of this number.
     Has(usize),
+    /// So many spans do, from the least to the most.
+    Count(usize, RangeInclusive<u64>),
+    /// Two spans that satisfy these are related.
+    Related(Relation, usize, usize),
     And(Vec<Tree>),
     Or(Vec<Tree>),
 }
@@ -63,6 +68,7 @@ impl Plan {
 pub(crate) fn asks_traces(filter: &Filter) -> bool {
     match filter {
         Filter::And(filters) | Filter::Or(filters) => filters.iter().any(asks_traces),
+        Filter::Not(filter) => asks_traces(filter),
         Filter::Is(condition) => asks_trace(&condition.attribute),
     }
 }
@@ -82,27 +88,39 @@ pub(crate) fn asks_trace(attribute: &AttributeRef) -> bool {
 
 impl Tree {
     fn of(filter: &TraceFilter, filters: &mut Vec<Filter>) -> Self {
-        let mut all = |of: &[TraceFilter]| of.iter().map(|f| Self::of(f, filters)).collect();
+        fn number(filter: &Filter, filters: &mut Vec<Filter>) -> usize {
+            filters.push(filter.clone());
+            filters.len() - 1
+        }
         match filter {
-            TraceFilter::And(of) if !of.is_empty() => Self::And(all(of)),
-            TraceFilter::Or(of) => Self::Or(all(of)),
-            TraceFilter::Has(filter) => {
-                filters.push(filter.clone());
-                Self::Has(filters.len() - 1)
+            TraceFilter::And(of) if !of.is_empty() => {
+                Self::And(of.iter().map(|f| Self::of(f, filters)).collect())
             }
+            TraceFilter::Or(of) => Self::Or(of.iter().map(|f| Self::of(f, filters)).collect()),
+            TraceFilter::Has(filter) => Self::Has(number(filter, filters)),
+            TraceFilter::Count {
+                filter,
+                least,
+                most,
+            } => Self::Count(number(filter, filters), (*least).max(1)..=*most),
+            TraceFilter::Related {
+                relation,
+                above,
+                below,
+            } => Self::Related(*relation, number(above, filters), number(below, filters)),
             TraceFilter::All | TraceFilter::And(_) => {
-                filters.push(Filter::And(Vec::new()));
-                Self::Has(filters.len() - 1)
+                Self::Has(number(&Filter::And(Vec::new()), filters))
             }
         }
     }
 
-    /// Whether a trace satisfies it that has spans for these filters.
-    pub(crate) fn holds(&self, has: &dyn Fn(usize) -> bool) -> bool {
+    /// Whether a trace may satisfy it that has spans for these filters.
+    pub(crate) fn may_hold(&self, has: &dyn Fn(usize) -> bool) -> bool {
         match self {
-            Self::Has(number) => has(*number),
-            Self::And(of) => of.iter().all(|tree| tree.holds(has)),
-            Self::Or(of) => of.iter().any(|tree| tree.holds(has)),
+            Self::Has(number) | Self::Count(number, _) => has(*number),
+            Self::Related(_, above, below) => has(*above) && has(*below),
+            Self::And(of) => of.iter().all(|tree| tree.may_hold(has)),
+            Self::Or(of) => of.iter().any(|tree| tree.may_hold(has)),
         }
     }
 }
@@ -116,6 +134,8 @@ pub(crate) struct Cursor {
     pieces: Option<Vec<Node>>,
     /// Traces before this place are still to come.
     next: usize,
+    /// Those before this one ended too early.
+    first: usize,
     /// Bits of pages, by filter; the second half are those of pieces.
     bits: HashMap<(usize, usize), PageRows>,
     /// Of traces some rows of which are hidden, the end of the last by place, and of all before it.
@@ -152,15 +172,14 @@ impl Cursor {
                 latest.push((place, end));
             }
         }
-        let next = match view.range.overlaps(&plan.range) {
-            true => view.trace_count(),
-            false => 0,
-        };
+        let next = view.first_place_from(plan.range.end)?;
+        let first = view.first_place_into(plan.range.start)?;
         Ok(Self {
             view,
             nodes,
             pieces,
             next,
+            first,
             bits: HashMap::new(),
             latest,
         })
@@ -172,6 +191,11 @@ impl Cursor {
         nodes.iter().map(|node| !matches!(node, Node::No)).collect()
     }
 
+    /// Whether there are traces to go through.
+    pub(crate) fn is_open(&self) -> bool {
+        self.next > self.first
+    }
+
     /// Goes no further.
     pub(crate) fn stop(&mut self) {
         self.next = 0;
@@ -179,7 +203,7 @@ impl Cursor {
 
     /// No trace that is still to come begins later than this, as its spans are seen.
     pub(crate) fn bound(&self) -> Result<Option<i64>> {
-        let Some(last) = self.next.checked_sub(1) else {
+        let Some(last) = self.next.checked_sub(1).filter(|_| self.is_open()) else {
             return Ok(None);
         };
         let start = self.view.trace_start(last)?;
@@ -196,12 +220,12 @@ impl Cursor {
         is_scattered: &dyn Fn(&View, usize) -> Result<bool>,
     ) -> Result<Step> {
         let mut step = Step::default();
-        let Some(last) = self.next.checked_sub(1) else {
+        let Some(last) = self.next.checked_sub(1).filter(|_| self.is_open()) else {
             return Ok(step);
         };
         let view = Arc::clone(&self.view);
         let page = view.rows_of(last).start as usize / PAGE_ROWS;
-        let first = view.first_place(page).min(last);
+        let first = view.first_place(page).min(last).max(self.first);
         let places = first..self.next;
         self.next = first;
         // Bits of pages that only later traces have rows of are not needed any more.
@@ -209,7 +233,7 @@ impl Cursor {
         self.bits.retain(|(_, held), _| *held <= end / PAGE_ROWS);
         let (mut whole, mut pieces) = (Vec::with_capacity(places.len()), Vec::new());
         for place in places {
-            if !view.may_begin_in(place, plan.range)? {
+            if !view.may_meet(place, plan.range)? {
                 continue;
             }
             match view.hidden_of(&view.rows_of(place)) {
@@ -220,7 +244,7 @@ impl Cursor {
             }
         }
         for place in self.satisfying(plan, &plan.tree, whole)? {
-            if view.begins_in(place, plan.range)? {
+            if view.meets(place, plan.range)? {
                 step.whole.push(place);
             }
         }
@@ -240,6 +264,36 @@ impl Cursor {
         }
         match tree {
             Tree::Has(filter) => self.places_with(plan, *filter, &places),
+            Tree::Count(filter, wanted) => {
+                let mut left = self.places_with(plan, *filter, &places)?;
+                if *wanted != (1..=u64::MAX) {
+                    let mut found = Vec::with_capacity(left.len());
+                    for place in left {
+                        if wanted.contains(&self.count(plan, *filter, place)?) {
+                            found.push(place);
+                        }
+                    }
+                    left = found;
+                }
+                Ok(left)
+            }
+            Tree::Related(relation, above, below) => {
+                let mut order = [*above, *below];
+                order.sort_by_key(|filter| self.cost_of(*filter));
+                let mut left = places;
+                for filter in order {
+                    left = self.places_with(plan, filter, &left)?;
+                }
+                let mut found = Vec::with_capacity(left.len());
+                for place in left {
+                    let above = self.rows_with(plan, *above, place)?;
+                    let below = self.rows_with(plan, *below, place)?;
+                    if related::any(&self.view, place, *relation, &above, &below)? {
+                        found.push(place);
+                    }
+                }
+                Ok(found)
+            }
             Tree::And(of) => {
                 let mut order: Vec<&Tree> = of.iter().collect();
                 order.sort_by_key(|tree| self.cost(tree));
@@ -263,12 +317,19 @@ impl Cursor {
         }
     }
 
+    fn cost_of(&self, filter: usize) -> u64 {
+        let node = self.nodes.get(filter);
+        node.map_or(0, |node| node.estimate(&self.view))
+    }
+
     fn cost(&self, tree: &Tree) -> u64 {
         match tree {
-            Tree::Has(filter) => self
-                .nodes
-                .get(*filter)
-                .map_or(0, |node| node.estimate(&self.view)),
+            Tree::Has(filter) => self.cost_of(*filter),
+            Tree::Count(filter, _) => self.cost_of(*filter).saturating_add(1),
+            Tree::Related(_, above, below) => {
+                let least = self.cost_of(*above).min(self.cost_of(*below));
+                least.saturating_add(2)
+            }
             Tree::And(of) => of.iter().map(|tree| self.cost(tree)).min().unwrap_or(0),
             Tree::Or(of) => of.iter().map(|tree| self.cost(tree)).sum(),
         }
@@ -308,6 +369,31 @@ impl Cursor {
                     }
                     false => of_place.start.saturating_sub(start),
                 };
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many spans of a trace satisfy a filter.
+    fn count(&mut self, plan: &Plan, filter: usize, place: usize) -> Result<u64> {
+        let rows = self.view.rows_of(place);
+        let mut count = 0;
+        for (page, positions) in by_page(rows.start as usize, rows.len()) {
+            if let Some(bits) = self.bits(plan, filter, Traces::Whole, page)? {
+                count += bits.count_in(positions.start, positions.end);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Which spans of a trace satisfy a filter.
+    fn rows_with(&mut self, plan: &Plan, filter: usize, place: usize) -> Result<Vec<bool>> {
+        let rows = self.view.rows_of(place);
+        let mut found = Vec::with_capacity(rows.len());
+        for (page, positions) in by_page(rows.start as usize, rows.len()) {
+            match self.bits(plan, filter, Traces::Whole, page)? {
+                Some(bits) => found.extend(positions.map(|row| bits.contains(row))),
+                None => found.extend(positions.map(|_| false)),
             }
         }
         Ok(found)

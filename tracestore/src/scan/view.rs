@@ -10,8 +10,10 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use trine_storage::{Result, TimeRange};
 
+use super::condition::duration_of;
 use super::page_rows::PageRows;
 use crate::block::build::start_of;
+use crate::block::format::span;
 use crate::block::image::{Image, Trace};
 use crate::block::table::{PAGE_ROWS, by_page};
 use crate::model::TraceId;
@@ -214,31 +216,67 @@ impl View {
         Ok(seen)
     }
 
-    /// Whether spans of the trace at a place may begin in `range`.
-    pub(crate) fn may_begin_in(&self, place: usize, range: TimeRange) -> Result<bool> {
+    /// The place of the first trace that begins at a time or later.
+    pub(crate) fn first_place_from(&self, time: i64) -> Result<usize> {
+        if self.range.end <= time {
+            return Ok(self.trace_count());
+        }
+        let (mut from, mut to) = (0, self.trace_count());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.trace_start(middle)? < time {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
+    /// A place before which all traces ended before a time.
+    pub(crate) fn first_place_into(&self, time: i64) -> Result<usize> {
+        if time <= self.range.start {
+            return Ok(0);
+        }
+        let ends = self.image.ends()?;
+        let pages = ends.partition_point(|end| *end < time);
+        Ok(pages.saturating_mul(PAGE_ROWS))
+    }
+
+    /// Whether spans of the trace at a place may meet `range`: begin before its end, and end at its
+    /// start or later.
+    pub(crate) fn may_meet(&self, place: usize, range: TimeRange) -> Result<bool> {
         if self.is_within(range) {
             return Ok(true);
         }
         Ok(self.trace_start(place)? < range.end && self.end_of(place)? >= range.start)
     }
 
-    /// Whether a span of the trace at a place, of which none is hidden, begins in `range`.
-    pub(crate) fn begins_in(&self, place: usize, range: TimeRange) -> Result<bool> {
-        // Its first span begins when it does.
-        if self.is_within(range) || range.contains(self.trace_start(place)?) {
+    /// Whether a span of the trace at a place, of which none is hidden, meets `range`.
+    pub(crate) fn meets(&self, place: usize, range: TimeRange) -> Result<bool> {
+        if self.is_within(range) {
+            return Ok(true);
+        }
+        let (start, end) = (self.trace_start(place)?, self.end_of(place)?);
+        if start >= range.end || end < range.start {
+            return Ok(false);
+        }
+        // Its first span begins when it does, and its last ends when it does.
+        if start >= range.start || end < range.end {
             return Ok(true);
         }
         let rows = self.rows_of(place);
-        for (page, positions) in by_page(rows.start as usize, rows.len()) {
-            let seen = self.seen(page, range)?;
-            if seen.any_in(positions.start, positions.end) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let rows = rows.start as usize..rows.end as usize;
+        let starts = self.image.spans.numbers_in(span::START, rows.clone())?;
+        let durations = self.image.spans.numbers_in(span::DURATION, rows)?;
+        let meets = |(began, took): (u64, u64)| {
+            let began = start_of(start.cast_unsigned().wrapping_add(began));
+            began < range.end && began.saturating_add_unsigned(duration_of(took)) >= range.start
+        };
+        Ok(starts.into_iter().zip(durations).any(meets))
     }
 
-    fn is_within(&self, range: TimeRange) -> bool {
+    /// Whether all spans begin in `range`.
+    pub(crate) fn is_within(&self, range: TimeRange) -> bool {
         range.start <= self.range.start && self.range.end <= range.end
     }
 

@@ -49,6 +49,7 @@ pub(super) fn filter(held: &Filter) -> Json {
         }
         Filter::And(filters) => json!({ "and": all(filters) }),
         Filter::Or(filters) => json!({ "or": all(filters) }),
+        Filter::Not(held) => json!({ "not": filter(held) }),
     }
 }
 
@@ -68,11 +69,15 @@ pub(super) fn read_filter(words: &Json) -> Option<Filter> {
                 test: read_test(op.as_str()?, operand)?,
             }))
         }
-        Json::Object(words) => match (words.get("and"), words.get("or")) {
-            (Some(words), None) => all(words).map(Filter::And),
-            (None, Some(words)) => all(words).map(Filter::Or),
-            _ => None,
-        },
+        Json::Object(words) if words.len() == 1 => {
+            let (word, words) = words.iter().next()?;
+            match word.as_str() {
+                "and" => all(words).map(Filter::And),
+                "or" => all(words).map(Filter::Or),
+                "not" => Some(Filter::Not(Box::new(read_filter(words)?))),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }

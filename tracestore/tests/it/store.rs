@@ -85,6 +85,7 @@ pub(crate) fn batches(snapshot: &Snapshot, filter: TraceFilter) -> Result<Vec<Sp
         range: TimeRange::ALL,
         filter,
         projection: vec![],
+        enough: usize::MAX,
     });
     let spans = |batch| match batch {
         Batch::Spans(batch) => batch,

@@ -11,11 +11,11 @@ use crate::traceql::ast::{
     Attribute, Intrinsic, Metrics, MetricsArgument, Pipeline, SpansetExpr, Stage, Static,
 };
 use crate::traceql::error::QueryError;
-use crate::traceql::field::{Patterns, attribute_values};
+use crate::traceql::field::{Evaluation, Patterns, attribute_values};
 use crate::traceql::source::{
     self, AttributeRef, ComparisonBatch, Effort, Filter, Source, SpanBatch, Value,
 };
-use crate::traceql::{exact, lower, spanset};
+use crate::traceql::{lower, spanset};
 
 use super::counted::told;
 use super::intervals::Intervals;
@@ -45,7 +45,6 @@ const SIDES: [(&str, &str); 2] = [
 /// What a query compares.
 #[derive(Debug)]
 pub(super) struct Comparison {
-    selection: SpansetExpr,
     pipeline: Pipeline,
     patterns: Patterns,
     top: usize,
@@ -64,7 +63,7 @@ impl Comparison {
             });
         let selection = filter.unwrap_or(SpansetExpr::Filter(None, function.span));
         let pipeline = Pipeline {
-            stages: vec![Stage::Spans(selection.clone())],
+            stages: vec![Stage::Spans(selection)],
         };
         let mut patterns = Patterns::default();
         crate::traceql::engine::fields(&pipeline, &mut |field| patterns.add(field))?;
@@ -78,7 +77,6 @@ impl Comparison {
         let numbers: Vec<i64> = numbers.collect();
         let top = numbers.first().and_then(|top| usize::try_from(*top).ok());
         Ok(Self {
-            selection,
             pipeline,
             patterns,
             top: top.unwrap_or(TOP_DEFAULT).min(TOP_MAX),
@@ -150,7 +148,7 @@ impl Comparison {
         Some(source::Comparison {
             range: intervals.covers(),
             filter,
-            selection: exact::spanset(&self.selection)?,
+            selection: lower::exact(&self.pipeline)?,
             selected_range: self.times(),
             origin_ns,
             bucket_ns,
@@ -175,7 +173,8 @@ impl Comparison {
     /// Which spans of a batch are selected.
     pub(super) fn selected(&self, batch: &SpanBatch) -> Result<Vec<bool>, QueryError> {
         let mut selected = vec![false; batch.starts.len()];
-        let sets = spanset::run(&self.pipeline, batch, &self.patterns)?;
+        let evaluation = Evaluation::new(batch, &self.patterns);
+        let sets = spanset::run(&self.pipeline, &evaluation)?;
         for row in sets.into_iter().flatten().flat_map(|set| set.rows) {
             if let Some(held) = selected.get_mut(row as usize) {
                 *held = true;

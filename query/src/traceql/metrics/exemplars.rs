@@ -199,6 +199,7 @@ pub(super) fn fetch(
             range,
             filter,
             projection: observer.projection(&Exemplars::attributes())?,
+            enough: wanted,
         });
         let mut spans = 0;
         for batch in source.scan(&request)? {

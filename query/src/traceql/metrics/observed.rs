@@ -3,7 +3,7 @@
 
 use crate::traceql::ast::{Attribute, Metrics, MetricsFunction, Pipeline};
 use crate::traceql::error::QueryError;
-use crate::traceql::field::{Patterns, Values, attribute_values};
+use crate::traceql::field::{Evaluation, Patterns, Values, attribute_values};
 use crate::traceql::source::{AttributeRef, SpanBatch};
 use crate::traceql::value::Field;
 use crate::traceql::{lower, spanset};
@@ -87,7 +87,8 @@ impl<'a> Observer<'a> {
         interner: &mut Interner,
         each: &mut dyn FnMut(Seen) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let sets = spanset::run(self.pipeline, batch, &self.patterns)?;
+        let evaluation = Evaluation::new(batch, &self.patterns);
+        let sets = spanset::run(self.pipeline, &evaluation)?;
         let by: Vec<Values<'_>> = self
             .by
             .iter()

@@ -4,7 +4,7 @@
 use trine_storage::regex::{Dot, LabelRegex};
 
 use crate::traceql::ast::{Op, Static};
-use crate::traceql::value::{Field, arithmetic, holds};
+use crate::traceql::value::{self, Field};
 
 /// `a op b`, where types and values have a result.
 pub(super) fn binary(op: Op, a: &Static, b: &Static) -> Option<Static> {
@@ -18,7 +18,7 @@ pub(super) fn binary(op: Op, a: &Static, b: &Static) -> Option<Static> {
         (Bool(_), Bool(_)) | (Status(_), Status(_)) | (Kind(_), Kind(_)) if is_equality => {}
         (Str(_), Str(pattern)) if matches!(op, Op::Match | Op::NotMatch) => {
             let pattern = LabelRegex::with_dot(pattern, Dot::NotNewline).ok()?;
-            return Some(Bool(holds(op, &a.into(), &b.into(), Some(&pattern))));
+            return Some(holds(op, a, b, Some(&pattern)));
         }
         (Str(_), Str(_)) if op.is_comparison() => {}
         (Int(a), Int(b)) if op.is_arithmetic() => return integers(op, *a, *b).map(Int),
@@ -32,7 +32,12 @@ pub(super) fn binary(op: Op, a: &Static, b: &Static) -> Option<Static> {
         }
         _ => return None,
     }
-    Some(Bool(holds(op, &a.into(), &b.into(), None)))
+    Some(holds(op, a, b, None))
+}
+
+fn holds(op: Op, a: &Static, b: &Static, pattern: Option<&LabelRegex>) -> Static {
+    let held = value::binary(op, &a.into(), &b.into(), pattern);
+    Static::Bool(held == Field::Bool(true))
 }
 
 /// `-value`, for numbers.
@@ -59,7 +64,7 @@ fn integers(op: Op, a: i64, b: i64) -> Option<i64> {
 
 /// Of numbers of which one at least is no integer.
 fn numbers(op: Op, a: &Static, b: &Static) -> Option<Static> {
-    match arithmetic(op, &a.into(), &b.into()) {
+    match value::binary(op, &a.into(), &b.into(), None) {
         Field::Float(number) if number.is_finite() => Some(Static::Float(number)),
         Field::Duration(nanoseconds) => Some(Static::Duration(nanoseconds)),
         _ => None,

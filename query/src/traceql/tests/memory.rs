@@ -7,7 +7,8 @@ use trine_storage::{Error, TimeRange};
 
 use crate::traceql::source::{
     ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Filter, Intrinsic, NO_ROW,
-    Request, Rows, Scope, Source, SpanBatch, Test, TraceFilter, TraceRows, Value, ValuesRequest,
+    Relation, Request, Rows, Scope, Source, SpanBatch, Test, TraceFilter, TraceRows, Value,
+    ValuesRequest,
 };
 
 pub(super) const SECOND: i64 = 1_000_000_000;
@@ -24,8 +25,14 @@ pub(super) struct Span {
     pub(super) status: u8,
     pub(super) message: &'static str,
     pub(super) millis: u64,
+    /// But those of events and links.
     pub(super) attributes: Vec<(Scope, &'static str, Value)>,
+    pub(super) events: Vec<Child>,
+    pub(super) links: Vec<Child>,
 }
+
+/// An event or a link.
+pub(super) type Child = Vec<(&'static str, Value)>;
 
 impl Span {
     pub(super) fn start(&self) -> i64 {
@@ -36,29 +43,56 @@ impl Span {
         self.millis * 1_000_000
     }
 
-    /// The value of an attribute; several values of one key (events) as an array.
+    /// The value of an attribute; of events and links that of the first which has it.
     pub(super) fn attribute(&self, scope: Option<Scope>, key: &str) -> Option<Value> {
-        let Some(scope) = scope else {
-            let of_span = self.attribute(Some(Scope::Span), key);
-            return of_span.or_else(|| self.attribute(Some(Scope::Resource), key));
-        };
-        let mut values: Vec<Value> = self
-            .attributes
-            .iter()
-            .filter(|(s, k, _)| *s == scope && *k == key)
-            .map(|(_, _, value)| value.clone())
-            .collect();
-        match values.len() {
-            0 | 1 => values.pop(),
-            _ => Some(Value::Array(values)),
+        match scope {
+            None => {
+                let of_span = self.attribute(Some(Scope::Span), key);
+                of_span.or_else(|| self.attribute(Some(Scope::Resource), key))
+            }
+            Some(scope @ (Scope::Event | Scope::Link)) => self
+                .children(scope)
+                .iter()
+                .find_map(|child| of_child(child, key)),
+            Some(scope) => {
+                let mut held = self.attributes.iter();
+                let found = held.find(|(s, k, _)| *s == scope && *k == key);
+                found.map(|(_, _, value)| value.clone())
+            }
+        }
+    }
+
+    pub(super) fn children(&self, scope: Scope) -> &[Child] {
+        match scope {
+            Scope::Event => &self.events,
+            _ => &self.links,
         }
     }
 
     fn satisfies(&self, filter: &Filter, memory: &[Span]) -> bool {
+        let some_child = |filters: &[&Filter], scope: Scope| {
+            let all = |child: &Child| filters.iter().all(|of| child_satisfies(child, of));
+            filters.is_empty() || self.children(scope).iter().any(all)
+        };
+        if let Some(scope) = only_about(filter) {
+            return some_child(&[filter], scope);
+        }
         let condition = match filter {
             Filter::Is(condition) => condition,
-            Filter::And(of) => return of.iter().all(|filter| self.satisfies(filter, memory)),
+            Filter::Not(filter) => return !self.satisfies(filter, memory),
             Filter::Or(of) => return of.iter().any(|filter| self.satisfies(filter, memory)),
+            Filter::And(of) => {
+                let about = |scope: Option<Scope>| -> Vec<&Filter> {
+                    of.iter()
+                        .filter(|filter| only_about(filter) == scope)
+                        .collect()
+                };
+                return about(None)
+                    .iter()
+                    .all(|filter| self.satisfies(filter, memory))
+                    && some_child(&about(Some(Scope::Event)), Scope::Event)
+                    && some_child(&about(Some(Scope::Link)), Scope::Link);
+            }
         };
         let value = match &condition.attribute {
             AttributeRef::Attribute { scope, key } => self.attribute(*scope, key),
@@ -100,6 +134,45 @@ impl Span {
                 Value::Int(trace().filter(|span| span.parent == self.id).count() as i64)
             }
         })
+    }
+}
+
+/// The value of an attribute of an event or a link.
+pub(super) fn of_child(child: &Child, key: &str) -> Option<Value> {
+    let found = child.iter().find(|(held, _)| *held == key);
+    found.map(|(_, value)| value.clone())
+}
+
+/// The scope of a filter that is about events, or links, and nothing else.
+fn only_about(filter: &Filter) -> Option<Scope> {
+    match filter {
+        Filter::Is(condition) if matches!(condition.test, Test::Missing) => None,
+        Filter::Is(condition) => match &condition.attribute {
+            AttributeRef::Attribute {
+                scope: scope @ Some(Scope::Event | Scope::Link),
+                ..
+            } => *scope,
+            _ => None,
+        },
+        Filter::And(of) | Filter::Or(of) => {
+            let first = of.first().and_then(only_about);
+            first.filter(|_| of.iter().all(|filter| only_about(filter) == first))
+        }
+        Filter::Not(_) => None,
+    }
+}
+
+fn child_satisfies(child: &Child, filter: &Filter) -> bool {
+    match filter {
+        Filter::And(of) => of.iter().all(|filter| child_satisfies(child, filter)),
+        Filter::Or(of) => of.iter().any(|filter| child_satisfies(child, filter)),
+        Filter::Not(filter) => !child_satisfies(child, filter),
+        Filter::Is(condition) => match &condition.attribute {
+            AttributeRef::Attribute { key, .. } => {
+                of_child(child, key).is_some_and(|value| holds(&value, &condition.test))
+            }
+            AttributeRef::Intrinsic(_) => false,
+        },
     }
 }
 
@@ -156,8 +229,11 @@ pub(super) struct Memory {
 
 impl Memory {
     fn wants(&self, trace: &[&Span], rows: &Rows, filter: &TraceFilter) -> bool {
-        let mut starts = trace.iter().map(|span| span.start());
-        starts.any(|start| rows.range.contains(start)) && self.has(trace, filter)
+        let meets = |span: &&Span| {
+            let end = span.start() + span.nanoseconds() as i64;
+            span.start() < rows.range.end && end >= rows.range.start
+        };
+        trace.iter().any(meets) && self.has(trace, filter)
     }
 
     fn has(&self, trace: &[&Span], filter: &TraceFilter) -> bool {
@@ -166,6 +242,39 @@ impl Memory {
             _ if self.conditions == Conditions::Ignored => true,
             TraceFilter::All => true,
             TraceFilter::Has(filter) => spans.any(|span| span.satisfies(filter, &self.spans)),
+            TraceFilter::Count {
+                filter,
+                least,
+                most,
+            } => {
+                let found = spans.filter(|span| span.satisfies(filter, &self.spans));
+                ((*least).max(1)..=*most).contains(&(found.count() as u64))
+            }
+            TraceFilter::Related {
+                relation,
+                above,
+                below,
+            } => {
+                let above = |span: &&&Span| span.satisfies(above, &self.spans);
+                let below = |span: &&&Span| span.satisfies(below, &self.spans);
+                let parent = |span: &Span| {
+                    trace
+                        .iter()
+                        .find(|s| span.parent != 0 && s.id == span.parent)
+                        .copied()
+                };
+                spans.clone().filter(below).any(|b| match relation {
+                    Relation::Child => parent(b).is_some_and(|a| above(&&a)),
+                    Relation::Descendant => {
+                        let mut over = std::iter::successors(parent(b), |span| parent(span));
+                        over.any(|a| above(&&a))
+                    }
+                    Relation::Sibling => {
+                        let same = |a: &&Span| a.parent == b.parent && a.id != b.id;
+                        b.parent != 0 && trace.iter().filter(above).any(same)
+                    }
+                })
+            }
             TraceFilter::And(of) => of.iter().all(|filter| self.has(trace, filter)),
             TraceFilter::Or(of) => of.iter().any(|filter| self.has(trace, filter)),
         }
@@ -264,6 +373,30 @@ fn batch(traces: &[Vec<&Span>]) -> SpanBatch {
         column: column(spans.iter().map(|span| span.attribute(Some(scope), key))),
     };
     batch.attributes = keys.into_iter().map(attribute).collect();
+    for scope in [Scope::Event, Scope::Link] {
+        let rows = (0u32..).zip(&spans);
+        let children: Vec<(u32, &Child)> = rows
+            .flat_map(|(row, span)| span.children(scope).iter().map(move |child| (row, child)))
+            .collect();
+        let mut keys: Vec<&str> = children
+            .iter()
+            .flat_map(|(_, c)| c.iter().map(|a| a.0))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        batch
+            .attributes
+            .extend(keys.into_iter().map(|key| AttributeColumn {
+                scope,
+                key: key.into(),
+                column: column(children.iter().map(|(_, child)| of_child(child, key))),
+            }));
+        let owners = children.into_iter().map(|(row, _)| row).collect();
+        match scope {
+            Scope::Event => batch.events = owners,
+            _ => batch.links = owners,
+        }
+    }
     batch
 }
 

@@ -26,7 +26,7 @@ fn any_value(value: &Value) -> AnyValue {
     }
 }
 
-/// The attributes of one scope; the names of events and the ids of links are no attributes.
+/// The attributes of one scope.
 fn attributes(span: &memory::Span, scope: Scope) -> Vec<KeyValue> {
     span.attributes
         .iter()
@@ -38,30 +38,33 @@ fn attributes(span: &memory::Span, scope: Scope) -> Vec<KeyValue> {
         .collect()
 }
 
+fn of_child(child: &memory::Child) -> Vec<KeyValue> {
+    let held = child.iter().filter(|(key, _)| !key.contains(':'));
+    let attribute = |(key, value): &(&str, Value)| KeyValue {
+        key: (*key).into(),
+        value: any_value(value),
+    };
+    held.map(attribute).collect()
+}
+
 fn to_stored(span: &memory::Span) -> Span {
     let start_ns = u64::try_from(span.start()).unwrap();
-    let event = |(_, _, name): &(Scope, &str, Value)| Event {
-        name: match name {
-            Value::Str(name) => name.to_string(),
-            other => panic!("the name of an event is {other:?}"),
-        },
+    let name = |child: &memory::Child| match memory::of_child(child, keys::EVENT_NAME) {
+        Some(Value::Str(name)) => name.to_string(),
+        other => panic!("the name of an event is {other:?}"),
+    };
+    let event = |child: &memory::Child| Event {
+        time_ns: start_ns + 7,
+        name: name(child),
+        attributes: of_child(child),
         ..Event::default()
     };
-    let names = span
-        .attributes
-        .iter()
-        .filter(|(_, key, _)| *key == keys::EVENT_NAME);
-    let mut events: Vec<Event> = names.map(event).collect();
-    if let Some(event) = events.first_mut() {
-        event.attributes = attributes(span, Scope::Event);
-    }
-    let linked = span.attribute(Some(Scope::Link), keys::LINK_SPAN_ID);
-    let links = linked.map(|_| Link {
+    let link = |child: &memory::Child| Link {
         trace_id: vec![9; 16],
         span_id: vec![9; 8],
-        attributes: attributes(span, Scope::Link),
+        attributes: of_child(child),
         ..Link::default()
-    });
+    };
     Span {
         trace_id: [span.trace; 16],
         span_id: [span.id; 8],
@@ -71,8 +74,8 @@ fn to_stored(span: &memory::Span) -> Span {
         start_ns,
         end_ns: start_ns + span.nanoseconds(),
         attributes: attributes(span, Scope::Span),
-        events,
-        links: links.into_iter().collect(),
+        events: span.events.iter().map(event).collect(),
+        links: span.links.iter().map(link).collect(),
         status: (span.status != 0).then(|| Status {
             code: span.status.into(),
             message: span.message.into(),
@@ -82,6 +85,11 @@ fn to_stored(span: &memory::Span) -> Span {
 }
 
 fn store() -> TraceStore {
+    store_of(&shop())
+}
+
+/// A store of spans, in memory.
+pub(super) fn store_of(spans: &[memory::Span]) -> TraceStore {
     let config = Config {
         future_max: None,
         ..Config::default()
@@ -95,12 +103,12 @@ fn store() -> TraceStore {
         ..Default::default()
     });
     let mut appender = store.appender();
-    for span in shop() {
+    for span in spans {
         let resource = Arc::new(Resource {
-            attributes: attributes(&span, Scope::Resource),
+            attributes: attributes(span, Scope::Resource),
             ..Resource::default()
         });
-        appender.append(&resource, &library, to_stored(&span));
+        appender.append(&resource, &library, to_stored(span));
     }
     appender.commit(Durability::Synced).unwrap().wait().unwrap();
     store

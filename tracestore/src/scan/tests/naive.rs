@@ -1,19 +1,16 @@
-//! Answers over spans as they came, one after the other, and random spans and filters: what the
-//! tests of reads compare with.
+//! Answers over spans as they came, one after the other: what the tests of reads compare with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proptest::prelude::*;
 use trine_storage::TimeRange;
-use trine_storage::regex::LabelRegex;
 
 use crate::model::{
     AnyValue, Event, KeyValue, Link, Resource, Scope as Instrumentation, Span, Status, TraceId,
 };
 use crate::otlp::{Bounds, Writer};
 use crate::request::{
-    AttributeRef, Comparison, Condition, Counts, Filter, Intrinsic, Measure, Scope, Test,
+    AttributeRef, Comparison, Counts, Filter, Intrinsic, Measure, Relation, Scope, Test,
     TraceFilter, Value, keys,
 };
 use crate::stage::Stage;
@@ -63,7 +60,7 @@ fn kind(span: &Span) -> i32 {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -290,315 +287,134 @@ fn passes(test: &Test, value: Option<&Value>) -> bool {
     }
 }
 
-/// The place of a condition among those that must hold for one event or link.
-fn of_children(filter: &Filter) -> Option<(Scope, &Condition)> {
+/// The scope of a filter that one event (or link) alone can satisfy.
+fn of_children(filter: &Filter) -> Option<Scope> {
     match filter {
+        Filter::Is(condition) if matches!(condition.test, Test::Missing) => None,
         Filter::Is(condition) => match &condition.attribute {
             AttributeRef::Attribute {
-                scope: Some(scope @ (Scope::Event | Scope::Link)),
+                scope: scope @ Some(Scope::Event | Scope::Link),
                 ..
-            } => Some((*scope, condition)),
+            } => *scope,
             _ => None,
         },
-        _ => None,
+        Filter::And(of) | Filter::Or(of) => {
+            let scopes: Vec<Option<Scope>> = of.iter().map(of_children).collect();
+            let first = scopes.first().copied().flatten();
+            first.filter(|_| scopes.iter().all(|scope| *scope == first))
+        }
+        Filter::Not(_) => None,
+    }
+}
+
+/// Whether the event (or link) of a number satisfies a filter about nothing else.
+fn child_satisfies(trace: &[Held], held: &Held, filter: &Filter, at: usize) -> bool {
+    let each = |of: &Filter| child_satisfies(trace, held, of, at);
+    match filter {
+        Filter::And(of) => of.iter().all(each),
+        Filter::Or(of) => of.iter().any(each),
+        Filter::Not(of) => !each(of),
+        Filter::Is(condition) => {
+            let value = &values(trace, held, &condition.attribute)[at];
+            passes(&condition.test, value.as_ref())
+        }
     }
 }
 
 pub(super) fn satisfies(trace: &[Held], held: &Held, filter: &Filter) -> bool {
+    let some_child = |filters: &[&Filter], scope: Scope| {
+        let count = match scope {
+            Scope::Link => held.span.links.len(),
+            _ => held.span.events.len(),
+        };
+        let all = |at| {
+            filters
+                .iter()
+                .all(|of| child_satisfies(trace, held, of, at))
+        };
+        filters.is_empty() || (0..count).any(all)
+    };
+    if let Some(scope) = of_children(filter) {
+        return some_child(&[filter], scope);
+    }
     match filter {
-        Filter::Is(_) => satisfies(trace, held, &Filter::And(vec![filter.clone()])),
+        Filter::Is(condition) => {
+            let found = values(trace, held, &condition.attribute);
+            match condition.test {
+                Test::Missing => {
+                    found.iter().all(Option::is_none)
+                        && !matches!(condition.attribute, AttributeRef::Intrinsic(_))
+                }
+                _ => passes(&condition.test, found[0].as_ref()),
+            }
+        }
+        Filter::Not(filter) => !satisfies(trace, held, filter),
         Filter::Or(filters) => filters.iter().any(|filter| satisfies(trace, held, filter)),
         Filter::And(filters) => {
-            let others = filters
-                .iter()
-                .all(|filter| match (of_children(filter), filter) {
-                    (Some(_), _) => true,
-                    (None, Filter::Is(condition)) => {
-                        let value = values(trace, held, &condition.attribute).remove(0);
-                        passes(&condition.test, value.as_ref())
-                    }
-                    (None, filter) => satisfies(trace, held, filter),
-                });
-            let joined = [Scope::Event, Scope::Link].into_iter().all(|scope| {
-                let of_scope = filters.iter().filter_map(of_children);
-                let of_scope = of_scope.filter(|(s, _)| *s == scope).map(|(_, c)| c);
-                let (missing, wanted): (Vec<&Condition>, Vec<&Condition>) =
-                    of_scope.partition(|c| matches!(c.test, Test::Missing));
-                let columns: Vec<Vec<Option<Value>>> = wanted
-                    .iter()
-                    .map(|c| values(trace, held, &c.attribute))
-                    .collect();
-                let count = columns.first().map_or(0, Vec::len);
-                let one = wanted.is_empty()
-                    || (0..count).any(|at| {
-                        let mut each = wanted.iter().zip(&columns);
-                        each.all(|(c, column)| passes(&c.test, column[at].as_ref()))
-                    });
-                let none = |c: &&Condition| {
-                    values(trace, held, &c.attribute)
-                        .iter()
-                        .all(Option::is_none)
-                };
-                one && missing.iter().all(none)
-            });
-            others && joined
+            let of = |scope: Option<Scope>| -> Vec<&Filter> {
+                filters.iter().filter(|f| of_children(f) == scope).collect()
+            };
+            of(None).iter().all(|filter| satisfies(trace, held, filter))
+                && some_child(&of(Some(Scope::Event)), Scope::Event)
+                && some_child(&of(Some(Scope::Link)), Scope::Link)
         }
     }
 }
 
 pub(super) fn trace_satisfies(trace: &[Held], filter: &TraceFilter, range: TimeRange) -> bool {
-    let mut starts = trace.iter().map(|held| start(&held.span));
-    starts.any(|start| range.contains(start)) && has_what_it_takes(trace, filter)
+    let meets = |held: &Held| {
+        let began = start(&held.span);
+        began < range.end && began + took(&held.span) >= range.start
+    };
+    trace.iter().any(meets) && has_what_it_takes(trace, filter)
 }
 
 fn has_what_it_takes(trace: &[Held], filter: &TraceFilter) -> bool {
     match filter {
         TraceFilter::All => true,
         TraceFilter::Has(filter) => trace.iter().any(|held| satisfies(trace, held, filter)),
+        TraceFilter::Count {
+            filter,
+            least,
+            most,
+        } => {
+            let found = trace.iter().filter(|held| satisfies(trace, held, filter));
+            ((*least).max(1)..=*most).contains(&(found.count() as u64))
+        }
+        TraceFilter::Related {
+            relation,
+            above,
+            below,
+        } => {
+            let side = |filter: &Filter| -> Vec<usize> {
+                let rows = 0..trace.len();
+                rows.filter(|at| satisfies(trace, &trace[*at], filter))
+                    .collect()
+            };
+            let (above, below) = (side(above), side(below));
+            let parents = parents(trace);
+            let mut pairs = above
+                .iter()
+                .flat_map(|a| below.iter().map(move |b| (*a, *b)));
+            pairs.any(|(a, b)| match relation {
+                Relation::Child => parents[b] == Some(a),
+                Relation::Descendant => {
+                    std::iter::successors(parents[b], |at| parents[*at]).any(|at| at == a)
+                }
+                Relation::Sibling => {
+                    let parent = |at: usize| trace[at].span.parent_span_id;
+                    a != b && parent(a).is_some() && parent(a) == parent(b)
+                }
+            })
+        }
         TraceFilter::And(filters) => filters.iter().all(|f| has_what_it_takes(trace, f)),
         TraceFilter::Or(filters) => filters.iter().any(|f| has_what_it_takes(trace, f)),
     }
 }
 
-/// The name of one of so many keys: few are frequent, many are rare.
-fn key() -> impl Strategy<Value = String> {
-    prop_oneof![
-        6 => prop::sample::select(vec!["a", "b", "service.name"]).prop_map(str::to_owned),
-        1 => (0u32..700).prop_map(|number| format!("k{number}")),
-    ]
-}
-
-fn any_value() -> impl Strategy<Value = AnyValue> {
-    let scalar = prop_oneof![
-        "[xy]{0,2}".prop_map(AnyValue::String),
-        (0i64..4).prop_map(AnyValue::Int),
-        prop::sample::select(vec![0.0, -0.0, 0.5, 2.0, f64::NAN, f64::INFINITY])
-            .prop_map(AnyValue::Double),
-        any::<bool>().prop_map(AnyValue::Bool),
-        prop::sample::select(vec![i64::MIN, i64::MAX, (1 << 53) + 1]).prop_map(AnyValue::Int),
-    ];
-    let mixed = prop::collection::vec(scalar.clone(), 0..3).prop_map(AnyValue::Array);
-    let numbers = prop::collection::vec((0i64..4).prop_map(AnyValue::Int), 1..3);
-    let texts = prop::collection::vec("[xy]".prop_map(AnyValue::String), 1..3);
-    prop_oneof![
-        8 => scalar,
-        1 => mixed,
-        1 => numbers.prop_map(AnyValue::Array),
-        1 => texts.prop_map(AnyValue::Array),
-        1 => Just(AnyValue::Bytes(vec![7])),
-        1 => Just(AnyValue::Empty),
-    ]
-}
-
-fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
-    let one = (key(), any_value()).prop_map(|(key, value)| KeyValue { key, value });
-    prop::collection::vec(one, 0..=most)
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    ("[ef]", 0u64..20, attributes(2)).prop_map(|(name, after, attributes)| Event {
-        time_ns: 1_000 + after,
-        name,
-        attributes,
-        dropped_attributes_count: 1,
-    })
-}
-
-fn link() -> impl Strategy<Value = Link> {
-    (0u8..3, attributes(1)).prop_map(|(id, attributes)| Link {
-        trace_id: vec![0xf0 | id; 16],
-        span_id: vec![id; usize::from(id)],
-        trace_state: "s".into(),
-        attributes,
-        flags: id.into(),
-        ..Link::default()
-    })
-}
-
-pub(super) fn held() -> impl Strategy<Value = Held> {
-    let ids = (1u8..6, 1u8..8, 0u8..9, -1i32..8);
-    // Spans that come twice begin at one time: the order of traces is told by it.
-    let start = |(trace, id, _, kind): (u8, u8, u8, i32)| {
-        let kind = if (0..=5).contains(&kind) {
-            kind as u64
-        } else {
-            0
-        };
-        1_000 + (u64::from(trace) * 17 + u64::from(id) * 23 + kind * 7) % 60
-    };
-    let took = -2i64..9;
-    let status = prop::option::of((-1i32..4, "[mn]?"));
-    let children = (
-        prop::collection::vec(event(), 0..3),
-        prop::collection::vec(link(), 0..2),
-    );
-    let under = (attributes(2), attributes(1), 0u8..2);
-    (ids, took, "[pqr]", attributes(4), status, children, under).prop_map(
-        move |(ids, took, name, attributes, status, (events, links), under)| Held {
-            resource: Resource {
-                attributes: under.0,
-                dropped_attributes_count: under.2.into(),
-                schema_url: "u".into(),
-            },
-            scope: Instrumentation {
-                name: format!("lib{}", under.2),
-                attributes: under.1,
-                ..Instrumentation::default()
-            },
-            span: Span {
-                trace_id: [ids.0; 16],
-                span_id: [ids.1; 8],
-                parent_span_id: (ids.2 > 0).then_some([ids.2; 8]),
-                kind: ids.3,
-                name,
-                start_ns: start(ids),
-                end_ns: (start(ids) as i64 + took) as u64,
-                attributes,
-                events,
-                links,
-                status: status.map(|(code, message)| Status { code, message }),
-                flags: 1,
-                ..Span::default()
-            },
-        },
-    )
-}
-
-fn value() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        "[xypqe]{0,2}".prop_map(|text| Value::Str(text.into())),
-        (-1i64..5).prop_map(Value::Int),
-        Just(Value::Int((1 << 53) + 1)),
-        prop::sample::select(vec![0.0, 0.5, 1.5, 2.0, 9_007_199_254_740_992.0, f64::NAN])
-            .prop_map(Value::Float),
-        any::<bool>().prop_map(Value::Bool),
-        prop::sample::select(vec![
-            "lib1",
-            "0303030303030303",
-            "0101",
-            "f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1"
-        ])
-        .prop_map(|text| Value::Str(text.into())),
-        (1u8..6).prop_map(|id| Value::Str(hex(&[id; 16]).as_str().into())),
-    ]
-}
-
-pub(super) fn test() -> impl Strategy<Value = Test> {
-    let regex = prop::sample::select(vec!["x.*", "[xp]", "y|q|e", ".*", "lib0", "0[0-3].*", ""]);
-    let regex = regex.prop_map(|pattern| LabelRegex::new(pattern).unwrap());
-    prop_oneof![
-        4 => prop::collection::vec(value(), 0..3).prop_map(Test::Equal),
-        2 => prop::collection::vec(value(), 0..3).prop_map(Test::NotEqual),
-        1 => value().prop_map(Test::Less),
-        1 => value().prop_map(Test::LessEqual),
-        1 => value().prop_map(Test::Greater),
-        1 => value().prop_map(Test::GreaterEqual),
-        1 => regex.clone().prop_map(Test::Matches),
-        1 => regex.prop_map(Test::NotMatches),
-        1 => Just(Test::Exists),
-        1 => Just(Test::Missing),
-    ]
-}
-
-pub(super) fn attribute() -> impl Strategy<Value = AttributeRef> {
-    let intrinsics = vec![
-        Intrinsic::Duration,
-        Intrinsic::Name,
-        Intrinsic::Status,
-        Intrinsic::StatusMessage,
-        Intrinsic::Kind,
-        Intrinsic::SpanId,
-        Intrinsic::ParentId,
-        Intrinsic::TraceId,
-        Intrinsic::IsRoot,
-        Intrinsic::TraceDuration,
-        Intrinsic::RootName,
-        Intrinsic::RootServiceName,
-        Intrinsic::ChildCount,
-    ];
-    let scope = prop::sample::select(vec![
-        None,
-        Some(Scope::Span),
-        Some(Scope::Resource),
-        Some(Scope::Event),
-        Some(Scope::Link),
-        Some(Scope::Instrumentation),
-    ]);
-    let named = (scope, key()).prop_map(|(scope, key)| AttributeRef::Attribute { scope, key });
-    let known = prop::sample::select(vec![
-        (Scope::Event, keys::EVENT_NAME),
-        (Scope::Event, keys::EVENT_TIME_SINCE_START),
-        (Scope::Link, keys::LINK_TRACE_ID),
-        (Scope::Link, keys::LINK_SPAN_ID),
-        (Scope::Instrumentation, keys::INSTRUMENTATION_NAME),
-        (Scope::Instrumentation, keys::INSTRUMENTATION_VERSION),
-    ]);
-    let known = known.prop_map(|(scope, key)| AttributeRef::Attribute {
-        scope: Some(scope),
-        key: key.into(),
-    });
-    prop_oneof![
-        3 => prop::sample::select(intrinsics).prop_map(AttributeRef::Intrinsic),
-        5 => named,
-        1 => known,
-    ]
-}
-
-pub(super) fn filter() -> impl Strategy<Value = Filter> {
-    let condition = (attribute(), test());
-    let leaf = condition.prop_map(|(attribute, test)| Filter::Is(Condition { attribute, test }));
-    leaf.prop_recursive(3, 8, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::And),
-            prop::collection::vec(inner, 0..4).prop_map(Filter::Or),
-        ]
-    })
-}
-
-pub(super) fn trace_filter() -> impl Strategy<Value = TraceFilter> {
-    let leaf = prop_oneof![
-        1 => Just(TraceFilter::All),
-        5 => filter().prop_map(TraceFilter::Has),
-    ];
-    leaf.prop_recursive(2, 5, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..3).prop_map(TraceFilter::And),
-            prop::collection::vec(inner, 0..3).prop_map(TraceFilter::Or),
-        ]
-    })
-}
-
-pub(super) fn range() -> impl Strategy<Value = TimeRange> {
-    prop_oneof![
-        Just(TimeRange::new(i64::MIN, i64::MAX)),
-        (990i64..1_070, 0i64..60).prop_map(|(start, len)| TimeRange::new(start, start + len)),
-    ]
-}
-
-pub(super) fn measure() -> impl Strategy<Value = Measure> {
-    let measured = prop_oneof![
-        Just(AttributeRef::Intrinsic(Intrinsic::Duration)),
-        attribute(),
-    ];
-    (0u8..5, measured).prop_map(|(which, attribute)| match which {
-        0 => Measure::Spans,
-        1 => Measure::Log2(attribute),
-        2 => Measure::Sum(attribute),
-        3 => Measure::Least(attribute),
-        _ => Measure::Greatest(attribute),
-    })
-}
-
-/// The value of an attribute as one: several values of events or links are an array.
+/// The value of an attribute as one: of events and links that of the first which has it.
 fn one_value(trace: &[Held], held: &Held, attribute: &AttributeRef) -> Option<Value> {
-    let mut values: Vec<Value> = values(trace, held, attribute)
-        .into_iter()
-        .flatten()
-        .collect();
-    match values.len() {
-        0 | 1 => values.pop(),
-        _ => Some(Value::Array(values)),
-    }
+    values(trace, held, attribute).into_iter().flatten().next()
 }
 
 fn exponent(value: f64) -> i32 {
