@@ -3,7 +3,7 @@
 //! In reading order: [`ast`] is the tree, `lexer`, `parser`, `printer` and `validate` lead to it and
 //! back, `lenient` reads what is still being typed, [`source`] is what a store of spans has to offer, `lower` says what the store may skip,
 //! `value` and `field` evaluate expressions over columns, `spanset` combines sets of spans,
-//! `engine` runs a search.
+//! `engine` runs a search, `metrics` makes series over time; `exact` says when a store can count for it.
 //!
 //! ```
 //! let query = trine_query::traceql::parse(r#"{ span.http.status_code >= 500 } | count() > 2"#)?;
@@ -14,10 +14,12 @@
 pub mod ast;
 mod engine;
 mod error;
+mod exact;
 mod field;
 mod lenient;
 mod lexer;
 mod lower;
+mod metrics;
 mod parser;
 mod printer;
 pub mod source;
@@ -35,6 +37,10 @@ pub use lenient::{
 };
 pub use lexer::{QUERY_BYTES_MAX, tokens};
 pub use lower::filter;
+pub use metrics::{
+    EXEMPLARS_DEFAULT, EXEMPLARS_MAX, Exemplar, MetricSeries, MetricsOptions, MetricsResult,
+    default_step,
+};
 pub use parser::{NESTING_MAX, OPERATORS_MAX, parse, parse_attribute, parse_unchecked};
 
 #[cfg(test)]

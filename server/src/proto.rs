@@ -2,6 +2,7 @@
 //! messages built on them. `ingest` reads requests with them, `api` writes answers.
 
 pub mod histogram;
+pub mod jaeger;
 pub mod loki;
 pub mod otlp_metrics;
 pub mod remote_read;

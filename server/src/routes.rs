@@ -195,6 +195,14 @@ fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
             any(grpc::traces),
         )
         .route("/logproto.Pusher/{method}", any(grpc::pusher))
+        .route(
+            "/tempopb.StreamingQuerier/{method}",
+            any(tempo::streaming::serve),
+        )
+        .route(
+            "/jaeger.api_v3.QueryService/{method}",
+            any(jaeger::grpc::serve),
+        )
         .route_service(
             "/opentelemetry.proto.collector.logs.v1.LogsService/{method}",
             logs.service(),

@@ -60,8 +60,7 @@ impl TenantId {
     /// [`Reason::Bad`](crate::refusal::Reason::Bad) when it is not one.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if text.contains('|') {
-            let why =
-                "only metrics and logs are read of several tenants at once (a|b); name one tenant";
+            let why = "several tenants at once (a|b) can only be read; name one tenant";
             return Err(Refusal::bad(why));
         }
         if text.len() > ID_BYTES_MAX {
@@ -508,7 +507,7 @@ mod tests {
             ("a b", "unsupported character ' '"),
             ("é", "unsupported character 'é'"),
             ("a\0", "unsupported character"),
-            ("a|b", "only metrics and logs are read of several tenants"),
+            ("a|b", "several tenants at once (a|b) can only be read"),
             (&too_long, "too long"),
         ] {
             let refusal = TenantId::parse(bad).unwrap_err();

@@ -97,6 +97,11 @@ impl Engine {
         Self { limits, clock }
     }
 
+    /// The account of a query that begins now.
+    pub(super) fn budget(&self, cancel: &Cancel) -> Budget {
+        Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock))
+    }
+
     /// The newest traces that match and have a span that begins in `range` (nanoseconds), in the
     /// order of their first spans and then their ids.
     ///
@@ -116,7 +121,7 @@ impl Engine {
             let what = "a search for series over time".to_owned();
             return Err(QueryError::Unsupported(what));
         };
-        let budget = Budget::new(self.limits.clone(), cancel.clone(), Arc::clone(&self.clock));
+        let budget = self.budget(cancel);
         let mut shown = BTreeSet::new();
         fields(pipeline, &mut |field| {
             field.attributes(&mut |attribute| {
@@ -245,7 +250,7 @@ fn shown_name(attribute: &Attribute) -> String {
 }
 
 /// Calls `each` with every expression over fields that a pipeline holds.
-fn fields(
+pub(super) fn fields(
     pipeline: &Pipeline,
     each: &mut dyn FnMut(&FieldExpr) -> Result<(), Error>,
 ) -> Result<(), Error> {

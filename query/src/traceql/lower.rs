@@ -136,7 +136,7 @@ fn needed(expr: &FieldExpr) -> Option<Filter> {
     }
 }
 
-fn flip(op: Op) -> Op {
+pub(super) fn flip(op: Op) -> Op {
     match op {
         Op::Less => Op::Greater,
         Op::LessEqual => Op::GreaterEqual,
@@ -213,7 +213,7 @@ fn root(op: Op, value: &Static) -> Option<Filter> {
 }
 
 /// What a store calls the attribute, if a condition can be about it.
-fn reference(attribute: &Attribute) -> Option<AttributeRef> {
+pub(super) fn reference(attribute: &Attribute) -> Option<AttributeRef> {
     let intrinsic = match attribute {
         Attribute::Named { parent: true, .. } => return None,
         Attribute::Intrinsic(Intrinsic::Duration) => source::Intrinsic::Duration,

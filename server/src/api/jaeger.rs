@@ -1,8 +1,10 @@
 //! The query API of Jaeger, as its UI and Grafana's data source for it ask: services, operations,
 //! searches, traces by id and who calls whom. `routes` mounts it at the root and under `/jaeger`.
 //!
-//! Answers of the older API have one envelope (`data` and `errors`); the newer one is in `v3`. `/api/traces/{id}` at the root is Tempo's, too: see [`address`].
+//! Answers of the older API have one envelope (`data` and `errors`); the newer one is in `v3` and,
+//! over gRPC, in [`grpc`]. `/api/traces/{id}` at the root is Tempo's, too: see [`address`].
 
+pub mod grpc;
 mod pretty;
 mod request;
 mod search;

@@ -21,6 +21,7 @@ mod remote_write;
 #[path = "../../src/proto/schema.rs"]
 mod schema;
 mod sdk;
+mod tempo_streaming;
 mod traps;
 mod websocket;
 mod wire;

@@ -667,6 +667,21 @@ proptest! {
     }
 
     #[test]
+    fn a_trace_is_written_as_it_would_be_sent(trace in trace(), bytes_max in 0usize..4_000) {
+        let whole = trace.to_otlp();
+        prop_assert_eq!(read_all(&whole).unwrap(), trace.clone());
+        let mut cut = trace.clone();
+        let is_cut = cut.truncate(bytes_max);
+        prop_assert_eq!(is_cut, cut != trace);
+        let part = cut.to_otlp();
+        prop_assert!(!is_cut || part.len() <= bytes_max);
+        prop_assert!(is_cut || whole.len() <= bytes_max || trace.spans().count() == 0);
+        let kept: Vec<_> = cut.spans().collect();
+        let all: Vec<_> = trace.spans().take(kept.len()).collect();
+        prop_assert_eq!(kept, all);
+    }
+
+    #[test]
     fn usual_attributes_are_read_as_others_are(
         key in "[a-z]{0,3}",
         number: i64,
