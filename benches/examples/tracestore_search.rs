@@ -19,8 +19,9 @@ use trine_benches::process::{cpu_seconds, memory, thread_seconds};
 use trine_benches::spans::Source;
 use trine_storage::TimeRange;
 use trine_tracestore::{
-    AttributeRef, AttributeScope, Batch, Condition, Config, Counts, Durability, Filter, Intrinsic,
-    Measure, Request, Rows, Snapshot, Test, TraceFilter, TraceStore, Value, ValuesRequest,
+    AttributeRef, AttributeScope, Batch, Condition, Config, Counts, Durability, Effort, Filter,
+    Intrinsic, Measure, Request, Rows, Snapshot, Test, TraceFilter, TraceStore, Value,
+    ValuesRequest,
 };
 
 /// Long ago, so that every window is closed.
@@ -181,6 +182,8 @@ fn counts(snapshot: &Snapshot, filter: Filter, measure: Measure) -> String {
             key: "service.name".into(),
         }],
         measure,
+        groups_max: usize::MAX,
+        effort: Effort::default(),
     });
     let (mut cells, mut spans) = (0, 0);
     for batch in snapshot.scan(&request).unwrap() {

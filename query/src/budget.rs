@@ -21,7 +21,8 @@ pub struct Limits {
     pub steps_max: usize,
     /// From the start of the query to its end. Default: two minutes.
     pub wall_time: Duration,
-    /// Threads that a LogQL query works on at a time, if as many cores are free. Default: 16.
+    /// Threads that a LogQL or TraceQL query works on at a time, if as many cores are free.
+    /// Default: 16.
     pub threads_max: usize,
 }
 
@@ -51,6 +52,11 @@ impl Cancel {
     /// Stops the query at its next batch.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The flag itself, for a source that asks it while it counts.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
     }
 
     /// Whether it was set.
@@ -154,6 +160,11 @@ impl Budget {
             return Err(BudgetError::TimedOut);
         }
         Ok(())
+    }
+
+    /// What stops the query from outside.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     /// The bounds.

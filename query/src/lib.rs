@@ -16,7 +16,6 @@ pub mod logql;
 #[cfg(feature = "promql")]
 pub mod promql;
 pub mod text;
-#[cfg(any(feature = "promql", feature = "logql"))]
 mod threads;
 #[cfg(feature = "traceql")]
 pub mod traceql;

@@ -1,9 +1,10 @@
 //! TraceQL: parse a query, search a source of spans.
 //!
 //! In reading order: [`ast`] is the tree, `lexer`, `parser`, `printer` and `validate` lead to it and
-//! back, `lenient` reads what is still being typed, [`source`] is what a store of spans has to offer, `lower` says what the store may skip,
-//! `value` and `field` evaluate expressions over columns, `spanset` combines sets of spans,
-//! `engine` runs a search, `metrics` makes series over time; `exact` says when a store can count for it.
+//! back, `lenient` reads what is still being typed, [`source`] is what a store of spans has to offer,
+//! `lower` says what the store may skip, `value` and `field` evaluate expressions over columns,
+//! `spanset` combines sets of spans, `engine` runs a search, `metrics` makes series over time; `exact`
+//! says when a store can count for it.
 //!
 //! ```
 //! let query = trine_query::traceql::parse(r#"{ span.http.status_code >= 500 } | count() > 2"#)?;

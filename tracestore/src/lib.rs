@@ -69,9 +69,10 @@ pub use model::{
 };
 pub use place::Snapshot;
 pub use request::{
-    ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Condition, CountBatch, Counts,
-    Filter, Intrinsic, Measure, NO_ROW, Request, Rows, Scope as AttributeScope, SpanBatch, Test,
-    TraceFilter, TraceRows, Value, ValuesRequest, keys,
+    ABSENT, AttributeColumn, AttributeRef, Batch, Batches, Column, Comparison, ComparisonBatch,
+    Condition, CountBatch, Counts, Effort, Filter, Intrinsic, Measure, NO_ROW, Occurrences,
+    Request, Rows, Scope as AttributeScope, SpanBatch, Test, TraceFilter, TraceRows, Value,
+    ValuesRequest, keys,
 };
 pub use retention::RetentionRule;
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};

@@ -5,8 +5,10 @@
 //! condition means, `condition` makes filters ready, `evaluate` applies them.
 
 mod batch;
+mod buckets;
 mod coder;
 mod codes;
+mod comparison;
 mod condition;
 mod counts;
 mod evaluate;
@@ -31,6 +33,7 @@ use crate::request::Filter;
 use condition::{Node, Traces};
 use evaluate::Page;
 
+pub(crate) use comparison::comparison;
 pub(crate) use counts::counts;
 pub(crate) use rows::rows;
 

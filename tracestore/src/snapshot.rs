@@ -31,7 +31,8 @@ impl Snapshot {
     }
 
     /// Answers a request: whole traces, the newest first (by their first span, then by id), each the
-    /// union of all its spans that are stored, read as they are asked for; or counts, in one batch.
+    /// union of all its spans that are stored, read as they are asked for; or counts, in a batch of each
+    /// thread.
     ///
     /// # Errors
     /// As [`Snapshot::trace`], here or from the iterator.
@@ -39,6 +40,7 @@ impl Snapshot {
         match request {
             Request::Rows(rows) => scan::rows(self.views()?, rows),
             Request::Counts(counts) => scan::counts(&self.views()?, counts),
+            Request::Comparison(comparison) => scan::comparison(&self.views()?, comparison),
         }
     }
 

@@ -101,7 +101,7 @@ enum Kind {
     Number,
     Str,
     Status,
-    SpanKind,
+    OfSpan,
 }
 
 /// A condition, unless the store and the language mean different things by it.
@@ -120,8 +120,8 @@ fn is(attribute: &Attribute, test: Test, kind: Kind) -> Option<Filter> {
         ) => false,
         // The store has numbers for these.
         Attribute::Intrinsic(Intrinsic::Status) => kind == Kind::Status,
-        Attribute::Intrinsic(Intrinsic::Kind) => kind == Kind::SpanKind,
-        _ => !matches!(kind, Kind::Status | Kind::SpanKind),
+        Attribute::Intrinsic(Intrinsic::Kind) => kind == Kind::OfSpan,
+        _ => !matches!(kind, Kind::Status | Kind::OfSpan),
     };
     let attribute = reference(attribute).filter(|_| fits)?;
     Some(Filter::Is(Condition { attribute, test }))
@@ -166,7 +166,7 @@ fn comparison(attribute: &Attribute, op: Op, value: &Static) -> Option<Filter> {
         Static::Int(number) | Static::Duration(number) => (Value::Int(*number), Kind::Number),
         Static::Float(number) => (Value::Float(*number), Kind::Number),
         Static::Status(number) => (Value::Int((*number).into()), Kind::Status),
-        Static::Kind(number) => (Value::Int((*number).into()), Kind::SpanKind),
+        Static::Kind(number) => (Value::Int((*number).into()), Kind::OfSpan),
     };
     let (value, kind) = value;
     let test = match op {

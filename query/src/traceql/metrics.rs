@@ -20,14 +20,16 @@ mod tally;
 use std::sync::Arc;
 
 use super::ast::{
-    Metrics, MetricsExpr, MetricsFunction, MetricsTerm, Op, Pipeline, Query, Root, Static,
+    Attribute, Metrics, MetricsExpr, MetricsFunction, MetricsTerm, Op, Pipeline, Query, Root,
+    Static,
 };
 use super::engine::Engine;
 use super::error::QueryError;
-use super::source::{Batch, Request, Rows, Source, SpanBatch, Value};
+use super::source::{self, Batch, Effort, Request, Rows, Source, SpanBatch, Value};
 use super::{exact, lower};
 use crate::budget::{Budget, BudgetError, Cancel};
 use crate::text::format_go_duration;
+use crate::threads::Permits;
 use compare::{Comparison, Sides};
 use exemplars::{Exemplars, Taking};
 use intervals::Intervals;
@@ -35,6 +37,7 @@ pub use intervals::default_step;
 use labels::{Interner, Series, order};
 use observed::Observer;
 use tally::Tally;
+use trine_storage::error::Kind;
 
 /// The most exemplars of an answer, whatever is asked for.
 pub const EXEMPLARS_MAX: usize = 100_000;
@@ -260,13 +263,22 @@ impl Run<'_> {
         let unit = functions::measured(function).filter(|_| !is_histogram);
         let unit = unit.map(|_| functions::unit(function));
         let filter = exact::pipeline(pipeline);
-        let request = filter
-            .clone()
-            .and_then(|filter| counted::request(function, filter, &self.intervals));
-        if let (Some(filter), Some(request)) = (filter, request) {
-            let to = (&mut interner, &mut tally);
-            let counted = counted::count(self.source, (function, request), &self.intervals, to);
-            self.bounded(counted)?;
+        let (permits, effort) = self.effort();
+        let groups_max = tally.groups_max();
+        let request = filter.clone().and_then(|filter| {
+            counted::request(function, filter, &self.intervals, (groups_max, effort))
+        });
+        let to = (&mut interner, &mut tally);
+        let counted = match request {
+            Some(request) => {
+                let from = (self.source, function);
+                let done = counted::count(from, request, &self.intervals, to);
+                self.counted(done)?
+            }
+            None => false,
+        };
+        drop(permits);
+        if let (Some(filter), true) = (filter, counted) {
             self.inspected_spans += tally.spans();
             if self.exemplars > 0 && tally.spans() > 0 {
                 let to = (&mut exemplars, unit, is_histogram);
@@ -300,7 +312,18 @@ impl Run<'_> {
     ) -> Result<Vec<Series>, QueryError> {
         let comparison = Comparison::of(function)?;
         let attributes = Comparison::attributes(self.source, &self.intervals)?;
-        let mut sides = Sides::new(self.budget, &self.intervals);
+        let mut sides = Sides::new(&comparison, self.budget, &self.intervals);
+        let (permits, effort) = self.effort();
+        let request = exact::pipeline(pipeline)
+            .and_then(|filter| comparison.request(filter, &attributes, &self.intervals, effort));
+        if let Some(request) = request {
+            let done = self.compared(request, &attributes, &mut sides);
+            if self.counted(done)? {
+                self.inspected_spans += sides.spans();
+                return Ok(sides.series(&comparison));
+            }
+        }
+        drop(permits);
         // Of the function only the spans are of interest.
         let observer = Observer::new(pipeline, function, self.intervals)?;
         let mut projection = observer.projection(&[])?;
@@ -326,6 +349,47 @@ impl Run<'_> {
             Ok(sides.add_batch(batch, &attributes, &rows)?)
         })?;
         Ok(sides.series(&comparison))
+    }
+
+    fn compared(
+        &self,
+        request: source::Comparison,
+        attributes: &[Attribute],
+        sides: &mut Sides<'_>,
+    ) -> Result<(), QueryError> {
+        for batch in self.source.scan(&Request::Comparison(request))? {
+            if let Batch::Comparison(batch) = batch? {
+                sides.add_counted(&batch, attributes, &self.intervals)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a store may use for a count, and the right to its threads.
+    fn effort(&self) -> (Permits, Effort) {
+        let most = self.budget.limits().threads_max.saturating_sub(1);
+        let permits = Permits::take(most);
+        let effort = Effort {
+            threads: permits.count(),
+            stop: self.budget.cancel().flag(),
+        };
+        (permits, effort)
+    }
+
+    /// Whether a store has counted; otherwise it does not count such things.
+    fn counted(&mut self, done: Result<(), QueryError>) -> Result<bool, QueryError> {
+        if let Err(QueryError::Source(error)) = &done
+            && error.kind() == Kind::Unsupported
+        {
+            return Ok(false);
+        }
+        self.bounded(done)?;
+        // What was stopped is not told as if it were all.
+        self.budget.check().or_else(|error| match error {
+            BudgetError::Canceled => Err(error),
+            _ => Ok(()),
+        })?;
+        Ok(true)
     }
 
     /// Goes over batches of spans, as far as the query may.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use trine_storage::regex::LabelRegex;
 use trine_storage::{Error, TimeRange};
@@ -17,7 +18,9 @@ pub trait Source: Send + Sync {
     /// then by id), each the union of all its spans; or counts.
     ///
     /// # Errors
-    /// The store's, here or from the iterator.
+    /// The store's, here or from the iterator. A store that does not count answers a request for
+    /// counts with [`Kind::Unsupported`](trine_storage::error::Kind::Unsupported); it is asked for
+    /// rows then. So does one that does not compare.
     fn scan(&self, request: &Request) -> Result<Batches, Error>;
 
     /// The attributes that spans in `range` have, by scope and name, sorted, with how many spans (of
@@ -41,6 +44,8 @@ pub enum Request {
     Rows(Rows),
     /// How many spans, by time and attributes.
     Counts(Counts),
+    /// How often values of attributes occur among two kinds of spans.
+    Comparison(Comparison),
 }
 
 /// Whole traces that satisfy a filter.
@@ -132,6 +137,42 @@ pub struct Counts {
     pub by: Vec<AttributeRef>,
     /// What is counted.
     pub measure: Measure,
+    /// The most groups, each power of two one of its own; a count that meets more ends soon.
+    pub groups_max: usize,
+    /// How it is done.
+    pub effort: Effort,
+}
+
+/// How often each value of some attributes occurs among spans that are selected, and among others.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// Spans that begin in this range are counted.
+    pub range: TimeRange,
+    /// Which of them.
+    pub filter: Filter,
+    /// Which of these are selected.
+    pub selection: Filter,
+    /// When selected spans begin; others are not selected, whatever they are.
+    pub selected_range: TimeRange,
+    /// Buckets begin here, and every width before and after it.
+    pub origin_ns: i64,
+    /// The width of a bucket; 0 or less for one bucket that begins at the origin.
+    pub bucket_ns: i64,
+    /// Whose values are counted.
+    pub attributes: Vec<AttributeRef>,
+    /// The most values of an attribute that are told apart; those that are met later count as one.
+    pub values_max: usize,
+    /// How it is done.
+    pub effort: Effort,
+}
+
+/// What a count may use, and what ends it before its time.
+#[derive(Debug, Clone, Default)]
+pub struct Effort {
+    /// Threads beside the caller's.
+    pub threads: usize,
+    /// Set from outside: the count ends soon, with what it has by then.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What [`Counts`] tells of the spans of a group. Spans without a number are left out of all but
@@ -348,6 +389,28 @@ pub struct CountBatch {
     pub counts: Vec<u64>,
     /// For sums, least and greatest numbers the number, zero without a sign; empty otherwise.
     pub values: Vec<f64>,
+    /// Whether there are more groups than may be, and spans that were not counted.
+    pub is_full: bool,
+}
+
+/// How often values of attributes occur.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ComparisonBatch {
+    /// The attributes, as they were asked for.
+    pub attributes: Vec<Occurrences>,
+}
+
+/// How often values of one attribute occur, one row a value and bucket that has spans.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Occurrences {
+    /// The values; [`ABSENT`] for those that are not told apart any more.
+    pub values: Column,
+    /// When the bucket begins.
+    pub buckets: Vec<i64>,
+    /// How many spans that are selected.
+    pub selected: Vec<u64>,
+    /// How many others.
+    pub others: Vec<u64>,
 }
 
 /// A piece of an answer.
@@ -359,8 +422,10 @@ pub struct CountBatch {
 pub enum Batch {
     /// For [`Request::Rows`].
     Spans(SpanBatch),
-    /// For [`Request::Counts`]; one batch has all of them.
+    /// For [`Request::Counts`]. What several batches tell of a group adds up.
     Counts(CountBatch),
+    /// For [`Request::Comparison`]. What several batches tell of a value adds up.
+    Comparison(ComparisonBatch),
 }
 
 /// The batches of an answer.

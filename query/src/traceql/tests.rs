@@ -8,6 +8,8 @@ use crate::budget::{Cancel, Limits};
 
 mod matches;
 mod memory;
+#[cfg(feature = "tracestore")]
+mod metrics;
 mod properties;
 mod refusals;
 #[cfg(feature = "tracestore")]

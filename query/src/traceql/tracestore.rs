@@ -1,12 +1,14 @@
 //! The trace store as a source of spans: the same shapes, moved over.
 
+use std::sync::Arc;
+
 use trine_storage::{Error, TimeRange};
 use trine_tracestore as store;
 
 use super::source::{
-    AttributeColumn, AttributeRef, Batch, Batches, Column, Condition, CountBatch, Filter,
-    Intrinsic, Measure, Request, Scope, Source, SpanBatch, Test, TraceFilter, TraceRows, Value,
-    ValuesRequest,
+    AttributeColumn, AttributeRef, Batch, Batches, Column, ComparisonBatch, Condition, CountBatch,
+    Effort, Filter, Intrinsic, Measure, Occurrences, Request, Scope, Source, SpanBatch, Test,
+    TraceFilter, TraceRows, Value, ValuesRequest,
 };
 
 impl Source for store::Snapshot {
@@ -24,6 +26,19 @@ impl Source for store::Snapshot {
                 bucket_ns: counts.bucket_ns,
                 by: counts.by.iter().map(attribute).collect(),
                 measure: measure(&counts.measure),
+                groups_max: counts.groups_max,
+                effort: effort(&counts.effort),
+            }),
+            Request::Comparison(comparison) => store::Request::Comparison(store::Comparison {
+                range: comparison.range,
+                filter: filter(&comparison.filter),
+                selection: filter(&comparison.selection),
+                selected_range: comparison.selected_range,
+                origin_ns: comparison.origin_ns,
+                bucket_ns: comparison.bucket_ns,
+                attributes: comparison.attributes.iter().map(attribute).collect(),
+                values_max: comparison.values_max,
+                effort: effort(&comparison.effort),
             }),
         };
         let batches = self.scan(&request)?;
@@ -94,6 +109,13 @@ fn measure(measure: &Measure) -> store::Measure {
         Measure::Sum(of) => store::Measure::Sum(attribute(of)),
         Measure::Least(of) => store::Measure::Least(attribute(of)),
         Measure::Greatest(of) => store::Measure::Greatest(attribute(of)),
+    }
+}
+
+fn effort(effort: &Effort) -> store::Effort {
+    store::Effort {
+        threads: effort.threads,
+        stop: Arc::clone(&effort.stop),
     }
 }
 
@@ -178,7 +200,20 @@ fn batch(batch: store::Batch) -> Batch {
             exponents: batch.exponents,
             counts: batch.counts,
             values: batch.values,
+            is_full: batch.is_full,
         }),
+        store::Batch::Comparison(batch) => Batch::Comparison(ComparisonBatch {
+            attributes: batch.attributes.into_iter().map(occurrences).collect(),
+        }),
+    }
+}
+
+fn occurrences(held: store::Occurrences) -> Occurrences {
+    Occurrences {
+        values: column(held.values),
+        buckets: held.buckets,
+        selected: held.selected,
+        others: held.others,
     }
 }
 

@@ -1,35 +1,15 @@
-//! The TraceQL of real dashboards: every query parses, and every search runs without error.
+//! The TraceQL of real dashboards: every query parses, runs and finds something.
 
 use std::fmt::Write as _;
 
-use serde_json::json;
 use trine_query::budget::{Cancel, Limits};
-use trine_query::traceql::{Engine, SearchOptions, parse};
+use trine_query::traceql::{Engine, MetricSeries, SearchOptions, parse};
 use trine_storage::TimeRange;
 
 use super::cases::{conformance, files, say, substituted};
-use super::memory::Memory;
-use super::spans::Span;
+use super::metrics::{self, ask};
+use super::series::Script;
 use super::text;
-
-/// A trace of a slow server span with an erroneous client span below it.
-fn trace() -> Vec<Span> {
-    let root = json!({
-        "id": "01", "start_ns": 1, "duration_ns": 2_000_000_000_i64,
-        "nested_set": {"left": 1, "right": 4, "parent": -1},
-        "attributes": {"name": {"string": "GET /"}, "kind": {"kind": "server"},
-            "status": {"status": "ok"}, "resource.service.name": {"string": "shop"},
-            "rootName": {"string": "GET /"}, "rootServiceName": {"string": "shop"}},
-    });
-    let child = json!({
-        "id": "02", "start_ns": 2, "duration_ns": 1_000_000_000_i64,
-        "nested_set": {"left": 2, "right": 3, "parent": 1},
-        "attributes": {"name": {"string": "pay"}, "kind": {"kind": "client"},
-            "status": {"status": "error"}, "resource.service.name": {"string": "shop"},
-            "event.exception.type": {"string": "Timeout"}, "span.tries": {"int_array": [1, 2]}},
-    });
-    Span::list(&json!([root, child]))
-}
 
 #[test]
 fn queries_of_dashboards() {
@@ -37,9 +17,10 @@ fn queries_of_dashboards() {
         say("conformance: SKIPPED, no data");
         return;
     };
-    let source = Memory {
-        traces: vec![trace()],
-    };
+    let script = include_str!("../../testdata/traceql/dashboards.spans");
+    let source = Script::read(script).store.snapshot();
+    const SECOND: i64 = 1_000_000_000;
+    let times = (1_700_000_000 * SECOND, 1_700_000_060 * SECOND, 60 * SECOND);
     let engine = Engine::new(Limits::default());
     let options = SearchOptions {
         limit: 10,
@@ -63,12 +44,22 @@ fn queries_of_dashboards() {
                 }
             };
             parsed += 1;
-            if read.search().is_none() {
-                continue;
-            }
-            let range = TimeRange::ALL;
-            if let Err(error) = engine.search(&source, &read, range, &options, &Cancel::new()) {
-                writeln!(wrong, "{file}:{number}: {error}\n    {query}").unwrap();
+            let found = if read.search().is_some() {
+                let (range, cancel) = (TimeRange::ALL, Cancel::new());
+                let found = engine.search(&source, &read, range, &options, &cancel);
+                found
+                    .map(|found| found.traces.len())
+                    .map_err(|error| error.to_string())
+            } else {
+                let found = ask(&source, &query, &metrics::options(times, false));
+                let has_value =
+                    |series: &MetricSeries| series.samples.iter().any(|(_, value)| *value > 0.0);
+                found.map(|found| found.iter().filter(|one| has_value(one)).count())
+            };
+            match found {
+                Ok(1..) => {}
+                Ok(_) => writeln!(wrong, "{file}:{number}: finds nothing\n    {query}").unwrap(),
+                Err(error) => writeln!(wrong, "{file}:{number}: {error}\n    {query}").unwrap(),
             }
         }
     }

@@ -15,6 +15,7 @@ mod own;
 mod parse;
 mod relations;
 mod search;
+mod series;
 mod spans;
 mod trees;
 

@@ -17,9 +17,27 @@ pub(crate) struct Coder {
     ends: Vec<usize>,
     pub(crate) values: Vec<Value>,
     scratch: Vec<u8>,
+    /// The most values that have codes, where there is a bound.
+    most: Option<usize>,
 }
 
+/// The code of values that are too many to have one each.
+pub(crate) const BEYOND: u32 = u32::MAX - 2;
+
 impl Coder {
+    /// One that gives codes to so many values; all others have [`BEYOND`].
+    pub(crate) fn bounded(most: usize) -> Self {
+        Self {
+            most: Some(most),
+            ..Self::default()
+        }
+    }
+
+    /// Whether new values have no codes of their own any more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.most.is_some_and(|most| self.values.len() >= most)
+    }
+
     /// The code of a value; [`ABSENT`] for what queries do not see.
     pub(crate) fn code(&mut self, value: ValueRef<'_>) -> u32 {
         self.scratch.clear();
@@ -75,6 +93,9 @@ impl Coder {
         let Some(value) = make() else {
             return ABSENT;
         };
+        if self.is_full() {
+            return BEYOND;
+        }
         let code = u32::try_from(self.values.len()).unwrap_or(ABSENT);
         self.keys.extend_from_slice(&self.scratch);
         self.ends.push(self.keys.len());
@@ -114,6 +135,15 @@ pub(crate) fn of_ref(value: ValueRef<'_>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_beyond_the_bound_share_a_code() {
+        let mut coder = Coder::bounded(2);
+        let codes = [3, 4, 5, 3, 6].map(|number| coder.code(ValueRef::Int(number)));
+        assert_eq!(codes, [0, 1, BEYOND, 0, BEYOND]);
+        assert!(coder.is_full() && coder.values.len() == 2);
+        assert_eq!(coder.code(ValueRef::Bytes(&[])), ABSENT);
+    }
 
     #[test]
     fn equal_values_of_one_type_have_one_code() {

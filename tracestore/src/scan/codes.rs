@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use trine_storage::Result;
 
-use super::coder::{Coder, of_ref};
+use super::coder::{BEYOND, Coder, of_ref};
 use super::condition::{hex, visible};
 use super::evaluate::Page;
 use super::page_rows::PageRows;
@@ -141,8 +141,19 @@ pub(crate) fn of_column(
     page: &Page<'_>,
     column: &Column,
     wanted: &Wanted,
-    (coder, translation): (&mut Coder, &mut Translation),
+    to: (&mut Coder, &mut Translation),
     out: &mut [u32],
+) -> Result<()> {
+    each_code(page, column, wanted, to, |at, code| set(out, at, code))
+}
+
+/// Hands over the rows that have a value of a column, each with its code.
+pub(crate) fn each_code(
+    page: &Page<'_>,
+    column: &Column,
+    wanted: &Wanted,
+    (coder, translation): (&mut Coder, &mut Translation),
+    mut each: impl FnMut(u32, u32),
 ) -> Result<()> {
     let (positions, places) = positions(page, column, wanted)?;
     if positions.is_empty() {
@@ -171,14 +182,19 @@ pub(crate) fn of_column(
             if *held == UNKNOWN {
                 *held = coder.code(dictionary.read(code, &mut scratch)?);
             }
-            set(out, at, *held);
+            each(at, *held);
         }
+        return Ok(());
+    }
+    if coder.is_full() && column.values.dictionary()?.is_none() {
+        // Values that no dictionary lists seldom repeat: those that have codes are not looked for.
+        places.into_iter().for_each(|at| each(at, BEYOND));
         return Ok(());
     }
     let mut places = places.into_iter();
     each_value(table, column, &positions, &mut |value| {
         if let Some(at) = places.next() {
-            set(out, at, coder.code(value));
+            each(at, coder.code(value));
         }
     })
 }

@@ -5,21 +5,23 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use trine_storage::{Result, TimeRange};
+use trine_storage::Result;
 
+use super::buckets::Buckets;
 use super::coder::Coder;
 use super::codes::{self, Named, Translation, Wanted};
 use super::condition::duration_of;
 use super::evaluate::Page;
 use super::intrinsics;
-use super::page_rows::PageRows;
-use super::sweep::sweep;
+use super::sweep::{Found, Sweep, on_threads};
 use super::traces::{asks_trace, asks_traces};
 use super::view::View;
 use crate::block::build::start_of;
 use crate::block::format::span;
+use crate::block::image::Image;
 use crate::block::table::Key;
 use crate::block::values::Type;
 use crate::request::{
@@ -35,8 +37,8 @@ const TABLE_MAX: usize = 1 << 16;
 pub(crate) struct Reading {
     attribute: AttributeRef,
     pub(crate) coder: Coder,
-    /// By the place in memory of the image: codes of one are not those of another.
-    translations: HashMap<usize, [Translation; 2]>,
+    /// Of the image at hand: codes of one are not those of another.
+    translations: Option<(Arc<Image>, [Translation; 2])>,
     pub(crate) codes: Vec<u32>,
     other: Vec<u32>,
 }
@@ -46,9 +48,17 @@ impl Reading {
         Self {
             attribute: attribute.clone(),
             coder: Coder::default(),
-            translations: HashMap::new(),
+            translations: None,
             codes: Vec::new(),
             other: Vec::new(),
+        }
+    }
+
+    /// One that tells so many values apart.
+    pub(crate) fn bounded(attribute: &AttributeRef, values_max: usize) -> Self {
+        Self {
+            coder: Coder::bounded(values_max),
+            ..Self::new(attribute)
         }
     }
 
@@ -56,8 +66,10 @@ impl Reading {
     pub(crate) fn read(&mut self, view: &View, page: &Page<'_>, wanted: &Wanted) -> Result<()> {
         self.codes.clear();
         self.codes.resize(wanted.rows.len(), ABSENT);
-        let image = std::sync::Arc::as_ptr(&view.image) as usize;
-        let [first, second] = self.translations.entry(image).or_default();
+        let held = self.translations.take();
+        let held = held.filter(|(image, _)| Arc::ptr_eq(image, &view.image));
+        let held = held.unwrap_or_else(|| (Arc::clone(&view.image), Default::default()));
+        let (_, [first, second]) = self.translations.insert(held);
         let at = (view, page);
         match &self.attribute {
             AttributeRef::Intrinsic(intrinsic) => {
@@ -159,45 +171,34 @@ struct Counting<'a> {
     steps: Vec<Step>,
     /// By bucket, by group.
     cells: Vec<Vec<Cell>>,
-    buckets: BTreeMap<i64, usize>,
-    /// The bucket that was used last: its times and its place in `cells`.
-    last: (TimeRange, usize),
+    buckets: Buckets,
     groups: Vec<u32>,
     starts: Vec<u64>,
     values: Vec<Option<Value>>,
     wanted: Wanted,
+    is_full: bool,
 }
 
-/// Counts spans of some places.
+/// Counts spans of some places. What the threads of the request count comes in a batch of each.
 pub(crate) fn counts(views: &[View], request: &Counts) -> Result<Batches> {
-    let mut counting = Counting {
-        request,
-        by: request.by.iter().map(Reading::new).collect(),
-        measured: measured_by(&request.measure).map(Reading::new),
-        steps: Vec::new(),
-        cells: Vec::new(),
-        buckets: BTreeMap::new(),
-        last: (TimeRange::new(0, 0), 0),
-        groups: Vec::new(),
-        starts: Vec::new(),
-        values: Vec::new(),
-        wanted: Wanted::default(),
-    };
-    counting
-        .steps
-        .resize_with(request.by.len() + 1, Step::default);
     let asks = request
         .by
         .iter()
         .chain(measured_by(&request.measure))
         .any(asks_trace);
     let asks = (asks || asks_traces(&request.filter), request.range);
-    sweep(views, &request.filter, asks, &mut |view, page, rows| {
-        counting.add(view, page, rows).map(|()| true)
-    })?;
-    Ok(Box::new(std::iter::once(Ok(Batch::Counts(
-        counting.finish(),
-    )))))
+    let filters = [&request.filter];
+    let sweep = Sweep::new(views, &filters, asks)?;
+    let threads = request.effort.threads.min(sweep.pieces().saturating_sub(1));
+    let counted = on_threads(threads, &|| {
+        let mut counting = Counting::new(request);
+        sweep.run(&mut |found| {
+            counting.add(found)?;
+            Ok(!counting.is_full && !request.effort.is_stopped())
+        })?;
+        Ok(Batch::Counts(counting.finish()))
+    });
+    Ok(Box::new(counted.into_iter()))
 }
 
 fn measured_by(measure: &Measure) -> Option<&AttributeRef> {
@@ -269,8 +270,27 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-impl Counting<'_> {
-    fn add(&mut self, view: &View, page: &Page<'_>, rows: &PageRows) -> Result<()> {
+impl<'a> Counting<'a> {
+    fn new(request: &'a Counts) -> Self {
+        let mut steps = Vec::new();
+        steps.resize_with(request.by.len() + 1, Step::default);
+        Self {
+            request,
+            by: request.by.iter().map(Reading::new).collect(),
+            measured: measured_by(&request.measure).map(Reading::new),
+            steps,
+            cells: Vec::new(),
+            buckets: Buckets::new(request.origin_ns, request.bucket_ns),
+            groups: Vec::new(),
+            starts: Vec::new(),
+            values: Vec::new(),
+            wanted: Wanted::default(),
+            is_full: false,
+        }
+    }
+
+    fn add(&mut self, found: &Found<'_>) -> Result<()> {
+        let (view, page, rows) = (found.view, found.page, found.rows);
         self.wanted
             .set(rows, page.table().rows_of(page.number()).len());
         self.groups.clear();
@@ -303,11 +323,12 @@ impl Counting<'_> {
                 numbers.extend(self.values.iter().map(number));
             }
         }
-        let one = self.one_bucket(view, page.number())?;
+        let most = self.request.groups_max;
+        self.is_full = self.steps.iter().any(|step| step.groups.len() > most);
+        let one = self.buckets.one(view, page.number())?;
         if let Some(bucket) = one {
-            self.enter(bucket);
             if numbers.is_empty() {
-                self.count_all();
+                self.count_all(bucket);
                 return Ok(());
             }
         } else {
@@ -320,15 +341,12 @@ impl Counting<'_> {
             if group == u32::MAX || number == Some(None) {
                 continue;
             }
-            if one.is_none() {
+            let bucket = one.unwrap_or_else(|| {
                 let row = self.wanted.rows.get(at).copied().unwrap_or(u32::MAX);
                 let start = self.starts.get(row as usize).copied().unwrap_or(0);
-                let start = start_of(start);
-                if !self.last.0.contains(start) {
-                    self.enter(start);
-                }
-            }
-            self.count(group, number.flatten());
+                self.buckets.of(start_of(start))
+            });
+            self.count(bucket, group, number.flatten());
         }
         Ok(())
     }
@@ -370,67 +388,25 @@ impl Counting<'_> {
         Ok(())
     }
 
-    /// A time of the bucket that holds all spans of a page, when one does.
-    fn one_bucket(&self, view: &View, page: usize) -> Result<Option<i64>> {
-        if self.request.bucket_ns <= 0 {
-            return Ok(Some(0));
+    /// The cells of a bucket by its number.
+    fn cells_of(&mut self, bucket: usize) -> Option<&mut Vec<Cell>> {
+        if bucket >= self.cells.len() {
+            self.cells.resize_with(bucket + 1, Vec::new);
         }
-        let (first, last) = view.extent(page)?;
-        let is_one = self.place(first) == self.place(last);
-        Ok(is_one.then_some(first))
+        self.cells.get_mut(bucket)
     }
 
-    /// Counts all groups in the bucket that was entered last.
-    fn count_all(&mut self) {
-        let Some(cells) = self.cells.get_mut(self.last.1) else {
-            return;
-        };
-        let known = self.groups.iter().filter(|group| **group != u32::MAX).max();
-        let len = known.map_or(0, |greatest| *greatest as usize + 1);
-        if len > cells.len() {
-            cells.resize(len, Cell::default());
+    /// Counts all groups in a bucket.
+    fn count_all(&mut self, bucket: usize) {
+        let groups = std::mem::take(&mut self.groups);
+        if let Some(cells) = self.cells_of(bucket) {
+            count_all(&groups, cells);
         }
-        for group in &self.groups {
-            if let Some(cell) = cells.get_mut(*group as usize) {
-                cell.count += 1;
-            }
-        }
+        self.groups = groups;
     }
-
-    fn place(&self, start: i64) -> i64 {
-        let since = i128::from(start) - i128::from(self.request.origin_ns);
-        let place = since.div_euclid(i128::from(self.request.bucket_ns));
-        i64::try_from(place).unwrap_or(i64::MAX)
-    }
-
-    /// Makes the bucket of a start the last one.
-    fn enter(&mut self, start: i64) {
-        let (place, range) = match self.request.bucket_ns {
-            ..=0 => (0, TimeRange::new(i64::MIN, i64::MAX)),
-            width => {
-                let place = self.place(start);
-                let from =
-                    i128::from(self.request.origin_ns) + i128::from(place) * i128::from(width);
-                let clamp = |at: i128| {
-                    let at = at.clamp(i64::MIN.into(), i64::MAX.into());
-                    i64::try_from(at).unwrap_or(i64::MAX)
-                };
-                (
-                    place,
-                    TimeRange::new(clamp(from), clamp(from + i128::from(width))),
-                )
-            }
-        };
-        let next = self.cells.len();
-        let at = *self.buckets.entry(place).or_insert(next);
-        if at == next {
-            self.cells.push(Vec::new());
-        }
-        self.last = (range, at);
-    }
-
-    fn count(&mut self, group: u32, number: Option<f64>) {
-        let Some(cells) = self.cells.get_mut(self.last.1) else {
+    fn count(&mut self, bucket: usize, group: u32, number: Option<f64>) {
+        let measure = &self.request.measure;
+        let Some(cells) = self.cells_of(bucket) else {
             return;
         };
         if group as usize >= cells.len() {
@@ -441,7 +417,7 @@ impl Counting<'_> {
         };
         cell.count += 1;
         let Some(number) = number else { return };
-        match self.request.measure {
+        match measure {
             Measure::Least(_) if cell.count == 1 || number < cell.value => cell.value = number,
             Measure::Greatest(_) if cell.count == 1 || number > cell.value => cell.value = number,
             Measure::Sum(_) => {
@@ -464,15 +440,8 @@ impl Counting<'_> {
         let levels = self.request.by.len();
         // Rows by bucket, codes and exponent.
         let mut rows = Vec::new();
-        for (place, at) in &self.buckets {
-            let from = match self.request.bucket_ns {
-                ..=0 => self.request.origin_ns,
-                width => self
-                    .request
-                    .origin_ns
-                    .saturating_add(place.saturating_mul(width)),
-            };
-            for (group, cell) in (0u32..).zip(self.cells.get(*at).into_iter().flatten()) {
+        for (from, at) in self.buckets.used() {
+            for (group, cell) in (0u32..).zip(self.cells.get(at).into_iter().flatten()) {
                 if cell.count == 0 {
                     continue;
                 }
@@ -494,7 +463,10 @@ impl Counting<'_> {
             }
         }
         rows.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
-        let mut batch = CountBatch::default();
+        let mut batch = CountBatch {
+            is_full: self.is_full,
+            ..CountBatch::default()
+        };
         for reading in self.by {
             batch.by.push(Column {
                 codes: Vec::with_capacity(rows.len()),
@@ -515,6 +487,19 @@ impl Counting<'_> {
             }
         }
         batch
+    }
+}
+
+fn count_all(groups: &[u32], cells: &mut Vec<Cell>) {
+    let known = groups.iter().filter(|group| **group != u32::MAX).max();
+    let len = known.map_or(0, |greatest| *greatest as usize + 1);
+    if len > cells.len() {
+        cells.resize(len, Cell::default());
+    }
+    for group in groups {
+        if let Some(cell) = cells.get_mut(*group as usize) {
+            cell.count += 1;
+        }
     }
 }
 

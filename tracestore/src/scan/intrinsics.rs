@@ -3,11 +3,9 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::sync::Arc;
-
 use trine_storage::Result;
 
-use super::coder::Coder;
+use super::coder::{BEYOND, Coder};
 use super::codes::{self, Named, Translation, Wanted};
 use super::condition::{duration_of, hex, kind, status};
 use super::evaluate::{Page, child_counts};
@@ -15,8 +13,8 @@ use super::view::View;
 use crate::block::format::span;
 use crate::block::image::Trace;
 use crate::block::table::PAGE_ROWS;
-use crate::block::values::{Texts, ValueRef};
-use crate::request::{Intrinsic, Scope, Value};
+use crate::block::values::ValueRef;
+use crate::request::{ABSENT, Intrinsic, Scope, Value};
 
 /// What a stored number stands for.
 type OfNumber = fn(u64) -> Value;
@@ -70,8 +68,90 @@ pub(crate) fn codes(
             }
             Ok(())
         }
+        Intrinsic::RootName | Intrinsic::RootServiceName => {
+            of_roots((view, page), intrinsic, wanted, (coder, translation), out)
+        }
         intrinsic => of_traces(view, page, intrinsic, wanted, coder, out),
     }
+}
+
+/// Sets the codes of what the roots of the spans' traces have. Roots are looked at page by page, as
+/// spans are.
+fn of_roots(
+    (view, page): (&View, &Page<'_>),
+    intrinsic: Intrinsic,
+    wanted: &Wanted,
+    (coder, translation): (&mut Coder, &mut Translation),
+    out: &mut [u32],
+) -> Result<()> {
+    let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let first = small(page.number() * PAGE_ROWS);
+    // Of each trace where its root is, and how many wanted rows it has.
+    let mut roots: Vec<(Option<u32>, usize)> = Vec::new();
+    let mut end = 0;
+    for row in &wanted.rows {
+        let row = first.saturating_add(*row);
+        if roots.is_empty() || row >= end {
+            let trace = view.trace(view.place_of(row))?;
+            end = trace.rows.end;
+            roots.push((trace.has_root.then_some(trace.rows.start), 0));
+        }
+        if let Some((_, count)) = roots.last_mut() {
+            *count += 1;
+        }
+    }
+    let nothing = coder.code(ValueRef::Str(""));
+    let mut codes = vec![ABSENT; roots.len()];
+    let mut set = |page: &Page<'_>, roots: &Wanted| match intrinsic {
+        Intrinsic::RootName => {
+            let column = view.image.spans.known(&span::NAME)?;
+            codes::of_column(page, column, roots, (coder, translation), &mut codes)
+        }
+        _ => {
+            let named = Named {
+                scope: Scope::Resource,
+                key: "service.name".into(),
+            };
+            let at = (view, page);
+            codes::attribute(at, &named, roots, (coder, translation), &mut codes)
+        }
+    };
+    let mut here = Wanted::default();
+    for ((root, _), at) in roots.iter().zip(0u32..) {
+        let Some(root) = *root else {
+            continue;
+        };
+        match root.checked_sub(first) {
+            Some(row) => {
+                here.rows.push(row);
+                here.out.push(at);
+            }
+            // A trace that began on an earlier page.
+            None => {
+                let root = root as usize;
+                let there = Wanted {
+                    rows: vec![small(root % PAGE_ROWS)],
+                    out: vec![at],
+                };
+                set(&Page::of_spans(view, root / PAGE_ROWS), &there)?;
+            }
+        }
+    }
+    set(page, &here)?;
+    let is_text = |code: u32| {
+        code == BEYOND || matches!(coder.values.get(code as usize), Some(Value::Str(_)))
+    };
+    let codes = codes
+        .iter()
+        .map(|code| if is_text(*code) { *code } else { nothing });
+    let counts = roots.iter().map(|(_, count)| *count);
+    let codes = codes
+        .zip(counts)
+        .flat_map(|(code, count)| std::iter::repeat_n(code, count));
+    for (at, code) in wanted.out.iter().zip(codes) {
+        codes::set(out, *at, code);
+    }
+    Ok(())
 }
 
 fn of_traces(
@@ -93,10 +173,7 @@ fn of_traces(
             let trace = view.trace(view.place_of(row))?;
             let (code, counts) = match intrinsic {
                 Intrinsic::ChildCount => (0, child_counts(view, &trace.rows)?),
-                intrinsic => (
-                    coder.code_of(&of_trace(view, intrinsic, &trace)?),
-                    Vec::new(),
-                ),
+                intrinsic => (coder.code_of(&of_trace(intrinsic, &trace)), Vec::new()),
             };
             held = Some((trace, code, counts));
         }
@@ -112,35 +189,9 @@ fn of_traces(
     Ok(())
 }
 
-fn of_trace(view: &View, intrinsic: Intrinsic, trace: &Trace) -> Result<Value> {
-    let row = trace.rows.start as usize;
-    let text = |text: Option<Arc<str>>| Value::Str(text.unwrap_or_default());
-    Ok(match intrinsic {
+fn of_trace(intrinsic: Intrinsic, trace: &Trace) -> Value {
+    match intrinsic {
         Intrinsic::TraceId => Value::Str(hex(&trace.id).into()),
-        Intrinsic::TraceDuration => Value::Int(trace.end.saturating_sub(trace.start)),
-        _ if !trace.has_root => text(None),
-        Intrinsic::RootName => {
-            let mut names = Texts::default();
-            let position = [u32::try_from(row % PAGE_ROWS).unwrap_or(u32::MAX)];
-            let page = row / PAGE_ROWS;
-            view.image
-                .spans
-                .texts(&span::NAME, page, Some(&position), &mut names)?;
-            let name = std::str::from_utf8(names.iter().next().unwrap_or_default());
-            text(name.ok().map(Into::into))
-        }
-        _ => {
-            let resource = view.image.spans.number_at(span::RESOURCE, row)?;
-            let resource = usize::try_from(resource).unwrap_or(usize::MAX);
-            let named = Named {
-                scope: Scope::Resource,
-                key: "service.name".into(),
-            };
-            let name = codes::value_of(&view.image.resources, &named, &[resource])?;
-            text(name.into_iter().flatten().find_map(|name| match name {
-                Value::Str(name) => Some(name),
-                _ => None,
-            }))
-        }
-    })
+        _ => Value::Int(trace.end.saturating_sub(trace.start)),
+    }
 }

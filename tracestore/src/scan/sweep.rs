@@ -1,4 +1,5 @@
-//! Goes over all spans that satisfy a filter, each once, in no order. `counts` and `values` call it.
+//! Goes over all spans that satisfy a filter, each once, in no order, on one thread or several.
+//! `counts`, `comparison` and `values` call it.
 //!
 //! Of a span that several places hold, the later ones are left out. When the filter asks about whole
 //! traces, those that lie in several places are put together and looked at as one.
@@ -6,9 +7,12 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use roaring::RoaringBitmap;
+use trine_storage::shared::join;
 use trine_storage::{Result, TimeRange};
 
 use super::condition::{Node, Traces};
@@ -27,97 +31,214 @@ type Scattered = BTreeMap<TraceId, Vec<(usize, usize)>>;
 /// Traces that are put together at a time.
 const TOGETHER: usize = 256;
 
-/// Hands over pages with the rows that satisfy a filter, until `each` says no. The number tells views
-/// apart.
+/// Pages of a place that are gone over at a time.
+const PAGES: usize = 16;
+
+/// A page with rows that satisfy a filter.
+pub(crate) struct Found<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) page: &'a Page<'a>,
+    pub(crate) rows: &'a PageRows,
+    /// The other filters of the sweep, ready for the page.
+    pub(crate) others: &'a [Node],
+}
+
+/// What hears of the pages; whether it wants more.
+pub(crate) type Each<'a> = dyn FnMut(&Found<'_>) -> Result<bool> + 'a;
+
+/// All spans that satisfy a filter, ready to be gone over.
+pub(crate) struct Sweep<'a> {
+    filters: &'a [&'a Filter],
+    range: TimeRange,
+    views: Vec<Swept<'a>>,
+    /// Traces that are put together, some at a time.
+    together: Vec<Vec<Vec<Piece>>>,
+    /// Numbers of views with pages.
+    pages: Vec<(usize, Range<usize>)>,
+    /// The piece of work that comes next: pages first, then traces.
+    next: AtomicUsize,
+}
+
+/// A place to be gone over.
+struct Swept<'a> {
+    view: &'a View,
+    nodes: Vec<Node>,
+    left_out: RoaringBitmap,
+}
+
+impl<'a> Sweep<'a> {
+    /// Makes filters ready: spans that satisfy the first are gone over, the others are handed over
+    /// with them.
+    pub(crate) fn new(
+        views: &'a [View],
+        filters: &'a [&'a Filter],
+        (asks_traces, range): (bool, TimeRange),
+    ) -> Result<Self> {
+        let mut sweep = Self {
+            filters,
+            range,
+            views: Vec::with_capacity(views.len()),
+            together: Vec::new(),
+            pages: Vec::new(),
+            next: AtomicUsize::new(0),
+        };
+        let chosen = filters.first();
+        let traces = match asks_traces {
+            true => Traces::Pieces,
+            false => Traces::Whole,
+        };
+        let mut may_have = Vec::with_capacity(views.len());
+        for view in views {
+            let overlaps = view.range.overlaps(&range);
+            let node = chosen.filter(|_| overlaps);
+            let node = node
+                .map(|filter| Node::of(view, filter, traces))
+                .transpose()?;
+            may_have.push(node.is_some_and(|node| !matches!(node, Node::No)));
+        }
+        if !may_have.contains(&true) {
+            return Ok(sweep);
+        }
+        let mut scattered = scattered(views)?;
+        let mut left_out = vec![RoaringBitmap::new(); views.len()];
+        if asks_traces {
+            add_incomplete(views, &mut scattered)?;
+            for (number, place) in scattered.values().flatten() {
+                if let (Some(view), Some(rows)) = (views.get(*number), left_out.get_mut(*number)) {
+                    rows.insert_range(view.rows_of(*place));
+                }
+            }
+            let all: Vec<_> = scattered.into_values().collect();
+            let together = all.chunks(TOGETHER);
+            sweep.together = together.map(|some| pieces_of(views, some)).collect();
+        } else {
+            for pieces in scattered.values() {
+                leave_out_twice(views, pieces, &mut left_out)?;
+            }
+        }
+        for ((view, may_have), left_out) in views.iter().zip(may_have).zip(left_out) {
+            if !may_have {
+                continue;
+            }
+            let nodes = nodes(view, filters)?;
+            if matches!(nodes.first(), Some(Node::No)) {
+                continue;
+            }
+            let number = sweep.views.len();
+            let starts = (0..view.pages()).step_by(PAGES);
+            let pages = starts.map(|first| first..view.pages().min(first + PAGES));
+            sweep.pages.extend(pages.map(|pages| (number, pages)));
+            sweep.views.push(Swept {
+                view,
+                nodes,
+                left_out,
+            });
+        }
+        Ok(sweep)
+    }
+
+    /// How many pieces of work there are, of which each is done by one thread.
+    pub(crate) fn pieces(&self) -> usize {
+        self.pages.len() + self.together.len()
+    }
+
+    /// Hands over pages until nothing is left or `each` wants no more. Threads that do so at the same
+    /// time share the work.
+    pub(crate) fn run(&self, each: &mut Each<'_>) -> Result<()> {
+        loop {
+            let done = self.piece(self.next.fetch_add(1, Ordering::Relaxed), each);
+            if !matches!(done, Ok(true)) {
+                // The others need not go on, either.
+                self.next.store(self.pieces(), Ordering::Relaxed);
+                return done.map(|_| ());
+            }
+        }
+    }
+
+    /// Does a piece of work; whether there is more.
+    fn piece(&self, number: usize, each: &mut Each<'_>) -> Result<bool> {
+        if let Some((view, pages)) = self.pages.get(number) {
+            let Some(swept) = self.views.get(*view) else {
+                return Ok(true);
+            };
+            // What a view remembers is of use to one thread only.
+            let view = swept.view.again();
+            let from = (&view, &*swept.nodes, &swept.left_out);
+            return sweep_pages(from, self.range, pages.clone(), each);
+        }
+        let number = number.saturating_sub(self.pages.len());
+        let Some(some) = self.together.get(number) else {
+            return Ok(false);
+        };
+        let mut found = Vec::new();
+        for pieces in some {
+            found.extend(spans::union(pieces)?);
+        }
+        if found.is_empty() {
+            return Ok(true);
+        }
+        let view = spans::view_of(&found)?;
+        let nodes = nodes(&view, self.filters)?;
+        let from = (&view, &*nodes, &RoaringBitmap::new());
+        sweep_pages(from, self.range, 0..view.pages(), each)
+    }
+}
+
+/// Hands over pages with the rows that satisfy a filter, until `each` says no.
 pub(crate) fn sweep(
     views: &[View],
     filter: &Filter,
-    (asks_traces, range): (bool, TimeRange),
-    each: &mut dyn FnMut(&View, &Page<'_>, &PageRows) -> Result<bool>,
+    asks: (bool, TimeRange),
+    each: &mut Each<'_>,
 ) -> Result<()> {
-    let mut nodes = Vec::with_capacity(views.len());
-    for view in views {
-        let overlaps = view.range.overlaps(&range);
-        nodes.push(match overlaps {
-            true => Node::of(
-                view,
-                filter,
-                if asks_traces {
-                    Traces::Pieces
-                } else {
-                    Traces::Whole
-                },
-            )?,
-            false => Node::No,
-        });
-    }
-    if nodes.iter().all(|node| matches!(node, Node::No)) {
-        return Ok(());
-    }
-    let mut scattered = scattered(views)?;
-    let mut left_out = vec![RoaringBitmap::new(); views.len()];
-    if asks_traces {
-        add_incomplete(views, &mut scattered)?;
-        for (number, place) in scattered.values().flatten() {
-            if let (Some(view), Some(rows)) = (views.get(*number), left_out.get_mut(*number)) {
-                rows.insert_range(view.rows_of(*place));
-            }
-        }
-    } else {
-        for pieces in scattered.values() {
-            leave_out_twice(views, pieces, &mut left_out)?;
-        }
-    }
-    for ((view, node), left_out) in views.iter().zip(nodes).zip(&left_out) {
-        let node = match asks_traces && !matches!(node, Node::No) {
-            true => Node::of(view, filter, Traces::Whole)?,
-            false => node,
-        };
-        if !sweep_one(view, &node, range, left_out, each)? {
-            return Ok(());
-        }
-    }
-    if !asks_traces {
-        return Ok(());
-    }
-    let all: Vec<_> = scattered.values().collect();
-    for some in all.chunks(TOGETHER) {
-        let mut found = Vec::new();
-        for pieces in some {
-            let piece = |(number, place): &(usize, usize)| {
-                let view = views.get(*number)?;
-                Some(Piece {
-                    image: Arc::clone(&view.image),
-                    place: *place,
-                    hidden: Arc::clone(&view.hidden),
-                })
-            };
-            let pieces: Vec<Piece> = pieces.iter().filter_map(piece).collect();
-            found.extend(spans::union(&pieces)?);
-        }
-        if found.is_empty() {
-            continue;
-        }
-        let view = spans::view_of(&found)?;
-        let node = Node::of(&view, filter, Traces::Whole)?;
-        if !sweep_one(&view, &node, range, &RoaringBitmap::new(), each)? {
-            return Ok(());
-        }
-    }
-    Ok(())
+    Sweep::new(views, &[filter], asks)?.run(each)
 }
 
-fn sweep_one(
-    view: &View,
-    node: &Node,
+/// Does a job here and on so many other threads at the same time.
+pub(crate) fn on_threads<A: Send>(more: usize, job: &(dyn Fn() -> A + Sync)) -> Vec<A> {
+    if more == 0 {
+        return vec![job()];
+    }
+    let (done, mut others) = join(job, || on_threads(more - 1, job));
+    others.push(done);
+    others
+}
+
+fn nodes(view: &View, filters: &[&Filter]) -> Result<Vec<Node>> {
+    let nodes = filters
+        .iter()
+        .map(|filter| Node::of(view, filter, Traces::Whole));
+    nodes.collect()
+}
+
+fn pieces_of(views: &[View], traces: &[Vec<(usize, usize)>]) -> Vec<Vec<Piece>> {
+    let piece = |(number, place): &(usize, usize)| {
+        let view = views.get(*number)?;
+        Some(Piece {
+            image: Arc::clone(&view.image),
+            place: *place,
+            hidden: Arc::clone(&view.hidden),
+        })
+    };
+    let pieces = traces
+        .iter()
+        .map(|pieces| pieces.iter().filter_map(piece).collect());
+    pieces.collect()
+}
+
+fn sweep_pages(
+    (view, nodes, left_out): (&View, &[Node], &RoaringBitmap),
     range: TimeRange,
-    left_out: &RoaringBitmap,
-    each: &mut dyn FnMut(&View, &Page<'_>, &PageRows) -> Result<bool>,
+    pages: Range<usize>,
+    each: &mut Each<'_>,
 ) -> Result<bool> {
+    let Some((node, others)) = nodes.split_first() else {
+        return Ok(true);
+    };
     if matches!(node, Node::No) {
         return Ok(true);
     }
-    for number in 0..view.pages() {
+    for number in pages {
         let mut seen = view.seen(number, range)?;
         if !left_out.is_empty() {
             let first = u32::try_from(number * PAGE_ROWS).unwrap_or(u32::MAX);
@@ -131,7 +252,13 @@ fn sweep_one(
         }
         let page = Page::of_spans(view, number);
         let rows = page.rows(node, &seen)?;
-        if !rows.is_empty() && !each(view, &page, &rows)? {
+        let found = Found {
+            view,
+            page: &page,
+            rows: &rows,
+            others,
+        };
+        if !rows.is_empty() && !each(&found)? {
             return Ok(false);
         }
     }

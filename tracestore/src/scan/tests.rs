@@ -21,8 +21,8 @@ use crate::block::format::{self, span};
 use crate::block::image::{Image, in_memory};
 use crate::model::{AnyValue, KeyValue, Resource, Scope, Span, TraceId};
 use crate::request::{
-    ABSENT, AttributeRef, Batch, Column, Condition, Counts, Filter, Intrinsic, NO_ROW, Rows,
-    SpanBatch, Test, TraceFilter, Value, ValuesRequest,
+    ABSENT, AttributeRef, Batch, Column, Comparison, Condition, Counts, Effort, Filter, Intrinsic,
+    Measure, NO_ROW, Rows, SpanBatch, Test, TraceFilter, Value, ValuesRequest,
 };
 use naive::Held;
 
@@ -316,7 +316,7 @@ proptest! {
             for batch in super::rows(views(&places), &request).unwrap() {
                 match batch.unwrap() {
                     Batch::Spans(batch) => found.extend(words(&batch, &projection)),
-                    Batch::Counts(_) => panic!("rows were asked for"),
+                    other => panic!("rows were asked for, not {other:?}"),
                 }
             }
             prop_assert_eq!(found, expected, "{:?}", request.filter);
@@ -337,7 +337,10 @@ proptest! {
         let hide = hides(modulus);
         let places = Places::of(&spans, &cuts, &hide);
         let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
-        let request = Counts { range, filter, origin_ns, bucket_ns, by, measure };
+        let effort = Effort::default();
+        let groups_max = usize::MAX;
+        let request =
+            Counts { range, filter, origin_ns, bucket_ns, by, measure, groups_max, effort };
         let expected = naive::counts(&seen, &request);
         let batches = super::counts(&views(&places), &request).unwrap();
         let mut found = Vec::new();
@@ -359,6 +362,46 @@ proptest! {
         }
         found.sort();
         prop_assert_eq!(found, expected, "{:?}", request);
+    }
+
+    #[test]
+    fn values_are_compared_between_kinds_of_spans(
+        spans in prop::collection::vec(naive::held(), 1..40),
+        cuts in prop::collection::vec(0usize..40, 0..4),
+        (modulus, threads) in (0u8..6, 0usize..3),
+        filter in naive::filter(),
+        selection in naive::filter(),
+        (range, selected_range) in (naive::range(), naive::range()),
+        attributes in prop::collection::vec(naive::attribute(), 0..4),
+        (origin_ns, bucket_ns) in (900i64..1_100, -1i64..40),
+        values_max in 0usize..8,
+    ) {
+        let hide = hides(modulus);
+        let places = Places::of(&spans, &cuts, &hide);
+        let seen: Vec<Held> = spans.iter().filter(|held| !hide(held)).cloned().collect();
+        let effort = Effort { threads, ..Effort::default() };
+        let all = Comparison {
+            range, filter, selection, selected_range, origin_ns, bucket_ns, attributes,
+            values_max: usize::MAX, effort,
+        };
+        let expected = naive::comparison(&seen, &all);
+        prop_assert_eq!(&compared(&places, &all), &expected, "{:?}", all);
+        // Values that are not told apart add up to what is missing of those that are.
+        let some = Comparison { values_max, ..all };
+        let found = compared(&places, &some);
+        let sum = |of: &naive::Compared, at: (usize, i64)| {
+            let of_bucket = of.iter().filter(|(key, _)| (key.0, key.2) == at);
+            of_bucket.fold((0, 0), |sum, (_, held)| (sum.0 + held.0, sum.1 + held.1))
+        };
+        for (attribute, value, bucket) in found.keys() {
+            let at = (*attribute, *bucket);
+            prop_assert_eq!(sum(&found, at), sum(&expected, at));
+            if let (Some(held), true) = (value, threads == 0) {
+                let key = (*attribute, Some(held.clone()), *bucket);
+                let (found, expected) = (found[&key], expected[&key]);
+                prop_assert!(found.0 <= expected.0 && found.1 <= expected.1);
+            }
+        }
     }
 
     #[test]
@@ -408,6 +451,83 @@ proptest! {
         let range = TimeRange::new(5_000, 6_000);
         prop_assert!(super::attribute_names(&views(&places), range).unwrap().is_empty());
     }
+}
+
+/// What a comparison gives.
+fn compared(places: &Places, request: &Comparison) -> naive::Compared {
+    let mut found = naive::Compared::new();
+    for batch in super::comparison(&views(places), request).unwrap() {
+        let Batch::Comparison(batch) = batch.unwrap() else {
+            panic!("a comparison was asked for");
+        };
+        assert_eq!(batch.attributes.len(), request.attributes.len());
+        for (attribute, held) in batch.attributes.iter().enumerate() {
+            assert!(held.values.dictionary.len() <= request.values_max);
+            for row in 0..held.buckets.len() {
+                let code = held.values.codes[row] as usize;
+                let value = held.values.dictionary.get(code);
+                let value = value.map(|value| format!("{value:?}"));
+                let key = (attribute, value, held.buckets[row]);
+                let sums = found.entry(key).or_insert((0, 0));
+                assert!(held.selected[row] + held.others[row] > 0);
+                sums.0 += held.selected[row];
+                sums.1 += held.others[row];
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn threads_share_the_work() {
+    let spans: Vec<Held> = (0..30_000).map(|n| span_with(n, Vec::new())).collect();
+    let places = Places::of(&spans, &[7_000, 20_000], &|_| false);
+    let views = views(&places);
+    let mut request = Counts {
+        range: TimeRange::ALL,
+        filter: Filter::And(Vec::new()),
+        origin_ns: 0,
+        bucket_ns: 1_000,
+        by: vec![AttributeRef::Intrinsic(Intrinsic::Kind)],
+        measure: Measure::Spans,
+        groups_max: usize::MAX,
+        effort: Effort::default(),
+    };
+    let count = |request: &Counts| {
+        let mut found: BTreeMap<i64, u64> = BTreeMap::new();
+        let batches: Vec<_> = super::counts(&views, request).unwrap().collect();
+        for batch in &batches {
+            let Ok(Batch::Counts(batch)) = batch else {
+                panic!("counts were asked for");
+            };
+            for (bucket, count) in batch.buckets.iter().zip(&batch.counts) {
+                *found.entry(*bucket).or_default() += count;
+            }
+        }
+        (batches.len(), found)
+    };
+    let (batches, expected) = count(&request);
+    assert_eq!((batches, expected.values().sum::<u64>()), (1, 30_000));
+    for threads in 1..6 {
+        request.effort.threads = threads;
+        let (batches, found) = count(&request);
+        assert!(batches <= threads + 1);
+        assert_eq!(found, expected);
+    }
+    // A count that meets too many groups ends, and says so.
+    request.effort.threads = 0;
+    request.by = vec![AttributeRef::Intrinsic(Intrinsic::SpanId)];
+    for (groups_max, is_full) in [(29_999, true), (30_000, false)] {
+        request.groups_max = groups_max;
+        let batches: Vec<_> = super::counts(&views, &request).unwrap().collect();
+        let [Ok(Batch::Counts(batch))] = &batches[..] else {
+            panic!("counts were asked for");
+        };
+        assert_eq!(batch.is_full, is_full);
+    }
+    // Whoever is told to stop has counted little.
+    request.effort.stop.store(true, Ordering::Relaxed);
+    assert!(count(&request).1.values().sum::<u64>() < 30_000);
 }
 
 /// A span with attributes.
@@ -568,7 +688,7 @@ fn who_wants_a_few_traces_reads_a_few_pages() {
         let traces: usize = found
             .map(|batch| match batch.unwrap() {
                 Batch::Spans(batch) => batch.traces.len(),
-                Batch::Counts(_) => panic!("rows were asked for"),
+                other => panic!("rows were asked for, not {other:?}"),
             })
             .sum();
         (traces, file.pages.load(Ordering::Relaxed) - before)

@@ -169,19 +169,15 @@ pub(crate) fn attribute_values(
     let mut counts: HashMap<u32, u64> = HashMap::new();
     let mut wanted = Wanted::default();
     let asks = asks_traces(filter) || asks_trace(&request.attribute);
-    sweep(
-        &others,
-        filter,
-        (asks, request.range),
-        &mut |view, page, rows| {
-            wanted.set(rows, page.table().rows_of(page.number()).len());
-            reading.read(view, page, &wanted)?;
-            for code in reading.codes.iter().filter(|code| **code != ABSENT) {
-                *counts.entry(*code).or_default() += 1;
-            }
-            Ok(counts.len() <= request.limit)
-        },
-    )?;
+    sweep(&others, filter, (asks, request.range), &mut |found| {
+        let page = found.page;
+        wanted.set(found.rows, page.table().rows_of(page.number()).len());
+        reading.read(found.view, page, &wanted)?;
+        for code in reading.codes.iter().filter(|code| **code != ABSENT) {
+            *counts.entry(*code).or_default() += 1;
+        }
+        Ok(counts.len() <= request.limit)
+    })?;
     for (code, value) in (0u32..).zip(&reading.coder.values) {
         let count = counts.get(&code).copied().unwrap_or(0);
         if count > 0 && !found.add(value, count) {

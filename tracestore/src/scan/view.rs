@@ -161,8 +161,14 @@ impl View {
         let places = self.places_of(page);
         let first = self.trace_start(places.start)?;
         let mut last = first;
-        for place in places {
-            last = last.max(self.end_of(place)?);
+        for (number, positions) in by_page(places.start, places.len()) {
+            let traces = self.traces_page(number, 0)?;
+            let of_page = traces
+                .as_ref()
+                .and_then(|traces| traces.get(positions.start as usize..positions.end as usize));
+            let missing = || self.image.spans.corrupt("a trace is missing");
+            let ends = of_page.ok_or_else(missing)?.iter().map(|trace| trace.end);
+            last = ends.fold(last, i64::max);
         }
         Ok((first, last))
     }

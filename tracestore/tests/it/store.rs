@@ -88,7 +88,7 @@ pub(crate) fn batches(snapshot: &Snapshot, filter: TraceFilter) -> Result<Vec<Sp
     });
     let spans = |batch| match batch {
         Batch::Spans(batch) => batch,
-        Batch::Counts(counts) => panic!("{counts:?}"),
+        other => panic!("{other:?}"),
     };
     let batches = snapshot.scan(&request)?;
     batches.map(|batch| batch.map(spans)).collect()

@@ -4,17 +4,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use trine_storage::TimeRange;
+
 use crate::budget::{Budget, BudgetError};
 use crate::traceql::ast::{
     Attribute, Intrinsic, Metrics, MetricsArgument, Pipeline, SpansetExpr, Stage, Static,
 };
 use crate::traceql::error::QueryError;
 use crate::traceql::field::{Patterns, attribute_values};
-use crate::traceql::source::{AttributeRef, Source, SpanBatch, Value};
-use crate::traceql::{lower, spanset};
+use crate::traceql::source::{
+    self, AttributeRef, ComparisonBatch, Effort, Filter, Source, SpanBatch, Value,
+};
+use crate::traceql::{exact, lower, spanset};
 
+use super::counted::told;
 use super::intervals::Intervals;
-use super::labels::{Interner, NIL, Series, order};
+use super::labels::{Interner, LabelKey, NIL, Series};
 
 /// What a series tells.
 const META_TYPE: &str = "__meta_type";
@@ -25,11 +30,14 @@ const TOO_MANY_VALUES: &str = "__too_many_values__";
 const TOP_DEFAULT: usize = 10;
 /// The most values of an attribute that are told.
 const TOP_MAX: usize = 1000;
-/// The most values of an attribute that are counted; those that are met later are left out.
-pub(super) const VALUES_MAX: usize = 1 << 16;
+/// The most values of an attribute that are counted where there is one interval; those that are met
+/// later are counted as one.
+const VALUES_MAX: usize = 1 << 16;
+/// The most counts of an attribute, in all intervals together.
+const COUNTS_MAX: usize = 1 << 18;
 
 /// Whether a span is not selected (0) or selected (1).
-pub(super) const SIDES: [(&str, &str); 2] = [
+const SIDES: [(&str, &str); 2] = [
     ("baseline", "baseline_total"),
     ("selection", "selection_total"),
 ];
@@ -37,12 +45,12 @@ pub(super) const SIDES: [(&str, &str); 2] = [
 /// What a query compares.
 #[derive(Debug)]
 pub(super) struct Comparison {
-    pub(super) selection: SpansetExpr,
+    selection: SpansetExpr,
     pipeline: Pipeline,
     patterns: Patterns,
     top: usize,
     /// Only spans that begin in this range are selected.
-    pub(super) times: Option<(i64, i64)>,
+    times: Option<(i64, i64)>,
 }
 
 impl Comparison {
@@ -127,6 +135,43 @@ impl Comparison {
         Ok(needed)
     }
 
+    /// What a store is asked for the comparison among the spans that satisfy a filter; none when it
+    /// cannot tell which are selected.
+    pub(super) fn request(
+        &self,
+        filter: Filter,
+        attributes: &[Attribute],
+        intervals: &Intervals,
+        effort: Effort,
+    ) -> Option<source::Comparison> {
+        let references = attributes.iter().map(lower::reference);
+        let attributes: Option<Vec<AttributeRef>> = references.collect();
+        let (origin_ns, bucket_ns) = intervals.buckets();
+        Some(source::Comparison {
+            range: intervals.covers(),
+            filter,
+            selection: exact::spanset(&self.selection)?,
+            selected_range: self.times(),
+            origin_ns,
+            bucket_ns,
+            attributes: attributes?,
+            values_max: self.values_max(intervals),
+            effort,
+        })
+    }
+
+    /// The most values of an attribute that are counted, never fewer than are told.
+    pub(super) fn values_max(&self, intervals: &Intervals) -> usize {
+        let most = COUNTS_MAX / intervals.count().max(1);
+        most.min(VALUES_MAX).max(self.top)
+    }
+
+    /// When selected spans begin.
+    fn times(&self) -> TimeRange {
+        let times = self.times.map(|(start, end)| TimeRange::new(start, end));
+        times.unwrap_or(TimeRange::ALL)
+    }
+
     /// Which spans of a batch are selected.
     pub(super) fn selected(&self, batch: &SpanBatch) -> Result<Vec<bool>, QueryError> {
         let mut selected = vec![false; batch.starts.len()];
@@ -136,10 +181,9 @@ impl Comparison {
                 *held = true;
             }
         }
-        if let Some((start, end)) = self.times {
-            for (held, time) in selected.iter_mut().zip(&batch.starts) {
-                *held &= (start..end).contains(time);
-            }
+        let times = self.times();
+        for (held, time) in selected.iter_mut().zip(&batch.starts) {
+            *held &= times.contains(*time);
         }
         Ok(selected)
     }
@@ -152,6 +196,8 @@ pub(super) struct Occurrences {
     /// By side; of each value all intervals.
     counts: [Vec<u64>; 2],
     totals: [Vec<u64>; 2],
+    /// The most values.
+    values_max: usize,
     /// Whether there are values that are not counted.
     is_over: bool,
 }
@@ -161,14 +207,16 @@ pub(super) struct Occurrences {
 pub(super) struct Sides<'a> {
     budget: &'a Budget,
     intervals: usize,
+    values_max: usize,
     attributes: BTreeMap<Arc<str>, Occurrences>,
 }
 
 impl<'a> Sides<'a> {
-    pub(super) fn new(budget: &'a Budget, intervals: &Intervals) -> Self {
+    pub(super) fn new(comparison: &Comparison, budget: &'a Budget, intervals: &Intervals) -> Self {
         Self {
             budget,
             intervals: intervals.count(),
+            values_max: comparison.values_max(intervals),
             attributes: BTreeMap::new(),
         }
     }
@@ -176,7 +224,45 @@ impl<'a> Sides<'a> {
     /// The occurrences of an attribute by its name.
     pub(super) fn of(&mut self, attribute: &Attribute) -> &mut Occurrences {
         let name: Arc<str> = attribute.to_string().into();
-        self.attributes.entry(name).or_default()
+        let values_max = self.values_max;
+        let held = self.attributes.entry(name).or_default();
+        held.values_max = values_max;
+        held
+    }
+
+    /// Adds what a store has counted.
+    ///
+    /// # Errors
+    /// [`BudgetError::Samples`].
+    pub(super) fn add_counted(
+        &mut self,
+        batch: &ComparisonBatch,
+        attributes: &[Attribute],
+        intervals: &Intervals,
+    ) -> Result<(), BudgetError> {
+        let bounds = (self.intervals, self.budget);
+        for (attribute, counted) in attributes.iter().zip(&batch.attributes) {
+            let held = self.of(attribute);
+            let values = counted.values.dictionary.iter();
+            let numbers: Vec<u32> = values
+                .map(|value| held.number(shown(attribute, told(attribute, value))))
+                .collect();
+            let sides = counted.others.iter().zip(&counted.selected);
+            let rows = counted.values.codes.iter().zip(&counted.buckets).zip(sides);
+            for ((code, bucket), (others, selected)) in rows {
+                let Some(interval) = intervals.of_bucket(*bucket) else {
+                    continue;
+                };
+                let number = numbers.get(*code as usize).copied();
+                let number = number.unwrap_or_else(|| held.beyond());
+                for (is_selected, count) in [(false, *others), (true, *selected)] {
+                    if count > 0 {
+                        held.add((number, interval, is_selected), count, bounds)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Counts the spans of a batch, each with its interval and whether it is selected.
@@ -207,19 +293,27 @@ impl<'a> Sides<'a> {
                         }
                         match known.get_mut(code) {
                             Some(known) if *known == NIL => {
-                                *known = held.number(value.clone().into_answer());
+                                let value = value.clone().into_answer();
+                                *known = held.number(shown(attribute, value));
                                 *known
                             }
                             Some(known) => *known,
                             None => NIL,
                         }
                     }
-                    values => held.number(values.get(*row).into_answer()),
+                    values => held.number(shown(attribute, values.get(*row).into_answer())),
                 };
                 held.add((number, *interval, *is_selected), 1, (intervals, budget))?;
             }
         }
         Ok(())
+    }
+
+    /// How many spans were counted, as far as an attribute that most have tells.
+    pub(super) fn spans(&self) -> u64 {
+        let totals = self.attributes.values();
+        let sum = |held: &Occurrences| held.totals.iter().flatten().sum();
+        totals.map(sum).max().unwrap_or(0)
     }
 
     /// The series of a comparison.
@@ -236,19 +330,17 @@ impl<'a> Sides<'a> {
                     values: values.iter().map(|count| *count as f64).collect(),
                     ..Series::default()
                 };
-                let counts = &held.counts[side];
-                let mut values: Vec<(u64, Series)> = counts
-                    .chunks(self.intervals.max(1))
-                    .zip(0..)
-                    .map(|(counts, number)| {
-                        let series = one(each, held.interner.value(number), counts);
-                        (counts.iter().sum(), series)
-                    })
-                    .filter(|(count, _)| *count > 0)
-                    .collect();
+                let counts = held.counts[side].chunks(self.intervals.max(1));
+                let sums = counts.clone().map(|counts| counts.iter().sum::<u64>());
+                let mut values: Vec<(u64, u32)> = sums.zip(0..).collect();
+                values.retain(|(count, _)| *count > 0);
                 is_over |= values.len() > comparison.top;
-                values.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| order(&a.1.labels, &b.1.labels)));
-                found.extend(values.into_iter().take(comparison.top).map(|(_, one)| one));
+                let key = |number| LabelKey::of(held.interner.value(number).as_ref());
+                values.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| key(a.1).cmp(&key(b.1))));
+                for (_, number) in values.into_iter().take(comparison.top) {
+                    let counts = counts.clone().nth(number as usize).unwrap_or_default();
+                    found.push(one(each, held.interner.value(number), counts));
+                }
                 let totals = &held.totals[side];
                 if totals.iter().any(|count| *count > 0) {
                     found.push(one(total, None, totals));
@@ -273,17 +365,15 @@ impl Occurrences {
     pub(super) fn number(&mut self, value: Option<Value>) -> u32 {
         match self.interner.find(value.as_ref()) {
             Some(number) => number,
-            None if self.interner.count() > VALUES_MAX => {
-                self.is_over = true;
-                TOO_MANY
-            }
+            None if self.interner.count() > self.values_max => self.beyond(),
             None => self.interner.number(value),
         }
     }
 
-    /// Says that there are values that were not counted.
-    pub(super) fn is_over(&mut self) {
+    /// The number of values that are not told apart.
+    fn beyond(&mut self) -> u32 {
         self.is_over = true;
+        TOO_MANY
     }
 
     /// Counts spans that have a value.
@@ -319,6 +409,12 @@ impl Occurrences {
         }
         Ok(())
     }
+}
+
+/// The value of an attribute, where it says something: what is built in is empty where it is not set.
+fn shown(attribute: &Attribute, value: Option<Value>) -> Option<Value> {
+    let is_built_in = matches!(attribute, Attribute::Intrinsic(_));
+    value.filter(|value| !is_built_in || !matches!(value, Value::Str(text) if text.is_empty()))
 }
 
 /// Stands for values that are not counted one by one.

@@ -1,10 +1,12 @@
 //! Functions over time that a store counts, without a look at single spans.
 
+use crate::budget::BudgetError;
 use crate::traceql::ast::{Attribute, Intrinsic, Metrics, MetricsFunction};
 use crate::traceql::error::QueryError;
 use crate::traceql::lower::reference;
 use crate::traceql::source::{
-    ABSENT, AttributeRef, Batch, CountBatch, Counts, Filter, Measure, Request, Source, Value,
+    ABSENT, AttributeRef, Batch, CountBatch, Counts, Effort, Filter, Measure, Request, Source,
+    Value,
 };
 use crate::traceql::value::Field;
 
@@ -15,7 +17,12 @@ use super::tally::{Group, Tally};
 
 /// What a store is asked for the function over the spans that satisfy a filter; none when it cannot
 /// tell spans apart as is asked.
-pub(super) fn request(function: &Metrics, filter: Filter, intervals: &Intervals) -> Option<Counts> {
+pub(super) fn request(
+    function: &Metrics,
+    filter: Filter,
+    intervals: &Intervals,
+    (groups_max, effort): (usize, Effort),
+) -> Option<Counts> {
     let attributes = function
         .by
         .iter()
@@ -43,20 +50,26 @@ pub(super) fn request(function: &Metrics, filter: Filter, intervals: &Intervals)
         bucket_ns,
         by: by?,
         measure,
+        groups_max,
+        effort,
     })
 }
 
 /// Adds what a store counts to a tally.
 pub(super) fn count(
-    source: &dyn Source,
-    (function, request): (&Metrics, Counts),
+    (source, function): (&dyn Source, &Metrics),
+    request: Counts,
     intervals: &Intervals,
     (interner, tally): (&mut Interner, &mut Tally<'_>),
 ) -> Result<(), QueryError> {
     let is_bucketed = matches!(request.measure, Measure::Log2(_));
+    let groups_max = request.groups_max as u64;
     for batch in source.scan(&Request::Counts(request))? {
         if let Batch::Counts(batch) = batch? {
             add(function, &batch, is_bucketed, intervals, (interner, tally))?;
+            if batch.is_full {
+                return Err(BudgetError::Series(groups_max).into());
+            }
         }
     }
     Ok(())

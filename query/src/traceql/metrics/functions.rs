@@ -76,6 +76,21 @@ pub(super) fn series(
     };
     let groups = tally.groups();
     let unit = unit(function);
+    let is_count = matches!(
+        function.function,
+        MetricsFunction::Rate | MetricsFunction::CountOverTime
+    );
+    if groups.is_empty() && is_count && names.is_empty() {
+        // That there are no spans is a count as well.
+        return vec![(
+            Group::default(),
+            Series {
+                labels: labels(&[0; BY_MAX], None),
+                values: vec![0.0; intervals.count()],
+                ..Series::default()
+            },
+        )];
+    }
     if function.function == MetricsFunction::QuantileOverTime {
         let of_one = groups.chunk_by(|(a, _), (b, _)| a.by == b.by);
         let mut found = Vec::new();

@@ -9,6 +9,9 @@ use crate::budget::{Budget, BudgetError};
 /// The most attributes that series are told apart by.
 pub(super) const BY_MAX: usize = 5;
 
+/// The most groups of a function over time, each power of two one of its own.
+const GROUPS_MAX: usize = 1 << 20;
+
 /// What spans are told apart by: numbers of values, and an exponent of two where it is one of
 /// several buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -61,7 +64,7 @@ impl<'a> Tally<'a> {
     /// Counts spans of a group in an interval, with the number that was made of theirs.
     ///
     /// # Errors
-    /// [`BudgetError::Samples`] when more groups than may be would be held.
+    /// [`BudgetError::Samples`] and [`BudgetError::Series`] when more groups than may be would be held.
     pub(super) fn add(
         &mut self,
         group: Group,
@@ -146,6 +149,12 @@ impl<'a> Tally<'a> {
             Some(1..) => of(&self.values) + of(&self.rests),
             _ => f64::NAN,
         }
+    }
+
+    /// How many groups a count may have that is to be added.
+    pub(super) fn groups_max(&self) -> usize {
+        let samples = usize::try_from(self.budget.limits().samples_max).unwrap_or(usize::MAX);
+        GROUPS_MAX.min(samples / self.intervals.max(1))
     }
 
     /// How many spans were counted.

@@ -8,7 +8,7 @@ use super::*;
 use crate::traceql::ast::{Attribute, FieldExpr, Intrinsic, Op, SpansetExpr, Stage, Static};
 
 /// Random filters over the attributes of the spans, as text.
-fn span_filter() -> impl Strategy<Value = String> {
+pub(super) fn span_filter() -> impl Strategy<Value = String> {
     filter_of(OF_SPANS.to_vec())
 }
 
@@ -124,6 +124,11 @@ fn of_span(span: &Span, expr: &FieldExpr) -> Option<Model> {
     })
 }
 
+/// Whether an expression is true of a span.
+pub(super) fn satisfies(span: &Span, expr: &FieldExpr) -> bool {
+    of_span(span, expr) == Some(Model::Truth(true))
+}
+
 fn compares(op: Op, a: &Model, b: &Model) -> bool {
     let of_list = |results: Vec<bool>| match op {
         Op::NotEqual => !results.contains(&false),
@@ -168,7 +173,7 @@ proptest! {
         let spans = shop();
         let expected = |trace: u8| {
             let matching = spans.iter().filter(|span| span.trace == trace);
-            let matching = matching.filter(|span| of_span(span, expr) == Some(Model::Truth(true)));
+            let matching = matching.filter(|span| satisfies(span, expr));
             matching.map(|span| span.name).collect::<Vec<_>>().join(" ")
         };
         let expected: Vec<String> =

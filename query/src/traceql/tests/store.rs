@@ -139,7 +139,7 @@ fn the_store_answers_from_memory_and_from_blocks_as_a_vector_does() {
 }
 
 thread_local! {
-    static STORE: TraceStore = store();
+    pub(super) static STORE: TraceStore = store();
 }
 
 proptest! {

@@ -13,8 +13,8 @@ use crate::model::{
 };
 use crate::otlp::{Bounds, Writer};
 use crate::request::{
-    AttributeRef, Condition, Counts, Filter, Intrinsic, Measure, Scope, Test, TraceFilter, Value,
-    keys,
+    AttributeRef, Comparison, Condition, Counts, Filter, Intrinsic, Measure, Scope, Test,
+    TraceFilter, Value, keys,
 };
 use crate::stage::Stage;
 
@@ -665,6 +665,40 @@ pub(super) fn counts(spans: &[Held], request: &Counts) -> Vec<String> {
     };
     let mut found: Vec<String> = groups.into_values().map(words).collect();
     found.sort();
+    found
+}
+
+/// By attribute, value (in words; none where it is not told apart) and bucket: how many selected spans
+/// and how many others.
+pub(super) type Compared = BTreeMap<(usize, Option<String>, i64), (u64, u64)>;
+
+pub(super) fn comparison(spans: &[Held], request: &Comparison) -> Compared {
+    let mut found = Compared::new();
+    for trace in traces(spans).values() {
+        for held in trace {
+            let at = start(&held.span);
+            if !request.range.contains(at) || !satisfies(trace, held, &request.filter) {
+                continue;
+            }
+            let is_selected =
+                request.selected_range.contains(at) && satisfies(trace, held, &request.selection);
+            let bucket = match request.bucket_ns {
+                ..=0 => request.origin_ns,
+                width => request.origin_ns + (at - request.origin_ns).div_euclid(width) * width,
+            };
+            for (number, attribute) in request.attributes.iter().enumerate() {
+                let Some(value) = one_value(trace, held, attribute) else {
+                    continue;
+                };
+                let counts = found.entry((number, Some(format!("{value:?}")), bucket));
+                let counts = counts.or_insert((0, 0));
+                match is_selected {
+                    true => counts.0 += 1,
+                    false => counts.1 += 1,
+                }
+            }
+        }
+    }
     found
 }
 
