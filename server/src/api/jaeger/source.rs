@@ -9,8 +9,9 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use trine_query::budget::{Budget, BudgetError};
 use trine_storage::TimeRange;
 use trine_tracestore::{
-    ABSENT, AttributeRef, AttributeScope, Batch, Column, CountBatch, Counts, Filter, Intrinsic,
-    Measure, NO_ROW, Request, Rows, Snapshot, SpanBatch, Test, TraceFilter, Value, ValuesRequest,
+    ABSENT, AttributeRef, AttributeScope, Batch, Column, CountBatch, Counts, Effort, Filter,
+    Intrinsic, Measure, NO_ROW, Request, Rows, Snapshot, SpanBatch, Test, TraceFilter, Value,
+    ValuesRequest,
 };
 
 use super::search::{Search, attribute, intrinsic, of_service};
@@ -172,7 +173,8 @@ pub(super) struct Operation {
     pub(super) kind: &'static str,
 }
 
-/// The names and kinds of the spans of a service, sorted; of one kind where one is named.
+/// The names and kinds of the spans of a service, sorted; of one kind where one is named. They are
+/// at most as many as the series that a query may return; more are left out.
 pub(super) fn operations(
     asked: &Asked,
     service: &str,
@@ -198,6 +200,11 @@ pub(super) fn operations(
         bucket_ns: 0,
         by: by.map(AttributeRef::Intrinsic).to_vec(),
         measure: Measure::Spans,
+        groups_max: asked.app.config.query_series_max,
+        effort: Effort {
+            threads: 0,
+            stop: asked.cancel.flag(),
+        },
     });
     let budget = budget(asked);
     let mut operations = Vec::new();
@@ -209,6 +216,7 @@ pub(super) fn operations(
     }
     operations.sort();
     operations.dedup();
+    operations.truncate(asked.app.config.query_series_max);
     Ok(operations)
 }
 

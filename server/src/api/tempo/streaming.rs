@@ -68,6 +68,7 @@ pub async fn serve(
 /// Answers a request of the type `R` with messages of the type `A`.
 pub(in crate::api) type Method<R, A> = fn(&Asked, &R, &mut Sender<'_, A>) -> Result<(), Refusal>;
 
+/// Serves a call of a method that answers with any number of messages; `jaeger` calls it, too.
 pub(in crate::api) async fn call<R, A>(
     app: Arc<App>,
     request: HttpRequest,
