@@ -363,13 +363,14 @@ fn tracestore_column(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else {
         return;
     };
-    match which % 7 {
+    match which % 8 {
         0 => drop(decoders::directory_entry(bytes)),
         1 => drop(decoders::number_page(bytes)),
         2 => drop(decoders::dictionary(bytes)),
         3 => drop(decoders::blob_page(bytes)),
         4 => drop(decoders::template_page(bytes)),
         5 => drop(decoders::filter(bytes)),
+        6 => drop(decoders::rows_page(bytes)),
         _ => {
             if let Some(text) = text(bytes) {
                 assert!(decoders::template_of(text), "{text:?} does not come back");

@@ -87,7 +87,8 @@ pub use trine_storage::{Error, Kind, TimeRange};
 #[doc(hidden)]
 pub mod decoders {
     pub use crate::block::decode::{
-        blob_page, dictionary, directory_entry, filter, number_page, template_of, template_page,
+        blob_page, dictionary, directory_entry, filter, number_page, rows_page, template_of,
+        template_page,
     };
 
     use trine_storage::Result;

@@ -8,7 +8,7 @@ use super::wire::{FIXED32, put_fixed64, put_item, put_message, put_number, put_t
 use super::write::put_value;
 use super::*;
 use crate::model::tests::{attributes, span};
-use crate::model::{AnyValue, DEPTH_MAX, KeyValue, Resource, Scope, Span, Status, Trace};
+use crate::model::{AnyValue, DEPTH_MAX, Grouped, KeyValue, Resource, Scope, Span, Status, Trace};
 use crate::stats::{Accepted, Reason};
 
 /// Bounds that refuse nothing but ids.
@@ -27,7 +27,7 @@ pub(crate) fn trace() -> impl Strategy<Value = Trace> {
         0..4,
     );
     spans.prop_map(|groups| {
-        let mut trace = Trace::default();
+        let mut trace = Grouped::default();
         for (resource, scope, spans) in groups {
             let resource = Arc::new(Resource {
                 attributes: resource.0,
@@ -45,10 +45,10 @@ pub(crate) fn trace() -> impl Strategy<Value = Trace> {
                 span.trace_id[0] |= 1;
                 span.span_id[0] |= 1;
                 span.parent_span_id = span.parent_span_id.filter(|id| *id != [0; 8]);
-                trace.push(&resource, &scope, span);
+                trace.push(Arc::clone(&resource), Arc::clone(&scope), span);
             }
         }
-        trace
+        trace.finish()
     })
 }
 

@@ -137,15 +137,15 @@ impl<'a> Page<'a> {
         if let Some(shapes) = self.shapes.get() {
             return Ok(shapes);
         }
-        let shapes = self.table.shapes(self.number)?;
+        let shapes = self.table.shapes(self.number, 0..u32::MAX)?;
         Ok(self.shapes.get_or_init(|| shapes))
     }
 
     /// Where the values of a column are that are of rows of this page.
     pub(crate) fn locate(&self, column: &Column) -> Result<Located> {
-        let shapes = match column.key {
-            Key::Attribute(..) => Some(self.shapes()?),
-            Key::Number(_) | Key::Text(_) | Key::Bytes(_) => None,
+        let shapes = match self.table.asks_shapes(column) {
+            true => Some(self.shapes()?),
+            false => None,
         };
         self.table.locate(column, self.number, shapes)
     }
