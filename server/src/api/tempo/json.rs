@@ -70,110 +70,6 @@ pub(super) fn search(response: &SearchResponse) -> String {
     out
 }
 
-impl Form {
-    /// Writes spans as the field `resourceSpans`, unless there are none.
-    pub(in crate::api) fn resource_spans(self, object: &mut Object<'_>, spans: &[ResourceSpans]) {
-        list(object, "resourceSpans", spans, |out, spans| {
-            self.of_resource(out, spans);
-        });
-    }
-
-    fn of_resource(self, out: &mut String, spans: &ResourceSpans) {
-        let mut object = Object::begin(out);
-        if let Some(found) = &spans.resource {
-            resource(object.key("resource"), found);
-        }
-        list(
-            &mut object,
-            "scopeSpans",
-            &spans.scope_spans,
-            |out, spans| {
-                self.of_scope(out, spans);
-            },
-        );
-        text(&mut object, "schemaUrl", &spans.schema_url);
-        object.end();
-    }
-
-    fn of_scope(self, out: &mut String, spans: &ScopeSpans) {
-        let mut object = Object::begin(out);
-        if let Some(found) = &spans.scope {
-            scope(object.key("scope"), found);
-        }
-        list(&mut object, "spans", &spans.spans, |out, one| {
-            self.span(out, one);
-        });
-        text(&mut object, "schemaUrl", &spans.schema_url);
-        object.end();
-    }
-
-    fn span(self, out: &mut String, span: &Span) {
-        let mut object = Object::begin(out);
-        self.id(&mut object, "traceId", &span.trace_id);
-        self.id(&mut object, "spanId", &span.span_id);
-        text(&mut object, "traceState", &span.trace_state);
-        self.id(&mut object, "parentSpanId", &span.parent_span_id);
-        count(&mut object, "flags", span.flags);
-        text(&mut object, "name", &span.name);
-        match SpanKind::try_from(span.kind) {
-            Ok(SpanKind::Unspecified) => {}
-            Ok(kind) if self == Self::Jsonpb => object.text("kind", kind.as_str_name()),
-            _ => object.raw("kind", span.kind),
-        }
-        long(&mut object, "startTimeUnixNano", span.start_time_unix_nano);
-        long(&mut object, "endTimeUnixNano", span.end_time_unix_nano);
-        list(&mut object, "attributes", &span.attributes, attribute);
-        count(
-            &mut object,
-            "droppedAttributesCount",
-            span.dropped_attributes_count,
-        );
-        list(&mut object, "events", &span.events, event);
-        count(&mut object, "droppedEventsCount", span.dropped_events_count);
-        list(&mut object, "links", &span.links, |out, one| {
-            self.link(out, one);
-        });
-        count(&mut object, "droppedLinksCount", span.dropped_links_count);
-        if let Some(found) = &span.status {
-            self.status(object.key("status"), found);
-        }
-        object.end();
-    }
-
-    fn status(self, out: &mut String, status: &Status) {
-        let mut object = Object::begin(out);
-        text(&mut object, "message", &status.message);
-        match StatusCode::try_from(status.code) {
-            Ok(StatusCode::Unset) => {}
-            Ok(code) if self == Self::Jsonpb => object.text("code", code.as_str_name()),
-            _ => object.raw("code", status.code),
-        }
-        object.end();
-    }
-
-    fn link(self, out: &mut String, link: &Link) {
-        let mut object = Object::begin(out);
-        self.id(&mut object, "traceId", &link.trace_id);
-        self.id(&mut object, "spanId", &link.span_id);
-        text(&mut object, "traceState", &link.trace_state);
-        list(&mut object, "attributes", &link.attributes, attribute);
-        count(
-            &mut object,
-            "droppedAttributesCount",
-            link.dropped_attributes_count,
-        );
-        count(&mut object, "flags", link.flags);
-        object.end();
-    }
-
-    fn id(self, object: &mut Object<'_>, name: &str, id: &[u8]) {
-        match self {
-            Self::Jsonpb => bytes(object, name, id),
-            Self::Otlp => text(object, name, &hex(id)),
-        }
-    }
-}
-
 /// Names of attributes.
 pub(super) fn tags(response: &SearchTagsResponse) -> String {
     let mut out = String::new();
@@ -309,6 +205,110 @@ fn milliseconds(object: &mut Object<'_>, time: i64) {
 fn value(object: &mut Object<'_>, value: f64) {
     if value.to_bits() != 0 {
         double(object.key("value"), value);
+    }
+}
+
+impl Form {
+    /// Writes spans as the field `resourceSpans`, unless there are none.
+    pub(in crate::api) fn resource_spans(self, object: &mut Object<'_>, spans: &[ResourceSpans]) {
+        list(object, "resourceSpans", spans, |out, spans| {
+            self.of_resource(out, spans);
+        });
+    }
+
+    fn of_resource(self, out: &mut String, spans: &ResourceSpans) {
+        let mut object = Object::begin(out);
+        if let Some(found) = &spans.resource {
+            resource(object.key("resource"), found);
+        }
+        list(
+            &mut object,
+            "scopeSpans",
+            &spans.scope_spans,
+            |out, spans| {
+                self.of_scope(out, spans);
+            },
+        );
+        text(&mut object, "schemaUrl", &spans.schema_url);
+        object.end();
+    }
+
+    fn of_scope(self, out: &mut String, spans: &ScopeSpans) {
+        let mut object = Object::begin(out);
+        if let Some(found) = &spans.scope {
+            scope(object.key("scope"), found);
+        }
+        list(&mut object, "spans", &spans.spans, |out, one| {
+            self.span(out, one);
+        });
+        text(&mut object, "schemaUrl", &spans.schema_url);
+        object.end();
+    }
+
+    fn span(self, out: &mut String, span: &Span) {
+        let mut object = Object::begin(out);
+        self.id(&mut object, "traceId", &span.trace_id);
+        self.id(&mut object, "spanId", &span.span_id);
+        text(&mut object, "traceState", &span.trace_state);
+        self.id(&mut object, "parentSpanId", &span.parent_span_id);
+        count(&mut object, "flags", span.flags);
+        text(&mut object, "name", &span.name);
+        match SpanKind::try_from(span.kind) {
+            Ok(SpanKind::Unspecified) => {}
+            Ok(kind) if self == Self::Jsonpb => object.text("kind", kind.as_str_name()),
+            _ => object.raw("kind", span.kind),
+        }
+        long(&mut object, "startTimeUnixNano", span.start_time_unix_nano);
+        long(&mut object, "endTimeUnixNano", span.end_time_unix_nano);
+        list(&mut object, "attributes", &span.attributes, attribute);
+        count(
+            &mut object,
+            "droppedAttributesCount",
+            span.dropped_attributes_count,
+        );
+        list(&mut object, "events", &span.events, event);
+        count(&mut object, "droppedEventsCount", span.dropped_events_count);
+        list(&mut object, "links", &span.links, |out, one| {
+            self.link(out, one);
+        });
+        count(&mut object, "droppedLinksCount", span.dropped_links_count);
+        if let Some(found) = &span.status {
+            self.status(object.key("status"), found);
+        }
+        object.end();
+    }
+
+    fn status(self, out: &mut String, status: &Status) {
+        let mut object = Object::begin(out);
+        text(&mut object, "message", &status.message);
+        match StatusCode::try_from(status.code) {
+            Ok(StatusCode::Unset) => {}
+            Ok(code) if self == Self::Jsonpb => object.text("code", code.as_str_name()),
+            _ => object.raw("code", status.code),
+        }
+        object.end();
+    }
+
+    fn link(self, out: &mut String, link: &Link) {
+        let mut object = Object::begin(out);
+        self.id(&mut object, "traceId", &link.trace_id);
+        self.id(&mut object, "spanId", &link.span_id);
+        text(&mut object, "traceState", &link.trace_state);
+        list(&mut object, "attributes", &link.attributes, attribute);
+        count(
+            &mut object,
+            "droppedAttributesCount",
+            link.dropped_attributes_count,
+        );
+        count(&mut object, "flags", link.flags);
+        object.end();
+    }
+
+    fn id(self, object: &mut Object<'_>, name: &str, id: &[u8]) {
+        match self {
+            Self::Jsonpb => bytes(object, name, id),
+            Self::Otlp => text(object, name, &hex(id)),
+        }
     }
 }
 
