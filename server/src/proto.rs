@@ -4,6 +4,7 @@
 pub mod histogram;
 #[cfg(test)]
 pub(crate) mod jsonpb;
+pub mod jaeger;
 pub mod loki;
 pub mod otlp_metrics;
 pub mod remote_read;

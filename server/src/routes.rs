@@ -199,6 +199,10 @@ fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
             "/tempopb.StreamingQuerier/{method}",
             any(tempo::streaming::serve),
         )
+        .route(
+            "/jaeger.api_v3.QueryService/{method}",
+            any(jaeger::grpc::serve),
+        )
         .route_service(
             "/opentelemetry.proto.collector.logs.v1.LogsService/{method}",
             logs.service(),

@@ -61,8 +61,9 @@ pub(super) struct Found {
     pub(super) is_cut: bool,
 }
 
-/// The newest traces that a search finds, all at once.
-pub(super) fn find(asked: &Asked, search: &Search) -> Result<Found, Refusal> {
+/// The newest traces that a search finds, all at once: of `spans_max` spans, but for the first, which
+/// may have more.
+pub(super) fn find(asked: &Asked, search: &Search, spans_max: usize) -> Result<Found, Refusal> {
     let mut found = Found::default();
     let mut spans = 0;
     find_each(asked, search, |trace| {
@@ -71,7 +72,7 @@ pub(super) fn find(asked: &Asked, search: &Search) -> Result<Found, Refusal> {
             .flat_map(|of| &of.scope_spans)
             .map(|of| of.spans.len())
             .sum::<usize>();
-        if spans > SPANS_MAX && !found.traces.is_empty() {
+        if spans > spans_max && !found.traces.is_empty() {
             found.is_cut = true;
             return ControlFlow::Break(());
         }

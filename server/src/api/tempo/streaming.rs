@@ -66,9 +66,14 @@ pub async fn serve(
 }
 
 /// Answers a request of the type `R` with messages of the type `A`.
-type Method<R, A> = fn(&Asked, &R, &mut Sender<'_, A>) -> Result<(), Refusal>;
+pub(in crate::api) type Method<R, A> = fn(&Asked, &R, &mut Sender<'_, A>) -> Result<(), Refusal>;
 
-async fn call<R, A>(app: Arc<App>, request: HttpRequest, method: Method<R, A>) -> HttpResponse
+/// Serves a call of a method that answers with any number of messages; `jaeger` calls it, too.
+pub(in crate::api) async fn call<R, A>(
+    app: Arc<App>,
+    request: HttpRequest,
+    method: Method<R, A>,
+) -> HttpResponse
 where
     R: Message + Default + 'static,
     A: Message + 'static,
@@ -129,7 +134,7 @@ where
 }
 
 /// Takes a message; tells when the client wants no more.
-type Sender<'a, A> = dyn FnMut(A) -> ControlFlow<()> + 'a;
+pub(in crate::api) type Sender<'a, A> = dyn FnMut(A) -> ControlFlow<()> + 'a;
 
 /// The messages of one call. Dropping it stops the work.
 #[derive(Debug)]
