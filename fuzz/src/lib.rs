@@ -451,7 +451,7 @@ fn traceql_query(data: &[u8]) {
             assert_eq!(again.as_ref().ok(), Some(&printed));
         }
     }
-    traceql::tag_filter(text).ok();
+    traceql::tag_filter(text, 100).ok();
     traceql::parse_filter(text).ok();
     traceql::tokens(text);
 }

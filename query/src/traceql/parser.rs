@@ -24,9 +24,13 @@ use parts::{Part, Sequence};
 /// nested: each costs some kilobytes of the stack. Other brackets cost none.
 pub const NESTING_MAX: usize = 128;
 
-/// How many operators a query may hold, signs and those between stages among them. A chain of them
-/// is as deep a tree as brackets are, and all that walks the tree calls itself.
+/// How many operators a query may hold outside of curly brackets, those between stages among them. A
+/// chain of them is as deep a tree as brackets are, and all that walks the tree calls itself.
 pub const OPERATORS_MAX: usize = 500;
+
+/// How many operators deep an expression over fields may be, without the innermost one. A chain of
+/// `||` or of `&&` is a flat tree, so that it may be as long as a query.
+pub(super) const DEPTH_MAX: usize = 500;
 
 /// Reads and checks a query.
 ///

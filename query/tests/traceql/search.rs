@@ -511,7 +511,7 @@ fn tag_values(case: &Value) -> Result<(), String> {
     let request = ValuesRequest {
         attribute,
         range: TimeRange::ALL,
-        filter: tag_filter(query).map_err(|error| error.to_string())?,
+        filter: tag_filter(query, 100).map_err(|error| error.to_string())?,
         limit: 1_000,
     };
     let kind = |value: &source::Value| match value {
@@ -536,7 +536,7 @@ fn tag_values(case: &Value) -> Result<(), String> {
 
 fn tag_names(case: &Value) -> Result<(), String> {
     let query = text(case, "query");
-    let filter = tag_filter(query).map_err(|error| error.to_string())?;
+    let filter = tag_filter(query, 100).map_err(|error| error.to_string())?;
     let snapshot = STORE.snapshot();
     let names = Source::attribute_names(&snapshot, TimeRange::ALL);
     let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();

@@ -2,9 +2,11 @@
 //! the arguments of aggregates and `by`.
 //!
 //! Operators wait on a stack of their own until it is clear what belongs to them, so that brackets
-//! cost no stack of the thread, however deep they are.
+//! cost no stack of the thread, however deep they are. A long chain of `||` or of `&&`, which tools
+//! make of lists of values, becomes a tree that is as flat as it can be: all that walks a tree calls
+//! itself.
 
-use super::{Parser, field_op, fold};
+use super::{DEPTH_MAX, Parser, field_op, fold};
 use crate::text::Span;
 use crate::traceql::ast::{FieldExpr, NEGATE_POWER, NOT_POWER, Op, Static};
 use crate::traceql::error::ParseError;
@@ -32,10 +34,62 @@ impl Waiting {
     }
 }
 
+/// As many operands of one chain make a tree that leans to the left, as the grammar says.
+const LEANING_MAX: usize = 64;
+
+/// What operators combine.
+enum Operand {
+    /// An expression and how deep it is.
+    One(FieldExpr, usize),
+    /// Several, with the same logical operator between them.
+    Chain(Op, Vec<(FieldExpr, usize)>),
+}
+
+impl Operand {
+    /// One expression of it.
+    fn close(self) -> Option<(FieldExpr, usize)> {
+        match self {
+            Self::One(expr, depth) => Some((expr, depth)),
+            Self::Chain(op, parts) if parts.len() <= LEANING_MAX => {
+                parts.into_iter().reduce(|lhs, rhs| combined(op, lhs, rhs))
+            }
+            Self::Chain(op, mut parts) => {
+                while parts.len() > 1 {
+                    let mut rest = parts.into_iter();
+                    let pair = || {
+                        let lhs = rest.next()?;
+                        Some(match rest.next() {
+                            Some(rhs) => combined(op, lhs, rhs),
+                            None => lhs,
+                        })
+                    };
+                    parts = std::iter::from_fn(pair).collect();
+                }
+                parts.pop()
+            }
+        }
+    }
+}
+
+/// Two expressions combined, and how deep that is; the innermost level does not count.
+fn combined(op: Op, lhs: (FieldExpr, usize), rhs: (FieldExpr, usize)) -> (FieldExpr, usize) {
+    let depth = lhs.1.max(rhs.1);
+    let is_inner = lhs.0.is_bare() && rhs.0.is_bare();
+    match binary(op, lhs.0, rhs.0) {
+        expr if expr.is_bare() => (expr, 0),
+        expr => (expr, depth + usize::from(!is_inner)),
+    }
+}
+
+fn deeper(expr: FieldExpr, depth: usize) -> (FieldExpr, usize) {
+    let depth = if expr.is_bare() { 0 } else { depth + 1 };
+    (expr, depth)
+}
+
 /// Operands and operators as they come.
 #[derive(Default)]
 struct Stacks {
-    operands: Vec<FieldExpr>,
+    operands: Vec<Operand>,
     waiting: Vec<Waiting>,
     brackets: usize,
 }
@@ -46,7 +100,7 @@ impl Parser<'_> {
         let mut stacks = Stacks::default();
         loop {
             let operand = self.field_operand(&mut stacks)?;
-            stacks.operands.push(operand);
+            stacks.operands.push(Operand::One(operand, 0));
             while stacks.brackets > 0 && self.take(")") {
                 self.combine_above(&mut stacks, 0)?;
                 stacks.waiting.pop();
@@ -63,7 +117,8 @@ impl Parser<'_> {
             return Err(self.unexpected("expecting )"));
         }
         self.combine_above(&mut stacks, 0)?;
-        stacks.operands.pop().ok_or_else(|| self.unexpected(""))
+        let (expr, _) = self.operand(&mut stacks)?;
+        Ok(expr)
     }
 
     /// The next operand, with all signs and brackets before it.
@@ -102,32 +157,43 @@ impl Parser<'_> {
             && waiting.goes_first(power)
         {
             stacks.waiting.pop();
-            let Some(last) = stacks.operands.pop() else {
-                return Err(self.unexpected(""));
-            };
-            let combined = match waiting {
-                Waiting::Bracket => last,
-                Waiting::Not(span) => not(span, last),
-                Waiting::Negate(span) => negative(span, last),
-                Waiting::Binary(op) => {
-                    let Some(lhs) = stacks.operands.pop() else {
-                        return Err(self.unexpected(""));
+            let (last, depth) = self.operand(stacks)?;
+            let (expr, depth) = match waiting {
+                Waiting::Bracket => (last, depth),
+                Waiting::Not(span) => deeper(not(span, last), depth),
+                Waiting::Negate(span) => deeper(negative(span, last), depth),
+                Waiting::Binary(op @ (Op::And | Op::Or)) => {
+                    let mut parts = match stacks.operands.pop() {
+                        Some(Operand::Chain(of, parts)) if of == op => parts,
+                        other => vec![self.closed(other)?],
                     };
-                    binary(op, lhs, last)
+                    parts.push((last, depth));
+                    stacks.operands.push(Operand::Chain(op, parts));
+                    continue;
+                }
+                Waiting::Binary(op) => {
+                    let lhs = self.operand(stacks)?;
+                    combined(op, lhs, (last, depth))
                 }
             };
-            self.deepened(&combined)?;
-            stacks.operands.push(combined);
+            stacks.operands.push(Operand::One(expr, depth));
         }
         Ok(())
     }
 
-    /// Counts an operator that makes the tree deeper than its operands.
-    fn deepened(&mut self, expr: &FieldExpr) -> Result<(), ParseError> {
-        match expr {
-            FieldExpr::Static(..) | FieldExpr::Attribute(..) => Ok(()),
-            FieldExpr::Binary { lhs, rhs, .. } if lhs.is_bare() && rhs.is_bare() => Ok(()),
-            _ => self.operator(),
+    /// The operand that came last, as one expression.
+    fn operand(&self, stacks: &mut Stacks) -> Result<(FieldExpr, usize), ParseError> {
+        self.closed(stacks.operands.pop())
+    }
+
+    fn closed(&self, operand: Option<Operand>) -> Result<(FieldExpr, usize), ParseError> {
+        match operand.and_then(Operand::close) {
+            Some((_, depth)) if depth > DEPTH_MAX => {
+                let what = format!("the expression is more than {DEPTH_MAX} operators deep");
+                Err(self.error_at(self.span(), &what))
+            }
+            Some(closed) => Ok(closed),
+            None => Err(self.unexpected("")),
         }
     }
 }

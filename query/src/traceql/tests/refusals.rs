@@ -346,31 +346,74 @@ fn chains_of_operators_may_be_as_long_as_the_limit_and_no_longer() {
     let source = memory(Conditions::Applied);
     let chain =
         |word: &str, operator: &str, operators: usize| vec![word; operators + 1].join(operator);
+    let deep = "the expression is more than 500 operators deep";
+    let many = "the query has more than 500 operators";
     // How many operators besides those of the chain count; the innermost between fields does not.
-    let queries: [(usize, &dyn Fn(usize) -> String); 8] = [
-        (0, &|n| format!("{{ {} }}", chain(".cached", "||", n + 1))),
-        (0, &|n| chain("{ .cached }", "||", n)),
-        (0, &|n| chain("{ .cached }", "|", n)),
-        (1, &|n| format!("{{ 1 = {} }}", chain(".n", " ^ ", n + 1))),
-        (1, &|n| format!("{{ .n = {} }}", chain(".n", " + ", n + 1))),
-        (0, &|n| format!("{{ {}.cached }}", "!".repeat(n))),
+    let queries: [(usize, &dyn Fn(usize) -> String, &str); 8] = [
+        (
+            0,
+            &|n| format!("{{ {} }}", chain(".cached && .cached", " || ", n / 2)),
+            deep,
+        ),
+        (0, &|n| chain("{ .cached }", "||", n), many),
+        (0, &|n| chain("{ .cached }", "|", n), many),
+        (
+            1,
+            &|n| format!("{{ 1 = {} }}", chain(".n", " ^ ", n + 1)),
+            deep,
+        ),
+        (
+            1,
+            &|n| format!("{{ .n = {} }}", chain(".n", " + ", n + 1)),
+            deep,
+        ),
+        (0, &|n| format!("{{ {}.cached }}", "!".repeat(n)), deep),
         // As many brackets as may be around the chain that is read from the right.
-        (1, &|n| {
-            let (open, close) = ("(".repeat(1_000), ")".repeat(1_000));
-            format!("{{ 1 = {open}{}{close} }}", chain(".n", " ^ ", n + 1))
-        }),
-        (1, &|n| format!("count() > {}", chain("count()", " - ", n))),
+        (
+            1,
+            &|n| {
+                let (open, close) = ("(".repeat(1_000), ")".repeat(1_000));
+                format!("{{ 1 = {open}{}{close} }}", chain(".n", " ^ ", n + 1))
+            },
+            deep,
+        ),
+        (
+            1,
+            &|n| format!("count() > {}", chain("count()", " - ", n)),
+            many,
+        ),
     ];
-    for (more, query) in queries {
-        let longest = query(OPERATORS_MAX - more);
+    for (more, query, what) in queries {
+        let longest = query(500 - more);
         let found = search(&source, &longest);
         assert!(found.is_ok(), "{longest}: {found:?}");
         let printed = parse(&longest).unwrap().to_string();
         assert_eq!(parse(&printed).unwrap().to_string(), printed);
-        for operators in [OPERATORS_MAX - more + 1, 5_000] {
+        for operators in [500 - more + 2, 5_000] {
             let error = parse(&query(operators)).unwrap_err();
-            let what = "the query has more than 500 operators";
             assert!(error.message.ends_with(what), "{error}");
+        }
+    }
+}
+
+/// Tools ask for one of thousands of values so.
+#[test]
+fn chains_of_one_logical_operator_are_as_long_as_a_query() {
+    let source = memory(Conditions::Applied);
+    for operator in [" || ", " && "] {
+        for word in [
+            ".name = `frontend`",
+            ".cached",
+            "!(.a = 1)",
+            ".b - 1 > duration",
+        ] {
+            let chain = |count: usize| format!("{{ {} }}", vec![word; count].join(operator));
+            let most = QUERY_BYTES_MAX / (word.len() + operator.len()) - 1;
+            let found = search(&source, &chain(most));
+            assert!(found.is_ok(), "{word}{operator}: {found:?}");
+            // What is printed has more brackets.
+            let printed = parse(&chain(most / 3)).unwrap().to_string();
+            assert_eq!(parse(&printed).unwrap().to_string(), printed);
         }
     }
 }

@@ -96,6 +96,7 @@ pub(super) fn find_each(
         range: search.range,
         filter: TraceFilter::Has(search.filter()),
         projection: Vec::new(),
+        enough: search.limit,
     });
     let mut given = 0;
     for batch in snapshot.scan(&request)? {
@@ -261,6 +262,7 @@ pub(super) fn dependencies(asked: &Asked, range: TimeRange) -> Result<Vec<Depend
         range,
         filter: TraceFilter::All,
         projection: vec![service()],
+        enough: usize::MAX,
     });
     let mut calls: BTreeMap<(String, String), u64> = BTreeMap::new();
     for batch in snapshot.scan(&request)? {

@@ -129,6 +129,7 @@ fn found(store: &TraceStore, search: &Search, range: TimeRange) -> BTreeSet<Trac
         range,
         filter: TraceFilter::Has(search.filter()),
         projection: Vec::new(),
+        enough: usize::MAX,
     });
     let mut ids = BTreeSet::new();
     for batch in store.snapshot().scan(&request).unwrap() {

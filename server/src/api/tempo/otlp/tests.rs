@@ -16,8 +16,8 @@ use trine_tracestore::{Config, TraceId, TraceStore};
 use super::*;
 use crate::api::prometheus::run::harness::Harness;
 use crate::ingest::otlp_traces;
-use crate::proto::tempo::{Trace, TraceByIdResponse};
 use crate::proto::jsonpb::to_otlp;
+use crate::proto::tempo::{Trace, TraceByIdResponse};
 
 /// A span with what it belongs to and the schemas of both.
 type Row = (Resource, String, InstrumentationScope, String, trace::Span);
