@@ -2,7 +2,8 @@
 //! `cargo run --release -p trine-benches --example tracestore_search -- MODE DIR [SPANS | WHAT]`
 //!
 //! - `fill`: appends so many spans (10,000,000) to the store in DIR, in requests of a thousand, and
-//!   compacts at the end.
+//!   compacts at the end. `fill-rare` gives each span one of 10,000 other keys, too, `fill-any` eleven
+//!   of 97 keys and no others; `fill-long` begins with a trace of 100,000 spans.
 //! - `sizes`: bytes a span by what they are.
 //! - `search`: times of reads; with WHAT only of those that have it in their name.
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use trine_benches::lines::Random;
 use trine_benches::process::{cpu_seconds, memory, thread_seconds};
-use trine_benches::spans::Source;
+use trine_benches::spans::{Kind, Source};
 use trine_storage::TimeRange;
 use trine_tracestore::{
     AttributeRef, AttributeScope, Batch, Condition, Config, Counts, Durability, Effort, Filter,
@@ -42,9 +43,18 @@ fn open(dir: &str) -> TraceStore {
     store
 }
 
-fn fill(dir: &str, spans: u64) {
+const LONG_TRACE_SPANS: u64 = 100_000;
+
+fn fill(dir: &str, kind: Kind, is_long: bool, spans: u64) {
     let store = open(dir);
-    let mut source = Source::new(7);
+    let mut source = Source::of(kind, 7);
+    if is_long {
+        let request = source.long_trace(LONG_TRACE_SPANS, BEGIN_NS);
+        let mut appender = store.appender();
+        appender.append_otlp(request.into());
+        let commit = appender.commit(Durability::Buffered).unwrap();
+        commit.wait().unwrap();
+    }
     let (mut done, mut end_ns, mut raw) = (0, BEGIN_NS, 0);
     let (mut made_s, mut append_s, mut peak) = (0.0, 0.0, 0);
     let begun = Instant::now();
@@ -218,6 +228,11 @@ fn search(dir: &str, wanted: Option<&str>) {
     let all = usize::MAX;
     let ids = some_ids(&snapshot);
     let mut random = Random::new(3);
+    time("the trace of 100,000 spans", wanted, 5, || {
+        let id = Source::new(7).next_id();
+        let trace = snapshot.trace(id).unwrap();
+        format!("{} spans", trace.map_or(0, |trace| trace.spans().count()))
+    });
     time("trace by id", wanted, 500, || {
         let id = ids[random.below(ids.len() as u64) as usize];
         let trace = snapshot.trace(id).unwrap().unwrap();
@@ -262,6 +277,12 @@ fn search(dir: &str, wanted: Option<&str>) {
             span("http.url", "http://web.shop.svc:8080/v1/till?q=100001"),
         ),
         ("absent, key", span("no.such.key", "x")),
+        ("equality, a rare key", span("rare.key.4242", "value 42")),
+        ("equality, one of any keys", span("key.42", "value 42")),
+        (
+            "two equalities, of any keys",
+            Filter::And(vec![span("key.42", "value 42"), span("key.7", "value 7")]),
+        ),
         ("failed", failed()),
     ] {
         let filter = TraceFilter::Has(filter);
@@ -310,6 +331,8 @@ fn search(dir: &str, wanted: Option<&str>) {
         (AttributeScope::Span, "order.id"),
         (AttributeScope::Span, "http.url"),
         (AttributeScope::Span, "net.peer.port"),
+        (AttributeScope::Span, "rare.key.4242"),
+        (AttributeScope::Span, "key.42"),
     ] {
         time(&format!("values of {key}"), wanted, 20, || {
             values(&snapshot, scope, key)
@@ -346,9 +369,21 @@ fn some_ids(snapshot: &Snapshot) -> Vec<[u8; 16]> {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let filled = |mode: &str| match mode {
+        "fill" => Some((Kind::Usual, false)),
+        "fill-rare" => Some((Kind::RareKeys, false)),
+        "fill-any" => Some((Kind::AnyKeys, false)),
+        "fill-long" => Some((Kind::Usual, true)),
+        _ => None,
+    };
     match arguments.as_slice() {
-        ["fill", dir] => fill(dir, 10_000_000),
-        ["fill", dir, spans] => fill(dir, spans.parse().unwrap()),
+        [mode, dir, rest @ ..] if filled(mode).is_some() => {
+            let (kind, is_long) = filled(mode).unwrap();
+            let spans = rest
+                .first()
+                .map_or(10_000_000, |spans| spans.parse().unwrap());
+            fill(dir, kind, is_long, spans);
+        }
         ["sizes", dir] => tell_sizes(&open(dir)),
         ["search", dir] => search(dir, None),
         ["search", dir, wanted] => search(dir, Some(wanted)),

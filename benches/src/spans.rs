@@ -1,15 +1,30 @@
 //! Spans to measure with, as requests of OTLP: traces of 10 to 50 spans over twenty services, with 12
-//! attributes of the resource and 8 to 12 of the span, about 410 bytes a span. The same in every
-//! run.
+//! attributes of the resource and 8 to 12 of the span, about 410 bytes a span; and what is harder
+//! for columns ([`Kind`]). The same in every run.
 
 use std::collections::BTreeMap;
 
 use crate::lines::Random;
 
+/// What spans have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What services usually tell.
+    Usual,
+    /// That, and one of 10,000 other keys.
+    RareKeys,
+    /// Eleven of 97 keys in any order, with a thousand values each: hardly two spans have the same
+    /// ones. Ten spans a trace, ten services.
+    AnyKeys,
+}
+
 /// Makes traces.
 #[derive(Debug)]
 pub struct Source {
     random: Random,
+    kind: Kind,
+    /// Numbers of keys, shuffled again for each span.
+    keys: Vec<u64>,
 }
 
 const SERVICES: [&str; 20] = [
@@ -96,11 +111,26 @@ struct Placed {
 }
 
 impl Source {
-    /// A source of the traces of `seed`.
+    /// A source of the usual traces of `seed`.
     pub fn new(seed: u64) -> Self {
+        Self::of(Kind::Usual, seed)
+    }
+
+    /// A source of traces of a kind.
+    pub fn of(kind: Kind, seed: u64) -> Self {
         Self {
             random: Random::new(seed),
+            kind,
+            keys: (0..97).collect(),
         }
+    }
+
+    /// An `ExportTraceServiceRequest` of so many spans of one trace, each below one of the hundred
+    /// before it.
+    pub fn long_trace(&mut self, spans: u64, end_ns: u64) -> Vec<u8> {
+        let mut of_services = BTreeMap::new();
+        self.spans_of_trace(end_ns, spans, &mut of_services);
+        self.groups(of_services)
     }
 
     /// An `ExportTraceServiceRequest` of whole traces that end at `end_ns`, of at least so many
@@ -111,6 +141,16 @@ impl Source {
         while spans < least {
             spans += self.trace(end_ns, &mut of_services);
         }
+        (self.groups(of_services), spans)
+    }
+
+    /// The id of the trace that [`Source::long_trace`] makes next.
+    #[must_use]
+    pub fn next_id(mut self) -> [u8; 16] {
+        trace_id(&mut self.random)
+    }
+
+    fn groups(&mut self, of_services: BTreeMap<usize, Message>) -> Vec<u8> {
         let pod = self.random.below(4);
         let mut request = Message::default();
         for (service, spans) in of_services {
@@ -125,15 +165,27 @@ impl Source {
                 });
             });
         }
-        (request.0, spans)
+        request.0
     }
 
     fn trace(&mut self, end_ns: u64, of_services: &mut BTreeMap<usize, Message>) -> u64 {
+        let count = match self.kind {
+            Kind::AnyKeys => 10,
+            _ => 10 + self.random.below(41),
+        };
+        self.spans_of_trace(end_ns, count, of_services);
+        count
+    }
+
+    fn spans_of_trace(
+        &mut self,
+        end_ns: u64,
+        count: u64,
+        of_services: &mut BTreeMap<usize, Message>,
+    ) {
+        let services = if self.kind == Kind::AnyKeys { 10 } else { 20 };
         let random = &mut self.random;
-        let mut trace_id = [0; 16];
-        trace_id[..8].copy_from_slice(&(random.number() | 1).to_be_bytes());
-        trace_id[8..].copy_from_slice(&random.number().to_be_bytes());
-        let count = 10 + random.below(41);
+        let trace_id = trace_id(random);
         let failing = random.below(25) == 0;
         let length = 5_000_000 + random.below(1 << 10) * random.below(1 << 20);
         let mut placed: Vec<Placed> = Vec::new();
@@ -151,10 +203,11 @@ impl Source {
                     },
                 ),
                 _ => {
-                    let above = &placed[random.below(number) as usize];
+                    let near = number.saturating_sub(100);
+                    let above = &placed[(near + random.below(number - near)) as usize];
                     let start = above.start + random.below((above.end - above.start) / 2 + 1);
                     let end = start + 1_000 + random.below(above.end.saturating_sub(start) + 1);
-                    let elsewhere = (above.service + 1 + random.below(6) as usize) % 20;
+                    let elsewhere = (above.service + 1 + random.below(6) as usize) % services;
                     let same = random.below(3) == 0;
                     let service = if same { above.service } else { elsewhere };
                     let depth = above.depth + 1;
@@ -174,12 +227,25 @@ impl Source {
             let out = of_services.entry(span.service).or_default();
             out.message(2, |out| {
                 out.bytes(1, &trace_id);
-                put_span(out, random, &span, parent, failed);
+                match self.kind {
+                    Kind::AnyKeys => put_any_keys(out, random, &span, parent, &mut self.keys),
+                    _ => put_span(out, random, &span, parent, failed),
+                }
+                if self.kind == Kind::RareKeys {
+                    let (key, value) = (random.below(10_000), random.below(1_000));
+                    out.text(9, &format!("rare.key.{key}"), &format!("value {value}"));
+                }
             });
             placed.push(span);
         }
-        count
     }
+}
+
+fn trace_id(random: &mut Random) -> [u8; 16] {
+    let mut trace_id = [0; 16];
+    trace_id[..8].copy_from_slice(&(random.number() | 1).to_be_bytes());
+    trace_id[8..].copy_from_slice(&random.number().to_be_bytes());
+    trace_id
 }
 
 fn put_resource(out: &mut Message, service: usize, pod: u64) {
@@ -210,13 +276,38 @@ fn put_resource(out: &mut Message, service: usize, pod: u64) {
     out.text(1, "telemetry.sdk.version", "1.30.0");
 }
 
-/// The fields of a span from its own id on.
-fn put_span(out: &mut Message, random: &mut Random, span: &Placed, parent: u64, failed: bool) {
-    let service = SERVICES[span.service];
+/// The fields of a span that has any eleven keys, from its own id on.
+fn put_any_keys(
+    out: &mut Message,
+    random: &mut Random,
+    span: &Placed,
+    parent: u64,
+    keys: &mut [u64],
+) {
+    put_known(out, span, parent);
+    out.bytes(5, format!("operation {}", random.below(50)).as_bytes());
+    out.number(6, 1 + random.below(5));
+    for at in 0..11 {
+        let other = at + random.below((keys.len() - at) as u64) as usize;
+        keys.swap(at, other);
+        let value = format!("value {}", random.below(1_000));
+        out.text(9, &format!("key.{}", keys[at]), &value);
+    }
+}
+
+fn put_known(out: &mut Message, span: &Placed, parent: u64) {
     out.bytes(2, &span.id.to_be_bytes());
     if parent != 0 {
         out.bytes(4, &parent.to_be_bytes());
     }
+    out.time(7, span.start);
+    out.time(8, span.end);
+}
+
+/// The fields of a span from its own id on.
+fn put_span(out: &mut Message, random: &mut Random, span: &Placed, parent: u64, failed: bool) {
+    put_known(out, span, parent);
+    let service = SERVICES[span.service];
     let route = ROUTES[random.below(8) as usize];
     let method = METHODS[random.below(4) as usize];
     let kind = if parent == 0 { 2 } else { 1 + random.below(3) };
@@ -227,8 +318,6 @@ fn put_span(out: &mut Message, random: &mut Random, span: &Placed, parent: u64, 
     };
     out.bytes(5, name.as_bytes());
     out.number(6, kind);
-    out.time(7, span.start);
-    out.time(8, span.end);
     match kind {
         2 => put_server(out, random, service, route, method, failed),
         3 => put_database(out, random),

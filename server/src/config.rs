@@ -12,12 +12,16 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use trine_query::promql::ParseOptions;
 
 mod file;
+pub mod generator;
 mod ingest;
 mod logs;
+mod traces;
 mod value;
 
+pub use generator::Generator;
 pub use ingest::{HighAvailability, OtlpMetrics};
 pub use logs::{Action, Logs, OtlpLogs, rfc3339, shown as limits_of_logs};
+pub use traces::{Traces, shown as limits_of_traces};
 
 /// What the server is told. [`Config::default`] is what it does when it is told nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +80,10 @@ pub struct Config {
     pub otlp: OtlpMetrics,
     /// Limits of logs.
     pub logs: Logs,
+    /// Limits of queries over traces.
+    pub traces: Traces,
+    /// What is made of spans.
+    pub generator: Generator,
     /// Tenants for whom other limits hold, with all that holds for them.
     pub overrides: BTreeMap<String, Config>,
     /// The settings that were told, as they were written.
@@ -195,6 +203,8 @@ impl Default for Config {
             ha: HighAvailability::default(),
             otlp: OtlpMetrics::default(),
             logs: Logs::default(),
+            traces: Traces::default(),
+            generator: Generator::default(),
             overrides: BTreeMap::new(),
             told: Vec::new(),
         }
@@ -213,6 +223,8 @@ impl Config {
             let place = format!("{}: overrides of {}", told.path, told.tenant);
             let name = told.name.replace('_', "-");
             let setting = logs::own_name(&name)
+                .or_else(|| traces::own_name(&name))
+                .or_else(|| generator::own_name(&name))
                 .and_then(|own| settings().find(|setting| setting.name == own))
                 .ok_or_else(|| format!("{place}: no setting {:?} of one tenant", told.name))?;
             let base = self.overrides.remove(&told.tenant);
@@ -255,6 +267,15 @@ impl Config {
         settings()
             .map(|setting| (setting.name, value(setting)))
             .collect()
+    }
+}
+
+/// The least of two limits of which zero is none.
+pub fn least<T: Ord + Default>(a: T, b: T) -> T {
+    match (a == T::default(), b == T::default()) {
+        (true, _) => b,
+        (_, true) => a,
+        _ => a.min(b),
     }
 }
 
@@ -534,6 +555,8 @@ fn settings() -> impl Iterator<Item = &'static Setting> {
         .iter()
         .chain(ingest::SETTINGS)
         .chain(logs::SETTINGS)
+        .chain(traces::SETTINGS)
+        .chain(generator::SETTINGS)
 }
 
 /// What the command line asks for.

@@ -77,6 +77,33 @@ impl Params {
     }
 }
 
+/// Nanoseconds since 1970 of a time as APIs of Loki and Tempo take it: seconds with a fraction, whole
+/// seconds of at most ten digits, nanoseconds, or RFC 3339. `None` when it is none of these.
+pub fn instant_ns(text: &str) -> Option<i64> {
+    if text.contains('.')
+        && let Ok(seconds) = text.parse::<f64>()
+    {
+        return seconds_as_ms(seconds)?.checked_mul(1_000_000);
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return if text.len() <= 10 {
+            number.checked_mul(1_000_000_000)
+        } else {
+            Some(number)
+        };
+    }
+    let time = text.parse::<jiff::Timestamp>().ok()?;
+    i64::try_from(time.as_nanosecond()).ok()
+}
+
+/// Milliseconds, if they are a number of 64 bits.
+pub fn seconds_as_ms(seconds: f64) -> Option<i64> {
+    let ms = (seconds * 1000.0).round();
+    // 2^63 is a float, and the smallest one that does not fit.
+    let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&ms);
+    fits.then_some(ms as i64)
+}
+
 /// A POST without a content type is taken for a form too: hand-written clients forget it.
 fn is_form(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {

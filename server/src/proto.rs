@@ -2,6 +2,9 @@
 //! messages built on them. `ingest` reads requests with them, `api` writes answers.
 
 pub mod histogram;
+#[cfg(test)]
+pub(crate) mod jsonpb;
+pub mod jaeger;
 pub mod loki;
 pub mod otlp_metrics;
 pub mod remote_read;

@@ -19,7 +19,7 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
-use crate::api::{jaeger, loki, ops, prometheus, tempo};
+use crate::api::{jaeger, loki, ops, prometheus, signals, tempo};
 use crate::app::App;
 use crate::ingest::grpc;
 use crate::ingest::http;
@@ -71,7 +71,7 @@ pub fn all() -> Routes {
     for prefix in ["", "/jaeger"] {
         routes = jaeger::mount(routes, prefix);
     }
-    routes
+    signals::mount(routes, "")
 }
 
 /// All routes over one server's state.
@@ -195,6 +195,14 @@ fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
             any(grpc::traces),
         )
         .route("/logproto.Pusher/{method}", any(grpc::pusher))
+        .route(
+            "/tempopb.StreamingQuerier/{method}",
+            any(tempo::streaming::serve),
+        )
+        .route(
+            "/jaeger.api_v3.QueryService/{method}",
+            any(jaeger::grpc::serve),
+        )
         .route_service(
             "/opentelemetry.proto.collector.logs.v1.LogsService/{method}",
             logs.service(),

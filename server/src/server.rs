@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::listen;
 use crate::observe::log_lines::LogLines;
 use crate::observe::{self, Observer};
+use crate::process::rounds;
 use crate::routes;
 use crate::tenants::Tenants;
 
@@ -31,8 +32,10 @@ pub struct Server {
     warnings: Vec<String>,
     stop: watch::Sender<bool>,
     stop_observer: watch::Sender<bool>,
+    stop_rounds: watch::Sender<bool>,
     listeners: JoinSet<()>,
     observer: Option<JoinHandle<()>>,
+    rounds: JoinHandle<()>,
 }
 
 impl Server {
@@ -69,6 +72,8 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let (stop_observer, observer_stopped) = watch::channel(false);
+        let (stop_rounds, rounds_stopped) = watch::channel(false);
+        let rounds = tokio::spawn(rounds::run(Arc::clone(&app), rounds_stopped));
         let mut observer = None;
         if self_observe {
             let message = format!(
@@ -95,8 +100,10 @@ impl Server {
             warnings: bound.warnings,
             stop,
             stop_observer,
+            stop_rounds,
             listeners,
             observer,
+            rounds,
         })
     }
 
@@ -134,6 +141,11 @@ impl Server {
                 .await
                 .ok();
         }
+        // After the last spans of the server itself, so that they count, too.
+        self.stop_rounds.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(5), self.rounds)
+            .await
+            .ok();
         let app = Arc::clone(&self.app);
         let closed = tokio::task::spawn_blocking(move || app.tenants.close()).await;
         match closed {

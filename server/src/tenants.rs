@@ -19,10 +19,11 @@ use trine_storage::{Error, Kind};
 use trine_tracestore::TraceStore;
 use trine_tsdb::Tsdb;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::ingest::elections::Elections;
 use crate::ingest::known_series::KnownSeries;
 use crate::ingest::rates::Rates;
+use crate::process::generator::{self, Generator};
 use crate::process::patterns::{Patterns, Total};
 use crate::refusal::Refusal;
 
@@ -60,8 +61,7 @@ impl TenantId {
     /// [`Reason::Bad`](crate::refusal::Reason::Bad) when it is not one.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if text.contains('|') {
-            let why =
-                "only metrics and logs are read of several tenants at once (a|b); name one tenant";
+            let why = "several tenants at once (a|b) can only be read; name one tenant";
             return Err(Refusal::bad(why));
         }
         if text.len() > ID_BYTES_MAX {
@@ -145,6 +145,32 @@ struct Parts {
     traces: trine_tracestore::Config,
     /// How many patterns of lines there are of all tenants.
     patterns: Total,
+    /// How metrics are made of spans.
+    generators: Arc<GeneratorsByTenant>,
+    /// How much of the spans of all tenants waits to be counted.
+    uncounted: generator::Total,
+}
+
+/// What the metrics of spans are made with.
+#[derive(Debug)]
+struct GeneratorsByTenant {
+    usual: Arc<config::Generator>,
+    others: BTreeMap<String, Arc<config::Generator>>,
+}
+
+impl GeneratorsByTenant {
+    fn new(config: &Config) -> Self {
+        let of = |config: &Config| Arc::new(config.generator.clone());
+        let others = config.overrides.iter();
+        Self {
+            usual: of(config),
+            others: others.map(|(id, own)| (id.clone(), of(own))).collect(),
+        }
+    }
+
+    fn of(&self, id: &TenantId) -> &Arc<config::Generator> {
+        self.others.get(id.as_str()).unwrap_or(&self.usual)
+    }
 }
 
 /// What the engines of logs are opened with.
@@ -194,6 +220,8 @@ pub struct Tenant {
     /// Patterns of the lines of logs.
     patterns: Patterns,
     traces: Slot<TraceStore>,
+    /// Metrics of the spans.
+    generator: Generator,
 }
 
 /// An engine that is opened when it is first needed.
@@ -254,6 +282,8 @@ impl Tenants {
             logs,
             traces,
             patterns: Total::default(),
+            generators: Arc::new(GeneratorsByTenant::new(config)),
+            uncounted: generator::Total::default(),
         };
         let entries = parts
             .fs
@@ -342,6 +372,11 @@ impl Tenant {
             rates: Rates::default(),
             patterns: Patterns::new(parts.patterns.clone()),
             traces: Slot::new(),
+            generator: Generator::new(
+                Arc::clone(parts.generators.of(id)),
+                parts.uncounted.clone(),
+                parts.clock.now_ms(),
+            ),
         }
     }
 
@@ -385,6 +420,11 @@ impl Tenant {
     /// Patterns of the lines of logs.
     pub fn patterns(&self) -> &Patterns {
         &self.patterns
+    }
+
+    /// Metrics of the spans.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
     }
 
     /// The logs engine, for writing.
@@ -508,7 +548,7 @@ mod tests {
             ("a b", "unsupported character ' '"),
             ("é", "unsupported character 'é'"),
             ("a\0", "unsupported character"),
-            ("a|b", "only metrics and logs are read of several tenants"),
+            ("a|b", "several tenants at once (a|b) can only be read"),
             (&too_long, "too long"),
         ] {
             let refusal = TenantId::parse(bad).unwrap_err();

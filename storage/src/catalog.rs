@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -159,7 +160,7 @@ pub fn outdated<'a>(
 }
 
 /// A first line with format and checksum, then the document as JSON for people to read.
-fn encode(document: &Document) -> std::io::Result<Vec<u8>> {
+pub(crate) fn encode(document: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut json = serde_json::to_string_pretty(document)?;
     json.push('\n');
     let crc = crc32fast::hash(json.as_bytes());
@@ -171,6 +172,11 @@ fn encode(document: &Document) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// As [`Catalog::load`].
 pub fn decode(name: &str, bytes: &[u8]) -> Result<Document> {
+    decode_as(name, bytes)
+}
+
+/// Reads what [`encode`] wrote of a `T`.
+pub(crate) fn decode_as<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     let bad = |what: &str| Error::corrupt(name, 0, what);
     let text = std::str::from_utf8(bytes).map_err(|_| bad("it is not UTF-8"))?;
     let (head, json) = text

@@ -26,6 +26,9 @@ pub enum Kind {
     Invalid,
     /// A named limit was reached. Send less, later, or raise the limit.
     Limit,
+    /// The object store refused, throttles or does not answer; the error says which. What is local is
+    /// served; ask again later.
+    Unavailable,
     /// The data was written by a newer version, or asks for something this version cannot do.
     Unsupported,
 }

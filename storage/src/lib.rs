@@ -12,7 +12,8 @@
 //! [`clock`] are the only doors to the outside, [`wal`] keeps what was acknowledged, [`sealed`]
 //! holds what is immutable, [`catalog`] says which blocks exist, [`compaction`] which
 //! of them become one, [`shared`] is what all engines of
-//! a process have in common, [`sim`] runs all of it under simulated crashes.
+//! a process have in common, [`sim`] runs all of it under simulated crashes. With the feature `remote`,
+//! `remote` keeps blocks and catalog in an object store.
 //!
 //! File formats: see `FORMAT.md` beside this crate.
 
@@ -30,6 +31,8 @@ pub mod labels;
 pub mod matcher;
 pub mod pack;
 pub mod regex;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod sealed;
 pub mod shared;
 pub mod sim;

@@ -374,6 +374,11 @@ fn read_range(file: &dyn ReadFile, name: &str, range: Range<u64>) -> Result<Byte
 
 fn read_ranges(file: &dyn ReadFile, name: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
     file.read(ranges).map_err(|error| {
+        let own = error.get_ref().and_then(|source| source.downcast_ref());
+        if let Some(own) = own {
+            // A file that is not a local one says itself what was wrong.
+            return Error::clone(own);
+        }
         if error.kind() == std::io::ErrorKind::UnexpectedEof {
             Error::corrupt(name, file.len(), "a page lies outside the file")
         } else {

@@ -10,6 +10,7 @@ use crate::db::Handle;
 use crate::model::{Resource, Scope, Span};
 use crate::otlp::{Bounds, Writer};
 use crate::stats::Accepted;
+use crate::stored::StoredSpans;
 
 /// A batch of spans that is being put together. Dropping it stores nothing.
 #[derive(Debug)]
@@ -68,15 +69,18 @@ impl Appender {
     pub fn commit(mut self, durability: Durability) -> Result<Commit> {
         self.close();
         // Requests one after the other are a request: so protobuf merges messages.
-        let (position, accepted) = match self.requests.as_slice() {
-            [request] => self.inner.append(request, &self.bounds)?,
-            requests => self.inner.append(&requests.concat(), &self.bounds)?,
+        let request = match self.requests.as_slice() {
+            [request] => request.clone(),
+            requests => requests.concat().into(),
         };
+        let (position, accepted) = self.inner.append(&request, &self.bounds)?;
+        let refused_by = (!accepted.rejected.is_empty()).then_some(self.bounds);
         Ok(Commit {
             inner: self.inner,
             position,
             durability,
             accepted,
+            spans: StoredSpans::new(request, refused_by),
         })
     }
 }
@@ -89,9 +93,15 @@ pub struct Commit {
     position: Option<u64>,
     durability: Durability,
     accepted: Accepted,
+    spans: StoredSpans,
 }
 
 impl Commit {
+    /// The spans of the batch that are stored once [`Commit::wait`] answers.
+    pub fn spans(&self) -> StoredSpans {
+        self.spans.clone()
+    }
+
     /// Waits until the batch is as durable as was asked for.
     ///
     /// # Errors

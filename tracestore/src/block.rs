@@ -2,7 +2,7 @@
 //!
 //! In reading order: `format` numbers sections and columns, `values` is what columns hold, `column` the
 //! codec of one and `bits`, `numbers`, `dictionary`, `template`, `blob`, `filter` what it is made of, `shapes` which attributes
-//! a row has, `table` puts columns together, `gather` rows of several tables, `build` whole blocks,
+//! a row has, `presence` which rows have one, `table` puts columns together, `gather` rows of several tables, `build` whole blocks,
 //! `image` reads them, `sizes` tells what takes how much, `decode` is for fuzzing.
 
 pub(crate) mod bits;
@@ -18,6 +18,7 @@ pub(crate) mod frame;
 pub(crate) mod gather;
 pub(crate) mod image;
 pub(crate) mod numbers;
+pub(crate) mod presence;
 pub(crate) mod shapes;
 pub(crate) mod sizes;
 pub(crate) mod table;

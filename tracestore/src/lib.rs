@@ -36,7 +36,8 @@
 //! ```
 //!
 //! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `otlp` how it
-//! arrives, `wal_record` what the log holds, `stage` the spans that came last, `live` memory, `block`
+//! arrives, `wal_record` what the log holds, `stage` the spans that came last, `stored` how those who
+//! watch spans come see them, `live` memory, `block`
 //! what is immutable, in memory and on disk, `structure` the order of spans in a trace, `place` what a
 //! snapshot holds, `request` what is asked and answered, `snapshot` and `scan` how, `tombstone` and
 //! `retention` what is not to be seen. File formats: `FORMAT.md`
@@ -56,6 +57,7 @@ mod scan;
 mod snapshot;
 mod stage;
 mod stats;
+mod stored;
 mod structure;
 mod tombstone;
 mod wal_record;
@@ -76,6 +78,7 @@ pub use request::{
 };
 pub use retention::RetentionRule;
 pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
+pub use stored::{ResourceView, SpanReader, SpanView, StoredSpans, ValueView};
 pub use tombstone::Deleted;
 pub use trine_storage as storage;
 pub use trine_storage::catalog::BlockMeta;
@@ -87,7 +90,8 @@ pub use trine_storage::{Error, Kind, TimeRange};
 #[doc(hidden)]
 pub mod decoders {
     pub use crate::block::decode::{
-        blob_page, dictionary, directory_entry, filter, number_page, template_of, template_page,
+        blob_page, dictionary, directory_entry, filter, number_page, rows_page, template_of,
+        template_page,
     };
 
     use trine_storage::Result;

@@ -4,6 +4,7 @@
 
 pub(crate) mod codec;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) use codec::{DEPTH_MAX, each_element};
@@ -218,9 +219,51 @@ impl Resource {
     }
 }
 
+/// A trace whose spans are being put under their resources and scopes; equal ones are shared.
+#[derive(Debug, Default)]
+pub(crate) struct Grouped {
+    trace: Trace,
+    /// Where the spans of a resource and a scope go, by where these two are in memory; so they are
+    /// kept.
+    known: HashMap<(usize, usize), Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    _kept: (Arc<Resource>, Arc<Scope>),
+    place: (usize, usize),
+}
+
+impl Grouped {
+    /// Adds a span.
+    pub(crate) fn push(&mut self, resource: Arc<Resource>, scope: Arc<Scope>, span: Span) {
+        let key = (
+            Arc::as_ptr(&resource) as usize,
+            Arc::as_ptr(&scope) as usize,
+        );
+        let (resource_at, scope_at) = match self.known.get(&key) {
+            Some(known) => known.place,
+            None => {
+                let place = self.trace.place(&resource, &scope);
+                let _kept = (resource, scope);
+                self.known.insert(key, Known { _kept, place });
+                place
+            }
+        };
+        self.trace.resources[resource_at].scopes[scope_at]
+            .spans
+            .push(span);
+    }
+
+    /// The trace.
+    pub(crate) fn finish(self) -> Trace {
+        self.trace
+    }
+}
+
 impl Trace {
-    /// Adds a span under its resource and scope; equal ones are shared.
-    pub(crate) fn push(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>, span: Span) {
+    /// Where spans of a resource and a scope go, among resources and among the scopes of that one.
+    fn place(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>) -> (usize, usize) {
         let same =
             |r: &ResourceSpans| Arc::ptr_eq(&r.resource, resource) || r.resource.is(resource);
         let resources = &mut self.resources;
@@ -233,14 +276,14 @@ impl Trace {
         });
         let scopes = &mut resources[at].scopes;
         let same = |s: &ScopeSpans| Arc::ptr_eq(&s.scope, scope) || s.scope.is(scope);
-        let at = scopes.iter().position(same).unwrap_or_else(|| {
+        let scope_at = scopes.iter().position(same).unwrap_or_else(|| {
             scopes.push(ScopeSpans {
                 scope: Arc::clone(scope),
                 spans: Vec::new(),
             });
             scopes.len() - 1
         });
-        scopes[at].spans.push(span);
+        (at, scope_at)
     }
 
     /// All spans with their resources and scopes.

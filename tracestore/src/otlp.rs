@@ -22,7 +22,8 @@ pub(crate) mod tests;
 
 pub(crate) use check::{Bounds, Plan, PlannedResource, PlannedScope, check};
 pub(crate) use message::{
-    AnyRef, EventRef, KeyValueRef, LinkRef, Part, ResourceRef, ScopeRef, SpanRef, items,
+    AnyRef, EventRef, GroupRef, KeyValueRef, LinkRef, Part, ResourceRef, ScopeRef, SpanRef, groups,
+    items,
 };
 pub(crate) use pieces::pieces;
 pub(crate) use wire::{Malformed, Read};

@@ -29,7 +29,7 @@ use roaring::RoaringBitmap;
 use trine_storage::{Result, TimeRange};
 
 use crate::block::image::Image;
-use crate::model::Trace;
+use crate::model::{Grouped, Trace};
 use crate::request::Filter;
 use condition::{Node, Traces};
 use evaluate::Page;
@@ -49,12 +49,12 @@ pub(crate) use view::View;
 /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), [`Kind::Io`](trine_storage::Kind::Io).
 pub(crate) fn trace(pieces: &[Piece]) -> Result<Option<Trace>> {
     let found = spans::union(pieces)?;
-    let mut trace = Trace::default();
+    let mut trace = Grouped::default();
     let is_there = !found.is_empty();
     for held in found {
-        trace.push(&held.resource, &held.scope, held.span);
+        trace.push(held.resource, held.scope, held.span);
     }
-    Ok(is_there.then_some(trace))
+    Ok(is_there.then(|| trace.finish()))
 }
 
 /// The spans of an image, but for those in `hidden`, that begin in `range` and satisfy a filter.

@@ -18,6 +18,7 @@ use trine_storage::Result;
 use trine_storage::codec::put_bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub(crate) use intern::Index;
 pub(crate) use table::TableStage;
 
 use crate::block::values::Texts;
@@ -27,7 +28,6 @@ use crate::otlp::{
     ResourceRef, ScopeRef, SpanRef, check,
 };
 use crate::stats::Accepted;
-use intern::Index;
 use paths::Paths;
 
 /// Spans with all that belongs to them, in order of arrival. Fixed columns have the numbers that

@@ -564,7 +564,7 @@ pub(crate) const NEGATE_POWER: u8 = 7;
 
 impl Aggregate {
     /// All of them with their names.
-    pub(crate) const NAMES: [(Self, &'static str); 5] = [
+    pub const NAMES: [(Self, &'static str); 5] = [
         (Self::Count, "count"),
         (Self::Min, "min"),
         (Self::Max, "max"),
@@ -597,7 +597,7 @@ impl SpansetOp {
 
 impl MetricsFunction {
     /// All of them with their names.
-    pub(crate) const NAMES: [(Self, &'static str); 9] = [
+    pub const NAMES: [(Self, &'static str); 9] = [
         (Self::Rate, "rate"),
         (Self::CountOverTime, "count_over_time"),
         (Self::MinOverTime, "min_over_time"),
@@ -644,7 +644,7 @@ impl Intrinsic {
     }
 
     /// All of them with their names: the short one, where there is one, and the scoped one.
-    pub(crate) const NAMES: [(Self, &'static str, &'static str); 22] = [
+    pub const NAMES: [(Self, &'static str, &'static str); 22] = [
         (Self::Duration, "duration", "span:duration"),
         (Self::Name, "name", "span:name"),
         (Self::Status, "status", "span:status"),

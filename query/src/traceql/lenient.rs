@@ -13,8 +13,8 @@ use super::parser::{field_op, parse, parse_unchecked};
 use super::source::{Filter, TraceFilter};
 use super::validate;
 
-/// How many groups of conditions the filter of a tag request may have once its alternatives are
-/// multiplied out.
+/// How many groups of conditions the filter of a tag request may have, unless somebody says otherwise,
+/// once its alternatives are multiplied out.
 pub const CONDITION_GROUPS_MAX: usize = 100;
 
 /// Reads a query as far as it is typed: up to the first `|` outside of filters, matchers that lack an
@@ -45,8 +45,8 @@ pub fn tag_query(text: &str) -> Query {
 /// them there is no filter.
 ///
 /// # Errors
-/// [`QueryError::Execution`] where there are more than [`CONDITION_GROUPS_MAX`] groups.
-pub fn tag_filter(text: &str) -> Result<Option<Filter>, QueryError> {
+/// [`QueryError::Execution`] where there are more than `groups_max` groups, of which zero is none.
+pub fn tag_filter(text: &str, groups_max: usize) -> Result<Option<Filter>, QueryError> {
     let query = tag_query(text);
     let pipeline = match &query.root {
         Root::Search(pipeline) => Some(pipeline),
@@ -62,10 +62,10 @@ pub fn tag_filter(text: &str) -> Result<Option<Filter>, QueryError> {
     let Some(usable) = usable(expr) else {
         return Ok(None);
     };
-    if groups(&usable) > CONDITION_GROUPS_MAX {
+    if groups_max > 0 && groups(&usable) > groups_max {
         return Err(QueryError::Execution(format!(
-            "maximum condition groups reached (limit: {CONDITION_GROUPS_MAX}). Reduce the number \
-             of OR conditions in the query"
+            "maximum condition groups reached (limit: {groups_max}). Reduce the number of OR \
+             conditions in the query"
         )));
     }
     let filter = SpansetExpr::Filter(Some(usable), *span);
@@ -341,7 +341,7 @@ mod tests {
             ("({ resource.a = `x` } | rate()) * 2", Some(is("a", "x"))),
             ("({ resource.a = `x` } | rate()) / ({ } | rate())", None),
         ] {
-            let found = tag_filter(text).unwrap();
+            let found = tag_filter(text, CONDITION_GROUPS_MAX).unwrap();
             assert_eq!(shown(found), shown(expected), "{text}");
         }
     }
@@ -362,7 +362,9 @@ mod tests {
                 90_usize.pow(4),
             ),
         ] {
-            let found = tag_filter(&format!("{{ {expr} }}")).map(drop);
+            let query = format!("{{ {expr} }}");
+            assert!(tag_filter(&query, 0).is_ok());
+            let found = tag_filter(&query, CONDITION_GROUPS_MAX).map(drop);
             let expected = "maximum condition groups reached (limit: 100). Reduce the number of \
                             OR conditions in the query";
             match groups <= CONDITION_GROUPS_MAX {

@@ -57,7 +57,7 @@ impl fmt::Display for MetricsExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.term {
             MetricsTerm::Function(pipeline, metrics) => write!(f, "{pipeline} | {metrics}")?,
-            MetricsTerm::Scalar(number, _) => f.write_str(&format_float(*number))?,
+            MetricsTerm::Scalar(number, _) => f.write_str(&number_text(*number))?,
             MetricsTerm::Binary { op, lhs, rhs, .. } => {
                 operand(f, lhs, lhs.is_scalar())?;
                 write!(f, " {op} ")?;
@@ -121,7 +121,7 @@ impl fmt::Display for SecondStage {
         match self {
             Self::Top(count, _) => write!(f, "| topk({count})"),
             Self::Bottom(count, _) => write!(f, "| bottomk({count})"),
-            Self::Compare(op, value, _) => write!(f, "{op} {}", format_float(*value)),
+            Self::Compare(op, value, _) => write!(f, "{op} {}", number_text(*value)),
         }
     }
 }
@@ -280,8 +280,15 @@ impl fmt::Display for Attribute {
     }
 }
 
-/// Floats from here on are printed with an exponent, which tells them from integers.
-const FLOAT_PLAIN_MAX: f64 = 1e21;
+/// Whole numbers from here on have an exponent: without, they would be integers that are too large.
+const PLAIN_MAX: f64 = 1e18;
+
+fn number_text(number: f64) -> String {
+    match number.abs() < PLAIN_MAX {
+        true => format_float(number),
+        false => format!("{number:e}"),
+    }
+}
 
 impl fmt::Display for Static {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -290,10 +297,10 @@ impl fmt::Display for Static {
             Self::Bool(truth) => truth.fmt(f),
             Self::Int(number) => number.fmt(f),
             // Whole floats keep their point, for they compute as floats.
-            Self::Float(number) if number.fract() == 0.0 && number.abs() < FLOAT_PLAIN_MAX => {
+            Self::Float(number) if number.fract() == 0.0 && number.abs() < PLAIN_MAX => {
                 write!(f, "{number:.1}")
             }
-            Self::Float(number) => f.write_str(&format_float(*number)),
+            Self::Float(number) => f.write_str(&number_text(*number)),
             Self::Str(text) if text.contains(['`', '\r']) => f.write_str(&quote(text)),
             Self::Str(text) => write!(f, "`{text}`"),
             Self::Duration(nanoseconds) => f.write_str(&format_go_duration(*nanoseconds)),

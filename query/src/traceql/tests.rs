@@ -6,6 +6,7 @@ use super::source::{AttributeRef, Filter, Scope, Source, TraceFilter, Value, key
 use super::*;
 use crate::budget::{Cancel, Limits};
 
+mod language;
 mod matches;
 mod memory;
 #[cfg(feature = "tracestore")]

@@ -129,6 +129,9 @@ fn metrics(stage: &Metrics) -> Result<(), ParseError> {
     for (attribute, span) in &stage.by {
         supported(attribute, *span)?;
     }
+    if stage.function == MetricsFunction::Compare {
+        compared(stage)?;
+    }
     let own = match stage.function {
         MetricsFunction::QuantileOverTime | MetricsFunction::HistogramOverTime => 1,
         _ => 0,
@@ -139,6 +142,30 @@ fn metrics(stage: &Metrics) -> Result<(), ParseError> {
         return Err(error(stage.span, what));
     }
     Ok(())
+}
+
+/// The number of values and the times of `compare`.
+fn compared(stage: &Metrics) -> Result<(), ParseError> {
+    let numbers = stage
+        .arguments
+        .iter()
+        .filter_map(|argument| match argument {
+            MetricsArgument::Literal(Static::Int(number), _) => Some(*number),
+            _ => None,
+        });
+    let numbers: Vec<i64> = numbers.collect();
+    let what = match numbers[..] {
+        [top, ..] if top <= 0 => "compare() top number of values must be integer greater than 0",
+        [_, 0, 0] => return Ok(()),
+        [_, start, end] if start <= 0 || end <= 0 => {
+            "compare() timestamps must be positive integer unix nanoseconds"
+        }
+        [_, start, end] if end <= start => {
+            "compare() end timestamp must be greater than start timestamp"
+        }
+        _ => return Ok(()),
+    };
+    Err(error(stage.span, what.to_owned()))
 }
 
 fn error(span: Span, message: String) -> ParseError {

@@ -14,6 +14,8 @@ mod metric;
 mod own;
 mod parse;
 mod pipeline;
+#[path = "../cases/scripts.rs"]
+mod scripts;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -4,63 +4,13 @@
 //! - `print.txt`: the canonical form, or nothing where it is the query itself;
 //! - `refuse.txt`: the text of the error;
 //! - `layout.txt`: behind the longest line allowed, the query as `format_query` lays it out.
-//!
-//! The words `\n` and `\r` in a query stand for these characters where no string has them.
-
-use std::fmt::Write as _;
-use std::path::Path;
 
 use trine_query::logql::parse;
 
-/// A query with the lines below it, and where it stands.
-struct Case {
-    line: usize,
-    query: String,
-    body: String,
-}
-
-fn cases(file: &str) -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/logql/language");
-    let text = std::fs::read_to_string(folder.join(file)).unwrap();
-    let mut cases: Vec<Case> = Vec::new();
-    for (i, line) in text.lines().enumerate() {
-        if line.is_empty() || line.starts_with("//") {
-            continue;
-        }
-        match (line.strip_prefix("  "), cases.last_mut()) {
-            (Some(body), Some(case)) => {
-                if !case.body.is_empty() {
-                    case.body.push('\n');
-                }
-                case.body.push_str(body);
-            }
-            _ => cases.push(Case {
-                line: i + 1,
-                query: line.replace(" \\n ", "\n"),
-                body: String::new(),
-            }),
-        }
-    }
-    cases
-}
+use super::scripts::{self, Case, same};
 
 fn check(file: &str, least: usize, check: impl Fn(&Case) -> Result<(), String>) {
-    let cases = cases(file);
-    let mut wrong = String::new();
-    for case in &cases {
-        if let Err(problem) = check(case) {
-            writeln!(wrong, "{file}:{}: {}\n{problem}", case.line, case.query).unwrap();
-        }
-    }
-    assert!(wrong.is_empty(), "\n{wrong}");
-    assert!(cases.len() >= least, "{file} has only {}", cases.len());
-}
-
-fn same(found: &str, expected: &str) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(format!("found\n{found}\nexpected\n{expected}"))
+    scripts::check(&format!("logql/language/{file}"), least, check);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 #[path = "../cases/cases.rs"]
 mod cases;
+mod compat;
 mod dashboards;
 mod eval;
 mod memory;
@@ -14,6 +15,8 @@ mod metrics;
 mod own;
 mod parse;
 mod relations;
+#[path = "../cases/scripts.rs"]
+mod scripts;
 mod search;
 mod searches;
 mod series;

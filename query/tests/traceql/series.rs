@@ -284,7 +284,7 @@ fn told(series: &[MetricSeries], options: &MetricsOptions) -> Vec<String> {
         let labels: Vec<String> = series.labels.iter().map(label).collect();
         let sample = |time: &i64| {
             let found = series.samples.iter().find(|(held, _)| held == time);
-            found.map_or("_".to_owned(), |(_, value)| value.to_string())
+            found.map_or("_".to_owned(), |(_, value)| format!("{value:?}"))
         };
         let samples: Vec<String> = match series.samples.is_empty() {
             true => Vec::new(),

@@ -1,8 +1,10 @@
 //! The query API of Jaeger, as its UI and Grafana's data source for it ask: services, operations,
 //! searches, traces by id and who calls whom. `routes` mounts it at the root and under `/jaeger`.
 //!
-//! Answers of the older API have one envelope (`data` and `errors`); the newer one is in `v3`. `/api/traces/{id}` at the root is Tempo's, too: see [`address`].
+//! Answers of the older API have one envelope (`data` and `errors`); the newer one is in `v3` and,
+//! over gRPC, in [`grpc`]. `/api/traces/{id}` at the root is Tempo's, too: see [`address`].
 
+pub mod grpc;
 mod pretty;
 mod request;
 mod search;
@@ -31,7 +33,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::routes::Routes;
 
 use request::Traces;
-use source::Spans;
+use source::{SPANS_MAX, Spans};
 
 /// The port of Jaeger's UI and query API.
 pub const PORT: u16 = 16686;
@@ -251,7 +253,7 @@ async fn traces(State(app): State<Arc<App>>, request: Request) -> Response {
         let (mut found, mut errors) = (Vec::new(), Vec::new());
         match request::traces(&asked.params, now_ns)? {
             Traces::Search(search) => {
-                let all = source::find(asked, &search)?;
+                let all = source::find(asked, &search, SPANS_MAX)?;
                 found = all.traces;
                 errors.extend(all.is_cut.then(|| Told {
                     code: None,
@@ -282,7 +284,7 @@ async fn traces(State(app): State<Arc<App>>, request: Request) -> Response {
 
 /// What is said beside traces that are not all.
 fn too_large(count: usize) -> String {
-    let max = source::SPANS_MAX;
+    let max = SPANS_MAX;
     format!(
         "the answer would have more than {max} spans: only the newest {count} traces are here; \
          ask for a shorter time"

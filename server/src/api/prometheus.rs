@@ -8,7 +8,7 @@
 mod admin;
 mod answer;
 mod cardinality;
-mod exemplars;
+pub(super) mod exemplars;
 mod federate;
 pub(super) mod federation;
 pub(super) mod json;

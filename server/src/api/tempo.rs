@@ -1,14 +1,21 @@
-//! The API of Tempo: traces by id, TraceQL searches, and names for autocompletion. `routes` mounts
-//! it at the root and under `/tempo`.
+//! The API of Tempo: traces by id, TraceQL searches and metrics, and names for autocompletion.
+//! `routes` mounts it at the root and under `/tempo`, and its gRPC service (`streaming`).
 //!
-//! Refusals are plain text. Answers are JSON as Go's jsonpb writes it (`json`), traces by id also
-//! protobuf.
+//! Refusals are plain text. Answers are JSON as Go's jsonpb writes it (`json`), or protobuf for
+//! clients that accept it.
 
 pub(super) mod json;
+mod metrics;
+mod metrics_request;
 pub(super) mod otlp;
+mod overrides;
 mod request;
+mod search;
 mod source;
+pub mod streaming;
+mod tag_query;
 mod tags;
+mod trace;
 
 use std::sync::Arc;
 
@@ -18,14 +25,16 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use percent_encoding::percent_decode_str;
-use prost::Message as _;
+use prost::Message;
+use trine_storage::TimeRange;
 
 use super::ops;
 use super::prometheus::run::{self, Asked};
 use crate::app::App;
-use crate::proto::tempo::{Trace, TraceByIdResponse};
+use crate::params::Params;
 use crate::refusal::{Reason, Refusal};
 use crate::routes::Routes;
+use tags::{TagScope, Wanted};
 
 const PROTOBUF: &str = "application/protobuf";
 
@@ -35,15 +44,16 @@ pub fn mount(routes: Routes, prefix: &str) -> Routes {
     routes
         .route(&at("echo"), get(ops::echo))
         .route(&at("status/buildinfo"), get(ops::tempo_build))
-        .route(&at("traces/{id}"), get(trace))
-        .route(&at("v2/traces/{id}"), get(trace_v2))
-        .route(&at("search"), get(search))
+        .route(&at("overrides"), get(overrides::page))
+        .route(&at("traces/{id}"), get(trace::first_version))
+        .route(&at("v2/traces/{id}"), get(trace::second_version))
+        .route(&at("search"), get(find))
         .route(&at("search/tags"), get(tag_names))
         .route(&at("v2/search/tags"), get(tag_names_v2))
         .route(&at("search/tag/{*name}"), get(tag_values))
         .route(&at("v2/search/tag/{*name}"), get(tag_values_v2))
-        .route(&at("metrics/query"), get(no_metrics))
-        .route(&at("metrics/query_range"), get(no_metrics))
+        .route(&at("metrics/query"), get(metrics_instant))
+        .route(&at("metrics/query_range"), get(metrics_range))
 }
 
 async fn answer(
@@ -51,13 +61,13 @@ async fn answer(
     request: Request,
     work: impl FnOnce(&Asked) -> Result<Response, Refusal> + Send + 'static,
 ) -> Response {
-    run::run(app, request, work)
+    run::run_of_several(app, request, work)
         .await
         .unwrap_or_else(|refusal| refused(&refusal))
 }
 
 /// A refusal as Tempo's clients read it.
-fn refused(refusal: &Refusal) -> Response {
+pub(super) fn refused(refusal: &Refusal) -> Response {
     let status = match refusal.reason {
         Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
         _ => refusal.status(),
@@ -83,8 +93,17 @@ fn respond(kind: &'static str, body: impl Into<Body>) -> Response {
         .into_response()
 }
 
-fn respond_json(text: String) -> Response {
+pub(super) fn respond_json(text: String) -> Response {
     respond("application/json", text)
+}
+
+/// A message in the form that the client wants.
+fn respond_message<M: Message>(asked: &Asked, message: &M, json: fn(&M) -> String) -> Response {
+    if wants_protobuf(&asked.headers) {
+        respond(PROTOBUF, message.encode_to_vec())
+    } else {
+        respond_json(json(message))
+    }
 }
 
 /// Whether the client wants protobuf rather than JSON.
@@ -95,69 +114,46 @@ fn wants_protobuf(headers: &HeaderMap) -> bool {
         .any(|value| value.to_str().is_ok_and(|text| text.contains(PROTOBUF)))
 }
 
-/// `start` and `end` of a trace by id are a hint where to look; it is found without.
-async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
-    answer(app, request, move |asked| {
-        let resource_spans = source::trace(asked, request::trace_id(&id)?)?;
-        if resource_spans.is_empty() {
-            return Err(Refusal::new(Reason::NotFound, "trace not found"));
-        }
-        Ok(if wants_protobuf(&asked.headers) {
-            respond(PROTOBUF, Trace { resource_spans }.encode_to_vec())
-        } else {
-            respond_json(json::batches(&resource_spans))
-        })
-    })
-    .await
-}
-
-/// A trace that is not known is an empty one here: 404 would make Grafana ask once more, and a
-/// missing `trace` would stop it.
-async fn trace_v2(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    answer(app, request, move |asked| {
-        let resource_spans = source::trace(asked, request::trace_id(&id)?)?;
-        Ok(if wants_protobuf(&asked.headers) {
-            let trace = Some(Trace { resource_spans });
-            respond(PROTOBUF, TraceByIdResponse { trace }.encode_to_vec())
-        } else {
-            respond_json(json::trace(&resource_spans))
-        })
-    })
-    .await
-}
-
-async fn search(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn find(State(app): State<Arc<App>>, request: Request) -> Response {
     answer(app, request, |asked| {
-        let found = source::search(asked, &request::search(&asked.params)?)?;
-        Ok(respond_json(json::search(&found)))
+        let limits = source::limits(asked);
+        let found = search::whole(asked, &request::search(&asked.params, &limits)?, &limits)?;
+        let mut response = respond_message(asked, &found.response, json::search);
+        if let Some(notice) = found.notice {
+            // The message has no place for it, and clients refuse what they do not know.
+            let warning = format!("299 trine {}", trine_query::text::quote(&notice));
+            if let Ok(warning) = HeaderValue::from_str(&warning) {
+                response.headers_mut().insert(header::WARNING, warning);
+            }
+        }
+        Ok(response)
     })
     .await
+}
+
+/// What a list of names or values is for.
+fn wanted(params: &Params) -> Result<Wanted, Refusal> {
+    Ok(Wanted {
+        range: request::range(params)?,
+        limit: request::list_limit(params)?,
+        query: params.get("q").unwrap_or("").to_owned(),
+    })
 }
 
 async fn tag_names(State(app): State<Arc<App>>, request: Request) -> Response {
     answer(app, request, |asked| {
-        let (scope, limit) = (
-            tags::scope(&asked.params)?,
-            request::list_limit(&asked.params)?,
-        );
-        let found = source::attribute_names(asked, request::range(&asked.params)?)?;
-        Ok(respond_json(tags::names(&found, scope, limit)))
+        let scope = TagScope::parse(asked.params.get("scope").unwrap_or(""))?;
+        let found = tags::plain(asked, scope, &wanted(&asked.params)?)?;
+        Ok(respond_message(asked, &found, json::tags))
     })
     .await
 }
 
 async fn tag_names_v2(State(app): State<Arc<App>>, request: Request) -> Response {
     answer(app, request, |asked| {
-        let (scope, limit) = (
-            tags::scope(&asked.params)?,
-            request::list_limit(&asked.params)?,
-        );
-        let found = source::attribute_names(asked, request::range(&asked.params)?)?;
-        Ok(respond_json(tags::scopes(&found, scope, limit)))
+        let scope = TagScope::parse(asked.params.get("scope").unwrap_or(""))?;
+        let found = tags::by_scope(asked, scope, &wanted(&asked.params)?)?;
+        Ok(respond_message(asked, &found, json::scopes))
     })
     .await
 }
@@ -168,11 +164,9 @@ async fn tag_values(
     request: Request,
 ) -> Response {
     answer(app, request, move |asked| {
-        let limit = request::list_limit(&asked.params)?;
-        Ok(respond_json(tags::plain_values(
-            &values(asked, &path, limit)?,
-            limit,
-        )))
+        let name = tag_name(&path)?;
+        let found = tags::plain_values(asked, &name, &wanted(&asked.params)?)?;
+        Ok(respond_message(asked, &found, json::values))
     })
     .await
 }
@@ -183,33 +177,60 @@ async fn tag_values_v2(
     request: Request,
 ) -> Response {
     answer(app, request, move |asked| {
-        let limit = request::list_limit(&asked.params)?;
-        Ok(respond_json(tags::typed_values(
-            &values(asked, &path, limit)?,
-            limit,
-        )))
+        let name = tag_name(&path)?;
+        let found = tags::typed_values(asked, &name, &wanted(&asked.params)?)?;
+        Ok(respond_message(asked, &found, json::typed_values))
     })
     .await
 }
 
-/// The values of what `path` (`{name}/values`) names. Names hold dots and slashes, and Grafana
-/// encodes them twice.
-fn values(asked: &Asked, path: &str, limit: Option<usize>) -> Result<Vec<tags::TagValue>, Refusal> {
+/// The name in `{name}/values`. Names hold dots and slashes, and Grafana encodes them twice.
+fn tag_name(path: &str) -> Result<String, Refusal> {
     let Some(name) = path.strip_suffix("/values").filter(|name| !name.is_empty()) else {
         return Err(Refusal::new(Reason::NotFound, "404 page not found"));
     };
-    let name = percent_decode_str(name).decode_utf8_lossy();
-    let range = request::range(&asked.params)?;
-    match tags::built_in_values(&name) {
-        Some(values) => Ok(values),
-        None => source::attribute_values(asked, &name, range, limit),
-    }
+    Ok(percent_decode_str(name).decode_utf8_lossy().into_owned())
 }
 
-async fn no_metrics() -> Response {
-    refused(&Refusal::bad(
-        "TraceQL metrics queries are not supported yet",
-    ))
+async fn metrics_range(State(app): State<Arc<App>>, request: Request) -> Response {
+    answer(app, request, |asked| {
+        let limits = source::limits(asked);
+        let wanted = metrics_request::metrics(&asked.params, &limits, asked.app.clock.now_ns())?;
+        let found = metrics::range(asked, &wanted, &limits)?;
+        Ok(respond_message(asked, &found, json::range))
+    })
+    .await
+}
+
+async fn metrics_instant(State(app): State<Arc<App>>, request: Request) -> Response {
+    answer(app, request, |asked| {
+        let limits = source::limits(asked);
+        let wanted = metrics_request::instant(&asked.params, &limits, asked.app.clock.now_ns())?;
+        let found = metrics::instant(asked, &wanted, &limits)?;
+        Ok(respond_message(asked, &found, json::instant))
+    })
+    .await
+}
+
+/// A trace id as it stands in a path.
+///
+/// # Errors
+/// What it has that an id has not.
+pub(super) fn trace_id(text: &str) -> Result<[u8; 16], Refusal> {
+    request::trace_id(text)
+}
+
+/// The parameters `start` and `end`, seconds; without them all of time.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn range(params: &Params) -> Result<TimeRange, Refusal> {
+    request::range(params)
+}
+
+/// Writes a trace as `v2/traces` has it in its envelope.
+pub(super) fn put_trace(out: &mut String, trace: trine_tracestore::Trace) {
+    json::put_trace(out, &otlp::resource_spans(trace));
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Config, Invocation, MetricsApi, Outside, settings};
+use super::{Action, Config, Invocation, MetricsApi, Outside, least, settings};
 
 fn load(flags: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, String> {
     let variable = |name: &str| {
@@ -368,4 +368,63 @@ fn the_page_of_limits_lists_those_that_there_are() {
     assert!(shown.remove("retention_period") && shown.remove("volume_enabled"));
     shown.insert("otlp_config");
     assert_eq!(told, shown);
+}
+
+#[test]
+fn of_two_limits_the_least_holds_and_zero_is_none() {
+    assert_eq!(
+        (least(0, 5), least(5, 0), least(3, 5), least(0, 0)),
+        (5, 5, 3, 0)
+    );
+}
+
+#[test]
+fn the_page_of_limits_of_traces_lists_those_that_there_are() {
+    let page = include_str!("../../../COMPAT.md");
+    let (_, section) = page
+        .split_once("### Limits of queries over traces")
+        .unwrap();
+    let rows = section.lines().take_while(|line| !line.starts_with('#'));
+    let rows = rows.filter_map(|line| line.strip_prefix("| `"));
+    let told: Vec<(&str, &str)> = rows
+        .map(|row| {
+            let (name, rest) = row.split_once("` | `").unwrap();
+            let (setting, rest) = rest.split_once("` | ").unwrap();
+            assert_eq!(name.replace('_', "-"), setting);
+            let (default, _) = rest.split_once(" | ").unwrap();
+            let found = settings().find(|held| held.name == setting).unwrap();
+            let mut config = Config::default();
+            let text = if default == "none" { "0" } else { default };
+            (found.apply)(&mut config, text).unwrap();
+            assert_eq!(config, Config::default(), "{name}");
+            (name, setting)
+        })
+        .collect();
+    let mut names: Vec<&str> = told.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    let shown = super::limits_of_traces(&super::Traces::default());
+    assert_eq!(names, shown.into_keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn tenants_may_have_limits_of_traces_of_their_own() {
+    let file = "max-search-duration: 2d\noverrides:\n  a:\n    max_search_duration: 1d\n    \
+                max_exemplars: 0\n";
+    let config = config(&["--config=t.yaml"], &[], file);
+    let (own, usual) = (&config.of("a").traces, &config.of("b").traces);
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!((own.search_duration_max, own.exemplars_max), (day, 0));
+    assert_eq!(
+        (usual.search_duration_max, usual.exemplars_max),
+        (2 * day, 100)
+    );
+    let mut both = usual.clone();
+    both.tighten(own);
+    assert_eq!(&both, own);
+    let mut both = super::Traces {
+        search_duration_max: Duration::ZERO,
+        ..usual.clone()
+    };
+    both.tighten(own);
+    assert_eq!(&both, own, "zero is no limit");
 }

@@ -32,7 +32,7 @@ use crate::tenants::TenantId;
 
 mod codec;
 
-use codec::BytesCodec;
+pub use codec::BytesCodec;
 
 /// The service of logs over one server's state.
 #[derive(Debug, Clone)]

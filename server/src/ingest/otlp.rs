@@ -107,8 +107,7 @@ impl Export for ExportTraceServiceRequest {
         if first.map_err(unreadable)?.is_none() {
             return Ok(Outcome::default());
         }
-        let engine = app.tenants.get_or_create(tenant)?.traces()?;
-        otlp_traces::store(&engine, bytes)
+        otlp_traces::push(app, tenant, bytes)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::generators;
 use crate::tenants::Tenants;
 
 /// Upper bounds of the duration histogram, seconds.
@@ -77,7 +78,7 @@ pub struct Point {
 }
 
 impl Family {
-    fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
+    pub(super) fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
         Self {
             name,
             help,
@@ -91,7 +92,12 @@ impl Family {
         self
     }
 
-    fn add(&mut self, suffix: &'static str, labels: Vec<(&'static str, String)>, value: f64) {
+    pub(super) fn add(
+        &mut self,
+        suffix: &'static str,
+        labels: Vec<(&'static str, String)>,
+        value: f64,
+    ) {
         self.points.push(Point {
             suffix,
             labels,
@@ -195,6 +201,7 @@ impl Registry {
             &self.dropped,
         ));
         families.extend(of_engines(tenants));
+        families.extend(generators::families(tenants));
         families.extend(of_process());
         families
     }

@@ -21,6 +21,8 @@ mod remote_write;
 #[path = "../../src/proto/schema.rs"]
 mod schema;
 mod sdk;
+mod span_metrics;
+mod tempo_streaming;
 mod traps;
 mod websocket;
 mod wire;

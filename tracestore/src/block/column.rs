@@ -22,12 +22,13 @@ use super::template::Needle;
 use super::values::{Type, ValueRef};
 
 pub(crate) use reader::ColumnReader;
-pub(crate) use write::write;
+pub(crate) use write::{write, write_rows};
 
 const NUMBERS: u8 = 0;
 const DICTIONARY: u8 = 1;
 const TEMPLATES: u8 = 2;
 const BLOBS: u8 = 3;
+const ROWS: u8 = 4;
 
 /// Up to so many bytes lie in the directory: a page of their own would cost a read and 16 more.
 const INLINE_MAX: usize = 64;
@@ -107,12 +108,14 @@ enum Encoding {
     },
     /// Pages of blobs. The filter is empty when there is none.
     Blobs { filter: Stored },
+    /// Pages of rows that have another column.
+    Rows,
 }
 
 impl Encoding {
     fn stored_bytes(&self) -> u64 {
         match self {
-            Self::Numbers => 0,
+            Self::Numbers | Self::Rows => 0,
             Self::Dictionary { stored, .. } => stored.len(),
             Self::Templates { stored, filter, .. } => stored.len() + filter.len(),
             Self::Blobs { filter } => filter.len(),
@@ -125,7 +128,7 @@ impl Encoding {
 struct PageMeta {
     page: u32,
     count: u32,
-    /// Of numbers (ordered) or of codes; nothing for blobs.
+    /// Of numbers (ordered) or of codes; nothing for blobs and rows.
     bounds: Bounds,
     place: PageRef,
 }
@@ -146,11 +149,12 @@ impl ColumnMeta {
             Encoding::Dictionary { .. } => DICTIONARY,
             Encoding::Templates { .. } => TEMPLATES,
             Encoding::Blobs { .. } => BLOBS,
+            Encoding::Rows => ROWS,
         };
         out.push(tag);
         put_varint(out, self.raw_bytes);
         match &self.encoding {
-            Encoding::Numbers => {}
+            Encoding::Numbers | Encoding::Rows => {}
             Encoding::Dictionary { entries, stored } => {
                 put_varint(out, (*entries).into());
                 stored.put(out);
@@ -179,13 +183,13 @@ impl ColumnMeta {
             let Bounds { least, greatest } = page.bounds;
             match tag {
                 NUMBERS => put_signed(out, unordered(Type::Int, least).cast_signed()),
-                BLOBS => {}
+                BLOBS | ROWS => {}
                 _ => put_varint(out, least),
             }
-            if tag != BLOBS {
+            if !matches!(tag, BLOBS | ROWS) {
                 put_varint(out, greatest - least);
             }
-            if matches!(tag, TEMPLATES | BLOBS) {
+            if matches!(tag, TEMPLATES | BLOBS | ROWS) {
                 put_varint(out, page.place.len.into());
             }
             if page.place.len > 0 {
@@ -222,6 +226,7 @@ impl ColumnMeta {
             BLOBS => Encoding::Blobs {
                 filter: Stored::read(reader)?,
             },
+            ROWS => Encoding::Rows,
             _ => return Err(reader.corrupt("a column is stored in an unknown way")),
         };
         let codes = match &encoding {
@@ -249,7 +254,7 @@ impl ColumnMeta {
             }
             values = all;
             let bounds = match tag {
-                BLOBS => Bounds::default(),
+                BLOBS | ROWS => Bounds::default(),
                 _ => {
                     let least = match tag {
                         NUMBERS => ordered(Type::Int, reader.signed()?.cast_unsigned()),
@@ -264,7 +269,7 @@ impl ColumnMeta {
                 }
             };
             let len = match tag {
-                TEMPLATES | BLOBS => small(reader)?,
+                TEMPLATES | BLOBS | ROWS => small(reader)?,
                 _ => u32::try_from(bounds.page_bytes(count as usize))
                     .map_err(|_| reader.corrupt("a page is too long"))?,
             };
@@ -283,6 +288,11 @@ impl ColumnMeta {
             raw_bytes,
             pages: metas,
         })
+    }
+
+    /// How many values each page has that has some.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.pages.iter().map(|page| (page.page, page.count))
     }
 
     /// How many values the column has.

@@ -12,6 +12,7 @@ use super::column::ColumnMeta;
 use super::dictionary::Dictionary;
 use super::filter;
 use super::numbers::{Bounds, NumberPage, Wanted};
+use super::presence;
 use super::template::{Needle, TemplatePage, Templates, split};
 use super::values::{Texts, Type, ValueRef};
 
@@ -101,6 +102,18 @@ pub fn blob_page(bytes: &[u8]) -> Result<()> {
     page.texts(None, &mut Texts::default())
 }
 
+/// Rows of a page that have a column.
+pub fn rows_page(bytes: &[u8]) -> Result<()> {
+    let mut reader = Reader::new(NAME, bytes);
+    let count = u32::try_from(count(&mut reader)?).unwrap_or(0);
+    let first = u32::try_from(reader.varint()? % (1 << 13)).unwrap_or(0);
+    let bytes = rest(&mut reader)?;
+    for wanted in [0..u32::MAX, first..first + 64] {
+        presence::each((NAME, 0), bytes, (count, 1 << 13), wanted, |_| {})?;
+    }
+    Ok(())
+}
+
 /// Templates, and a page of them.
 pub fn template_page(bytes: &[u8]) -> Result<()> {
     let mut reader = Reader::new(NAME, bytes);
@@ -147,7 +160,14 @@ mod tests {
         fn nothing_panics(bytes in proptest::collection::vec(
             prop_oneof![0..4u8, any::<u8>()], 0..60
         )) {
-            let all = [directory_entry, number_page, dictionary, blob_page, template_page];
+            let all = [
+                directory_entry,
+                number_page,
+                dictionary,
+                blob_page,
+                rows_page,
+                template_page,
+            ];
             for decode in all {
                 if let Err(error) = decode(&bytes) {
                     prop_assert_eq!(error.kind(), trine_storage::Kind::Corrupt);

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use trine_storage::codec::{put_bytes, put_varint};
 use trine_storage::{Error, Kind, Result};
 
-use super::shapes::{Lists, RowShapes};
-use super::table::{Key, TableWriter};
+use super::shapes::{self, Numbering, Placed, RowShapes};
+use super::table::{AttributeSource, Key, Plan, PoolPages, TableWriter};
 use super::values::{Texts, Type, Values};
 
 /// A table that rows are taken from.
@@ -28,6 +29,18 @@ pub(crate) trait TableSource {
 
     /// Which rows have which of them.
     fn shapes(&self) -> Result<Cow<'_, RowShapes>>;
+
+    /// How many attributes there are.
+    fn attributes_len(&self) -> usize;
+
+    /// The rows that have an attribute, as often as they have it, when they are told so.
+    fn rows_of(&self, attribute: usize) -> Result<Option<Vec<u32>>>;
+
+    /// The pool that has the values of an attribute, and where they begin there.
+    fn in_pool(&self, attribute: usize) -> Option<(Type, usize)>;
+
+    /// The values of a page of a pool.
+    fn pool_page(&self, kind: Type, page: usize) -> Result<Values>;
 
     /// The values of an attribute in row order.
     fn values(&self, attribute: usize) -> Result<Cow<'_, Values>>;
@@ -97,8 +110,6 @@ enum Places {
     Every,
     /// Those of row `n` begin at the place `n`.
     Starts(Vec<u32>),
-    /// The row of each value.
-    Rows(Vec<u32>),
 }
 
 impl<'a> Part<'a> {
@@ -108,7 +119,6 @@ impl<'a> Part<'a> {
         let wanted = match &places {
             Places::Every => rows,
             Places::Starts(starts) => starts.last().map_or(0, |last| *last as usize),
-            Places::Rows(rows) => rows.len(),
         };
         if values.len() != wanted {
             let what = format!("a column has {} values of {wanted}", values.len());
@@ -117,15 +127,11 @@ impl<'a> Part<'a> {
         Ok(Self { values, places })
     }
 
-    fn range(&self, run: &Run) -> std::ops::Range<usize> {
+    fn range(&self, run: &Run) -> Range<usize> {
         let (first, end) = (run.first as usize, (run.first + run.len) as usize);
         match &self.places {
             Places::Every => first..end,
             Places::Starts(starts) => starts[first] as usize..starts[end] as usize,
-            Places::Rows(rows) => {
-                let place = |row: usize| rows.partition_point(|held| (*held as usize) < row);
-                place(first)..place(end)
-            }
         }
     }
 }
@@ -256,16 +262,17 @@ pub(crate) fn contents(
         }
     }
     let shapes = source.shapes()?;
+    let mut placed = shapes.placed(source.attributes_len());
     let mut columns = Vec::new();
     for (at, (name, kind)) in source.attributes().into_iter().enumerate() {
-        let places = Places::Starts(shapes.starts(at as u32));
+        let places = Places::Starts(placed.starts(at as u32));
         let part = Part::new(source.values(at)?, places, source.rows())?;
         columns.push((name, kind, part));
     }
     let mut seen = vec![0usize; columns.len()];
     for (out, row) in out.iter_mut().zip(rows) {
-        let list = &shapes.lists[shapes.codes[row as usize] as usize];
-        for &column in list {
+        let list = shapes.of_row(row as usize);
+        for column in list {
             let (name, kind, part) = &columns[column as usize];
             put_bytes(out, name.as_bytes());
             out.push(*kind as u8);
@@ -281,7 +288,7 @@ pub(crate) fn contents(
             );
             seen[column as usize] += 1;
         }
-        list.iter().for_each(|column| seen[*column as usize] = 0);
+        list.for_each(|column| seen[column as usize] = 0);
     }
     Ok(out)
 }
@@ -336,117 +343,277 @@ fn attributes(
         .iter()
         .map(|keys| keys.iter().map(number).collect())
         .collect();
+    drop(of_sources);
     let held = sources.iter().map(|source| source.shapes());
     let held = held.collect::<Result<Vec<_>>>()?;
     let shapes = shapes_of(&held, &numbers, runs);
-    let few = Few::of(&shapes, keys.len(), &held, &numbers, runs);
-    // Of each source the place of a column among its own.
-    let mut places: Vec<HashMap<u32, usize>> = Vec::with_capacity(sources.len());
-    for numbers in &numbers {
-        places.push(
-            numbers
-                .iter()
-                .enumerate()
-                .map(|(at, number)| (*number, at))
-                .collect(),
-        );
+    let plan = Plan::new(keys.len(), &shapes);
+    let few = Few::of(&plan, keys.len(), &held, &numbers, runs);
+    let mut of_sources = Vec::with_capacity(sources.len());
+    for ((source, held), numbers) in sources.iter().zip(held).zip(&numbers) {
+        // Of each column its place among those of the source.
+        let mut places = vec![None; keys.len()];
+        for (at, number) in numbers.iter().enumerate() {
+            places[*number as usize] = Some(at);
+        }
+        of_sources.push(OfSource {
+            source: *source,
+            places,
+            shapes: held,
+        });
     }
-    writer.attributes(&keys, &shapes, &mut |column| {
-        let column = column as u32;
-        let of_few = few.runs.get(column as usize).and_then(Option::as_ref);
-        let runs = of_few.unwrap_or(runs);
-        let mut parts = Vec::with_capacity(sources.len());
-        for (source, input) in sources.iter().enumerate() {
-            let Some(&at) = places[source].get(&column) else {
+    let mut columns = Columns {
+        sources: &of_sources,
+        placed: of_sources.iter().map(|_| None).collect(),
+        pools: of_sources.iter().map(|_| PoolPages::default()).collect(),
+        few,
+        runs,
+    };
+    writer.attributes(&keys, &shapes, &plan, &mut columns)
+}
+
+/// A source, and where it has which columns.
+struct OfSource<'a> {
+    source: &'a dyn TableSource,
+    /// By column.
+    places: Vec<Option<usize>>,
+    shapes: Cow<'a, RowShapes>,
+}
+
+/// The columns of several sources.
+struct Columns<'a> {
+    sources: &'a [OfSource<'a>],
+    /// Made for the first column that asks.
+    placed: Vec<Option<Placed<'a>>>,
+    /// Where the pools of each source were read last.
+    pools: Vec<PoolPages>,
+    few: Few,
+    runs: &'a Runs,
+}
+
+impl AttributeSource for Columns<'_> {
+    fn values(&mut self, column: usize) -> Result<Values> {
+        if let Some(entries) = self.few.of_column(column) {
+            let mut held = Vec::with_capacity(self.sources.len());
+            for (OfSource { source, places, .. }, pages) in self.sources.iter().zip(&mut self.pools)
+            {
+                let at = places[column];
+                held.push(match at.and_then(|at| source.in_pool(at)) {
+                    Some((kind, first)) => FewOf::Pool {
+                        source: *source,
+                        kind,
+                        first,
+                        pages,
+                    },
+                    None => match at {
+                        Some(at) => FewOf::Values(source.values(at)?),
+                        None => FewOf::Nothing,
+                    },
+                });
+            }
+            return gather_few(&mut held, entries);
+        }
+        let mut parts = Vec::with_capacity(self.sources.len());
+        for (of_source, placed) in self.sources.iter().zip(&mut self.placed) {
+            let Some(at) = of_source.places[column] else {
                 parts.push(None);
                 continue;
             };
-            let places = match of_few {
-                Some(_) => Places::Rows(few.rows[source][column as usize].clone()),
-                None => Places::Starts(held[source].starts(at as u32)),
+            let source = of_source.source;
+            let starts = match source.rows_of(at)? {
+                Some(rows) => shapes::starts_of(&rows, source.rows()),
+                None => {
+                    let columns = source.attributes_len();
+                    let placed = placed.get_or_insert_with(|| of_source.shapes.placed(columns));
+                    placed.starts(at as u32)
+                }
             };
-            parts.push(Some(Part::new(input.values(at)?, places, input.rows())?));
+            let places = Places::Starts(starts);
+            parts.push(Some(Part::new(source.values(at)?, places, source.rows())?));
         }
-        Ok(gather(&parts, runs))
-    })
+        Ok(gather(&parts, self.runs))
+    }
+
+    fn rows(&self, column: usize) -> Vec<u64> {
+        let entries = self.few.of_column(column).unwrap_or_default();
+        entries.iter().map(|entry| entry.row.into()).collect()
+    }
 }
 
-/// Columns that few rows have, and those rows: so that ten thousand of them do not cost ten thousand
-/// walks over all rows.
-#[derive(Default)]
+/// Where a value of a column is that few rows have.
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    /// In the new order.
+    row: u32,
+    source: u32,
+    /// Among the values that the source has of the column.
+    place: u32,
+}
+
+/// Columns that few rows have, so that ten thousand of them do not cost ten thousand walks over all
+/// rows.
 struct Few {
-    /// By column, the rows that have it in the new order.
-    runs: Vec<Option<Runs>>,
-    /// Of each source, by column, the row of each value.
-    rows: Vec<Vec<Vec<u32>>>,
+    /// Of the first such column, then of the second and so on, in the new order.
+    entries: Vec<Entry>,
+    /// By column; an empty range for those that many rows have.
+    ranges: Vec<Range<usize>>,
+}
+
+/// A value of a column of few rows, as its source has it.
+struct Placement {
+    row: u32,
+    column: u32,
+    place: u32,
 }
 
 impl Few {
     fn of(
-        shapes: &RowShapes,
+        plan: &Plan,
         columns: usize,
         held: &[Cow<'_, RowShapes>],
         numbers: &[Vec<u32>],
         runs: &Runs,
     ) -> Self {
-        let mut rows_with = vec![0u64; columns];
-        for (list, rows) in shapes.lists.iter().zip(shapes.rows_by_list()) {
-            list.iter()
-                .for_each(|column| rows_with[*column as usize] += u64::from(rows));
+        let mut ranges = Vec::with_capacity(columns);
+        let mut next = 0;
+        for column in 0..columns as u32 {
+            let values = plan.values(column);
+            let is_few = plan.is_rare(column) || values * ROWS_PER_VALUE <= runs.rows() as u64;
+            let first = next;
+            next += if is_few { values as usize } else { 0 };
+            ranges.push(first..next);
         }
-        let is_few =
-            |column: &u32| rows_with[*column as usize] * ROWS_PER_VALUE <= runs.rows() as u64;
-        let none = |column| is_few(&column).then(Runs::default);
-        let mut few = Self {
-            runs: (0..columns as u32).map(none).collect(),
-            rows: vec![vec![Vec::new(); columns]; held.len()],
-        };
-        for ((held, numbers), found) in held.iter().zip(numbers).zip(&mut few.rows) {
-            let of_list = |list: &[u32]| -> Vec<u32> {
-                let known = list.iter().map(|column| numbers[*column as usize]);
-                known.filter(is_few).collect()
+        if next == 0 {
+            return Self {
+                entries: Vec::new(),
+                ranges,
             };
-            let lists: Vec<Vec<u32>> = held.lists.iter().map(|list| of_list(list)).collect();
-            for (row, code) in (0u32..).zip(&held.codes) {
-                for column in &lists[*code as usize] {
-                    found[*column as usize].push(row);
-                }
-            }
         }
-        let of_list = |list: &[u32]| -> Vec<u32> {
-            let mut columns: Vec<u32> = list.iter().copied().filter(is_few).collect();
-            columns.sort_unstable();
-            columns.dedup();
-            columns
-        };
-        let lists: Vec<Vec<u32>> = shapes.lists.iter().map(|list| of_list(list)).collect();
-        let mut codes = shapes.codes.iter();
+        let placed = held.iter().zip(numbers);
+        let placed: Vec<Vec<Placement>> = placed
+            .map(|(held, numbers)| Self::placements(held, numbers, &ranges))
+            .collect();
+        let mut entries = vec![Entry::default(); next];
+        let mut ends: Vec<usize> = ranges.iter().map(|range| range.start).collect();
+        let mut row = 0;
         for run in runs.iter() {
-            for (row, code) in (run.first..run.first + run.len).zip(&mut codes) {
-                for column in &lists[*code as usize] {
-                    if let Some(runs) = &mut few.runs[*column as usize] {
-                        runs.push(run.source, row, 1);
-                    }
-                }
+            let placed = &placed[run.source as usize];
+            let first = placed.partition_point(|held| held.row < run.first);
+            let of_run = placed[first..].iter();
+            for held in of_run.take_while(|held| held.row - run.first < run.len) {
+                let end = &mut ends[held.column as usize];
+                entries[*end] = Entry {
+                    row: row + held.row - run.first,
+                    source: run.source,
+                    place: held.place,
+                };
+                *end += 1;
+            }
+            row += run.len;
+        }
+        Self { entries, ranges }
+    }
+
+    /// The values of such columns of a source, in the order of its rows.
+    fn placements(held: &RowShapes, numbers: &[u32], ranges: &[Range<usize>]) -> Vec<Placement> {
+        let is_few: Vec<bool> = numbers
+            .iter()
+            .map(|column| !ranges[*column as usize].is_empty())
+            .collect();
+        let has_few = held.lists.iter();
+        let has_few = has_few.map(|mut list| list.any(|column| is_few[column as usize]));
+        let has_few: Vec<bool> = has_few.collect();
+        let mut seen = vec![0u32; numbers.len()];
+        let mut placed = Vec::new();
+        for (row, code) in (0u32..).zip(&held.codes) {
+            if !has_few[*code as usize] {
+                continue;
+            }
+            let columns = held.lists.get(*code);
+            for column in columns.filter(|column| is_few[*column as usize]) {
+                let place = &mut seen[column as usize];
+                placed.push(Placement {
+                    row,
+                    column: numbers[column as usize],
+                    place: *place,
+                });
+                *place += 1;
             }
         }
-        few
+        placed
     }
+
+    /// The values of a column; none when many rows have it.
+    fn of_column(&self, column: usize) -> Option<&[Entry]> {
+        let range = self.ranges.get(column)?;
+        (!range.is_empty()).then(|| &self.entries[range.clone()])
+    }
+}
+
+/// What a source has of a column that few rows have.
+enum FewOf<'a> {
+    Nothing,
+    Values(Cow<'a, Values>),
+    Pool {
+        source: &'a dyn TableSource,
+        kind: Type,
+        first: usize,
+        pages: &'a mut PoolPages,
+    },
+}
+
+impl FewOf<'_> {
+    /// Where the value at a place is.
+    fn at(&mut self, place: u32) -> Result<(&Values, usize)> {
+        let missing = || Error::new(Kind::Corrupt, "a column has fewer values than rows");
+        let (values, at) = match self {
+            Self::Nothing => return Err(missing()),
+            Self::Values(values) => (&**values, place as usize),
+            Self::Pool {
+                source,
+                kind,
+                first,
+                pages,
+            } => pages.at(*kind, *first + place as usize, |page| {
+                source.pool_page(*kind, page)
+            })?,
+        };
+        match at < values.len() {
+            true => Ok((values, at)),
+            false => Err(missing()),
+        }
+    }
+}
+
+/// The values of a column that few rows have.
+///
+/// # Errors
+/// [`Kind::Corrupt`] when a source has not as many as its rows say, and those of reading.
+fn gather_few(held: &mut [FewOf<'_>], entries: &[Entry]) -> Result<Values> {
+    let (mut numbers, mut texts) = (Vec::new(), Texts::default());
+    for entry in entries {
+        match held[entry.source as usize].at(entry.place)? {
+            (Values::Numbers(held), at) => numbers.push(held[at]),
+            (Values::Plain(held), at) => texts.push(held.get(at)),
+            (Values::Coded { codes, dictionary }, at) => {
+                texts.push(dictionary.get(codes[at] as usize));
+            }
+        }
+    }
+    Ok(match texts.is_empty() {
+        true => Values::Numbers(numbers),
+        false => Values::Plain(texts),
+    })
 }
 
 /// The shapes of the rows, with the numbers that columns have now.
 fn shapes_of(held: &[Cow<'_, RowShapes>], numbers: &[Vec<u32>], runs: &Runs) -> RowShapes {
-    let mut lists = Lists::default();
-    let mut told = Vec::new();
+    let mut numbering = Numbering::default();
     let mut remaps: Vec<Vec<u32>> = Vec::with_capacity(held.len());
     for (shapes, numbers) in held.iter().zip(numbers) {
-        let mut remap = Vec::with_capacity(shapes.lists.len());
-        for list in &shapes.lists {
-            told.clear();
-            told.extend(list.iter().map(|column| numbers[*column as usize]));
-            remap.push(lists.number(&told));
-        }
-        remaps.push(remap);
+        let told = |column: u32| numbers[column as usize];
+        let remap = shapes.lists.iter();
+        remaps.push(remap.map(|list| numbering.number(list.map(told))).collect());
     }
     let mut codes = Vec::with_capacity(runs.rows());
     for run in runs.iter() {
@@ -457,6 +624,6 @@ fn shapes_of(held: &[Cow<'_, RowShapes>], numbers: &[Vec<u32>], runs: &Runs) -> 
     }
     RowShapes {
         codes,
-        lists: lists.finish(),
+        lists: numbering.finish(),
     }
 }

@@ -410,7 +410,7 @@ impl Image {
 
     /// Rows whose parents are elsewhere, and the ids of those.
     pub(crate) fn parents_elsewhere(&self) -> Result<Vec<(u64, u64)>> {
-        let Some(column) = self.spans.column(&Key::Number(span::PARENT_ID)) else {
+        let Some(column) = self.spans.column(&Key::Number(span::PARENT_ID))? else {
             return Ok(Vec::new());
         };
         let rows = self.spans.told_rows(column)?.unwrap_or_default();
@@ -512,6 +512,7 @@ impl Image {
                 column.values.read_all()?;
             }
             table.row_shapes()?;
+            table.check_pooled()?;
         }
         for trace in self.traces()? {
             if self.span_keys(&trace)?.is_empty() || self.find(&trace.id)?.is_none() {
@@ -575,17 +576,31 @@ impl TableSource for TableReader {
 
     fn attributes(&self) -> Vec<(Arc<str>, Type)> {
         let named = self.attributes();
-        named
-            .map(|(name, column)| (Arc::clone(name), column.values.kind()))
-            .collect()
+        named.map(|held| (held.name.into(), held.kind)).collect()
     }
 
     fn shapes(&self) -> Result<Cow<'_, RowShapes>> {
         self.row_shapes().map(Cow::Owned)
     }
 
+    fn attributes_len(&self) -> usize {
+        self.attribute_count()
+    }
+
+    fn rows_of(&self, attribute: usize) -> Result<Option<Vec<u32>>> {
+        self.rows_by_page(attribute)
+    }
+
+    fn in_pool(&self, attribute: usize) -> Option<(Type, usize)> {
+        self.in_pool(attribute)
+    }
+
+    fn pool_page(&self, kind: Type, page: usize) -> Result<Values> {
+        self.pool_page(kind, page)
+    }
+
     fn values(&self, attribute: usize) -> Result<Cow<'_, Values>> {
-        let column = self.attribute_at(attribute);
+        let column = self.attribute_at(attribute)?;
         let column = column.ok_or_else(|| self.corrupt("an attribute is not there"))?;
         column.values.read_all().map(Cow::Owned)
     }

@@ -70,6 +70,7 @@ fn of_spans(column: &Column) -> &'static str {
         Key::Number(_) => "kinds, statuses, counts",
         key if *key == span::NAME => "names",
         Key::Text(_) | Key::Bytes(_) => "status messages, trace states",
+        Key::Pool(_) => "attributes: rare",
         Key::Attribute(_, Type::Str) => "attributes: text",
         Key::Attribute(_, Type::Int) => "attributes: numbers",
         Key::Attribute(_, Type::Float) => "attributes: floats",

@@ -12,6 +12,7 @@ use trine_storage::sealed::{SealedFile, SealedWriter};
 use super::build::{self, Input, Source};
 use super::format::{self, span as columns};
 use super::image::{Image, in_memory};
+use super::values::Type;
 use super::{gather, table};
 use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, TraceId};
 use crate::otlp::{Bounds, Writer};
@@ -222,6 +223,152 @@ fn a_long_tail_of_keys_comes_back() {
     assert!(image.spans.attributes().count() > table::COLUMNS_MAX);
 }
 
+/// Rows that hardly ever have the same attributes: some in the usual order, some in any, some with
+/// more than numbers of orders can tell, some with keys that come again or are rare.
+fn scattered(count: u64) -> Vec<Span> {
+    let mut state = 11u64;
+    let mut random = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let span = |n: u64| {
+        let mut keys: Vec<u64> = (0..30).filter(|_| random(3) == 0).collect();
+        if n.is_multiple_of(3) {
+            for at in (1..keys.len()).rev() {
+                keys.swap(at, random(at as u64 + 1) as usize);
+            }
+        }
+        if n.is_multiple_of(100) {
+            keys = (0..28).rev().collect();
+        }
+        let value = |key: u64, number: u64| match key % 4 {
+            0 => AnyValue::Int(number as i64),
+            1 => AnyValue::String(format!("value {number}")),
+            2 => AnyValue::Bool(number.is_multiple_of(2)),
+            _ => AnyValue::Double(number as f64),
+        };
+        let pairs = keys.into_iter();
+        let pairs = pairs.map(|key| pair(&format!("key {key}"), value(key, random(100))));
+        let mut attributes: Vec<KeyValue> = pairs.collect();
+        if n.is_multiple_of(50) {
+            attributes.insert(0, pair("key 1", AnyValue::Int(1)));
+            attributes.push(pair("key 1", AnyValue::Int(2)));
+        }
+        if n.is_multiple_of(7) {
+            let rare = pair(&format!("rare {}", n % 1_000), AnyValue::Int(n as i64));
+            attributes.insert(attributes.len() / 2, rare);
+        }
+        Span {
+            trace_id: (u128::from(n) / 5 + 1).to_be_bytes(),
+            span_id: n.to_be_bytes(),
+            start_ns: n / 5,
+            end_ns: n,
+            attributes,
+            ..Span::default()
+        }
+    };
+    (1..count).map(span).collect()
+}
+
+fn images(pieces: &[&[Span]]) -> Vec<Image> {
+    let image = |spans: &&[Span]| {
+        let stage = stage(spans);
+        let input = Input::all(Source::Stage(&stage));
+        in_memory(&[input], &|_| false).unwrap().0
+    };
+    pieces.iter().map(image).collect()
+}
+
+fn merged(images: &[Image]) -> Image {
+    let inputs: Vec<_> = images
+        .iter()
+        .map(|image| Input::all(Source::Image(image)))
+        .collect();
+    in_memory(&inputs, &|_| false).unwrap().0
+}
+
+#[test]
+fn rows_of_many_shapes_come_back() {
+    let spans = scattered(10_000);
+    let (first, second) = spans.split_at(4_001);
+    // Of very few rows the shapes are listed.
+    let images = images(&[first, &second[..5], &second[5..]]);
+    let image = merged(&images);
+    let asks_shapes = |image: &Image| {
+        let key = table::Key::Attribute("key 4".into(), Type::Int);
+        let column = image.spans.known(&key).unwrap();
+        image.spans.asks_shapes(column)
+    };
+    assert!(asks_shapes(&images[1]) && !asks_shapes(&image));
+    assert_eq!(image.check().unwrap(), spans.len() as u64);
+    let mut read = 0;
+    // Some traces, with every kind of order and with rare keys.
+    for trace in image.traces().unwrap().iter().step_by(19) {
+        for found in crate::scan::spans::read(&image, trace).unwrap() {
+            let n = u64::from_be_bytes(found.span.span_id) as usize;
+            assert_eq!(found.span.attributes, spans[n - 1].attributes, "{n}");
+            read += 1;
+        }
+    }
+    assert!(read > spans.len() / 20, "{read}");
+}
+
+#[test]
+fn rare_attributes_of_few_values_share_a_column() {
+    let often = |n: u64| (0..4).map(move |k| pair(&format!("often {k}"), AnyValue::Int(n as i64)));
+    let spans: Vec<Span> = (1..=200u64)
+        .map(|n| {
+            let mut attributes: Vec<KeyValue> = often(n).collect();
+            for (key, values) in [("a", 16), ("b", 17)] {
+                if n <= values {
+                    attributes.insert(1, pair(key, AnyValue::String(format!("{key} {n}"))));
+                }
+            }
+            if n == 77 {
+                attributes.push(pair("c", AnyValue::Double(0.5)));
+            }
+            Span {
+                trace_id: u128::from(n).to_be_bytes(),
+                span_id: n.to_be_bytes(),
+                start_ns: n,
+                end_ns: n,
+                attributes,
+                ..Span::default()
+            }
+        })
+        .collect();
+    let (first, second) = spans.split_at(90);
+    for image in [
+        merged(&images(&[first, second])),
+        images(&[&spans]).remove(0),
+    ] {
+        let table = &image.spans;
+        let attribute = |name: &str, kind| table::Key::Attribute(name.into(), kind);
+        let own = |name: &str, kind| {
+            let key = attribute(name, kind);
+            assert!(table.has(&key), "{name}");
+            table.columns().iter().any(|column| column.key == key)
+        };
+        assert!(own("often 0", Type::Int) && own("b", Type::Str));
+        assert!(!own("a", Type::Str) && !own("c", Type::Float));
+        assert!(!table.has(&attribute("a", Type::Int)));
+        assert!(table.column(&attribute("d", Type::Str)).unwrap().is_none());
+        let a = table.known(&attribute("a", Type::Str)).unwrap();
+        assert_eq!(a.values.meta().values(), 16);
+        assert_eq!(table.values_of(&attribute("a", Type::Str)), Some(16));
+        let rows = table.told_rows(a).unwrap();
+        assert_eq!(rows, Some((0..16).collect()));
+        for trace in image.traces().unwrap() {
+            let found = crate::scan::spans::read(&image, &trace).unwrap();
+            let n = u64::from_be_bytes(found[0].span.span_id) as usize;
+            assert_eq!(found[0].span.attributes, spans[n - 1].attributes);
+        }
+        image.check().unwrap();
+    }
+}
+
 /// Ids that differ in one half only, and more than a page of them.
 #[test]
 fn traces_are_found_by_id() {
@@ -288,10 +435,14 @@ fn file() -> Vec<u8> {
             }
         })
         .collect();
+    file_of(&spans)
+}
+
+fn file_of(spans: &[Span]) -> Vec<u8> {
     let file = MemoryFile::default();
     let mut sink = SealedWriter::new(file.writer(), Path::new("x"), format::KIND).unwrap();
     build::write(
-        &[Input::all(Source::Stage(&stage(&spans)))],
+        &[Input::all(Source::Stage(&stage(spans)))],
         &mut sink,
         &|_| true,
     )
@@ -336,6 +487,21 @@ fn damage_that_no_checksum_tells_is_an_error_or_another_answer() {
     for len in (0..good.len()).step_by(9) {
         assert!(read_all(good[..len].to_vec()).is_err(), "cut at {len}");
     }
+}
+
+/// The same of a table whose columns tell their rows by page; every so many bytes, as it is long.
+#[test]
+fn damage_of_rows_of_many_shapes_is_an_error_or_another_answer() {
+    let good = file_of(&scattered(1_200));
+    assert_eq!(read_all(good.clone()).unwrap(), 1_199);
+    let step = good.len() / 120;
+    let mut errors = 0;
+    for at in (0..good.len()).step_by(step) {
+        let mut bytes = good.clone();
+        bytes[at] ^= [1, 0x80, 0xff][at % 3];
+        errors += usize::from(read_all(bytes).is_err());
+    }
+    assert!(errors > 6, "{errors}");
 }
 
 /// A page may have more values of a column than rows: keys that come again.

@@ -7,18 +7,20 @@ use super::message::{
     AnyRef, EventRef, KeyValueRef, LinkRef, Part, ResourceRef, ScopeRef, SpanRef, items,
 };
 use super::wire::Read;
-use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, Status, Trace};
+use crate::model::{
+    AnyValue, Event, Grouped, KeyValue, Link, Resource, Scope, Span, Status, Trace,
+};
 
 /// The spans of `plan`, in order of arrival, under their resources and scopes.
 pub(crate) fn read(plan: &Plan<'_>) -> Read<Trace> {
-    let mut found = Trace::default();
+    let mut found = Grouped::default();
     let mut current: Option<(usize, Arc<Resource>, Arc<Scope>)> = None;
     for planned in &plan.spans {
         let span = span(planned.bytes)?;
         if let Some((place, resource, scope)) = &current
             && *place == planned.scope
         {
-            found.push(resource, scope, span);
+            found.push(Arc::clone(resource), Arc::clone(scope), span);
             continue;
         }
         let Some(scope) = plan.scopes.get(planned.scope) else {
@@ -29,10 +31,10 @@ pub(crate) fn read(plan: &Plan<'_>) -> Read<Trace> {
         };
         let resource = Arc::new(self::resource(&resource.bytes, resource.schema_url)?);
         let scope = Arc::new(self::scope(&scope.bytes, scope.schema_url)?);
-        found.push(&resource, &scope, span);
+        found.push(Arc::clone(&resource), Arc::clone(&scope), span);
         current = Some((planned.scope, resource, scope));
     }
-    Ok(found)
+    Ok(found.finish())
 }
 
 fn resource(bytes: &[u8], schema_url: &[u8]) -> Read<Resource> {

@@ -8,7 +8,7 @@ use super::wire::{FIXED32, put_fixed64, put_item, put_message, put_number, put_t
 use super::write::put_value;
 use super::*;
 use crate::model::tests::{attributes, span};
-use crate::model::{AnyValue, DEPTH_MAX, KeyValue, Resource, Scope, Span, Status, Trace};
+use crate::model::{AnyValue, DEPTH_MAX, Grouped, KeyValue, Resource, Scope, Span, Status, Trace};
 use crate::stats::{Accepted, Reason};
 
 /// Bounds that refuse nothing but ids.
@@ -27,7 +27,7 @@ pub(crate) fn trace() -> impl Strategy<Value = Trace> {
         0..4,
     );
     spans.prop_map(|groups| {
-        let mut trace = Trace::default();
+        let mut trace = Grouped::default();
         for (resource, scope, spans) in groups {
             let resource = Arc::new(Resource {
                 attributes: resource.0,
@@ -45,10 +45,10 @@ pub(crate) fn trace() -> impl Strategy<Value = Trace> {
                 span.trace_id[0] |= 1;
                 span.span_id[0] |= 1;
                 span.parent_span_id = span.parent_span_id.filter(|id| *id != [0; 8]);
-                trace.push(&resource, &scope, span);
+                trace.push(Arc::clone(&resource), Arc::clone(&scope), span);
             }
         }
-        trace
+        trace.finish()
     })
 }
 
@@ -664,6 +664,21 @@ proptest! {
     #[test]
     fn spans_come_back_unchanged(trace in trace()) {
         prop_assert_eq!(read_all(&request(&trace)).unwrap(), trace);
+    }
+
+    #[test]
+    fn a_trace_is_written_as_it_would_be_sent(trace in trace(), bytes_max in 0usize..4_000) {
+        let whole = trace.to_otlp();
+        prop_assert_eq!(read_all(&whole).unwrap(), trace.clone());
+        let mut cut = trace.clone();
+        let is_cut = cut.truncate(bytes_max);
+        prop_assert_eq!(is_cut, cut != trace);
+        let part = cut.to_otlp();
+        prop_assert!(!is_cut || part.len() <= bytes_max);
+        prop_assert!(is_cut || whole.len() <= bytes_max || trace.spans().count() == 0);
+        let kept: Vec<_> = cut.spans().collect();
+        let all: Vec<_> = trace.spans().take(kept.len()).collect();
+        prop_assert_eq!(kept, all);
     }
 
     #[test]

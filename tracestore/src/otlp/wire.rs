@@ -262,6 +262,10 @@ pub(crate) fn put_message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut
     out.push(0);
     write(out);
     let len = out.len() - start - 1;
+    if let (Ok(short @ ..0x80), Some(byte)) = (u8::try_from(len), out.get_mut(start)) {
+        *byte = short;
+        return;
+    }
     let mut prefix = Vec::with_capacity(10);
     put_varint(&mut prefix, len as u64);
     out.splice(start..=start, prefix);

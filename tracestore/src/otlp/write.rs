@@ -1,5 +1,5 @@
 //! Spans of the model as the bytes of a request. `appender` writes with it what does not come as
-//! such bytes.
+//! such bytes, and who reads a trace may have it in that form.
 
 use std::sync::Arc;
 
@@ -9,7 +9,10 @@ use super::wire::{
     FIXED64, VARINT, put_fixed32, put_fixed64, put_int32, put_item, put_message, put_number,
     put_tag, put_text,
 };
-use crate::model::{AnyValue, DEPTH_MAX, Event, KeyValue, Link, Resource, Scope, Span};
+use crate::model::{
+    AnyValue, DEPTH_MAX, Event, KeyValue, Link, Resource, ResourceSpans, Scope, ScopeSpans, Span,
+    Trace,
+};
 
 /// Puts a request together. Spans that come one after the other share their resource and scope.
 #[derive(Debug, Default)]
@@ -32,11 +35,9 @@ impl Writer {
             self.close_scope();
             if !same_resource {
                 self.close_resource();
-                put_message(&mut self.of_resource, 1, |out| put_resource(out, resource));
-                put_text(&mut self.of_resource, 3, resource.schema_url.as_bytes());
+                put_resource_head(&mut self.of_resource, resource);
             }
-            put_message(&mut self.of_scope, 1, |out| put_scope(out, scope));
-            put_text(&mut self.of_scope, 3, scope.schema_url.as_bytes());
+            put_scope_head(&mut self.of_scope, scope);
             self.current = Some((Arc::clone(resource), Arc::clone(scope)));
         }
         put_message(&mut self.of_scope, 2, |out| put_span(out, span));
@@ -62,6 +63,78 @@ impl Writer {
             self.of_resource.clear();
         }
     }
+}
+
+impl Trace {
+    /// The trace in protobuf, as `TracesData` of OTLP.
+    pub fn to_otlp(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for spans in &self.resources {
+            put_message(&mut out, 1, |out| put_resource_spans(out, spans));
+        }
+        out
+    }
+
+    /// Leaves out the spans at the end for which there is no room in `bytes_max` bytes of protobuf.
+    /// Whether it did.
+    pub fn truncate(&mut self, bytes_max: usize) -> bool {
+        // What a tag and the length of a message take at most.
+        const HEAD: usize = 6;
+        let mut room = bytes_max;
+        let mut is_cut = false;
+        let mut scratch = Vec::new();
+        let mut fits = |write: &dyn Fn(&mut Vec<u8>)| {
+            scratch.clear();
+            write(&mut scratch);
+            let left = room.checked_sub(scratch.len() + HEAD);
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        for of_resource in &mut self.resources {
+            let resource = Arc::clone(&of_resource.resource);
+            let mut open = !is_cut && fits(&|out| put_resource_head(out, &resource));
+            for of_scope in &mut of_resource.scopes {
+                let scope = Arc::clone(&of_scope.scope);
+                open = open && fits(&|out| put_scope_head(out, &scope));
+                let kept = of_scope.spans.iter();
+                let kept = kept
+                    .take_while(|span| open && fits(&|out| put_span(out, span)))
+                    .count();
+                open &= kept == of_scope.spans.len();
+                of_scope.spans.truncate(kept);
+            }
+            of_resource.scopes.retain(|scope| !scope.spans.is_empty());
+            is_cut |= !open;
+        }
+        self.resources.retain(|spans| !spans.scopes.is_empty());
+        is_cut
+    }
+}
+
+fn put_resource_spans(out: &mut Vec<u8>, spans: &ResourceSpans) {
+    put_resource_head(out, &spans.resource);
+    for spans in &spans.scopes {
+        put_message(out, 2, |out| put_scope_spans(out, spans));
+    }
+}
+
+fn put_scope_spans(out: &mut Vec<u8>, spans: &ScopeSpans) {
+    put_scope_head(out, &spans.scope);
+    for span in &spans.spans {
+        put_message(out, 2, |out| put_span(out, span));
+    }
+}
+
+/// What a `ResourceSpans` has besides its spans.
+fn put_resource_head(out: &mut Vec<u8>, resource: &Resource) {
+    put_message(out, 1, |out| put_resource(out, resource));
+    put_text(out, 3, resource.schema_url.as_bytes());
+}
+
+/// What a `ScopeSpans` has besides its spans.
+fn put_scope_head(out: &mut Vec<u8>, scope: &Scope) {
+    put_message(out, 1, |out| put_scope(out, scope));
+    put_text(out, 3, scope.schema_url.as_bytes());
 }
 
 fn is_same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {

@@ -155,48 +155,95 @@ pub(crate) fn each_code(
     (coder, translation): (&mut Coder, &mut Translation),
     mut each: impl FnMut(u32, u32),
 ) -> Result<()> {
-    let (positions, places) = positions(page, column, wanted)?;
-    if positions.is_empty() {
-        return Ok(());
-    }
-    let table = page.table();
-    let first = match table.tells_rows(column) {
-        true => 0,
-        false => page.number() * PAGE_ROWS,
-    };
-    let many = positions.len() * FEW >= table.rows_of(page.number()).len();
-    if many
-        && !table.tells_rows(column)
-        && let Some(dictionary) = column.values.dictionary()?
-    {
-        let mut codes = Vec::with_capacity(PAGE_ROWS);
-        column.values.codes(small(page.number()), &mut codes)?;
+    let dictionary = column.values.dictionary()?;
+    if let Some(dictionary) = &dictionary {
         let known = translation.columns.entry(column.key.clone()).or_default();
         known.resize(dictionary.len(), UNKNOWN);
         let mut scratch = Vec::new();
-        for (position, at) in positions.into_iter().zip(places) {
-            let code = codes.get(position - first).copied().unwrap_or(ABSENT);
-            let Some(held) = known.get_mut(code as usize) else {
-                return Err(table.corrupt("a code is in no dictionary"));
-            };
-            if *held == UNKNOWN {
-                *held = coder.code(dictionary.read(code, &mut scratch)?);
+        let done = each_stored(page, column, wanted, |at, code| {
+            if let Some(held) = known.get_mut(code as usize) {
+                if *held == UNKNOWN {
+                    *held = coder.code(dictionary.read(code, &mut scratch)?);
+                }
+                each(at, *held);
             }
-            each(at, *held);
+            Ok(())
+        })?;
+        if done {
+            return Ok(());
         }
-        return Ok(());
     }
-    if coder.is_full() && column.values.dictionary()?.is_none() {
+    let (positions, places) = positions(page, column, wanted)?;
+    if coder.is_full() && dictionary.is_none() {
         // Values that no dictionary lists seldom repeat: those that have codes are not looked for.
         places.into_iter().for_each(|at| each(at, BEYOND));
         return Ok(());
     }
     let mut places = places.into_iter();
-    each_value(table, column, &positions, &mut |value| {
+    each_value(page.table(), column, &positions, &mut |value| {
         if let Some(at) = places.next() {
             each(at, coder.code(value));
         }
     })
+}
+
+/// Hands over the rows that have a value of a column, each with its code in the dictionary of the
+/// column. Nothing and `false` where there is no dictionary, or so few rows are wanted that their
+/// values are read faster one by one.
+pub(crate) fn each_stored(
+    page: &Page<'_>,
+    column: &Column,
+    wanted: &Wanted,
+    mut each: impl FnMut(u32, u32) -> Result<()>,
+) -> Result<bool> {
+    let table = page.table();
+    let Some(dictionary) = column.values.dictionary()? else {
+        return Ok(false);
+    };
+    if table.tells_rows(column) {
+        return Ok(false);
+    }
+    let located = page.locate(column)?;
+    let held = match &located {
+        Located::Every => wanted.rows.len(),
+        Located::Starts(starts) => {
+            let ends = starts.first().zip(starts.last());
+            let held = ends.map_or(0, |(first, last)| last.saturating_sub(*first));
+            wanted.rows.len().min(held as usize)
+        }
+        Located::Rows(..) => return Ok(false),
+    };
+    if held == 0 {
+        return Ok(true);
+    }
+    if held * FEW < table.rows_of(page.number()).len() {
+        return Ok(false);
+    }
+    let mut codes = Vec::with_capacity(PAGE_ROWS);
+    column.values.codes(small(page.number()), &mut codes)?;
+    let mut hand_over = |position: u32, at: u32| match codes.get(position as usize) {
+        Some(code) if (*code as usize) < dictionary.len() => each(at, *code),
+        _ => Err(table.corrupt("a code is in no dictionary")),
+    };
+    let pairs = wanted.rows.iter().zip(&wanted.out);
+    match located {
+        Located::Starts(starts) => {
+            for (row, at) in pairs {
+                let ends = starts.get(*row as usize).zip(starts.get(*row as usize + 1));
+                if let Some((start, end)) = ends
+                    && start < end
+                {
+                    hand_over(*start, *at)?;
+                }
+            }
+        }
+        _ => {
+            for (row, at) in pairs {
+                hand_over(*row, *at)?;
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Sets the values of the rows that have one of a column.

@@ -5,6 +5,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use trine_storage::Result;
@@ -20,10 +21,16 @@ use super::view::View;
 use crate::block::build::start_of;
 use crate::block::format::span;
 use crate::block::image::Image;
+use crate::block::table::Key;
 use crate::request::{
     ABSENT, AttributeRef, Batch, Batches, Column, Comparison, ComparisonBatch, Intrinsic,
     Occurrences, Scope, Value,
 };
+
+/// The most buckets and sides, and the most codes of a dictionary, for which codes are counted as they
+/// are stored.
+const STORED_SLOTS_MAX: usize = 32;
+const STORED_CODES_MAX: usize = 1 << 16;
 
 /// Counts for a comparison. What the threads of the request count comes in a batch of each.
 pub(crate) fn comparison(views: &[View], request: &Comparison) -> Result<Batches> {
@@ -71,6 +78,8 @@ struct Counted {
     reading: Reading,
     /// Of the image at hand.
     translation: Translation,
+    /// Of columns of the image at hand, by codes of their dictionaries.
+    stored: HashMap<Key, Counts>,
     counts: Counts,
     /// Of values that have no code of their own, by bucket and side.
     beyond: Counts,
@@ -126,6 +135,7 @@ impl<'a> Comparing<'a> {
         let counted = |attribute: &AttributeRef| Counted {
             reading: Reading::bounded(attribute, request.values_max),
             translation: Translation::default(),
+            stored: HashMap::new(),
             counts: Counts::default(),
             beyond: Counts::default(),
         };
@@ -212,6 +222,7 @@ impl<'a> Comparing<'a> {
         };
         for (attribute, counted) in self.request.attributes.iter().zip(&mut self.counted) {
             counted.translation = Translation::default();
+            counted.leave(&image)?;
             let (Some(at), AttributeRef::Attribute { scope, key }) =
                 (shared_of(attribute), attribute)
             else {
@@ -286,6 +297,24 @@ impl<'a> Comparing<'a> {
 }
 
 impl Counted {
+    /// Takes what was counted of the columns of an image over into counts of values.
+    fn leave(&mut self, image: &Image) -> Result<()> {
+        for (key, Counts(by_slot)) in std::mem::take(&mut self.stored) {
+            let Some(dictionary) = image.spans.known(&key)?.values.dictionary()? else {
+                continue;
+            };
+            let mut scratch = Vec::new();
+            for (slot, counts) in by_slot.into_iter().enumerate() {
+                for (code, count) in (0u32..).zip(counts).filter(|(_, count)| *count > 0) {
+                    let value = dictionary.read(code, &mut scratch)?;
+                    let code = self.reading.coder.code(value);
+                    self.add(slot, code, count);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Counts the values of a page.
     fn add_page(
         &mut self,
@@ -313,8 +342,21 @@ impl Counted {
                 return Ok(());
             }
         };
+        let is_narrow = slots.iter().all(|slot| *slot < STORED_SLOTS_MAX);
         for key in columns {
             let column = spans.known(&key)?;
+            let dictionary = column.values.dictionary()?;
+            if is_narrow && dictionary.is_some_and(|held| held.len() <= STORED_CODES_MAX) {
+                let counts = self.stored.entry(key.clone()).or_default();
+                let done = codes::each_stored(page, column, wanted, |at, code| {
+                    let slot = slots.get(at as usize).copied().unwrap_or(0);
+                    counts.add(slot, code as usize, 1);
+                    Ok(())
+                })?;
+                if done {
+                    continue;
+                }
+            }
             let to = (&mut self.reading.coder, &mut self.translation);
             let (counts, beyond) = (&mut self.counts, &mut self.beyond);
             codes::each_code(page, column, wanted, to, |at, code| {

@@ -192,8 +192,7 @@ impl Node {
             Self::Not(_) => rows,
             Self::Leaf(Leaf::Rows(held)) => held.len(),
             Self::Leaf(Leaf::Column { key, .. }) => {
-                let column = view.image.spans.column(key);
-                let values = column.map_or(rows, |column| column.values.meta().values());
+                let values = view.image.spans.values_of(key).unwrap_or(rows);
                 values / 16 * u64::from(self.cost())
             }
             Self::Leaf(_) => rows,
@@ -226,7 +225,7 @@ impl Node {
         }
         let mut nodes = Vec::new();
         for column in visible(table, key) {
-            if let Some(found) = table.column(&column) {
+            if let Some(found) = table.column(&column)? {
                 let prepared = prepare(&found.values, test)?;
                 nodes.push(Self::leaf(column, prepared, Some(test)));
             }
@@ -269,7 +268,7 @@ pub(crate) fn visible<'a>(
 ) -> impl Iterator<Item = Key> + use<'a> {
     let key: Arc<str> = key.into();
     let keys = VISIBLE.map(|kind| Key::Attribute(Arc::clone(&key), kind));
-    keys.into_iter().filter(|key| table.column(key).is_some())
+    keys.into_iter().filter(|key| table.has(key))
 }
 
 /// Whether a filter is only about events, or only about links, in a way that one of them alone can
@@ -539,7 +538,7 @@ fn of_intrinsic(view: &View, intrinsic: Intrinsic, test: &Test, traces: Traces) 
             let resources = &view.image.resources;
             let key = Key::Attribute("service.name".into(), Type::Str);
             // A service whose name is no text has none.
-            let mut found = match resources.column(&key) {
+            let mut found = match resources.column(&key)? {
                 None => vec![without; resources.rows()],
                 Some(column) => {
                     let prepared = prepare(&column.values, test)?;
@@ -547,7 +546,7 @@ fn of_intrinsic(view: &View, intrinsic: Intrinsic, test: &Test, traces: Traces) 
                     named.all_rows(resources)?
                 }
             };
-            if without && resources.column(&key).is_some() {
+            if without && resources.has(&key) {
                 let unnamed = Node::Leaf(Leaf::Without(vec![key])).all_rows(resources)?;
                 found
                     .iter_mut()

@@ -371,7 +371,7 @@ impl<'a> Counting<'a> {
                 self.values.resize(self.wanted.rows.len(), None);
                 for kind in [Type::Int, Type::Float] {
                     let key = Key::Attribute(key.as_str().into(), kind);
-                    if let Some(column) = spans.column(&key) {
+                    if let Some(column) = spans.column(&key)? {
                         codes::values(page, column, &self.wanted, &mut self.values)?;
                     }
                 }
@@ -437,56 +437,79 @@ impl<'a> Counting<'a> {
 
     fn finish(self) -> CountBatch {
         let is_log = matches!(self.request.measure, Measure::Log2(_));
-        let levels = self.request.by.len();
-        // Rows by bucket, codes and exponent.
-        let mut rows = Vec::new();
-        for (from, at) in self.buckets.used() {
-            for (group, cell) in (0u32..).zip(self.cells.get(at).into_iter().flatten()) {
-                if cell.count == 0 {
-                    continue;
-                }
-                let mut group = group;
-                let mut exponent = 0;
-                let mut told = |step: Option<&Step>| {
-                    let held = step.and_then(|step| step.groups.get(group as usize));
-                    let (before, code) = held.copied().unwrap_or((0, ABSENT));
-                    group = before;
-                    code
-                };
-                if is_log {
-                    exponent = exponent_of_code(told(self.steps.last()));
-                }
-                let steps = self.steps.iter().take(levels).rev();
-                let mut codes: Vec<u32> = steps.map(|step| told(Some(step))).collect();
-                codes.reverse();
-                rows.push((from, codes, exponent, *cell));
+        let groups = self.told_groups();
+        // The groups in the order of their codes and exponents, and where each one stands there.
+        let mut order: Vec<u32> = (0u32..).take(groups.len()).collect();
+        order.sort_by_key(|group| groups.get(*group as usize));
+        let mut ranks = vec![0u32; groups.len()];
+        for (group, rank) in order.iter().zip(0u32..) {
+            if let Some(held) = ranks.get_mut(*group as usize) {
+                *held = rank;
             }
         }
-        rows.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
         let mut batch = CountBatch {
             is_full: self.is_full,
             ..CountBatch::default()
         };
-        for reading in self.by {
-            batch.by.push(Column {
-                codes: Vec::with_capacity(rows.len()),
-                dictionary: reading.coder.values,
-            });
+        batch.by.resize_with(self.request.by.len(), Column::default);
+        let mut held: Vec<(u32, Cell)> = Vec::new();
+        for (from, at) in self.buckets.used() {
+            let cells = self.cells.get(at).into_iter().flatten();
+            held.clear();
+            held.extend(ranks.iter().copied().zip(cells.copied()));
+            held.retain(|(_, cell)| cell.count > 0);
+            held.sort_unstable_by_key(|(rank, _)| *rank);
+            for (rank, cell) in &held {
+                let group = order.get(*rank as usize).copied().unwrap_or(0);
+                let Some((codes, exponent)) = groups.get(group as usize) else {
+                    continue;
+                };
+                for (column, code) in batch.by.iter_mut().zip(codes) {
+                    column.codes.push(*code);
+                }
+                batch.buckets.push(from);
+                if is_log {
+                    batch.exponents.push(*exponent);
+                }
+                batch.counts.push(cell.count);
+                if !is_log && self.measured.is_some() {
+                    batch.values.push(cell.value + cell.rest);
+                }
+            }
         }
-        for (from, codes, exponent, cell) in rows {
-            for (column, code) in batch.by.iter_mut().zip(codes) {
-                column.codes.push(code);
-            }
-            batch.buckets.push(from);
-            if is_log {
-                batch.exponents.push(exponent);
-            }
-            batch.counts.push(cell.count);
-            if !is_log && self.measured.is_some() {
-                batch.values.push(cell.value + cell.rest);
-            }
+        for (column, reading) in batch.by.iter_mut().zip(self.by) {
+            column.dictionary = reading.coder.values;
         }
         batch
+    }
+
+    /// The codes of each group, and its exponent where there are any.
+    fn told_groups(&self) -> Vec<(Vec<u32>, i32)> {
+        let is_log = matches!(self.request.measure, Measure::Log2(_));
+        let levels = self.request.by.len();
+        let last = match is_log {
+            true => self.steps.last(),
+            false => levels.checked_sub(1).and_then(|last| self.steps.get(last)),
+        };
+        let count = last.map_or(1, |step| step.groups.len());
+        let tell = |group: u32| {
+            let mut group = group;
+            let mut told = |step: Option<&Step>| {
+                let held = step.and_then(|step| step.groups.get(group as usize));
+                let (before, code) = held.copied().unwrap_or((0, ABSENT));
+                group = before;
+                code
+            };
+            let exponent = match is_log {
+                true => exponent_of_code(told(self.steps.last())),
+                false => 0,
+            };
+            let steps = self.steps.iter().take(levels).rev();
+            let mut codes: Vec<u32> = steps.map(|step| told(Some(step))).collect();
+            codes.reverse();
+            (codes, exponent)
+        };
+        (0u32..).take(count).map(tell).collect()
     }
 }
 

@@ -142,15 +142,15 @@ impl<'a> Page<'a> {
         if let Some(shapes) = self.shapes.get() {
             return Ok(shapes);
         }
-        let shapes = self.table.shapes(self.number)?;
+        let shapes = self.table.shapes(self.number, 0..u32::MAX)?;
         Ok(self.shapes.get_or_init(|| shapes))
     }
 
     /// Where the values of a column are that are of rows of this page.
     pub(crate) fn locate(&self, column: &Column) -> Result<Located> {
-        let shapes = match column.key {
-            Key::Attribute(..) => Some(self.shapes()?),
-            Key::Number(_) | Key::Text(_) | Key::Bytes(_) => None,
+        let shapes = match self.table.asks_shapes(column) {
+            true => Some(self.shapes()?),
+            false => None,
         };
         self.table.locate(column, self.number, shapes)
     }
@@ -206,7 +206,11 @@ impl<'a> Page<'a> {
         match self.locate(column)? {
             Located::Every => positions.into_iter().for_each(|row| found.insert(row)),
             Located::Starts(starts) => rows_of(&starts, &positions, &mut found),
-            Located::Rows(..) => {}
+            Located::Rows(rows, _) => {
+                let row = |position: u32| rows.get(position as usize).copied();
+                let rows = positions.into_iter().filter_map(row);
+                rows.for_each(|row| found.insert(row));
+            }
         }
         Ok(found)
     }
@@ -253,7 +257,14 @@ impl<'a> Page<'a> {
                     }
                 }
             }
-            Located::Rows(..) => {}
+            Located::Rows(held, _) => {
+                for (position, row) in (0u32..).zip(held) {
+                    if among.contains(row) && rows.last() != Some(&row) {
+                        rows.push(row);
+                        positions.push(position);
+                    }
+                }
+            }
         }
         let mut found = PageRows::none();
         if positions.is_empty() {

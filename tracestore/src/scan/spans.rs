@@ -3,7 +3,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::view::View;
 use crate::block::build::{Input, Source};
 use crate::block::format::{event, link, resource, scope, span};
 use crate::block::image::{Image, Trace, in_memory};
-use crate::block::table::{Column, Key, TableReader, by_page};
+use crate::block::table::{Key, Neighbours, TableReader, by_page};
 use crate::block::values::{Texts, Type};
 use crate::model::{AnyValue, Event, KeyValue, Link, Resource, Scope, Span, Status, codec};
 use crate::otlp::{Bounds, Writer};
@@ -200,14 +200,14 @@ fn page_attributes(
     rows: Range<u32>,
     all: &mut Vec<Vec<KeyValue>>,
 ) -> Result<()> {
-    let shapes = table.shapes(page)?;
+    let shapes = table.shapes(page, rows.clone())?;
     let rare = table.rare_of(page, &shapes, &rows)?;
     let mut rare = rare.into_iter();
-    // For each column its values in the order of the rows.
-    let mut slots: BTreeMap<u32, Vec<Slot>> = BTreeMap::new();
     let first_row = rows.start;
     let before = shapes.before(first_row);
-    let mut lists: Vec<Vec<Option<KeyValue>>> = Vec::with_capacity(rows.len());
+    // For each column that these rows have its values in their order; columns are found by number.
+    let mut slots: Vec<(u32, Vec<Slot>)> = Vec::new();
+    let mut place_of: Vec<u32> = vec![u32::MAX; table.attribute_count()];
     for row in rows {
         let list = shapes.list(row);
         for (at, &column) in list.iter().enumerate() {
@@ -217,56 +217,53 @@ fn page_attributes(
                     .next()
                     .ok_or_else(|| table.corrupt("a row has more attributes than are told"))?,
             };
-            slots.entry(column).or_default().push((lists.len(), at));
+            let place = place_of.get_mut(column as usize);
+            let place = place.ok_or_else(|| table.corrupt("an attribute is not there"))?;
+            if *place == u32::MAX {
+                *place = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+                slots.push((column, Vec::new()));
+            }
+            if let Some((_, slots)) = slots.get_mut(*place as usize) {
+                slots.push((all.len(), at));
+            }
         }
-        lists.push(list.iter().map(|_| None).collect());
+        let none = || KeyValue {
+            key: String::new(),
+            value: AnyValue::Empty,
+        };
+        all.push(list.iter().map(|_| none()).collect());
     }
     for (number, slots) in slots {
-        let column = usize::try_from(number)
-            .ok()
-            .and_then(|n| table.attribute_at(n));
-        let column = column.ok_or_else(|| table.corrupt("an attribute is not there"))?;
-        let Key::Attribute(name, kind) = &column.key else {
-            return Err(table.corrupt("a column is no attribute"));
-        };
         // Its values of these rows are neighbours.
-        let places = table.neighbours(column, (page, first_row), &before, slots.len())?;
-        let values = values_at(table, column, *kind, places)?;
+        let at = (page, first_row);
+        let held = table.neighbours(number as usize, at, &before, slots.len())?;
+        let name = held.name;
+        let values = values_at(table, held)?;
         if values.len() != slots.len() {
             return Err(table.corrupt("a value is missing"));
         }
         for ((row, at), value) in slots.into_iter().zip(values) {
-            if let Some(held) = lists.get_mut(row).and_then(|list| list.get_mut(at)) {
-                *held = Some(KeyValue {
-                    key: name.to_string(),
-                    value,
-                });
+            if let Some(held) = all.get_mut(row).and_then(|list| list.get_mut(at)) {
+                name.clone_into(&mut held.key);
+                held.value = value;
             }
         }
     }
-    all.extend(
-        lists
-            .into_iter()
-            .map(|list| list.into_iter().flatten().collect()),
-    );
     Ok(())
 }
 
 /// The values at some places of a column, ascending.
-fn values_at(
-    table: &TableReader,
-    column: &Column,
-    kind: Type,
-    places: Vec<(usize, Range<u32>)>,
-) -> Result<Vec<AnyValue>> {
+fn values_at(table: &TableReader, held: Neighbours<'_>) -> Result<Vec<AnyValue>> {
+    let Neighbours { values, places, .. } = held;
+    let kind = values.kind();
     let (mut numbers, mut texts) = (Vec::new(), Texts::default());
     for (page, positions) in places {
         let page = u32::try_from(page).unwrap_or(u32::MAX);
         if kind.is_number() {
-            column.values.numbers_in(page, positions, &mut numbers)?;
+            values.numbers_in(page, positions, &mut numbers)?;
         } else {
             let positions: Vec<u32> = positions.collect();
-            column.values.texts(page, Some(&positions), &mut texts)?;
+            values.texts(page, Some(&positions), &mut texts)?;
         }
     }
     let number = |bits: u64| match kind {

@@ -32,7 +32,7 @@ type Scattered = BTreeMap<TraceId, Vec<(usize, usize)>>;
 const TOGETHER: usize = 256;
 
 /// Pages of a place that are gone over at a time.
-const PAGES: usize = 16;
+const PAGES: usize = 32;
 
 /// A page with rows that satisfy a filter.
 pub(crate) struct Found<'a> {

@@ -6,7 +6,6 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use trine_storage::{Result, TimeRange};
 
@@ -28,7 +27,7 @@ pub(crate) fn attribute_names(
     views: &[View],
     range: TimeRange,
 ) -> Result<Vec<(Scope, String, u64)>> {
-    let mut found: BTreeMap<(Scope, Arc<str>), u64> = BTreeMap::new();
+    let mut found: BTreeMap<(Scope, &str), u64> = BTreeMap::new();
     for view in views.iter().filter(|view| view.range.overlaps(&range)) {
         let tables = [
             (Scope::Span, &view.image.spans),
@@ -36,10 +35,9 @@ pub(crate) fn attribute_names(
             (Scope::Link, &view.image.links),
         ];
         for (scope, table) in tables {
-            for (name, column) in table.attributes() {
-                if VISIBLE.contains(&column.values.kind()) {
-                    let count = found.entry((scope, Arc::clone(name))).or_default();
-                    *count += column.values.meta().values();
+            for held in table.attributes() {
+                if VISIBLE.contains(&held.kind) {
+                    *found.entry((scope, held.name)).or_default() += held.values;
                 }
             }
         }
@@ -49,11 +47,14 @@ pub(crate) fn attribute_names(
         ];
         for (scope, table, number) in shared {
             let spans = spans_by_row(view, table, number)?;
-            for (name, column) in table.attributes() {
-                if !VISIBLE.contains(&column.values.kind()) {
+            for held in table.attributes() {
+                let Some(column) = table.attribute_at(held.number)? else {
+                    continue;
+                };
+                if !VISIBLE.contains(&held.kind) {
                     continue;
                 }
-                let count = found.entry((scope, Arc::clone(name))).or_default();
+                let count = found.entry((scope, held.name)).or_default();
                 for page in 0..table.pages() {
                     let first = table.rows_of(page).start;
                     for row in Page::new(table, page).present(column)?.iter() {

@@ -15,7 +15,7 @@ const ENTRY_BYTES: u64 = 12;
 
 /// Finds the entries of a dictionary.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     /// The upper half of the hash, and the place of the entry.
     entries: HashTable<(u32, u32)>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Index {
 impl Index {
     /// The place of `text` in `dictionary`, to which it is added if it is not there.
     #[inline]
-    pub(super) fn place(&mut self, dictionary: &mut Texts, text: &[u8]) -> u32 {
+    pub(crate) fn place(&mut self, dictionary: &mut Texts, text: &[u8]) -> u32 {
         let tag = (xxh3_64(text) >> 32) as u32;
         let same =
             |&(held, place): &(u32, u32)| held == tag && dictionary.get(place as usize) == text;
@@ -35,6 +35,15 @@ impl Index {
         self.entries
             .insert_unique(spread(tag), (tag, place), |entry| spread(entry.0));
         place
+    }
+
+    /// A column of these values with a dictionary, whose entries this finds.
+    pub(super) fn coded(&mut self, texts: &Texts) -> Values {
+        let mut values = no_text();
+        for text in texts.iter() {
+            self.push(&mut values, text);
+        }
+        values
     }
 
     /// Appends a value to a column whose dictionary this finds the entries of. Gives how many bytes
@@ -117,7 +126,7 @@ impl Interned {
 }
 
 /// An empty column of text.
-pub(super) fn no_text() -> Values {
+fn no_text() -> Values {
     Values::Coded {
         codes: Vec::new(),
         dictionary: Texts::default(),

@@ -7,6 +7,7 @@
 use hashbrown::HashTable;
 
 use super::intern::{Index, is_same};
+use crate::block::shapes::Lists;
 use crate::block::values::{Texts, Type};
 
 /// No node, column or shape.
@@ -14,6 +15,10 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// The node of a row without attributes.
 const ROOT: u32 = 0;
+
+/// A tree of so many nodes grows no more: rows that leave it have a shape each. Where rows hardly ever
+/// have the same attributes, it would have as many nodes as there are values.
+const NODES_MAX: usize = 16_384;
 
 /// A place in the tree: the attributes of a row up to here.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +38,7 @@ struct Node {
 /// A row on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
+    /// [`NONE`] once it has left the tree; then [`Paths::columns_of_row`] has its columns.
     node: u32,
     /// Whether it has left the paths that were known. Then [`Paths::used`] says what keys it has.
     is_new: bool,
@@ -51,6 +57,7 @@ pub(super) struct Paths {
     /// For each key the number of the last new path that has it.
     used: Vec<u32>,
     new_paths: u32,
+    columns_of_row: Vec<u32>,
     /// How many columns there are.
     width: u32,
 }
@@ -89,6 +96,7 @@ impl Default for Paths {
             columns: Vec::new(),
             used: Vec::new(),
             new_paths: 0,
+            columns_of_row: Vec::new(),
             width: 0,
         }
     }
@@ -107,7 +115,8 @@ impl Paths {
     /// of type [`Type::Other`].
     #[inline]
     pub(super) fn step(&mut self, row: &mut Row, key: &[u8], seen: Type) -> Step {
-        let guess = self.nodes[row.node as usize].guess;
+        let guess = self.nodes.get(row.node as usize);
+        let guess = guess.map_or(NONE, |node| node.guess);
         if let Some(node) = self.nodes.get(guess as usize)
             && node.seen == seen
             && is_same(self.keys.get(node.key as usize), key)
@@ -128,6 +137,11 @@ impl Paths {
             self.used.push(0);
         }
         let parent = row.node;
+        if parent == NONE {
+            let step = self.column(key, seen);
+            self.columns_of_row.push(step.column);
+            return step;
+        }
         let nodes = &mut self.nodes;
         let same = |&at: &u32| {
             let node = nodes[at as usize];
@@ -143,22 +157,22 @@ impl Paths {
             };
         }
         self.follow_new(row);
-        let repeated = self.used[key as usize] == self.new_paths;
-        self.used[key as usize] = self.new_paths;
-        let kind = if repeated { Type::Other } else { seen };
-        let column = &mut self.columns[key as usize][kind as usize];
-        let opened = (*column == NONE).then_some(kind);
-        if opened.is_some() {
-            *column = self.width;
-            self.width += 1;
+        let step = self.column(key, seen);
+        if self.nodes.len() >= NODES_MAX {
+            self.columns_of_row.clear();
+            let path = path(&self.nodes, parent);
+            self.columns_of_row.extend(path.map(|node| node.column));
+            self.columns_of_row.reverse();
+            self.columns_of_row.push(step.column);
+            row.node = NONE;
+            return step;
         }
-        let column = *column;
         let at = self.nodes.len() as u32;
         self.nodes.push(Node {
             parent,
             key,
             seen,
-            column,
+            column: step.column,
             guess: NONE,
             shape: NONE,
         });
@@ -169,7 +183,24 @@ impl Paths {
             self::hash(node.parent, node.key, node.seen)
         });
         row.node = at;
-        Step { column, opened }
+        step
+    }
+
+    /// The column of an attribute of a row on a new path.
+    fn column(&mut self, key: u32, seen: Type) -> Step {
+        let repeated = self.used[key as usize] == self.new_paths;
+        self.used[key as usize] = self.new_paths;
+        let kind = if repeated { Type::Other } else { seen };
+        let column = &mut self.columns[key as usize][kind as usize];
+        let opened = (*column == NONE).then_some(kind);
+        if opened.is_some() {
+            *column = self.width;
+            self.width += 1;
+        }
+        Step {
+            column: *column,
+            opened,
+        }
     }
 
     /// Notes the keys that a row has when it leaves the paths that were known.
@@ -178,34 +209,27 @@ impl Paths {
             return;
         }
         self.new_paths += 1;
-        let mut at = row.node;
-        while at != ROOT {
-            let node = self.nodes[at as usize];
+        for node in path(&self.nodes, row.node) {
             self.used[node.key as usize] = self.new_paths;
-            at = node.parent;
         }
     }
 
     /// The number of the shape of a row that is complete. One that no row had before is added to
     /// `shapes`, the columns of all shapes.
     #[inline]
-    pub(super) fn end(&mut self, row: Row, shapes: &mut Vec<Box<[u32]>>) -> u32 {
-        let shape = self.nodes[row.node as usize].shape;
-        if shape != NONE {
-            return shape;
+    pub(super) fn end(&mut self, row: Row, shapes: &mut Lists) -> u32 {
+        let Some(node) = self.nodes.get_mut(row.node as usize) else {
+            shapes.push(self.columns_of_row.drain(..));
+            return shapes.len() as u32 - 1;
+        };
+        if node.shape == NONE {
+            node.shape = shapes.len() as u32;
+            let path = path(&self.nodes, row.node);
+            let mut columns: Vec<u32> = path.map(|node| node.column).collect();
+            columns.reverse();
+            shapes.push(columns);
         }
-        let mut columns = Vec::new();
-        let mut at = row.node;
-        while at != ROOT {
-            let node = self.nodes[at as usize];
-            columns.push(node.column);
-            at = node.parent;
-        }
-        columns.reverse();
-        shapes.push(columns.into());
-        let shape = shapes.len() as u32 - 1;
-        self.nodes[row.node as usize].shape = shape;
-        shape
+        self.nodes[row.node as usize].shape
     }
 
     /// Bytes that the tree takes, about.
@@ -214,6 +238,15 @@ impl Paths {
         let key = size_of::<[u32; TYPES.len()]>() + 5 * size_of::<u32>();
         (self.nodes.len() * node + self.columns.len() * key + self.keys.bytes_len()) as u64
     }
+}
+
+/// The nodes from one up to the root, without it.
+fn path(nodes: &[Node], mut at: u32) -> impl Iterator<Item = Node> {
+    std::iter::from_fn(move || {
+        let node = nodes[at as usize];
+        at = node.parent;
+        (at != NONE).then_some(node)
+    })
 }
 
 fn hash(parent: u32, key: u32, seen: Type) -> u64 {

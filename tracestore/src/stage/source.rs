@@ -12,7 +12,7 @@ use crate::block::gather::TableSource;
 use crate::block::image::unzigzag;
 use crate::block::shapes::RowShapes;
 use crate::block::table::Key;
-use crate::block::values::{Type, Values};
+use crate::block::values::{Texts, Type, Values};
 use crate::structure::SpanKey;
 
 /// The place of a span's trace.
@@ -56,7 +56,7 @@ impl TableSource for TableStage {
     fn texts(&self, key: &Key) -> Result<Cow<'_, Values>> {
         let number = match key {
             Key::Number(number) | Key::Text(number) | Key::Bytes(number) => usize::from(*number),
-            Key::Attribute(..) => usize::MAX,
+            Key::Pool(_) | Key::Attribute(..) => usize::MAX,
         };
         Ok(Cow::Borrowed(&self.texts[number].values))
     }
@@ -70,6 +70,22 @@ impl TableSource for TableStage {
 
     fn shapes(&self) -> Result<Cow<'_, RowShapes>> {
         Ok(Cow::Borrowed(&self.shapes))
+    }
+
+    fn attributes_len(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn rows_of(&self, _attribute: usize) -> Result<Option<Vec<u32>>> {
+        Ok(None)
+    }
+
+    fn in_pool(&self, _attribute: usize) -> Option<(Type, usize)> {
+        None
+    }
+
+    fn pool_page(&self, _kind: Type, _page: usize) -> Result<Values> {
+        Ok(Values::Plain(Texts::default()))
     }
 
     fn values(&self, attribute: usize) -> Result<Cow<'_, Values>> {

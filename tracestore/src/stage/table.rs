@@ -3,12 +3,15 @@
 
 use trine_storage::codec::{put_bytes, put_signed, put_u64, put_varint};
 
-use super::intern::{Index, Interned, no_text};
+use super::intern::{Index, Interned};
 use super::paths::{Paths, Row, Step};
 use crate::block::shapes::RowShapes;
 use crate::block::values::{Texts, Type, Values};
 use crate::model::codec;
 use crate::otlp::{AnyRef, KeyValueRef, Read, items};
+
+/// A column of text has a dictionary once it has more values: of thousands of columns most have a few.
+const PLAIN_MAX: usize = 8;
 
 /// Rows in order of arrival.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl TableStage {
     /// Bytes in memory, about.
     pub(super) fn bytes(&self) -> u64 {
         let fixed = size_of::<u64>() * self.numbers.len() + size_of::<u32>();
-        let shapes = self.shapes.lists.len() * size_of::<Box<[u32]>>();
+        let shapes = self.shapes.lists.bytes();
         let columns = self.columns.len() * size_of::<AttributeStage>();
         let rows = u64::from(self.rows) * fixed as u64;
         self.bytes + rows + (shapes + columns) as u64 + self.paths.bytes()
@@ -96,9 +99,8 @@ impl TableStage {
 impl AttributeStage {
     fn new(key: &[u8], kind: Type) -> Self {
         let values = match kind {
-            Type::Str => no_text(),
             Type::Int | Type::Float | Type::Bool => Values::Numbers(Vec::new()),
-            Type::Array | Type::Other => Values::Plain(Texts::default()),
+            Type::Str | Type::Array | Type::Other => Values::Plain(Texts::default()),
         };
         Self {
             key: String::from_utf8_lossy(key).into(),
@@ -113,6 +115,11 @@ impl AttributeStage {
     fn push(&mut self, value: AnyRef<'_>, encoded: &mut Vec<u8>) -> Read<u64> {
         let number = match (self.kind, value) {
             (Type::Str, AnyRef::String(text)) => {
+                if let Values::Plain(texts) = &self.values
+                    && texts.len() == PLAIN_MAX
+                {
+                    self.values = self.index.coded(texts);
+                }
                 return Ok(self.index.push(&mut self.values, text));
             }
             (Type::Int, AnyRef::Int(number)) => number.cast_unsigned(),

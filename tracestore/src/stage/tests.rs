@@ -70,10 +70,10 @@ impl<'a> Rows<'a> {
 
     /// The attributes of the row; goes on to the next one.
     fn attributes(&mut self) -> Vec<KeyValue> {
-        let shape = &self.table.shapes.lists[self.table.shapes.codes[self.row] as usize];
+        let shape = self.table.shapes.of_row(self.row);
         self.row += 1;
         let mut seen = std::collections::BTreeSet::new();
-        let pair = |&column: &u32| {
+        let pair = |column: u32| {
             let held = &self.table.columns[column as usize];
             let at = self.next[column as usize];
             self.next[column as usize] += 1;
@@ -104,7 +104,7 @@ impl<'a> Rows<'a> {
                 value,
             }
         };
-        shape.iter().map(pair).collect()
+        shape.map(pair).collect()
     }
 
     fn end(&self) {
@@ -291,13 +291,8 @@ fn only_the_first_of_several_attributes_of_a_key_is_seen() {
         ("k", Type::Int),
     ];
     assert_eq!(columns, expect);
-    let shapes: Vec<&[u32]> = stage
-        .spans
-        .shapes
-        .lists
-        .iter()
-        .map(|list| &**list)
-        .collect();
+    let shapes = stage.spans.shapes.lists.iter();
+    let shapes: Vec<Vec<u32>> = shapes.map(Iterator::collect).collect();
     assert_eq!(
         shapes,
         [&[0, 1, 2, 2][..], &[3, 2], &[2, 2, 1], &[0], &[0, 2]]
@@ -434,6 +429,32 @@ fn ten_thousand_keys_on_a_span_take_no_more_than_their_share() {
     );
     let got: Vec<Span> = spans(&stage).into_iter().map(|(.., span)| span).collect();
     assert_eq!(got, rows);
+}
+
+#[test]
+fn rows_that_leave_a_full_tree_come_back() {
+    // Any keys in any order, so that a tree of all of them would have tens of thousands of nodes.
+    let mut state = 5u64;
+    let mut random = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let value = |number: u64| match number % 3 {
+        0 => AnyValue::Int(number as i64),
+        1 => AnyValue::String("x".into()),
+        _ => AnyValue::Bool(true),
+    };
+    let mut one = |_| pair(&random(60).to_string(), value(random(3)));
+    let spans: Vec<Span> = (0..2_500)
+        .map(|_| with((0..12).map(&mut one).collect()))
+        .collect();
+    let mut stage = Stage::default();
+    push(&mut stage, &spans);
+    assert!(stage.bytes() < 2 << 20, "{}", stage.bytes());
+    let got: Vec<Span> = self::spans(&stage).into_iter().map(|(.., s)| s).collect();
+    assert!(got == spans);
 }
 
 proptest! {

@@ -13,7 +13,8 @@ pub(super) fn binary(op: Op, a: &Static, b: &Static) -> Option<Static> {
     match (a, b) {
         (Bool(a), Bool(b)) if op == Op::And => return Some(Bool(*a && *b)),
         (Bool(a), Bool(b)) if op == Op::Or => return Some(Bool(*a || *b)),
-        (Nil, Nil) if is_equality => return Some(Bool(false)),
+        // What is compared with nil is never the same, and never different.
+        (Nil, _) | (_, Nil) if is_equality => return Some(Bool(false)),
         (Bool(_), Bool(_)) | (Status(_), Status(_)) | (Kind(_), Kind(_)) if is_equality => {}
         (Str(_), Str(pattern)) if matches!(op, Op::Match | Op::NotMatch) => {
             let pattern = LabelRegex::with_dot(pattern, Dot::NotNewline).ok()?;

@@ -4,8 +4,8 @@
 use super::{Parser, field_op, fold};
 use crate::text::Span;
 use crate::traceql::ast::{
-    Aggregate, Form, MetricsExpr, MetricsFunction, MetricsTerm, Op, Pipeline, Relation, ScalarExpr,
-    SpansetExpr, SpansetOp, Stage, Static,
+    Aggregate, FieldExpr, Form, MetricsExpr, MetricsFunction, MetricsTerm, Op, Pipeline, Relation,
+    ScalarExpr, SpansetExpr, SpansetOp, Stage, Static,
 };
 use crate::traceql::error::ParseError;
 use crate::traceql::lexer::Token;
@@ -385,7 +385,10 @@ impl Parser<'_> {
         if !self.take("}") {
             return Err(self.unexpected(""));
         }
-        Ok(SpansetExpr::Filter(Some(expr), start.to(end)))
+        // What is always true needs no expression.
+        let is_true = matches!(expr, FieldExpr::Static(Static::Bool(true), _));
+        let expr = (!is_true).then_some(expr);
+        Ok(SpansetExpr::Filter(expr, start.to(end)))
     }
 
     /// `( ... )`. Brackets around one expression only say what belongs together. Those that open at

@@ -483,6 +483,52 @@ fn a_query_over_its_budget_says_so() {
 }
 
 #[test]
+fn ranges_are_as_long_as_they_may_be_and_as_odd_as_they_come() {
+    let engine = Engine::new(Limits::default());
+    let most = i64::try_from(Limits::default().steps_max).unwrap();
+    let query = parse("{} | rate()").unwrap();
+    STORE.with(|store| {
+        let snapshot = store.snapshot();
+        let ask = |start_ns, end_ns, step_ns, instant| {
+            let options = MetricsOptions {
+                start_ns,
+                end_ns,
+                step_ns,
+                instant,
+                exemplars: 5,
+                series_max: 0,
+            };
+            let found = engine.metrics(&snapshot, &query, &options, &Cancel::new());
+            found
+                .map(|found| found.series[0].samples.len())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(ask(0, most * SECOND, SECOND, false), Ok(11_000));
+        assert_eq!(
+            ask(0, (most + 1) * SECOND, SECOND, false),
+            Err("step of 1s is too small, minimum step for given range is 1.000090909s".into())
+        );
+        let (least, last) = (i64::MIN, i64::MAX);
+        assert_eq!(ask(least, last, last, false), Ok(2));
+        assert_eq!(ask(least, last, 0, true), Ok(1));
+        assert_eq!(ask(last - 1, last, 1, false), Ok(1));
+        for (start, end, step) in [
+            (5, 5, 1),
+            (6, 5, 1),
+            (last, least, 1),
+            (0, 5, 0),
+            (0, 5, -1),
+        ] {
+            assert!(
+                ask(start, end, step, false).is_err(),
+                "{start} {end} {step}"
+            );
+        }
+        assert!(ask(least, last, 1, false).is_err());
+    });
+}
+
+#[test]
 fn a_canceled_query_gives_nothing() {
     let cancel = Cancel::new();
     cancel.cancel();

@@ -9,8 +9,9 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use trine_query::budget::{Budget, BudgetError};
 use trine_storage::TimeRange;
 use trine_tracestore::{
-    ABSENT, AttributeRef, AttributeScope, Batch, Column, CountBatch, Counts, Filter, Intrinsic,
-    Measure, NO_ROW, Request, Rows, Snapshot, SpanBatch, Test, TraceFilter, Value, ValuesRequest,
+    ABSENT, AttributeRef, AttributeScope, Batch, Column, CountBatch, Counts, Effort, Filter,
+    Intrinsic, Measure, NO_ROW, Request, Rows, Snapshot, SpanBatch, Test, TraceFilter, Value,
+    ValuesRequest,
 };
 
 use super::search::{Search, attribute, intrinsic, of_service};
@@ -60,8 +61,9 @@ pub(super) struct Found {
     pub(super) is_cut: bool,
 }
 
-/// The newest traces that a search finds, all at once.
-pub(super) fn find(asked: &Asked, search: &Search) -> Result<Found, Refusal> {
+/// The newest traces that a search finds, all at once: of `spans_max` spans, but for the first, which
+/// may have more.
+pub(super) fn find(asked: &Asked, search: &Search, spans_max: usize) -> Result<Found, Refusal> {
     let mut found = Found::default();
     let mut spans = 0;
     find_each(asked, search, |trace| {
@@ -70,7 +72,7 @@ pub(super) fn find(asked: &Asked, search: &Search) -> Result<Found, Refusal> {
             .flat_map(|of| &of.scope_spans)
             .map(|of| of.spans.len())
             .sum::<usize>();
-        if spans > SPANS_MAX && !found.traces.is_empty() {
+        if spans > spans_max && !found.traces.is_empty() {
             found.is_cut = true;
             return ControlFlow::Break(());
         }
@@ -172,7 +174,8 @@ pub(super) struct Operation {
     pub(super) kind: &'static str,
 }
 
-/// The names and kinds of the spans of a service, sorted; of one kind where one is named.
+/// The names and kinds of the spans of a service, sorted; of one kind where one is named. They are
+/// at most as many as the series that a query may return; more are left out.
 pub(super) fn operations(
     asked: &Asked,
     service: &str,
@@ -198,6 +201,11 @@ pub(super) fn operations(
         bucket_ns: 0,
         by: by.map(AttributeRef::Intrinsic).to_vec(),
         measure: Measure::Spans,
+        groups_max: asked.app.config.query_series_max,
+        effort: Effort {
+            threads: 0,
+            stop: asked.cancel.flag(),
+        },
     });
     let budget = budget(asked);
     let mut operations = Vec::new();
@@ -209,6 +217,7 @@ pub(super) fn operations(
     }
     operations.sort();
     operations.dedup();
+    operations.truncate(asked.app.config.query_series_max);
     Ok(operations)
 }
 

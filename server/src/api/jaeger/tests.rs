@@ -91,7 +91,10 @@ fn of_service(service: &str, spans: &[Json]) -> Json {
 
 /// Two traces of three services, and a span of no service.
 async fn filled() -> Harness {
-    let harness = server();
+    fill(server()).await
+}
+
+async fn fill(harness: Harness) -> Harness {
     let spans = json!({"resourceSpans": [
         of_service("front", &[span(1, 1, 0, 2, 100, "GET /"), span(1, 2, 1, 3, 101, "call"),
             span(2, 1, 0, 2, 200, "GET /")]),
@@ -157,6 +160,15 @@ async fn services_and_operations() {
 }
 
 #[tokio::test]
+async fn a_service_has_so_many_operations_and_no_more() {
+    for (max, expect) in [(3, 3), (2, 2), (1, 1)] {
+        let harness = Harness::new(|_, _| routes::all(), |config| config.query_series_max = max);
+        let answer = get(&fill(harness).await, "/api/services/back/operations").await;
+        assert_eq!(answer["total"], expect, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn searches() {
     let harness = filled().await;
     let all = "start=0&end=1000000000";
@@ -193,6 +205,38 @@ async fn searches() {
     assert_eq!(ids(&answer), [first]);
     let expect = json!([{"msg": "trace not found", "traceID": "0000000000000077"}]);
     assert_eq!(answer["errors"], expect);
+}
+
+#[tokio::test]
+async fn an_answer_has_so_many_spans_and_no_more() {
+    let harness = filled().await;
+    let search = search::Search {
+        service: Some("front".to_owned()),
+        operation: None,
+        tags: Vec::new(),
+        range: trine_storage::TimeRange::ALL,
+        min_ns: None,
+        max_ns: None,
+        limit: 10,
+    };
+    // The newest trace has two spans, the other one four.
+    for (max, expect) in [
+        (6, (2, false)),
+        (5, (1, true)),
+        (2, (1, true)),
+        (1, (1, true)),
+    ] {
+        let (app, search) = (Arc::clone(&harness.app), search.clone());
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let found = run::run(app, request, move |asked| source::find(asked, &search, max));
+        let found = found.await.unwrap();
+        assert_eq!((found.traces.len(), found.is_cut), expect, "{max}");
+    }
+    let told = too_large(1);
+    assert!(
+        told.contains("more than 1000000 spans: only the newest 1 traces"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! of protobuf (`query.service_name`).
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
@@ -16,7 +17,7 @@ use trine_storage::TimeRange;
 
 use super::request::{go_bool, go_duration, text_map, trace_id};
 use super::search::Search;
-use super::source::{self, Operation, Spans};
+use super::source::{self, Operation, SPANS_MAX, Spans};
 use super::{adjust, failed, laid_out, respond, status_of, ui};
 use crate::api::prometheus::json::{self, Object};
 use crate::api::prometheus::run::{self, Asked};
@@ -215,7 +216,7 @@ fn written(traces: Vec<Spans>) -> Result<String, Refusal> {
 async fn traces(State(app): State<Arc<App>>, request: Request) -> Response {
     answer(app, request, |asked| {
         let raw = raw(&asked.params, "query.rawTraces", "query.raw_traces")?;
-        let mut found = source::find(asked, &search(&asked.params)?)?.traces;
+        let mut found = source::find(asked, &search(&asked.params)?, SPANS_MAX)?.traces;
         adjust(&mut found, raw);
         written(found)
     })
@@ -239,12 +240,16 @@ async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>, request: Req
 
 async fn summaries(State(app): State<Arc<App>>, request: Request) -> Response {
     answer(app, request, |asked| {
-        let found = source::find(asked, &search(&asked.params)?)?;
+        let mut found = Vec::new();
+        source::find_each(asked, &search(&asked.params)?, |trace| {
+            let mut out = String::new();
+            summary(&mut out, &trace);
+            found.push(out);
+            ControlFlow::Continue(())
+        })?;
         let mut out = String::new();
         let mut object = Object::begin(&mut out);
-        json::array(object.key("summaries"), &found.traces, |out, trace| {
-            summary(out, trace);
-        });
+        json::array(object.key("summaries"), found, json::display);
         object.end();
         Ok(out)
     })

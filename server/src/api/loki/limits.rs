@@ -14,7 +14,7 @@ use self::header::{Context, Own};
 use super::answer::Failure;
 use super::source;
 use crate::api::prometheus::run::Asked;
-use crate::config::Config;
+use crate::config::{Config, least};
 
 mod header;
 
@@ -206,15 +206,6 @@ fn bytes_of(
     Ok(bytes)
 }
 
-/// The least of two limits of which zero is none.
-fn least<T: Ord + Default>(a: T, b: T) -> T {
-    match (a == T::default(), b == T::default()) {
-        (true, _) => b,
-        (_, true) => a,
-        _ => a.min(b),
-    }
-}
-
 /// Whether an expression reads lines at all.
 pub(super) fn reads_lines(expr: &Expr) -> bool {
     let mut reads = Vec::new();
@@ -300,13 +291,5 @@ mod tests {
         ] {
             assert_eq!(binary_size(bytes), expect);
         }
-    }
-
-    #[test]
-    fn of_two_limits_the_least_holds_and_zero_is_none() {
-        assert_eq!(
-            (least(0, 5), least(5, 0), least(3, 5), least(0, 0)),
-            (5, 5, 3, 0)
-        );
     }
 }

@@ -7,7 +7,7 @@ use trine_query::text::{parse_prometheus_duration, quote};
 use trine_storage::{Matcher, TimeRange};
 
 use super::answer::Failure;
-use crate::params::Params;
+use crate::params::{Params, instant_ns, seconds_as_ms};
 
 /// Points that one series of a range query may have, beside the first.
 const POINTS_MAX: i64 = 11_000;
@@ -140,35 +140,16 @@ pub(super) fn direction(params: &Params) -> Result<Direction, Failure> {
     }
 }
 
-/// Nanoseconds of a time that may be absent: seconds with a fraction, whole seconds of at most ten
-/// digits, nanoseconds, or RFC 3339.
+/// Nanoseconds of a time that may be absent, in any form of [`instant_ns`].
 pub(super) fn time(params: &Params, name: &str) -> Result<Option<i64>, Failure> {
     let Some(text) = params.get(name) else {
         return Ok(None);
     };
     let wrong = || {
-        unreadable(
-            name,
-            &format!("cannot parse {} to a valid timestamp", quote(text)),
-        )
+        let why = format!("cannot parse {} to a valid timestamp", quote(text));
+        unreadable(name, &why)
     };
-    if text.contains('.')
-        && let Ok(seconds) = text.parse::<f64>()
-    {
-        let ms = milliseconds(seconds).ok_or_else(wrong)?;
-        return ms.checked_mul(1_000_000).map(Some).ok_or_else(wrong);
-    }
-    if let Ok(number) = text.parse::<i64>() {
-        return if text.len() <= 10 {
-            number.checked_mul(SECOND_NS).map(Some).ok_or_else(wrong)
-        } else {
-            Ok(Some(number))
-        };
-    }
-    let time = text.parse::<jiff::Timestamp>().map_err(|_| wrong())?;
-    i64::try_from(time.as_nanosecond())
-        .map(Some)
-        .map_err(|_| wrong())
+    instant_ns(text).map(Some).ok_or_else(wrong)
 }
 
 /// A time in the form of RFC 3339, with nanoseconds where there are any.
@@ -183,7 +164,7 @@ fn duration_ns(params: &Params, name: &str) -> Result<Option<i64>, Failure> {
         return Ok(None);
     };
     let ms = match text.parse::<f64>() {
-        Ok(seconds) => milliseconds(seconds),
+        Ok(seconds) => seconds_as_ms(seconds),
         Err(_) => parse_prometheus_duration(text).ok(),
     };
     let wrong = || {
@@ -195,13 +176,6 @@ fn duration_ns(params: &Params, name: &str) -> Result<Option<i64>, Failure> {
     ms.and_then(|ms| ms.checked_mul(1_000_000))
         .map(Some)
         .ok_or_else(wrong)
-}
-
-fn milliseconds(seconds: f64) -> Option<i64> {
-    let ms = (seconds * 1000.0).round();
-    // 2^63 is a float, and the smallest one that does not fit.
-    let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&ms);
-    fits.then_some(ms as i64)
 }
 
 /// The selector of the parameter `query`, which all streams satisfy when it is absent.

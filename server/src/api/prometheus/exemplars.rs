@@ -59,7 +59,8 @@ pub(super) fn exemplars(asked: &Asked) -> Result<Reply, Failure> {
     Ok(names::list(found.into_iter().collect(), None, write))
 }
 
-fn write(out: &mut String, (labels, exemplars): (Labels, Vec<Exemplar>)) {
+/// Writes the exemplars of a series.
+pub(in crate::api) fn write(out: &mut String, (labels, exemplars): (Labels, Vec<Exemplar>)) {
     let mut series = Object::begin(out);
     json::labels(series.key("seriesLabels"), &labels);
     json::array(series.key("exemplars"), exemplars, |out, exemplar| {

@@ -34,6 +34,23 @@ pub(in crate::api) struct Asked {
 }
 
 impl Asked {
+    fn new(app: Arc<App>, ids: Vec<TenantId>, headers: HeaderMap, params: Params) -> Self {
+        let find = |id: TenantId| {
+            let tenant = app.tenants.get(&id);
+            (id, tenant)
+        };
+        let tenants: Vec<_> = ids.into_iter().map(find).collect();
+        Self {
+            arrived_ns: app.clock.monotonic_ns(),
+            tenant: tenants.first().and_then(|(_, tenant)| tenant.clone()),
+            tenants,
+            headers,
+            params,
+            cancel: Cancel::new(),
+            app,
+        }
+    }
+
     /// What one query may use.
     pub(in crate::api) fn limits(&self) -> Limits {
         let config = &self.app.config;
@@ -91,32 +108,35 @@ where
 {
     let arrived_ns = app.clock.monotonic_ns();
     let (parts, body) = request.into_parts();
-    let find = |id: TenantId| {
-        let tenant = app.tenants.get(&id);
-        (id, tenant)
-    };
-    let tenants: Vec<_> = ids.into_iter().map(find).collect();
-    let tenant = tenants.first().and_then(|(_, tenant)| tenant.clone());
     let params = Params::read(&parts.method, &parts.headers, parts.uri.query(), body).await?;
-    let cancel = Cancel::new();
-    let _guard = CancelOnDrop(cancel.clone());
-    let pool = app.queries.clone();
-    let asked = Asked {
-        app,
-        tenant,
-        tenants,
-        arrived_ns,
-        headers: parts.headers,
-        params,
-        cancel,
-    };
+    let mut asked = Asked::new(app, ids, parts.headers, params);
+    asked.arrived_ns = arrived_ns;
+    let _guard = CancelOnDrop(asked.cancel.clone());
+    let pool = asked.app.queries.clone();
     pool.run(move || Ok(work(&asked))).await?
+}
+
+/// Work that somebody else waits for, about the tenants that `headers` name: what runs it, and what
+/// stops it when it is dropped.
+///
+/// # Errors
+/// Refusals of the headers, and, of the future, as [`run`].
+pub(in crate::api) fn detached(
+    app: Arc<App>,
+    headers: HeaderMap,
+    work: impl FnOnce(&Asked) -> Result<(), Refusal> + Send + 'static,
+) -> Result<(impl Future<Output = Result<(), Refusal>>, CancelOnDrop), Refusal> {
+    let ids = TenantId::all_of(&headers)?;
+    let pool = app.queries.clone();
+    let asked = Asked::new(app, ids, headers, Params::default());
+    let guard = CancelOnDrop(asked.cancel.clone());
+    Ok((async move { pool.run(move || work(&asked)).await }, guard))
 }
 
 /// The future of a handler is dropped when its client hangs up; the thread that works for it learns
 /// of it here.
 #[derive(Debug)]
-struct CancelOnDrop(Cancel);
+pub(in crate::api) struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

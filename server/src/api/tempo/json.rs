@@ -12,7 +12,10 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use super::request::hex;
 use crate::api::prometheus::json::{self, Object};
 use crate::proto::tempo::{
-    SearchMetrics, SearchResponse, Span as FoundSpan, SpanSet, TraceSearchMetadata,
+    Exemplar, InstantSeries, MetadataMetrics, PartialStatus, QueryInstantResponse,
+    QueryRangeResponse, Sample, SearchMetrics, SearchResponse, SearchTagValuesResponse,
+    SearchTagValuesV2Response, SearchTagsResponse, SearchTagsV2Response, Span as FoundSpan,
+    SpanSet, TimeSeries, TraceSearchMetadata,
 };
 
 /// How spans are written.
@@ -35,15 +38,28 @@ pub(super) fn batches(resource_spans: &[ResourceSpans]) -> String {
     out
 }
 
-/// A trace in its envelope. `trace` is there even when nothing is in it.
-pub(super) fn trace(resource_spans: &[ResourceSpans]) -> String {
+/// A trace in its envelope, and why it is not all of it. `trace` is there even when nothing is in
+/// it.
+pub(super) fn trace(resource_spans: &[ResourceSpans], message: &str) -> String {
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
-    let mut trace = Object::begin(object.key("trace"));
-    Form::Jsonpb.resource_spans(&mut trace, resource_spans);
-    trace.end();
+    put_trace(object.key("trace"), resource_spans);
+    if !message.is_empty() {
+        object.text("status", PARTIAL);
+        object.text("message", message);
+    }
     object.end();
     out
+}
+
+/// The name of [`PartialStatus::Partial`].
+const PARTIAL: &str = "PARTIAL";
+
+/// Writes a trace without its envelope.
+pub(super) fn put_trace(out: &mut String, resource_spans: &[ResourceSpans]) {
+    let mut trace = Object::begin(out);
+    Form::Jsonpb.resource_spans(&mut trace, resource_spans);
+    trace.end();
 }
 
 /// The answer to a search.
@@ -57,6 +73,144 @@ pub(super) fn search(response: &SearchResponse) -> String {
     }
     object.end();
     out
+}
+
+/// Names of attributes.
+pub(super) fn tags(response: &SearchTagsResponse) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    json::strings(object.key("tagNames"), &response.tag_names);
+    cost(&mut object, response.metrics.as_ref());
+    object.end();
+    out
+}
+
+/// Names of attributes by scope.
+pub(super) fn scopes(response: &SearchTagsV2Response) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    json::array(object.key("scopes"), &response.scopes, |out, scope| {
+        let mut object = Object::begin(out);
+        object.text("name", &scope.name);
+        json::strings(object.key("tags"), &scope.tags);
+        object.end();
+    });
+    cost(&mut object, response.metrics.as_ref());
+    object.end();
+    out
+}
+
+/// Values of an attribute.
+pub(super) fn values(response: &SearchTagValuesResponse) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    json::strings(object.key("tagValues"), &response.tag_values);
+    cost(&mut object, response.metrics.as_ref());
+    object.end();
+    out
+}
+
+/// Values of an attribute with their types.
+pub(super) fn typed_values(response: &SearchTagValuesV2Response) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    let values = &response.tag_values;
+    json::array(object.key("tagValues"), values, |out, value| {
+        let mut object = Object::begin(out);
+        object.text("type", &value.r#type);
+        object.text("value", &value.value);
+        object.end();
+    });
+    cost(&mut object, response.metrics.as_ref());
+    object.end();
+    out
+}
+
+fn cost(object: &mut Object<'_>, metrics: Option<&MetadataMetrics>) {
+    let Some(metrics) = metrics else { return };
+    let mut object = Object::begin(object.key("metrics"));
+    long(&mut object, "inspectedBytes", metrics.inspected_bytes);
+    count(&mut object, "totalJobs", metrics.total_jobs);
+    count(&mut object, "completedJobs", metrics.completed_jobs);
+    count(&mut object, "totalBlocks", metrics.total_blocks);
+    long(&mut object, "totalBlockBytes", metrics.total_block_bytes);
+    object.end();
+}
+
+/// Series over time.
+pub(super) fn range(response: &QueryRangeResponse) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    json::array(object.key("series"), &response.series, time_series);
+    if let Some(figures) = &response.metrics {
+        metrics(object.key("metrics"), figures);
+    }
+    partial(&mut object, response.status, &response.message);
+    object.end();
+    out
+}
+
+/// Series with one value each.
+pub(super) fn instant(response: &QueryInstantResponse) -> String {
+    let mut out = String::new();
+    let mut object = Object::begin(&mut out);
+    json::array(object.key("series"), &response.series, instant_series);
+    if let Some(figures) = &response.metrics {
+        metrics(object.key("metrics"), figures);
+    }
+    partial(&mut object, response.status, &response.message);
+    object.end();
+    out
+}
+
+fn partial(object: &mut Object<'_>, status: i32, message: &str) {
+    if status == i32::from(PartialStatus::Partial) {
+        object.text("status", PARTIAL);
+    }
+    text(object, "message", message);
+}
+
+fn time_series(out: &mut String, series: &TimeSeries) {
+    let mut object = Object::begin(out);
+    list(&mut object, "labels", &series.labels, attribute);
+    list(&mut object, "samples", &series.samples, sample);
+    list(&mut object, "exemplars", &series.exemplars, exemplar);
+    object.end();
+}
+
+fn sample(out: &mut String, sample: &Sample) {
+    let mut object = Object::begin(out);
+    milliseconds(&mut object, sample.timestamp_ms);
+    value(&mut object, sample.value);
+    object.end();
+}
+
+fn exemplar(out: &mut String, exemplar: &Exemplar) {
+    let mut object = Object::begin(out);
+    list(&mut object, "labels", &exemplar.labels, attribute);
+    value(&mut object, exemplar.value);
+    milliseconds(&mut object, exemplar.timestamp_ms);
+    object.end();
+}
+
+fn instant_series(out: &mut String, series: &InstantSeries) {
+    let mut object = Object::begin(out);
+    list(&mut object, "labels", &series.labels, attribute);
+    value(&mut object, series.value);
+    object.end();
+}
+
+fn milliseconds(object: &mut Object<'_>, time: i64) {
+    if time != 0 {
+        object.raw("timestampMs", format_args!("\"{time}\""));
+    }
+}
+
+/// A value: a zero has a sign, which counts.
+fn value(object: &mut Object<'_>, value: f64) {
+    if value.to_bits() != 0 {
+        double(object.key("value"), value);
+    }
 }
 
 impl Form {
@@ -260,6 +414,18 @@ fn found_trace(out: &mut String, trace: &TraceSearchMetadata) {
         span_set(object.key("spanSet"), set);
     }
     list(&mut object, "spanSets", &trace.span_sets, span_set);
+    if !trace.service_stats.is_empty() {
+        let mut services: Vec<_> = trace.service_stats.iter().collect();
+        services.sort_by_key(|(name, _)| *name);
+        let mut stats = Object::begin(object.key("serviceStats"));
+        for (name, of_service) in services {
+            let mut object = Object::begin(stats.key(name));
+            count(&mut object, "spanCount", of_service.span_count);
+            count(&mut object, "errorCount", of_service.error_count);
+            object.end();
+        }
+        stats.end();
+    }
     object.end();
 }
 

@@ -1,28 +1,20 @@
-//! Reading the parameters of Tempo's API: trace ids, times, limits, and the tag search that is
-//! older than TraceQL. The handlers in `tempo` call it; its errors are the texts that Tempo answers
-//! with.
+//! Reading the parameters of Tempo's API: trace ids, times, limits, what a search is for. The handlers in `tempo` and `streaming` call it; its errors are the texts that Tempo
+//! answers with.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use trine_query::text::{parse_go_duration, quote};
+use trine_query::text::{format_go_duration, parse_go_duration, quote};
+use trine_query::traceql::{self, ast::Query};
 use trine_storage::TimeRange;
 
+use super::tag_query;
+use crate::config::Traces;
 use crate::params::Params;
+use crate::proto::tempo::SearchRequest;
 use crate::refusal::Refusal;
 
-/// Traces that one search may give.
-const LIMIT_MAX: usize = 262_144;
-
-/// Traces that a search gives that does not say how many.
-const LIMIT_DEFAULT: usize = 20;
-
-/// Spans of a set that one search may give.
-const SPANS_PER_SET_MAX: usize = 100;
-
-/// Spans of a set that a search gives that does not say how many.
-const SPANS_PER_SET_DEFAULT: usize = 3;
-
-const SECOND_NS: i64 = 1_000_000_000;
+pub(super) const SECOND_NS: i64 = 1_000_000_000;
 
 /// What a search is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,88 +25,213 @@ pub(super) struct Search {
     pub(super) range: TimeRange,
     /// The most traces.
     pub(super) limit: usize,
-    /// The most spans of a set; `None` for all.
-    pub(super) spans_per_set: Option<usize>,
+    /// The most spans of a set; 0 for all.
+    pub(super) spans_per_set: usize,
 }
 
 /// The parameters of a search.
-pub(super) fn search(params: &Params) -> Result<Search, Refusal> {
+pub(super) fn search(params: &Params, limits: &Traces) -> Result<Search, Refusal> {
     let query = match (params.get("q"), params.get("tags")) {
         (Some(_), Some(_)) => {
-            return Err(invalid("can't specify tags and q in the same query"));
+            return Err(Refusal::bad(
+                "invalid request: can't specify tags and q in the same query",
+            ));
         }
         (Some(query), None) => query.to_owned(),
-        (None, tags) => tag_query(tags.unwrap_or(""), params)?,
+        (None, tags) => tag_query::query(
+            &tag_query::logfmt(tags.unwrap_or(""))?,
+            duration_ns(params, "minDuration")?,
+            duration_ns(params, "maxDuration")?,
+        )?,
     };
-    let limit = match params.get("limit") {
-        None => LIMIT_DEFAULT,
-        Some(text) => positive("limit", text)?,
-    };
-    if limit > LIMIT_MAX {
-        return Err(invalid(&format!(
-            "limit {limit} exceeds the maximum of {LIMIT_MAX}"
-        )));
-    }
-    let spans = match params.get("spss") {
-        None => SPANS_PER_SET_DEFAULT,
-        Some("0") => 0,
-        Some(text) => positive("spss", text)?,
-    };
-    if spans > SPANS_PER_SET_MAX {
-        let max = SPANS_PER_SET_MAX;
-        return Err(Refusal::bad(format!(
-            "spans per span set exceeds {max}. received {spans}"
-        )));
-    }
-    let spans_per_set = (spans > 0).then_some(spans);
-    Ok(Search {
-        query,
-        range: range(params)?,
-        limit,
-        spans_per_set,
-    })
+    let seconds = seconds(params)?;
+    let limit = positive(params, "limit")?;
+    let spans = unsigned(params, "spss")?;
+    Search::within(limits, query, (limit, spans), seconds)
 }
 
-/// The parameters `start` and `end`, seconds; without them all of time. Tempo bounds the distance
-/// between them to a week by default; there is no need for that here.
+impl Search {
+    /// What a message asks for, in which zero is what is not told.
+    pub(super) fn of_message(message: &SearchRequest, limits: &Traces) -> Result<Self, Refusal> {
+        let query = if message.query.is_empty() {
+            let mut tags: tag_query::Tags = message.tags.clone().into_iter().collect();
+            tags.sort();
+            let bound = |ms: u32| (ms > 0).then(|| i64::from(ms) * 1_000_000);
+            let (min, max) = (message.min_duration_ms, message.max_duration_ms);
+            tag_query::query(&tags, bound(min), bound(max))?
+        } else if message.tags.is_empty() {
+            message.query.clone()
+        } else {
+            return Err(Refusal::bad(
+                "invalid request: can't specify tags and q in the same query",
+            ));
+        };
+        let told = |number: u32| (number > 0).then_some(number as usize);
+        let counts = (told(message.limit), told(message.spans_per_span_set));
+        let seconds = ends(message.start, message.end)?;
+        Self::within(limits, query, counts, seconds)
+    }
+
+    fn within(
+        limits: &Traces,
+        query: String,
+        (limit, spans): (Option<usize>, Option<usize>),
+        seconds: Option<(u32, u32)>,
+    ) -> Result<Self, Refusal> {
+        let max = limits.result_limit_max;
+        let limit = limit.unwrap_or(limits.result_limit);
+        if max > 0 && limit > max {
+            return Err(Refusal::bad(format!(
+                "limit {limit} exceeds max limit {max}"
+            )));
+        }
+        if let Some((start, end)) = seconds
+            && is_over(
+                i64::from(end - start) * SECOND_NS,
+                limits.search_duration_max,
+            )
+        {
+            let max = go_duration(limits.search_duration_max);
+            return Err(Refusal::bad(format!(
+                "range specified by start and end exceeds {max}. received start={start} end={end}"
+            )));
+        }
+        let max = limits.spans_per_set_max;
+        let spans = spans.unwrap_or(limits.spans_per_set);
+        if max > 0 && spans > max {
+            return Err(Refusal::bad(format!(
+                "spans per span set exceeds {max}. received {spans}"
+            )));
+        }
+        Ok(Self {
+            query,
+            range: range_of(seconds),
+            limit,
+            // Who asks for all gets as many as anybody may have.
+            spans_per_set: if spans == 0 { max } else { spans },
+        })
+    }
+}
+
+/// Reads TraceQL.
+pub(super) fn parse(query: &str, limits: &Traces) -> Result<Query, Refusal> {
+    size(query, limits)?;
+    traceql::parse(query).map_err(|error| Refusal::bad(format!("invalid TraceQL query: {error}")))
+}
+
+/// Refuses TraceQL that is too long to be read.
+pub(super) fn size(query: &str, limits: &Traces) -> Result<(), Refusal> {
+    let max = limits.query_bytes_max;
+    if query.len() <= max {
+        return Ok(());
+    }
+    Err(Refusal::bad(format!(
+        "TraceQL expression exceeds the configured maximum size of {max} bytes, reduce the query \
+         expression size or contact your system administrator"
+    )))
+}
+
+/// The parameters `start` and `end`, seconds; without them all of time.
 pub(super) fn range(params: &Params) -> Result<TimeRange, Refusal> {
+    seconds(params).map(range_of)
+}
+
+fn seconds(params: &Params) -> Result<Option<(u32, u32)>, Refusal> {
     let time = |name: &str| match params.get(name) {
         None => Ok(0),
-        Some(text) => text.parse::<u32>().map(i64::from).map_err(|_| {
-            invalid(&format!(
-                "invalid {name}: {} is not in seconds",
-                quote(text)
-            ))
-        }),
+        Some(text) => number::<u32>(name, text),
     };
-    match (time("start")?, time("end")?) {
-        (0, 0) => Ok(TimeRange::new(i64::MIN, i64::MAX)),
+    ends(time("start")?, time("end")?)
+}
+
+/// Both ends of a range, or none.
+fn ends(start: u32, end: u32) -> Result<Option<(u32, u32)>, Refusal> {
+    match (start, end) {
+        (0, 0) => Ok(None),
         (0, _) | (_, 0) => Err(Refusal::bad(
             "only one of start and end provided: must provide both or neither",
         )),
         (start, end) if end <= start => Err(Refusal::bad(format!(
             "http parameter start must be before end. received start={start} end={end}"
         ))),
-        // Up to the end of the last second: 2^32 seconds are 4.3e18 nanoseconds, which fit.
-        (start, end) => Ok(TimeRange::new(start * SECOND_NS, (end + 1) * SECOND_NS)),
+        ends => Ok(Some(ends)),
     }
+}
+
+/// The range between two seconds that a message holds.
+pub(super) fn range_of_message(start: u32, end: u32) -> Result<TimeRange, Refusal> {
+    ends(start, end).map(range_of)
+}
+
+/// Up to the end of the last second: 2^32 seconds are 4.3e18 nanoseconds, which fit.
+fn range_of(seconds: Option<(u32, u32)>) -> TimeRange {
+    let ns = |second: u32| i64::from(second) * SECOND_NS;
+    seconds.map_or(TimeRange::new(i64::MIN, i64::MAX), |(start, end)| {
+        TimeRange::new(ns(start), ns(end) + SECOND_NS)
+    })
 }
 
 /// The limit of a list of names or values; `None` for none.
 pub(super) fn list_limit(params: &Params) -> Result<Option<usize>, Refusal> {
-    match params.get("limit") {
-        None | Some("0") => Ok(None),
-        Some(text) => positive("limit", text).map(Some),
+    Ok(unsigned(params, "limit")?.filter(|limit| *limit > 0))
+}
+
+/// Whether a time is longer than a limit, of which zero is none.
+pub(super) fn is_over(ns: i64, max: Duration) -> bool {
+    let ns = u128::try_from(ns).unwrap_or(0);
+    !max.is_zero() && ns > max.as_nanos()
+}
+
+pub(super) fn go_duration(duration: Duration) -> String {
+    format_go_duration(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn duration_ns(params: &Params, name: &str) -> Result<Option<i64>, Refusal> {
+    let Some(text) = params.get(name) else {
+        return Ok(None);
+    };
+    parse_go_duration(text)
+        .map(Some)
+        .map_err(|error| Refusal::bad(format!("invalid {name}: {error}")))
+}
+
+/// A number that may be absent.
+pub(super) fn unsigned(params: &Params, name: &str) -> Result<Option<usize>, Refusal> {
+    let Some(text) = params.get(name) else {
+        return Ok(None);
+    };
+    Ok(Some(number::<u32>(name, text)? as usize))
+}
+
+/// A number that may be absent, and else is not zero.
+fn positive(params: &Params, name: &str) -> Result<Option<usize>, Refusal> {
+    let is_negative = |text: &str| text.starts_with('-') && text.parse::<i64>().is_ok();
+    if !params.get(name).is_some_and(is_negative) {
+        let told = unsigned(params, name)?;
+        if told != Some(0) {
+            return Ok(told);
+        }
     }
+    Err(Refusal::bad(format!(
+        "invalid {name}: must be a positive number"
+    )))
 }
 
-fn positive(name: &str, text: &str) -> Result<usize, Refusal> {
-    let number = text.parse::<usize>().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| Refusal::bad(format!("invalid {name}: must be a positive number")))
-}
-
-fn invalid(why: &str) -> Refusal {
-    Refusal::bad(format!("invalid request: {why}"))
+/// A number without a sign; what is none is refused in the words of Go.
+pub(super) fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Refusal> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parsed = if is_number { text.parse().ok() } else { None };
+    parsed.ok_or_else(|| {
+        let why = if is_number {
+            "value out of range"
+        } else {
+            "invalid syntax"
+        };
+        Refusal::bad(format!(
+            "invalid {name}: strconv.ParseUint: parsing {}: {why}",
+            quote(text)
+        ))
+    })
 }
 
 /// A trace id as it stands in a path: up to 32 hexadecimal digits, zeros on the left left out.
@@ -138,132 +255,6 @@ pub(super) fn trace_id(text: &str) -> Result<[u8; 16], Refusal> {
     }
 }
 
-/// TraceQL that asks what the parameters `tags` (logfmt), `minDuration` and `maxDuration` ask.
-fn tag_query(tags: &str, params: &Params) -> Result<String, Refusal> {
-    let mut conditions = Vec::new();
-    let mut names: Vec<String> = Vec::new();
-    for (name, value) in logfmt(tags)? {
-        if names.contains(&name) {
-            return Err(Refusal::bad(format!(
-                "invalid tags: tag {name} has been set twice"
-            )));
-        }
-        conditions.push(condition(&name, &value));
-        names.push(name);
-    }
-    let duration = |name: &str| match params.get(name) {
-        None => Ok(None),
-        Some(text) => parse_go_duration(text)
-            .map(Some)
-            .map_err(|error| Refusal::bad(format!("invalid {name}: {error}"))),
-    };
-    let (min, max) = (duration("minDuration")?, duration("maxDuration")?);
-    if let (Some(min), Some(max)) = (min, max)
-        && max <= min
-    {
-        return Err(Refusal::bad(
-            "invalid maxDuration: must be greater than minDuration",
-        ));
-    }
-    conditions.extend(min.map(|ns| format!("traceDuration >= {ns}ns")));
-    conditions.extend(max.map(|ns| format!("traceDuration <= {ns}ns")));
-    if conditions.is_empty() {
-        return Ok("{}".to_owned());
-    }
-    Ok(format!("{{ {} }}", conditions.join(" && ")))
-}
-
-/// The condition that a tag stands for. Names of services and spans are searched for a part of
-/// them, everything else for the whole value.
-fn condition(name: &str, value: &str) -> String {
-    let part = |attribute: &str| {
-        format!(
-            "{attribute} =~ {}",
-            quote(&format!(".*{}.*", literal(value)))
-        )
-    };
-    match name {
-        "service.name" => part("resource.service.name"),
-        "root.service.name" => part("rootServiceName"),
-        "root.name" => part("rootName"),
-        "name" => part("name"),
-        "status.code" if matches!(value, "ok" | "error" | "unset") => format!("status = {value}"),
-        "error" if value == "true" => "status = error".to_owned(),
-        _ => {
-            let plain = name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
-            let name = if plain {
-                format!(".{name}")
-            } else {
-                format!(".{}", quote(name))
-            };
-            let typed = value.parse::<i64>().is_ok()
-                || matches!(value, "true" | "false")
-                || (value.contains('.')
-                    && value.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-                    && value.parse::<f64>().is_ok());
-            if typed {
-                format!("({name} = {} || {name} = {value})", quote(value))
-            } else {
-                format!("{name} = {}", quote(value))
-            }
-        }
-    }
-}
-
-/// A regular expression that matches `text` only.
-fn literal(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// Pairs of a line in logfmt: `name=value` or `name="quoted value"`, separated by spaces.
-fn logfmt(line: &str) -> Result<Vec<(String, String)>, Refusal> {
-    let mut pairs = Vec::new();
-    let mut rest = line.trim_start();
-    while !rest.is_empty() {
-        let end = rest.find(['=', ' ']).unwrap_or(rest.len());
-        let (name, after) = rest.split_at(end);
-        if name.is_empty() {
-            return Err(Refusal::bad(format!(
-                "invalid tags: unexpected '=' in {}",
-                quote(line)
-            )));
-        }
-        let (value, after) = match after.strip_prefix('=') {
-            Some(after) => logfmt_value(after)
-                .ok_or_else(|| Refusal::bad("invalid tags: unterminated quoted value"))?,
-            None => (String::new(), after),
-        };
-        pairs.push((name.to_owned(), value));
-        rest = after.trim_start();
-    }
-    Ok(pairs)
-}
-
-fn logfmt_value(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let (value, after) = text.split_at(text.find(' ').unwrap_or(text.len()));
-        return Some((value.to_owned(), after));
-    };
-    let mut value = String::new();
-    let mut chars = quoted.chars();
-    loop {
-        match chars.next()? {
-            '"' => return Some((value, chars.as_str())),
-            '\\' => value.push(chars.next()?),
-            other => value.push(other),
-        }
-    }
-}
-
 /// Digits of an id, two for each byte.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
@@ -274,129 +265,4 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trace_ids() {
-        let full = "2f3e0cee77ae5dc9c17ade3689eb2e54";
-        for (text, expect) in [
-            (full, full),
-            ("1", "00000000000000000000000000000001"),
-            ("ABC", "00000000000000000000000000000abc"),
-        ] {
-            assert_eq!(trace_id(text).map(|id| hex(&id)), Ok(expect.to_owned()));
-        }
-        for (text, why) in [
-            (
-                "12x4",
-                "trace IDs can only contain hex characters: invalid character 'x' at position 3",
-            ),
-            (
-                "+1",
-                "trace IDs can only contain hex characters: invalid character '+' at position 1",
-            ),
-            (
-                &format!("0{full}"),
-                "trace IDs can't be larger than 128 bits",
-            ),
-            (
-                &format!("1{full}"),
-                "trace IDs can't be larger than 128 bits",
-            ),
-        ] {
-            assert_eq!(trace_id(text), Err(Refusal::bad(why)), "{text}");
-        }
-    }
-
-    #[test]
-    fn searches() {
-        let check = |query: &str| search(&Params::from_query(query)).map_err(|e| e.text);
-        let all = TimeRange::new(i64::MIN, i64::MAX);
-        let plain = Search {
-            query: "{}".to_owned(),
-            range: all,
-            limit: 20,
-            spans_per_set: Some(3),
-        };
-        assert_eq!(check(""), Ok(plain.clone()));
-        let range = TimeRange::new(SECOND_NS, 3 * SECOND_NS);
-        let query = "{name=\"a\"}".to_owned();
-        assert_eq!(
-            check("q={name=%22a%22}&start=1&end=2&limit=262144&spss=0"),
-            Ok(Search {
-                query,
-                range,
-                limit: 262_144,
-                spans_per_set: None
-            })
-        );
-        assert_eq!(check("spss=100").map(|s| s.spans_per_set), Ok(Some(100)));
-        for (query, why) in [
-            (
-                "q={}&tags=a=b",
-                "invalid request: can't specify tags and q in the same query",
-            ),
-            ("limit=0", "invalid limit: must be a positive number"),
-            ("limit=x", "invalid limit: must be a positive number"),
-            (
-                "limit=262145",
-                "invalid request: limit 262145 exceeds the maximum of 262144",
-            ),
-            ("spss=101", "spans per span set exceeds 100. received 101"),
-            (
-                "start=1",
-                "only one of start and end provided: must provide both or neither",
-            ),
-            (
-                "start=2&end=2",
-                "http parameter start must be before end. received start=2 end=2",
-            ),
-            (
-                "start=x&end=2",
-                "invalid request: invalid start: \"x\" is not in seconds",
-            ),
-            ("tags=a=1 a=2", "invalid tags: tag a has been set twice"),
-            ("tags=a=%22b", "invalid tags: unterminated quoted value"),
-            (
-                "minDuration=x",
-                "invalid minDuration: not a valid duration string: \"x\"",
-            ),
-            (
-                "minDuration=2s&maxDuration=1s",
-                "invalid maxDuration: must be greater than minDuration",
-            ),
-        ] {
-            assert_eq!(check(query), Err(why.to_owned()), "{query}");
-        }
-    }
-
-    #[test]
-    fn tags_become_traceql() {
-        for (query, expect) in [
-            ("tags=http.method=GET", r#"{ .http.method = "GET" }"#),
-            (
-                "tags=service.name=sh.op",
-                r#"{ resource.service.name =~ ".*sh\\.op.*" }"#,
-            ),
-            (
-                "tags=name=%22GET /%22 x=%22a\\%22b%22",
-                r#"{ name =~ ".*GET /.*" && .x = "a\"b" }"#,
-            ),
-            ("tags=code=200", r#"{ (.code = "200" || .code = 200) }"#),
-            ("tags=a%26b=c", r#"{ ."a&b" = "c" }"#),
-            (
-                "tags=error=true status.code=ok",
-                "{ status = error && status = ok }",
-            ),
-            ("minDuration=1s", "{ traceDuration >= 1000000000ns }"),
-            (
-                "tags=root.name=a&minDuration=1ms&maxDuration=1s",
-                r#"{ rootName =~ ".*a.*" && traceDuration >= 1000000ns && traceDuration <= 1000000000ns }"#,
-            ),
-        ] {
-            let found = search(&Params::from_query(query)).map(|search| search.query);
-            assert_eq!(found, Ok(expect.to_owned()), "{query}");
-        }
-    }
-}
+mod tests;

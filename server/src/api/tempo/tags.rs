@@ -1,19 +1,39 @@
-//! Names and values of attributes for Tempo's autocompletion: which scopes there are, what is built
-//! into every span, and how a list is written.
+//! Names of attributes for Tempo's autocompletion, and which values they have. `tempo` and `streaming`
+//! ask here; `json` writes the answers.
 
-use crate::api::prometheus::json::{self, Object};
-use crate::params::Params;
+use std::cmp::Ordering;
+
+use trine_query::traceql::source::{
+    AttributeRef, Condition, Filter, Intrinsic, Scope, Source, Test, Value, ValuesRequest, keys,
+};
+use trine_query::traceql::{
+    self,
+    ast::{self, Attribute},
+};
+use trine_storage::TimeRange;
+
+use super::request;
+use super::source::{self, Several};
+use crate::api::prometheus::run::Asked;
+use crate::config::Traces;
+use crate::proto::tempo::{
+    MetadataMetrics, SearchTagValuesResponse, SearchTagValuesV2Response, SearchTagsResponse,
+    SearchTagsV2Response, SearchTagsV2Scope, TagValue,
+};
 use crate::refusal::Refusal;
 
 /// What every span has without an attribute.
-const INTRINSIC: [&str; 17] = [
+const INTRINSIC: [&str; 20] = [
     "duration",
+    "event:name",
+    "event:timeSinceStart",
+    "instrumentation:name",
+    "instrumentation:version",
     "kind",
     "name",
     "rootName",
     "rootServiceName",
     "span:duration",
-    "span:id",
     "span:kind",
     "span:name",
     "span:status",
@@ -21,240 +41,347 @@ const INTRINSIC: [&str; 17] = [
     "status",
     "statusMessage",
     "trace:duration",
-    "trace:id",
     "trace:rootName",
+    "trace:rootService",
     "traceDuration",
 ];
 
-/// Where a name belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a name belongs, in the order of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TagScope {
-    Resource,
-    Span,
+    /// An attribute.
+    Of(Scope),
+    /// What is built in.
     Intrinsic,
-    Event,
-    Link,
-    Instrumentation,
 }
 
 impl TagScope {
     const ALL: [Self; 6] = [
-        Self::Resource,
-        Self::Span,
+        Self::Of(Scope::Resource),
+        Self::Of(Scope::Span),
         Self::Intrinsic,
-        Self::Event,
-        Self::Link,
-        Self::Instrumentation,
+        Self::Of(Scope::Event),
+        Self::Of(Scope::Link),
+        Self::Of(Scope::Instrumentation),
     ];
 
     fn name(self) -> &'static str {
         match self {
-            Self::Resource => "resource",
-            Self::Span => "span",
+            Self::Of(Scope::Resource) => "resource",
+            Self::Of(Scope::Span) => "span",
             Self::Intrinsic => "intrinsic",
-            Self::Event => "event",
-            Self::Link => "link",
-            Self::Instrumentation => "instrumentation",
+            Self::Of(Scope::Event) => "event",
+            Self::Of(Scope::Link) => "link",
+            Self::Of(Scope::Instrumentation) => "instrumentation",
+        }
+    }
+
+    /// The scope of a name; `None` for all.
+    pub(super) fn parse(text: &str) -> Result<Option<Self>, Refusal> {
+        match text {
+            "" | "none" => Ok(None),
+            _ => match Self::ALL.into_iter().find(|scope| scope.name() == text) {
+                Some(scope) => Ok(Some(scope)),
+                None => Err(Refusal::bad(format!("invalid scope: {text}"))),
+            },
         }
     }
 }
 
-/// The parameter `scope`; `None` for all.
-pub(super) fn scope(params: &Params) -> Result<Option<TagScope>, Refusal> {
-    match params.get("scope") {
-        None | Some("none") => Ok(None),
-        Some(text) => match TagScope::ALL.into_iter().find(|scope| scope.name() == text) {
-            Some(scope) => Ok(Some(scope)),
-            None => Err(Refusal::bad(format!("invalid scope: {text}"))),
-        },
-    }
+/// What names or values are asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// Of spans that begin in this range.
+    pub(super) range: TimeRange,
+    /// The most of them; of names, of each scope.
+    pub(super) limit: Option<usize>,
+    /// TraceQL that the spans satisfy. It may be half written.
+    pub(super) query: String,
 }
 
-/// Names by scope: those of attributes as they were found, and what is built in. At most `limit`
-/// of each scope.
-pub(super) fn scopes(
-    found: &[(TagScope, String)],
+/// Names by scope: those of attributes as they were found, and what is built in.
+pub(super) fn by_scope(
+    asked: &Asked,
     only: Option<TagScope>,
-    limit: Option<usize>,
-) -> String {
-    let wanted = TagScope::ALL
+    wanted: &Wanted,
+) -> Result<SearchTagsV2Response, Refusal> {
+    let limits = source::limits(asked);
+    let found = names(asked, only, wanted, &limits)?;
+    let mut room = Room::of(limits.tags_bytes_max);
+    let scopes = TagScope::ALL
         .into_iter()
         .filter(|scope| only.is_none_or(|only| only == *scope));
-    let lists = wanted.map(|scope| (scope, names_of(found, scope, limit)));
-    let lists = lists.filter(|(_, names)| !names.is_empty());
-    let mut out = String::new();
-    let mut object = Object::begin(&mut out);
-    json::array(object.key("scopes"), lists, |out, (scope, names)| {
-        let mut object = Object::begin(out);
-        object.text("name", scope.name());
-        json::strings(object.key("tags"), names);
-        object.end();
+    let scopes = scopes.map(|scope| {
+        let of_scope = found.iter().filter(|(held, _)| *held == scope);
+        let most = of_scope.take(wanted.limit.unwrap_or(usize::MAX));
+        let tags = most.map_while(|(_, name)| room.take(name.clone()));
+        SearchTagsV2Scope {
+            name: scope.name().to_owned(),
+            tags: tags.collect(),
+        }
     });
-    object.raw("metrics", "{}");
-    object.end();
-    out
-}
-
-/// Names of attributes without their scope; what is built in only when it is asked for.
-pub(super) fn names(
-    found: &[(TagScope, String)],
-    only: Option<TagScope>,
-    limit: Option<usize>,
-) -> String {
-    let mut names: Vec<&str> = match only {
-        Some(scope) => names_of(found, scope, None),
-        None => found.iter().map(|(_, name)| name.as_str()).collect(),
-    };
-    names.sort_unstable();
-    names.dedup();
-    names.truncate(limit.unwrap_or(usize::MAX));
-    let mut out = String::new();
-    let mut object = Object::begin(&mut out);
-    json::strings(object.key("tagNames"), names);
-    object.raw("metrics", "{}");
-    object.end();
-    out
-}
-
-fn names_of(found: &[(TagScope, String)], scope: TagScope, limit: Option<usize>) -> Vec<&str> {
-    let mut names: Vec<&str> = if scope == TagScope::Intrinsic {
-        INTRINSIC.to_vec()
-    } else {
-        found
-            .iter()
-            .filter(|(s, _)| *s == scope)
-            .map(|(_, name)| name.as_str())
-            .collect()
-    };
-    names.truncate(limit.unwrap_or(usize::MAX));
-    names
-}
-
-/// A value and its type, one of `string int float bool duration keyword`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct TagValue {
-    pub(super) kind: &'static str,
-    pub(super) value: String,
-}
-
-/// The values of what is built in and has few of them; `None` for everything else.
-pub(super) fn built_in_values(name: &str) -> Option<Vec<TagValue>> {
-    let keywords: &[&str] = match name {
-        "status" | "span:status" => &["error", "ok", "unset"],
-        "kind" | "span:kind" => &[
-            "client",
-            "consumer",
-            "internal",
-            "producer",
-            "server",
-            "unspecified",
-        ],
-        "duration" | "span:duration" | "traceDuration" | "trace:duration" => &[],
-        _ => return None,
-    };
-    let value = |word: &&str| TagValue {
-        kind: "keyword",
-        value: (*word).to_owned(),
-    };
-    Some(keywords.iter().map(value).collect())
-}
-
-/// Values with their types.
-pub(super) fn typed_values(values: &[TagValue], limit: Option<usize>) -> String {
-    value_list(values, limit, |out, value| {
-        let mut object = Object::begin(out);
-        object.text("type", value.kind);
-        object.text("value", &value.value);
-        object.end();
+    Ok(SearchTagsV2Response {
+        scopes: scopes.filter(|scope| !scope.tags.is_empty()).collect(),
+        metrics: Some(MetadataMetrics::default()),
     })
 }
 
-/// Values alone.
-pub(super) fn plain_values(values: &[TagValue], limit: Option<usize>) -> String {
-    value_list(values, limit, |out, value| json::string(out, &value.value))
+/// Names of attributes without their scope; what is built in only when it is asked for.
+pub(super) fn plain(
+    asked: &Asked,
+    only: Option<TagScope>,
+    wanted: &Wanted,
+) -> Result<SearchTagsResponse, Refusal> {
+    let limits = source::limits(asked);
+    let found = names(asked, only, wanted, &limits)?.into_iter();
+    let mut names: Vec<String> = found
+        .filter(|(scope, _)| only.is_some() || *scope != TagScope::Intrinsic)
+        .map(|(_, name)| name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut room = Room::of(limits.tags_bytes_max);
+    let most = names.into_iter().take(wanted.limit.unwrap_or(usize::MAX));
+    Ok(SearchTagsResponse {
+        tag_names: most.map_while(|name| room.take(name)).collect(),
+        metrics: Some(MetadataMetrics::default()),
+    })
 }
 
-fn value_list(
-    values: &[TagValue],
-    limit: Option<usize>,
-    write: fn(&mut String, &TagValue),
-) -> String {
-    let mut out = String::new();
-    let mut object = Object::begin(&mut out);
-    let some = values.iter().take(limit.unwrap_or(usize::MAX));
-    json::array(object.key("tagValues"), some, write);
-    object.raw("metrics", "{}");
-    object.end();
-    out
-}
+/// Room for so many bytes of text; 0 for any number.
+struct Room(usize);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found() -> Vec<(TagScope, String)> {
-        [
-            (TagScope::Resource, "service.name"),
-            (TagScope::Span, "http.method"),
-            (TagScope::Span, "service.name"),
-        ]
-        .map(|(scope, name)| (scope, name.to_owned()))
-        .to_vec()
+impl Room {
+    fn of(bytes_max: usize) -> Self {
+        Self(if bytes_max == 0 {
+            usize::MAX
+        } else {
+            bytes_max
+        })
     }
 
-    #[test]
-    fn names_by_scope() {
-        let check = |only, limit, expect: &str| {
-            let expect = format!("{{\"scopes\":[{expect}],\"metrics\":{{}}}}");
-            assert_eq!(scopes(&found(), only, limit), expect);
+    /// The text, if there is room for it.
+    fn take(&mut self, text: String) -> Option<String> {
+        self.0 = self.0.checked_sub(text.len())?;
+        Some(text)
+    }
+}
+
+fn names(
+    asked: &Asked,
+    only: Option<TagScope>,
+    wanted: &Wanted,
+    limits: &Traces,
+) -> Result<Vec<(TagScope, String)>, Refusal> {
+    let intrinsic = INTRINSIC.map(|name| (TagScope::Intrinsic, name.to_owned()));
+    let filter = filter(&wanted.query, limits)?;
+    if only == Some(TagScope::Intrinsic) {
+        return Ok(intrinsic.into());
+    }
+    let stores = Several(source::snapshots(asked)?);
+    let mut found: Vec<(TagScope, String)> = Vec::new();
+    for (scope, name, _) in stores.attribute_names(wanted.range)? {
+        if only.is_some_and(|only| only != TagScope::Of(scope)) {
+            continue;
+        }
+        let attribute = AttributeRef::Attribute {
+            scope: Some(scope),
+            key: name.clone(),
         };
-        let resource = r#"{"name":"resource","tags":["service.name"]}"#;
-        let span = r#"{"name":"span","tags":["http.method"]}"#;
-        let intrinsic = r#"{"name":"intrinsic","tags":["duration"]}"#;
-        check(None, Some(1), &format!("{resource},{span},{intrinsic}"));
-        check(Some(TagScope::Resource), None, resource);
-        check(Some(TagScope::Link), None, "");
-        let all = r#"{"name":"span","tags":["http.method","service.name"]}"#;
-        check(Some(TagScope::Span), None, all);
-    }
-
-    #[test]
-    fn names_alone() {
-        for (only, limit, expect) in [
-            (None, None, r#"["http.method","service.name"]"#),
-            (None, Some(1), r#"["http.method"]"#),
-            (Some(TagScope::Resource), None, r#"["service.name"]"#),
-            (Some(TagScope::Intrinsic), Some(2), r#"["duration","kind"]"#),
-        ] {
-            let expect = format!("{{\"tagNames\":{expect},\"metrics\":{{}}}}");
-            assert_eq!(names(&found(), only, limit), expect);
+        if filter.is_none() || has(asked, &stores, (attribute, &filter), wanted.range)? {
+            found.push((TagScope::Of(scope), name));
         }
     }
-
-    #[test]
-    fn values() {
-        let values = built_in_values("status").unwrap();
-        assert_eq!(
-            typed_values(&values, Some(1)),
-            r#"{"tagValues":[{"type":"keyword","value":"error"}],"metrics":{}}"#
-        );
-        let plain = r#"{"tagValues":["error","ok","unset"],"metrics":{}}"#;
-        assert_eq!(plain_values(&values, None), plain);
-        assert_eq!(built_in_values("duration"), Some(Vec::new()));
-        assert_eq!(built_in_values("name"), None);
+    if only.is_none() {
+        found.extend(intrinsic);
     }
+    Ok(found)
+}
 
-    #[test]
-    fn scopes_by_name() {
-        let check = |query: &str| scope(&Params::from_query(query)).map_err(|e| e.text);
-        for (query, expect) in [
-            ("", None),
-            ("scope=none", None),
-            ("scope=span", Some(TagScope::Span)),
-            ("scope=intrinsic", Some(TagScope::Intrinsic)),
-        ] {
-            assert_eq!(check(query), Ok(expect), "{query}");
+/// Whether a span that satisfies a filter has an attribute.
+fn has(
+    asked: &Asked,
+    stores: &dyn Source,
+    (attribute, filter): (AttributeRef, &Option<Filter>),
+    range: TimeRange,
+) -> Result<bool, Refusal> {
+    if asked.cancel.is_canceled() {
+        return Ok(false);
+    }
+    let request = ValuesRequest {
+        attribute,
+        range,
+        filter: filter.clone(),
+        limit: 1,
+    };
+    Ok(!stores.attribute_values(&request)?.is_empty())
+}
+
+/// What spans must satisfy by a query that may be half written; `None` when that is nothing.
+fn filter(query: &str, limits: &Traces) -> Result<Option<Filter>, Refusal> {
+    request::size(query, limits)?;
+    traceql::tag_filter(query, limits.condition_groups_max).map_err(source::refusal)
+}
+
+/// The values of the attribute that an identifier of TraceQL names.
+pub(super) fn typed_values(
+    asked: &Asked,
+    name: &str,
+    wanted: &Wanted,
+) -> Result<SearchTagValuesV2Response, Refusal> {
+    let attribute = traceql::parse_attribute(name)
+        .map_err(|error| Refusal::bad(format!("please provide a valid tagName: {error}")))?;
+    Ok(SearchTagValuesV2Response {
+        tag_values: values(asked, attribute, wanted)?,
+        metrics: Some(MetadataMetrics::default()),
+    })
+}
+
+/// The values of an attribute as texts. Its name may lack the dot before it.
+pub(super) fn plain_values(
+    asked: &Asked,
+    name: &str,
+    wanted: &Wanted,
+) -> Result<SearchTagValuesResponse, Refusal> {
+    let attribute = traceql::parse_attribute(name).unwrap_or_else(|_| Attribute::Named {
+        scope: None,
+        parent: false,
+        key: name.into(),
+    });
+    let values = values(asked, attribute, wanted)?.into_iter();
+    Ok(SearchTagValuesResponse {
+        tag_values: values.map(|value| value.value).collect(),
+        metrics: Some(MetadataMetrics::default()),
+    })
+}
+
+/// What there is to know of the values of an attribute.
+enum Values {
+    /// They are always the same.
+    Words(&'static [&'static str]),
+    /// The store knows them, of all spans or of roots only.
+    Stored(AttributeRef, Spans),
+}
+
+#[derive(PartialEq)]
+enum Spans {
+    All,
+    Roots,
+}
+
+impl Values {
+    fn of(attribute: Attribute) -> Self {
+        use ast::Intrinsic as Built;
+        let named = |scope, key: &str| AttributeRef::Attribute {
+            scope: Some(scope),
+            key: key.to_owned(),
+        };
+        let built_in = |intrinsic| Self::Stored(AttributeRef::Intrinsic(intrinsic), Spans::All);
+        match attribute {
+            Attribute::Named { scope, key, .. } => {
+                let key = key.to_string();
+                Self::Stored(AttributeRef::Attribute { scope, key }, Spans::All)
+            }
+            Attribute::Intrinsic(Built::Status) => Self::Words(&["error", "ok", "unset"]),
+            Attribute::Intrinsic(Built::Kind) => Self::Words(&[
+                "client",
+                "consumer",
+                "internal",
+                "producer",
+                "server",
+                "unspecified",
+            ]),
+            Attribute::Intrinsic(Built::Name) => built_in(Intrinsic::Name),
+            Attribute::Intrinsic(Built::StatusMessage) => built_in(Intrinsic::StatusMessage),
+            Attribute::Intrinsic(Built::TraceRootName) => {
+                Self::Stored(AttributeRef::Intrinsic(Intrinsic::Name), Spans::Roots)
+            }
+            Attribute::Intrinsic(Built::TraceRootService) => {
+                Self::Stored(named(Scope::Resource, "service.name"), Spans::Roots)
+            }
+            Attribute::Intrinsic(Built::EventName) => {
+                Self::Stored(named(Scope::Event, keys::EVENT_NAME), Spans::All)
+            }
+            Attribute::Intrinsic(Built::InstrumentationName) => Self::Stored(
+                named(Scope::Instrumentation, keys::INSTRUMENTATION_NAME),
+                Spans::All,
+            ),
+            Attribute::Intrinsic(Built::InstrumentationVersion) => Self::Stored(
+                named(Scope::Instrumentation, keys::INSTRUMENTATION_VERSION),
+                Spans::All,
+            ),
+            // Ids, durations and numbers are no list to choose from.
+            Attribute::Intrinsic(_) => Self::Words(&[]),
         }
-        assert_eq!(check("scope=x"), Err("invalid scope: x".to_owned()));
     }
+}
+
+fn values(asked: &Asked, attribute: Attribute, wanted: &Wanted) -> Result<Vec<TagValue>, Refusal> {
+    let limits = source::limits(asked);
+    let filter = filter(&wanted.query, &limits)?;
+    let limit = wanted.limit.unwrap_or(usize::MAX);
+    let mut values: Vec<TagValue> = match Values::of(attribute) {
+        Values::Words(words) => {
+            let word = |word: &&str| TagValue {
+                r#type: "keyword".to_owned(),
+                value: (*word).to_owned(),
+            };
+            words.iter().map(word).collect()
+        }
+        Values::Stored(attribute, spans) => {
+            let is_root = Filter::Is(Condition {
+                attribute: AttributeRef::Intrinsic(Intrinsic::IsRoot),
+                test: Test::Equal(vec![Value::Bool(true)]),
+            });
+            let filter = match (filter, spans) {
+                (filter, Spans::All) => filter,
+                (None, Spans::Roots) => Some(is_root),
+                (Some(filter), Spans::Roots) => Some(Filter::And(vec![is_root, filter])),
+            };
+            let request = ValuesRequest {
+                attribute,
+                range: wanted.range,
+                filter,
+                // Each value takes a byte at least, but for the empty one.
+                limit: match limits.tag_values_bytes_max {
+                    0 => limit,
+                    bytes => limit.min(bytes.saturating_add(1)),
+                },
+            };
+            let found = Several(source::snapshots(asked)?).attribute_values(&request)?;
+            let found = found.into_iter();
+            found.filter_map(|(value, _)| tag_value(value)).collect()
+        }
+    };
+    values.sort_by(in_order);
+    let mut room = Room::of(limits.tag_values_bytes_max);
+    let most = values.into_iter().take(limit);
+    Ok(most
+        .map_while(|value| {
+            let text = room.take(value.value)?;
+            Some(TagValue {
+                value: text,
+                ..value
+            })
+        })
+        .collect())
+}
+
+fn in_order(a: &TagValue, b: &TagValue) -> Ordering {
+    (&a.r#type, &a.value).cmp(&(&b.r#type, &b.value))
+}
+
+fn tag_value(value: Value) -> Option<TagValue> {
+    let (kind, value) = match value {
+        Value::Str(text) => ("string", text.to_string()),
+        Value::Int(number) => ("int", number.to_string()),
+        Value::Float(number) => ("float", trine_query::text::format_float(number)),
+        Value::Bool(truth) => ("bool", truth.to_string()),
+        // The store gives the elements of arrays on their own.
+        Value::Array(_) => return None,
+    };
+    Some(TagValue {
+        r#type: kind.to_owned(),
+        value,
+    })
 }

@@ -1,5 +1,5 @@
-//! A codec that gives requests as the bytes of their message, for the service whose requests are read
-//! by hand. `ingest::grpc` serves metrics with it.
+//! A codec that gives requests as the bytes of their message, for services without generated code.
+//! `ingest::grpc` and `api::tempo::streaming` serve theirs with it.
 
 use std::marker::PhantomData;
 
@@ -11,7 +11,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Requests are bytes, answers are `A`.
 #[derive(Debug)]
-pub(super) struct BytesCodec<A>(PhantomData<A>);
+pub struct BytesCodec<A>(PhantomData<A>);
 
 impl<A> Default for BytesCodec<A> {
     fn default() -> Self {

@@ -13,6 +13,7 @@ use super::super::blob::BlobPage;
 use super::super::dictionary::Dictionary;
 use super::super::filter;
 use super::super::numbers::{Bounds, NumberPage, Wanted, ordered, unordered};
+use super::super::presence;
 use super::super::template::{Needle, TemplatePage, Templates, split};
 use super::super::values::{Texts, Type, ValueRef, Values};
 use super::{ColumnMeta, Encoding, PAGE_NUMBERS_MAX, PageMeta, Prepared, Probe, load};
@@ -159,6 +160,26 @@ impl ColumnReader {
         }
     }
 
+    /// Appends the rows that a page of a column of rows has in `wanted`, of a page of the table that
+    /// has so many; gives how many it has before.
+    pub(crate) fn rows(
+        &self,
+        page: u32,
+        of: u32,
+        wanted: Range<u32>,
+        out: &mut Vec<u32>,
+    ) -> Result<u32> {
+        let Some(meta) = self.meta.page(page) else {
+            return Ok(0);
+        };
+        if !matches!(self.meta.encoding, Encoding::Rows) {
+            return Err(self.misused("rows of a column that has none"));
+        }
+        let bytes = self.bytes(meta)?;
+        let at = (self.file.name(), meta.place.offset);
+        presence::each(at, &bytes, (meta.count, of), wanted, |row| out.push(row))
+    }
+
     /// The number at a position of a page, as bits.
     pub(crate) fn number_at(&self, page: u32, position: u32) -> Result<u64> {
         let mut number = None;
@@ -218,7 +239,7 @@ impl ColumnReader {
         self.check_positions(meta, positions)?;
         let bytes = self.bytes(meta)?;
         match &self.meta.encoding {
-            Encoding::Numbers => Err(self.misused("texts of a column of numbers")),
+            Encoding::Numbers | Encoding::Rows => Err(self.misused("texts of a column of numbers")),
             Encoding::Blobs { .. } => self.blob_page(meta, &bytes)?.texts(positions, out),
             Encoding::Templates { .. } => {
                 self.template_page(meta, &bytes)?

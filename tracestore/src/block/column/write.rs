@@ -48,6 +48,28 @@ pub(crate) fn write(
     }
 }
 
+/// Writes which rows have another column: those of each page that has some, ascending.
+///
+/// # Errors
+/// Those of the file.
+pub(crate) fn write_rows<'r>(
+    sink: &mut SealedWriter,
+    pages: impl Iterator<Item = (u32, usize, &'r [u8])>,
+) -> Result<ColumnMeta> {
+    let mut writer = Writer {
+        sink,
+        page_ends: &[],
+        pages: Vec::new(),
+        bytes: Vec::new(),
+    };
+    for (page, count, bytes) in pages {
+        writer.bytes.clear();
+        writer.bytes.extend_from_slice(bytes);
+        writer.page(page, count, Bounds::default())?;
+    }
+    Ok(writer.finish(Encoding::Rows, 0))
+}
+
 struct Writer<'a> {
     sink: &'a mut SealedWriter,
     page_ends: &'a [u32],

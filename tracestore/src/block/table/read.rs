@@ -9,13 +9,14 @@ use trine_storage::codec::Reader;
 use trine_storage::sealed::SealedFile;
 use trine_storage::{Error, Result, pack};
 
+use super::page_shapes::{PageShapes, read_list};
+use super::pool::Pooled;
 use super::{
-    ANY_PAGES, BY_ROWS, BY_SHAPES, EVERY, Key, PAGE_ROWS, Presence, RARE, SHAPES, SOME_RARE,
-    SPELLED, by_page, read_key, small,
+    ANY_PAGES, BY_PAGES, BY_ROWS, BY_SHAPES, EVERY, IN_POOL, Key, ORDERS, PAGE_ROWS, Presence,
+    RARE, SHAPES, SOME_RARE, SPELLED, by_page, read_key, small,
 };
 use crate::block::column::{ColumnMeta, ColumnReader};
 use crate::block::numbers::ordered;
-use crate::block::shapes::{Lists, RowShapes};
 use crate::block::values::{Texts, Type, Values};
 
 /// A column of a table that is read.
@@ -23,7 +24,7 @@ use crate::block::values::{Texts, Type, Values};
 pub(crate) struct Column {
     pub(crate) key: Key,
     pub(crate) values: ColumnReader,
-    presence: Presence<ColumnReader>,
+    pub(super) presence: Presence<ColumnReader>,
 }
 
 /// Where the values of a column lie that are of rows of one page.
@@ -35,128 +36,54 @@ pub(crate) enum Located {
     /// number.
     Starts(Vec<u32>),
     /// One each of these rows of the page (ascending; a row may be there again), the first at this
-    /// place among all values of the column; pages of the column have [`PAGE_ROWS`] values.
+    /// place: of pages of [`PAGE_ROWS`] values when the column tells its rows, else in the page of the
+    /// same number.
     Rows(Vec<u32>, usize),
 }
 
-/// The shapes of a page.
+/// Values of an attribute of some rows.
 #[derive(Debug)]
-pub(crate) struct PageShapes<'a> {
-    lists: &'a [Box<[u32]>],
-    lists_with: &'a [Vec<(u32, u32)>],
-    /// One a row; 0 when it is spelled out.
-    codes: Vec<u64>,
-    spelled: Spelled,
-}
-
-/// Rows of a page whose shapes are spelled out.
-#[derive(Debug, Default)]
-struct Spelled {
-    rows: Vec<u32>,
-    /// Their lists, one after the other.
-    columns: Vec<u32>,
-    ends: Vec<usize>,
-}
-
-impl Spelled {
-    fn list(&self, at: usize) -> &[u32] {
-        let start = match at.checked_sub(1) {
-            Some(before) => self.ends.get(before).copied().unwrap_or(usize::MAX),
-            None => 0,
-        };
-        let end = self.ends.get(at).copied().unwrap_or(0);
-        self.columns.get(start..end).unwrap_or_default()
-    }
-}
-
-impl PageShapes<'_> {
-    /// The columns of a row by number; `u32::MAX` for a rare one.
-    pub(crate) fn list(&self, row: u32) -> &[u32] {
-        match self.codes.get(row as usize).copied() {
-            None => &[],
-            Some(0) => match self.spelled.rows.binary_search(&row) {
-                Ok(at) => self.spelled.list(at),
-                Err(_) => &[],
-            },
-            Some(code) => {
-                let at = usize::try_from(code - 1).unwrap_or(usize::MAX);
-                self.lists.get(at).map_or(&[], |list| list)
-            }
-        }
-    }
-
-    /// Where the values of each row begin among those of a column in the page.
-    fn starts(&self, number: u32) -> Vec<u32> {
-        let mut by_code = vec![0u32; self.lists.len() + 1];
-        let lists = self.lists_with.get(number as usize);
-        for (list, count) in lists.into_iter().flatten() {
-            if let Some(held) = by_code.get_mut(*list as usize + 1) {
-                *held = *count;
-            }
-        }
-        let mut spelled = 0;
-        let mut next = 0u32;
-        let mut starts = Vec::with_capacity(self.codes.len() + 1);
-        starts.push(0);
-        for &code in &self.codes {
-            next += match code {
-                0 => {
-                    let list = self.spelled.list(spelled);
-                    spelled += 1;
-                    small(list.iter().filter(|held| **held == number).count())
-                }
-                code => {
-                    let at = usize::try_from(code).unwrap_or(usize::MAX);
-                    by_code.get(at).copied().unwrap_or(0)
-                }
-            };
-            starts.push(next);
-        }
-        starts
-    }
-
-    /// How many values each column, by number, has of the rows before a row.
-    pub(crate) fn before(&self, row: u32) -> Vec<u32> {
-        let mut counts = vec![0u32; self.lists_with.len()];
-        let mut rows_with = vec![0u32; self.lists.len() + 1];
-        let codes = self.codes.get(..row as usize).unwrap_or(&self.codes);
-        for &code in codes {
-            let at = usize::try_from(code).unwrap_or(usize::MAX);
-            if let Some(rows) = rows_with.get_mut(at) {
-                *rows += 1;
-            }
-        }
-        let mut add = |columns: &[u32], rows: u32| {
-            for column in columns {
-                if let Some(count) = counts.get_mut(*column as usize) {
-                    *count += rows;
-                }
-            }
-        };
-        let spelled = self.spelled.rows.partition_point(|held| *held < row);
-        (0..spelled).for_each(|at| add(self.spelled.list(at), 1));
-        for (list, rows) in self.lists.iter().zip(rows_with.iter().skip(1)) {
-            if *rows > 0 {
-                add(list, *rows);
-            }
-        }
-        counts
-    }
+pub(crate) struct Neighbours<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) values: &'a ColumnReader,
+    /// Pages and positions among its values.
+    pub(crate) places: Vec<(usize, Range<u32>)>,
 }
 
 /// A table that is read.
 #[derive(Debug)]
 pub(crate) struct TableReader {
-    name: Arc<str>,
-    rows: usize,
-    /// By key.
+    pub(super) name: Arc<str>,
+    pub(super) rows: usize,
+    /// By key, but for those that share one.
     columns: Vec<Column>,
-    lists: Vec<Box<[u32]>>,
-    /// By the number of an attribute the lists that have it, and how often; worked out once.
-    lists_with: OnceLock<Vec<Vec<(u32, u32)>>>,
-    /// How many columns are no attributes; they come first. The number of an attribute in shapes is
-    /// its place behind them.
+    /// How many columns are no attributes; they come first.
     known: usize,
+    /// The attributes by number, which is their place by key.
+    attributes: Vec<Slot>,
+    pub(super) pooled: Pooled,
+    pub(super) lists: Vec<Box<[u32]>>,
+    /// By the number of an attribute the lists that have it, and how often; worked out once.
+    pub(super) lists_with: OnceLock<Vec<Vec<(u32, u32)>>>,
+}
+
+/// Where an attribute is.
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    /// A column of its own.
+    Column(u32),
+    /// Among those that share one.
+    Pooled(u32),
+}
+
+/// An attribute of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attribute<'a> {
+    pub(crate) number: usize,
+    pub(crate) name: &'a str,
+    pub(crate) kind: Type,
+    /// How many values it has.
+    pub(crate) values: u64,
 }
 
 impl TableReader {
@@ -179,25 +106,34 @@ impl TableReader {
             name: Arc::clone(&name),
             rows,
             columns: Vec::new(),
+            known: 0,
+            attributes: Vec::new(),
+            pooled: Pooled::default(),
             lists,
             lists_with: OnceLock::new(),
-            known: 0,
         };
+        let mut last = None;
         for _ in 0..reader.count(4)? {
-            table.read_column(file, &mut reader)?;
+            let key = table.read_column(file, &mut reader)?;
+            if last.as_ref().is_some_and(|last| *last >= key) {
+                return Err(reader.corrupt("the columns of a table are not sorted"));
+            }
+            last = Some(key);
         }
-        if !reader.is_empty() || !table.columns.is_sorted_by(|a, b| a.key < b.key) {
+        if !reader.is_empty() {
             return Err(reader.corrupt("the directory of a table makes no sense"));
         }
         for list in &table.lists {
             table.check_list(list)?;
         }
+        table.check_pools()?;
         Ok(table)
     }
 
-    fn read_column(&mut self, file: &SealedFile, reader: &mut Reader<'_>) -> Result<()> {
+    /// Reads the entry of a column; gives its key.
+    fn read_column(&mut self, file: &SealedFile, reader: &mut Reader<'_>) -> Result<Key> {
         let key = read_key(reader)?;
-        let number = small(self.columns.len() - self.known);
+        let number = small(self.attributes.len());
         let open = |kind, meta| ColumnReader::new(file, kind, Arc::new(meta));
         let presence = match reader.u8()? {
             EVERY => Presence::Every,
@@ -206,60 +142,64 @@ impl TableReader {
                 Presence::Shapes(u32::try_from(told).unwrap_or(SOME_RARE))
             }
             BY_ROWS => Presence::Rows(open(Type::Int, ColumnMeta::read(reader, ANY_PAGES)?)),
+            BY_PAGES => {
+                let told = u32::try_from(reader.varint()?).unwrap_or(SOME_RARE);
+                let rows = ColumnMeta::read(reader, self.pages())?;
+                Presence::Pages(told, open(Type::Int, rows))
+            }
+            IN_POOL => {
+                let count = reader.varint()?;
+                let (Key::Attribute(name, kind), Some(at)) = (&key, self.pooled.next()) else {
+                    return Err(reader.corrupt("a column that is no attribute is with others"));
+                };
+                let is_known = self.pooled.push(name, *kind, count);
+                is_known.ok_or_else(|| reader.corrupt("a shared column has too many values"))?;
+                self.attributes.push(Slot::Pooled(at));
+                return Ok(key);
+            }
             _ => return Err(reader.corrupt("which rows a column has is told in an unknown way")),
         };
         if matches!(key, Key::Attribute(..)) {
             // Columns are sorted by key, and so are their numbers.
-            if matches!(presence, Presence::Shapes(told) if told != number) {
+            let told = match &presence {
+                Presence::Shapes(told) | Presence::Pages(told, _) => *told,
+                Presence::Every | Presence::Rows(_) => number,
+            };
+            if told != number {
                 return Err(reader.corrupt("a column has the number of another one"));
             }
-        } else if matches!(presence, Presence::Shapes(_)) || self.known < self.columns.len() {
-            return Err(reader.corrupt("a column that is no attribute is where those are"));
+            self.attributes
+                .push(Slot::Column(small(self.columns.len())));
+        } else if matches!(presence, Presence::Shapes(_) | Presence::Pages(..)) {
+            return Err(reader.corrupt("a column that is no attribute is in shapes"));
         } else {
             self.known += 1;
         }
         let pages = match presence {
             Presence::Rows(_) => ANY_PAGES,
-            Presence::Every | Presence::Shapes(_) => self.pages(),
+            Presence::Every | Presence::Shapes(_) | Presence::Pages(..) => self.pages(),
         };
         let meta = ColumnMeta::read(reader, pages)?;
+        let told = match &presence {
+            Presence::Pages(_, rows) => rows.meta().counts().eq(meta.counts()),
+            Presence::Rows(rows) => rows.meta().values() == meta.values(),
+            Presence::Every | Presence::Shapes(_) => true,
+        };
+        if !told {
+            return Err(reader.corrupt("a column has not as many values as rows"));
+        }
         let values = open(key.kind(), meta);
         self.columns.push(Column {
-            key,
+            key: key.clone(),
             values,
             presence,
         });
-        Ok(())
+        Ok(key)
     }
 
     /// Whether an attribute has this number.
-    fn is_attribute(&self, number: u32) -> bool {
-        (number as usize) < self.columns.len() - self.known
-    }
-
-    fn find_lists(&self) -> Vec<Vec<(u32, u32)>> {
-        let attributes = self.columns.len() - self.known;
-        let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); attributes];
-        for (list, columns) in (0u32..).zip(&self.lists) {
-            for column in columns {
-                let Some(lists) = found.get_mut(*column as usize) else {
-                    continue;
-                };
-                match lists.last_mut() {
-                    Some((last, count)) if *last == list => *count += 1,
-                    _ => lists.push((list, 1)),
-                }
-            }
-        }
-        found
-    }
-
-    fn check_list(&self, list: &[u32]) -> Result<()> {
-        let is_known = |number: &u32| *number == SOME_RARE || self.is_attribute(*number);
-        if !list.iter().all(is_known) {
-            return Err(self.corrupt("a shape names a column that is not there"));
-        }
-        Ok(())
+    pub(super) fn is_attribute(&self, number: u32) -> bool {
+        (number as usize) < self.attributes.len()
     }
 
     /// What errors call the file.
@@ -283,29 +223,76 @@ impl TableReader {
         start.min(self.rows)..start.saturating_add(PAGE_ROWS).min(self.rows)
     }
 
-    /// All columns, by key.
+    /// All columns, by key; those that share one are not among them.
     pub(crate) fn columns(&self) -> &[Column] {
         &self.columns
     }
 
+    /// How many attributes there are.
+    pub(crate) fn attribute_count(&self) -> usize {
+        self.attributes.len()
+    }
+
     /// The attributes, by name and type.
-    pub(crate) fn attributes(&self) -> impl Iterator<Item = (&Arc<str>, &Column)> {
-        let attributes = self.columns.get(self.known..).unwrap_or_default();
-        attributes.iter().filter_map(|column| match &column.key {
-            Key::Attribute(name, _) => Some((name, column)),
-            Key::Number(_) | Key::Text(_) | Key::Bytes(_) => None,
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
+        let slots = self.attributes.iter().enumerate();
+        slots.filter_map(|(number, slot)| self.attribute(number, *slot))
+    }
+
+    fn attribute(&self, number: usize, slot: Slot) -> Option<Attribute<'_>> {
+        let (name, kind, values) = match slot {
+            Slot::Pooled(at) => {
+                let (name, held) = self.pooled.get(at)?;
+                (name, held.kind, u64::from(held.count))
+            }
+            Slot::Column(at) => {
+                let column = self.columns.get(at as usize)?;
+                let Key::Attribute(name, kind) = &column.key else {
+                    return None;
+                };
+                (&**name, *kind, column.values.meta().values())
+            }
+        };
+        Some(Attribute {
+            number,
+            name,
+            kind,
+            values,
         })
     }
 
-    /// An attribute by its number among those.
-    pub(crate) fn attribute_at(&self, number: usize) -> Option<&Column> {
-        self.columns.get(self.known.checked_add(number)?)
+    /// An attribute by its number, if it has a column of its own.
+    pub(super) fn own_column(&self, number: usize) -> Option<&Column> {
+        match self.attributes.get(number)? {
+            Slot::Column(at) => self.columns.get(*at as usize),
+            Slot::Pooled(_) => None,
+        }
+    }
+
+    /// An attribute by its number, if it shares a column.
+    pub(super) fn pooled_at(&self, number: usize) -> Option<u32> {
+        match self.attributes.get(number)? {
+            Slot::Column(_) => None,
+            Slot::Pooled(at) => Some(*at),
+        }
+    }
+
+    /// An attribute by its number.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), [`Kind::Io`](trine_storage::Kind::Io); so
+    /// for all methods below.
+    pub(crate) fn attribute_at(&self, number: usize) -> Result<Option<&Column>> {
+        match self.pooled_at(number) {
+            Some(at) => self.unpooled(at).map(Some),
+            None => Ok(self.own_column(number)),
+        }
     }
 
     /// Bytes that a column takes, with what tells its rows.
     pub(crate) fn bytes_of(column: &Column) -> u64 {
         let rows = match &column.presence {
-            Presence::Rows(rows) => rows.meta().bytes(),
+            Presence::Rows(rows) | Presence::Pages(_, rows) => rows.meta().bytes(),
             Presence::Every | Presence::Shapes(_) => 0,
         };
         column.values.meta().bytes() + rows
@@ -319,29 +306,54 @@ impl TableReader {
 
     /// Whether a column says which attributes rows have.
     pub(crate) fn is_of_shapes(column: &Column) -> bool {
-        [SHAPES, RARE, SPELLED].contains(&column.key)
+        [SHAPES, ORDERS, RARE, SPELLED].contains(&column.key)
     }
 
-    /// A column that every table of its kind has.
-    ///
-    /// # Errors
-    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when it is not there.
+    /// A column that every table of its kind has, or one that [`TableReader::has`].
     pub(crate) fn known(&self, key: &Key) -> Result<&Column> {
-        self.column(key)
+        self.column(key)?
             .ok_or_else(|| Error::corrupt(&*self.name, 0, format!("the column {key:?} is missing")))
     }
 
     /// A column, if the table has it.
-    pub(crate) fn column(&self, key: &Key) -> Option<&Column> {
-        let at = self.columns.binary_search_by(|column| column.key.cmp(key));
-        at.ok().and_then(|at| self.columns.get(at))
+    pub(crate) fn column(&self, key: &Key) -> Result<Option<&Column>> {
+        match self.slot(key) {
+            Some(Slot::Column(at)) => Ok(self.columns.get(at as usize)),
+            Some(Slot::Pooled(at)) => self.unpooled(at).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the table has a column.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.slot(key).is_some()
+    }
+
+    /// How many values a column has, if the table has it.
+    pub(crate) fn values_of(&self, key: &Key) -> Option<u64> {
+        match self.slot(key)? {
+            Slot::Column(at) => Some(self.columns.get(at as usize)?.values.meta().values()),
+            Slot::Pooled(at) => Some(self.pooled.get(at)?.1.count.into()),
+        }
+    }
+
+    fn slot(&self, key: &Key) -> Option<Slot> {
+        let own = self.columns.binary_search_by(|column| column.key.cmp(key));
+        match (own, key) {
+            (Ok(at), _) => Some(Slot::Column(small(at))),
+            (Err(_), Key::Attribute(name, kind)) => self.pooled.find(name, *kind).map(Slot::Pooled),
+            (Err(_), _) => None,
+        }
+    }
+
+    /// A column that is no attribute, if the table has it.
+    pub(super) fn told(&self, key: &Key) -> Option<&Column> {
+        let columns = self.columns.get(..self.known).unwrap_or_default();
+        let at = columns.binary_search_by(|column| column.key.cmp(key));
+        at.ok().and_then(|at| columns.get(at))
     }
 
     /// Appends the numbers of a page of a column that every row has.
-    ///
-    /// # Errors
-    /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), [`Kind::Io`](trine_storage::Kind::Io); so
-    /// for all methods below.
     pub(crate) fn numbers(&self, number: u8, page: usize, out: &mut Vec<u64>) -> Result<()> {
         let before = out.len();
         self.known(&Key::Number(number))?
@@ -403,41 +415,6 @@ impl TableReader {
         self.known(key)?.values.texts(small(page), rows, out)
     }
 
-    /// The shapes of a page.
-    pub(crate) fn shapes(&self, page: usize) -> Result<PageShapes<'_>> {
-        let mut codes = Vec::with_capacity(self.rows_of(page).len());
-        match self.column(&SHAPES) {
-            Some(column) => column.values.numbers(small(page), &mut codes)?,
-            None => codes.resize(self.rows_of(page).len(), 1),
-        }
-        if codes.len() != self.rows_of(page).len() {
-            return Err(self.corrupt("a page has not a shape of every row"));
-        }
-        let mut spelled = Spelled::default();
-        if let Some(column) = self.column(&SPELLED)
-            && let Located::Rows(rows, first) = self.locate(column, page, None)?
-        {
-            let mut texts = Texts::default();
-            self.texts_at(column, first, rows.len(), &mut texts)?;
-            spelled.columns.reserve(texts.bytes_len());
-            for text in texts.iter() {
-                let mut reader = Reader::new(&self.name, text);
-                while !reader.is_empty() {
-                    spelled.columns.push(read_number(&mut reader)?);
-                }
-                spelled.ends.push(spelled.columns.len());
-            }
-            self.check_list(&spelled.columns)?;
-            spelled.rows = rows;
-        }
-        Ok(PageShapes {
-            lists: &self.lists,
-            lists_with: self.lists_with.get_or_init(|| self.find_lists()),
-            codes,
-            spelled,
-        })
-    }
-
     /// Where the values of a column lie that are of rows of a page. `shapes` are those of the page,
     /// if they are known.
     pub(crate) fn locate(
@@ -450,48 +427,41 @@ impl TableReader {
             (Presence::Every, _) => Ok(Located::Every),
             (Presence::Shapes(number), Some(shapes)) => Ok(Located::Starts(shapes.starts(*number))),
             (Presence::Shapes(number), None) => {
-                Ok(Located::Starts(self.shapes(page)?.starts(*number)))
+                let shapes = self.shapes(page, 0..u32::MAX)?;
+                Ok(Located::Starts(shapes.starts(*number)))
             }
             (Presence::Rows(rows), _) => self.locate_rows(rows, page),
-        }
-    }
-
-    /// Whether a column of a shape is told by the rows of the table.
-    pub(crate) fn is_rare(column: u32) -> bool {
-        column == SOME_RARE
-    }
-
-    /// The numbers of the rare columns that some rows of a page have, in their order. `shapes` are
-    /// those of the page.
-    pub(crate) fn rare_of(
-        &self,
-        page: usize,
-        shapes: &PageShapes<'_>,
-        rows: &Range<u32>,
-    ) -> Result<Vec<u32>> {
-        let mut found = Vec::new();
-        let Some(column) = self.column(&RARE) else {
-            return Ok(found);
-        };
-        let rare = |row| {
-            shapes
-                .list(row)
-                .iter()
-                .filter(|held| Self::is_rare(**held))
-                .count()
-        };
-        if rows.clone().map(rare).sum::<usize>() == 0 {
-            return Ok(found);
-        }
-        if let Located::Rows(held, first) = self.locate(column, page, None)? {
-            let from = held.partition_point(|row| *row < rows.start);
-            let to = held.partition_point(|row| *row < rows.end);
-            for place in first + from..first + to {
-                let number = self.number_in(column, place)?;
-                found.push(u32::try_from(number).unwrap_or(SOME_RARE));
+            (Presence::Pages(_, rows), _) => {
+                let mut found = Vec::new();
+                let of = small(self.rows_of(page).len());
+                rows.rows(small(page), of, 0..of, &mut found)?;
+                Ok(Located::Rows(found, page.saturating_mul(PAGE_ROWS)))
             }
         }
-        Ok(found)
+    }
+
+    /// Whether it takes the shapes of a page to locate the values of a column.
+    pub(crate) fn asks_shapes(&self, column: &Column) -> bool {
+        matches!(column.presence, Presence::Shapes(_))
+    }
+
+    /// The rows of an attribute, as often as they have it, when its column tells them page by page;
+    /// `None` when they are told otherwise.
+    pub(crate) fn rows_by_page(&self, attribute: usize) -> Result<Option<Vec<u32>>> {
+        let column = self.own_column(attribute);
+        let Some(Presence::Pages(_, told)) = column.map(|column| &column.presence) else {
+            return Ok(None);
+        };
+        let mut rows = Vec::with_capacity(usize::try_from(told.meta().values()).unwrap_or(0));
+        for (page, _) in told.meta().counts() {
+            let of_page = self.rows_of(page as usize);
+            let of = small(of_page.len());
+            let at = rows.len();
+            told.rows(page, of, 0..of, &mut rows)?;
+            let new = rows.get_mut(at..).unwrap_or_default();
+            new.iter_mut().for_each(|row| *row += small(of_page.start));
+        }
+        Ok(Some(rows))
     }
 
     /// Whether a column tells its rows, so that its pages are not those of the rows.
@@ -499,7 +469,7 @@ impl TableReader {
         matches!(column.presence, Presence::Rows(_))
     }
 
-    fn locate_rows(&self, rows: &ColumnReader, page: usize) -> Result<Located> {
+    pub(super) fn locate_rows(&self, rows: &ColumnReader, page: usize) -> Result<Located> {
         let wanted = self.rows_of(page);
         let (start, end) = (wanted.start as u64, wanted.end as u64);
         let mut found = Vec::new();
@@ -525,27 +495,44 @@ impl TableReader {
         Ok(Located::Rows(found, first.unwrap_or(0)))
     }
 
-    /// The pages and positions of `count` neighbouring values of a column, the first of them that of
-    /// `row` of a page or a later one. `before` is that of the shapes of the page.
+    /// The column of an attribute, and where its `count` values of the row of a page and of later ones
+    /// are. `before` is that of the shapes of the page.
     pub(crate) fn neighbours(
         &self,
-        column: &Column,
+        number: usize,
         (page, row): (usize, u32),
         before: &[u32],
         count: usize,
-    ) -> Result<Vec<(usize, Range<u32>)>> {
+    ) -> Result<Neighbours<'_>> {
+        if let Some(at) = self.pooled_at(number) {
+            let row = self.rows_of(page).start.saturating_add(row as usize);
+            return self.pooled_neighbours(at, row, count);
+        }
+        let missing = || self.corrupt("an attribute is not there");
+        let column = self.own_column(number).ok_or_else(missing)?;
+        let Key::Attribute(name, _) = &column.key else {
+            return Err(missing());
+        };
         let start = match &column.presence {
             Presence::Every => row,
-            Presence::Shapes(number) => before.get(*number as usize).copied().unwrap_or(0),
+            Presence::Shapes(_) | Presence::Pages(..) => before.get(number).copied().unwrap_or(0),
             Presence::Rows(rows) => {
                 let Located::Rows(held, first) = self.locate_rows(rows, page)? else {
                     return Err(self.corrupt("rows of a column are not told"));
                 };
                 let first = first + held.partition_point(|held| *held < row);
-                return Ok(by_page(first, count).collect());
+                return Ok(Neighbours {
+                    name,
+                    values: &column.values,
+                    places: by_page(first, count).collect(),
+                });
             }
         };
-        Ok(vec![(page, start..start.saturating_add(small(count)))])
+        Ok(Neighbours {
+            name,
+            values: &column.values,
+            places: vec![(page, start..start.saturating_add(small(count)))],
+        })
     }
 
     /// All rows of a column that tells its rows; `None` when they are told otherwise.
@@ -574,54 +561,6 @@ impl TableReader {
         Ok(())
     }
 
-    /// The shape of every row, rare columns included.
-    pub(crate) fn row_shapes(&self) -> Result<RowShapes> {
-        let rare = match self.column(&RARE) {
-            Some(column) => column.values.read_all()?,
-            None => Values::Numbers(Vec::new()),
-        };
-        let Values::Numbers(rare) = rare else {
-            return Err(self.corrupt("columns of rows are no numbers"));
-        };
-        let mut rare = rare.into_iter();
-        let mut lists = Lists::default();
-        let mut of_code: Vec<Option<u32>> = vec![None; self.lists.len() + 1];
-        let mut codes = Vec::with_capacity(self.rows);
-        let mut list = Vec::new();
-        for page in 0..self.pages() {
-            let shapes = self.shapes(page)?;
-            for (row, code) in (0u32..).zip(&shapes.codes) {
-                let at = usize::try_from(*code).unwrap_or(usize::MAX);
-                if let Some(Some(number)) = of_code.get(at) {
-                    codes.push(*number);
-                    continue;
-                }
-                list.clear();
-                let mut is_common = *code != 0;
-                for &column in shapes.list(row) {
-                    if column == SOME_RARE {
-                        is_common = false;
-                        let number = rare.next().and_then(|n| u32::try_from(n).ok());
-                        let number = number.filter(|number| self.is_attribute(*number));
-                        let missing = || self.corrupt("a row has attributes that are not told");
-                        list.push(number.ok_or_else(missing)?);
-                    } else {
-                        list.push(column);
-                    }
-                }
-                let number = lists.number(&list);
-                if let Some(held) = of_code.get_mut(at).filter(|_| is_common) {
-                    *held = Some(number);
-                }
-                codes.push(number);
-            }
-        }
-        Ok(RowShapes {
-            codes,
-            lists: lists.finish(),
-        })
-    }
-
     /// An error that says what is wrong with the table.
     pub(crate) fn corrupt(&self, what: &str) -> Error {
         Error::corrupt(&*self.name, 0, what)
@@ -632,19 +571,4 @@ impl TableReader {
 fn pages_of(column: &ColumnReader) -> usize {
     let values = usize::try_from(column.meta().values()).unwrap_or(usize::MAX);
     values.div_ceil(PAGE_ROWS)
-}
-
-fn read_list(reader: &mut Reader<'_>) -> Result<Box<[u32]>> {
-    let count = reader.count(1)?;
-    (0..count).map(|_| read_number(reader)).collect()
-}
-
-fn read_number(reader: &mut Reader<'_>) -> Result<u32> {
-    match reader.varint()? {
-        0 => Ok(SOME_RARE),
-        told => match u32::try_from(told - 1) {
-            Ok(number) if number != SOME_RARE => Ok(number),
-            _ => Err(reader.corrupt("the number of a column is too large")),
-        },
-    }
 }

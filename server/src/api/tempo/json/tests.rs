@@ -1,8 +1,11 @@
 //! The JSON of Tempo's API, byte by byte.
 
+use std::collections::HashMap;
+
 use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValueList};
 
 use super::*;
+use crate::proto::tempo::{SearchTagsV2Scope, ServiceStats, TagValue};
 
 fn value(value: Value) -> AnyValue {
     AnyValue { value: Some(value) }
@@ -137,10 +140,12 @@ fn traces() {
          \"schemaUrl\":\"u\"}]}";
     assert_eq!(batches(&[spans()]), format!("{{\"batches\":[{inner}]}}"));
     assert_eq!(
-        trace(&[spans()]),
+        trace(&[spans()], ""),
         format!("{{\"trace\":{{\"resourceSpans\":[{inner}]}}}}")
     );
-    assert_eq!(trace(&[]), r#"{"trace":{}}"#);
+    assert_eq!(trace(&[], ""), r#"{"trace":{}}"#);
+    let part = r#"{"trace":{},"status":"PARTIAL","message":"why"}"#;
+    assert_eq!(trace(&[], "why"), part);
 }
 
 #[test]
@@ -164,6 +169,22 @@ fn searches() {
         duration_ms: 557,
         span_set: None,
         span_sets: vec![set],
+        service_stats: HashMap::from([
+            (
+                "shop".to_owned(),
+                ServiceStats {
+                    span_count: 3,
+                    error_count: 1,
+                },
+            ),
+            (
+                "db".to_owned(),
+                ServiceStats {
+                    span_count: 1,
+                    error_count: 0,
+                },
+            ),
+        ]),
     };
     let metrics = SearchMetrics {
         total_blocks: 13,
@@ -182,11 +203,106 @@ fn searches() {
          {\"spans\":[{\"spanID\":\"563d623c76514f8e\",\
          \"startTimeUnixNano\":\"1684778327735077898\",\"durationNanos\":\"446979497\",\
          \"attributes\":[{\"key\":\"status\",\"value\":{\"stringValue\":\"error\"}}]}],\
-         \"matched\":1}]}],\"metrics\":{\"inspectedBytes\":\"9\",\"totalBlocks\":13}}"
+         \"matched\":1}],\
+         \"serviceStats\":{\"db\":{\"spanCount\":1},\"shop\":{\"spanCount\":3,\"errorCount\":1}}}],\
+         \"metrics\":{\"inspectedBytes\":\"9\",\"totalBlocks\":13}}"
     );
     let empty = SearchResponse {
         traces: Vec::new(),
         metrics: Some(SearchMetrics::default()),
     };
     assert_eq!(search(&empty), r#"{"traces":[],"metrics":{}}"#);
+}
+
+#[test]
+fn names_and_values() {
+    let metrics = Some(MetadataMetrics {
+        inspected_bytes: 630_188,
+        total_jobs: 2,
+        ..MetadataMetrics::default()
+    });
+    let told = r#""metrics":{"inspectedBytes":"630188","totalJobs":2}"#;
+    let strings = |all: [&str; 2]| all.map(str::to_owned).to_vec();
+    let names = SearchTagsResponse {
+        tag_names: strings(["a", "b\""]),
+        metrics,
+    };
+    assert_eq!(
+        tags(&names),
+        format!("{{\"tagNames\":[\"a\",\"b\\\"\"],{told}}}")
+    );
+    let by_scope = SearchTagsV2Response {
+        scopes: vec![SearchTagsV2Scope {
+            name: "span".to_owned(),
+            tags: strings(["a", "b"]),
+        }],
+        metrics: None,
+    };
+    let expect = r#"{"scopes":[{"name":"span","tags":["a","b"]}]}"#;
+    assert_eq!(scopes(&by_scope), expect);
+    let plain = SearchTagValuesResponse {
+        tag_values: strings(["x", ""]),
+        metrics: Some(MetadataMetrics::default()),
+    };
+    assert_eq!(values(&plain), r#"{"tagValues":["x",""],"metrics":{}}"#);
+    let typed = SearchTagValuesV2Response {
+        tag_values: vec![TagValue {
+            r#type: "int".to_owned(),
+            value: "7".to_owned(),
+        }],
+        metrics,
+    };
+    let expect = format!("{{\"tagValues\":[{{\"type\":\"int\",\"value\":\"7\"}}],{told}}}");
+    assert_eq!(typed_values(&typed), expect);
+}
+
+#[test]
+fn series() {
+    let labels = vec![
+        pair("__name__", Value::StringValue("rate".to_owned())),
+        pair("p", Value::DoubleValue(0.9)),
+    ];
+    let told = "\"labels\":[{\"key\":\"__name__\",\"value\":{\"stringValue\":\"rate\"}},\
+                {\"key\":\"p\",\"value\":{\"doubleValue\":0.9}}]";
+    let sample = |timestamp_ms, value| Sample {
+        value,
+        timestamp_ms,
+    };
+    let response = QueryRangeResponse {
+        series: vec![TimeSeries {
+            labels: labels.clone(),
+            samples: vec![
+                sample(0, 0.0),
+                sample(1_700_000_000_000, 12.5),
+                sample(-1, f64::INFINITY),
+            ],
+            exemplars: vec![Exemplar {
+                labels: vec![pair("trace:id", Value::StringValue("ab".to_owned()))],
+                value: 0.25,
+                timestamp_ms: 7,
+            }],
+        }],
+        metrics: Some(SearchMetrics::default()),
+        status: PartialStatus::Partial.into(),
+        message: "why".to_owned(),
+    };
+    assert_eq!(
+        range(&response),
+        format!(
+            "{{\"series\":[{{{told},\"samples\":[{{}},\
+             {{\"timestampMs\":\"1700000000000\",\"value\":12.5}},\
+             {{\"timestampMs\":\"-1\",\"value\":\"Infinity\"}}],\
+             \"exemplars\":[{{\"labels\":[{{\"key\":\"trace:id\",\"value\":{{\"stringValue\":\"ab\"}}}}],\
+             \"value\":0.25,\"timestampMs\":\"7\"}}]}}],\
+             \"metrics\":{{}},\"status\":\"PARTIAL\",\"message\":\"why\"}}"
+        )
+    );
+    let response = QueryInstantResponse {
+        series: vec![InstantSeries { labels, value: 3.0 }],
+        ..QueryInstantResponse::default()
+    };
+    assert_eq!(
+        instant(&response),
+        format!("{{\"series\":[{{{told},\"value\":3}}]}}")
+    );
 }

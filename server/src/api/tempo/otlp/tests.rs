@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::Request;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use prost::Message as _;
@@ -12,7 +14,10 @@ use trine_storage::sim::SimFs;
 use trine_tracestore::{Config, TraceId, TraceStore};
 
 use super::*;
+use crate::api::prometheus::run::harness::Harness;
 use crate::ingest::otlp_traces;
+use crate::proto::tempo::{Trace, TraceByIdResponse};
+use crate::proto::jsonpb::to_otlp;
 
 /// A span with what it belongs to and the schemas of both.
 type Row = (Resource, String, InstrumentationScope, String, trace::Span);
@@ -88,7 +93,7 @@ fn held(store: &TraceStore, sent: &[Row]) -> Vec<Row> {
 /// Asserts that the spans of `request` come back, from memory and from blocks.
 fn check(what: &str, request: ExportTraceServiceRequest) {
     let store = open();
-    let outcome = otlp_traces::store(&store, request.encode_to_vec().into()).unwrap();
+    let (outcome, _) = otlp_traces::store(&store, request.encode_to_vec().into()).unwrap();
     let sent = rows(request.resource_spans);
     assert!(outcome.rejections.is_empty(), "{what}: {outcome:?}");
     assert_eq!(held(&store, &sent), sent, "{what}");
@@ -240,7 +245,7 @@ fn what_generated_code_reads_of_damage_is_read_the_same() {
         let expect = ExportTraceServiceRequest::decode(&damaged[..]);
         let stored = otlp_traces::store(&store, damaged.clone().into());
         match (expect, stored) {
-            (Ok(request), Ok(outcome)) => {
+            (Ok(request), Ok((outcome, _))) => {
                 let sent = good(rows(request.resource_spans));
                 let held = held(&store, &sent);
                 assert_eq!(held, sent, "{damaged:02x?}");
@@ -264,59 +269,14 @@ fn what_generated_code_reads_of_damage_is_read_the_same() {
     assert!(looser <= 1, "{looser}");
 }
 
-/// The JSON of protobuf as OTLP has it: ids in hexadecimal and not in base64, numbers of
-/// enumerations and not names.
-fn to_otlp(value: &mut serde_json::Value) {
-    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const NAMES: &[(&str, i32)] = &[
-        ("SPAN_KIND_INTERNAL", 1),
-        ("SPAN_KIND_SERVER", 2),
-        ("SPAN_KIND_CLIENT", 3),
-        ("SPAN_KIND_PRODUCER", 4),
-        ("SPAN_KIND_CONSUMER", 5),
-        ("STATUS_CODE_OK", 1),
-        ("STATUS_CODE_ERROR", 2),
-    ];
-    if let Some(list) = value.as_array_mut() {
-        list.iter_mut().for_each(to_otlp);
-    }
-    for (key, value) in value.as_object_mut().into_iter().flatten() {
-        let id = value.as_str().filter(|id| id.ends_with('='));
-        let name = value
-            .as_str()
-            .and_then(|name| NAMES.iter().find(|(held, _)| *held == name));
-        if let Some((_, number)) = name {
-            *value = (*number).into();
-        } else if let Some(id) = id.filter(|_| key.ends_with("Id")) {
-            let digits = id
-                .trim_end_matches('=')
-                .chars()
-                .map(|c| DIGITS.find(c).unwrap());
-            let bits: String = digits.map(|digit| format!("{digit:06b}")).collect();
-            let nibbles = bits
-                .as_bytes()
-                .chunks_exact(8)
-                .flat_map(|byte| byte.chunks(4));
-            let nibble = |bits: &[u8]| {
-                bits.iter()
-                    .fold(0, |all, bit| 2 * all + u32::from(bit - b'0'))
-            };
-            let hex = nibbles.map(|bits| char::from_digit(nibble(bits), 16).unwrap());
-            *value = hex.collect::<String>().into();
-        } else {
-            to_otlp(value);
-        }
-    }
-}
-
-/// The traces of others in `TRINE_DATA` (or `../shared/data` beside the workspace), where it is.
-#[test]
+/// The traces of others in `TRINE_DATA` (or `../shared/data` beside the workspace), where it is, with
+/// the names of their files.
 #[expect(clippy::disallowed_methods, reason = "reads samples, stores nothing")]
-fn traces_of_others_come_back() {
+fn of_others() -> Vec<(String, ExportTraceServiceRequest)> {
     let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data").into();
     let folder = std::env::var("TRINE_DATA").unwrap_or_else(|_| beside());
     let folder = Path::new(&folder);
-    let mut files = 0;
+    let mut found = Vec::new();
     for of_files in [
         "otlp",
         "traces/jaeger-integration/traces",
@@ -324,7 +284,7 @@ fn traces_of_others_come_back() {
         "traces/tempo-vulture",
     ] {
         let Ok(entries) = std::fs::read_dir(folder.join(of_files)) else {
-            return;
+            return Vec::new();
         };
         for entry in entries {
             let path = entry.unwrap().path();
@@ -335,13 +295,66 @@ fn traces_of_others_come_back() {
             if is_json && text.contains("\"resourceSpans\"") {
                 let mut request = serde_json::from_str(&text).unwrap();
                 to_otlp(&mut request);
-                check(
-                    &path.display().to_string(),
-                    serde_json::from_value(request).unwrap(),
-                );
-                files += 1;
+                let request = serde_json::from_value(request).unwrap();
+                found.push((path.display().to_string(), request));
             }
         }
     }
-    assert!(files >= 40, "{files} files");
+    assert!(found.len() >= 40, "{} files", found.len());
+    found
+}
+
+#[test]
+fn traces_of_others_come_back() {
+    for (what, request) in of_others() {
+        check(&what, request);
+    }
+}
+
+/// The rows of an answer in JSON, whose trace is at `place`.
+fn of_json(text: &str, place: &str) -> Vec<Row> {
+    let mut answer: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut spans = answer.pointer_mut(place).unwrap().take();
+    to_otlp(&mut spans);
+    let request = serde_json::json!({ "resourceSpans": spans });
+    let request: ExportTraceServiceRequest = serde_json::from_value(request).unwrap();
+    rows(request.resource_spans)
+}
+
+#[tokio::test]
+async fn traces_of_others_come_back_over_http() {
+    for (what, request) in of_others() {
+        let harness = Harness::new(super::super::mount, |_| {});
+        let store = harness.tenant().traces().unwrap();
+        otlp_traces::store(&store, request.encode_to_vec().into()).unwrap();
+        let sent = rows(request.resource_spans);
+        let mut ids: Vec<Vec<u8>> = sent.iter().map(|row| row.4.trace_id.clone()).collect();
+        ids.dedup();
+        for id in ids {
+            let of_trace = sent.iter().filter(|row| row.4.trace_id == id);
+            let expect: Vec<Row> = of_trace.cloned().collect();
+            let first = format!("/api/traces/{}", super::super::request::hex(&id));
+            let second = first.replace("traces", "v2/traces");
+            let json = harness.get(&first).await;
+            assert_eq!(of_json(json.text(), "/batches"), expect, "{what}");
+            let json = harness.get(&second).await;
+            assert_eq!(
+                of_json(json.text(), "/trace/resourceSpans"),
+                expect,
+                "{what}"
+            );
+            for (path, is_first) in [(first, true), (second, false)] {
+                let request = Request::get(path).header("Accept", "application/protobuf");
+                let answer = harness.send(request.body(Body::empty()).unwrap()).await;
+                let trace = if is_first {
+                    answer.body.into()
+                } else {
+                    let response = TraceByIdResponse::decode(&*answer.body).unwrap();
+                    response.trace.unwrap()
+                };
+                let trace = Trace::decode(trace).unwrap();
+                assert_eq!(rows(trace.resource_spans), expect, "{what}");
+            }
+        }
+    }
 }

@@ -232,7 +232,7 @@ fn damaged_pages_are_errors_or_harmless() {
         let ends = ends(&values);
         let (fs, meta) = written(kind, &values, &ends);
         let stored = |encoding: &Encoding| match encoding {
-            Encoding::Numbers => vec![],
+            Encoding::Numbers | Encoding::Rows => vec![],
             Encoding::Dictionary { stored, .. } => vec![stored.clone()],
             Encoding::Templates { stored, filter, .. } => vec![stored.clone(), filter.clone()],
             Encoding::Blobs { filter } => vec![filter.clone()],
@@ -267,7 +267,7 @@ fn damaged_pages_are_errors_or_harmless() {
                     }
                 }
                 match &mut meta.encoding {
-                    Encoding::Numbers => {}
+                    Encoding::Numbers | Encoding::Rows => {}
                     Encoding::Dictionary { stored, .. } => repaired(stored, page, right),
                     Encoding::Templates { stored, filter, .. } => {
                         repaired(stored, page, right);

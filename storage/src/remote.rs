@@ -1,0 +1,43 @@
+//! Blocks and catalog in an object store: S3, GCS, Azure, a directory. A toolkit like the rest of the
+//! crate: engines wire it to their block sets.
+//!
+//! In reading order: [`Bucket`] asks and repeats, [`BucketCatalog`] says which objects belong to the
+//! store, [`Lease`] who may change it, [`upload`](Bucket::upload) ships a file, [`RemoteFile`] reads it
+//! through a [`RangeCache`], [`sweep`] removes what nobody needs, [`FaultStore`] is a store that fails.
+//!
+//! All calls block. They run their requests on a tokio runtime that the caller gives, and refuse to be
+//! called on a thread that drives it. See `FORMAT.md`, "Bucket".
+
+mod bucket;
+mod bucket_catalog;
+mod counters;
+mod failure;
+mod fault;
+mod file;
+mod lease;
+mod location;
+mod probe;
+mod range_cache;
+mod sweep;
+mod upload;
+
+pub use bucket::{Bucket, Object, Options, PutNew};
+pub use bucket_catalog::{
+    BucketCatalog, BucketDocument, Commit, DOCUMENT_BYTES_MAX, Doomed, block_key,
+};
+pub use counters::{Cost, Counted, Counters, Counting, Spent, Verb};
+pub use failure::Reason;
+pub use fault::{Change, FaultStore, Faults, Turns};
+pub use file::RemoteFile;
+pub use lease::{Holder, Lease, LeaseTimes, Taken, Watch};
+pub use probe::Checked;
+pub use range_cache::{CacheOptions, CacheStats, DiskOptions, Priority, RangeCache};
+pub use sweep::{Hold, Holds, SweepOptions, Swept, sweep};
+pub use upload::{PART_BYTES, Throttle, Uploaded};
+
+#[cfg(test)]
+mod campaign;
+#[cfg(test)]
+mod s3;
+#[cfg(test)]
+mod stage;

@@ -1,0 +1,412 @@
+//! A file that is read from the object store through the cache of ranges. Engines read it as they
+//! read local files.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use object_store::path::Path;
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::bucket::{Bucket, refuse_runtime_threads};
+use super::counters::Cost;
+use super::failure::{Failure, Reason};
+use super::range_cache::{Flight, Look, Priority, RangeCache};
+use crate::fs::ReadFile;
+
+/// An object that no longer changes.
+///
+/// One [`ReadFile::read`] is one round: whatever its ranges miss is fetched at the same time. What the
+/// reads of a query cost is counted where its threads say so ([`Cost::enter`]).
+///
+/// ```
+/// # use std::{collections::BTreeMap, sync::Arc};
+/// # use trine_storage::clock::{Clock, SystemClock};
+/// # use trine_storage::fs::{Fs, RealFs};
+/// # use trine_storage::remote::{Bucket, CacheOptions, Cost, Options, RangeCache};
+/// use trine_storage::fs::ReadFile;
+/// use trine_storage::remote::RemoteFile;
+///
+/// # let runtime = tokio::runtime::Runtime::new()?;
+/// # let (clock, handle): (Arc<dyn Clock>, _) = (Arc::new(SystemClock::new()), runtime.handle().clone());
+/// # let (fs, environment): (Arc<dyn Fs>, _) = (Arc::new(RealFs), BTreeMap::new());
+/// # let bucket = Bucket::open("memory:///", &environment, Options::default(), handle.clone(), clock.clone())?;
+/// bucket.put("blocks/x", vec![7; 1_000_000].into())?;
+/// let cache = RangeCache::open(CacheOptions::default(), &fs, handle, &clock)?;
+/// let file = RemoteFile::new(&bucket, &cache, "blocks/x", 1_000_000);
+/// let cost = Arc::new(Cost::default());
+/// let counting = cost.enter();
+/// file.read(&[0..16, 999_968..1_000_000])?;
+/// file.read(&[999_000..999_968])?;
+/// drop(counting);
+/// // Two requests at the same time; what the second read wanted had come with the first.
+/// assert_eq!((cost.now().requests, cost.now().depth), (2, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct RemoteFile {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bucket: Bucket,
+    cache: RangeCache,
+    key: String,
+    path: Path,
+    len: u64,
+    object: u128,
+    /// Pages of high priority, as ranges of their numbers.
+    high: Mutex<Vec<Range<u32>>>,
+}
+
+/// Pages that are at hand.
+enum Piece {
+    Page(Bytes),
+    /// Bytes of the object from an offset on, that are more than the page.
+    Run(u64, Bytes),
+}
+
+/// Missing pages that one request fetches.
+struct Run {
+    range: Range<u64>,
+    pages: Vec<u32>,
+}
+
+impl RemoteFile {
+    /// The object `key` of the bucket, which has `len` bytes. Asks for nothing. Its first and last page
+    /// have [`Priority::High`]: header and footer are there.
+    pub fn new(bucket: &Bucket, cache: &RangeCache, key: &str, len: u64) -> Self {
+        let mut hasher = Xxh3::new();
+        for part in [bucket.name(), "\0", key, "\0"] {
+            hasher.update(part.as_bytes());
+        }
+        hasher.update(&len.to_le_bytes());
+        let file = Self {
+            inner: Arc::new(Inner {
+                bucket: bucket.clone(),
+                cache: cache.clone(),
+                key: key.to_owned(),
+                path: bucket.path(key),
+                len,
+                object: hasher.digest128(),
+                high: Mutex::new(Vec::new()),
+            }),
+        };
+        file.prioritize(&[0..1.min(len), len.saturating_sub(1)..len]);
+        file
+    }
+
+    /// The name of the object.
+    pub fn key(&self) -> &str {
+        &self.inner.key
+    }
+
+    /// Says that these ranges are what every read looks at first: once they have come they stay longer
+    /// than data.
+    pub fn prioritize(&self, ranges: &[Range<u64>]) {
+        let pages = ranges.iter().filter_map(|range| self.inner.pages(range));
+        self.inner.high.lock().extend(pages);
+    }
+
+    /// Begins to fetch what is missing of these ranges and does not wait: a later read finds it, or
+    /// waits for the rest. So one round can fetch from many files.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when a range ends after the file.
+    pub fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
+        let wanted = self.inner.wanted(ranges)?;
+        let pages = self.inner.beside(&wanted);
+        let missing: Vec<u32> = pages
+            .into_iter()
+            .filter_map(|(page, found)| found.is_none().then_some(page))
+            .collect();
+        self.inner.fetch(&missing);
+        Ok(())
+    }
+}
+
+impl ReadFile for RemoteFile {
+    fn len(&self) -> u64 {
+        self.inner.len
+    }
+
+    fn read(&self, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+        let inner = &self.inner;
+        let wanted = inner.wanted(ranges)?;
+        let pieces = inner.gather(&wanted).map_err(|failure| {
+            let kind = match failure.reason {
+                Reason::Missing => io::ErrorKind::NotFound,
+                Reason::Damaged => io::ErrorKind::InvalidData,
+                _ => io::ErrorKind::Other,
+            };
+            let what = format!("get ranges of {} in {}", inner.key, inner.bucket.name());
+            io::Error::new(kind, failure.during(what))
+        })?;
+        ranges
+            .iter()
+            .map(|range| inner.assemble(range, &wanted, &pieces))
+            .collect()
+    }
+}
+
+impl Inner {
+    fn page_bytes(&self) -> u64 {
+        self.cache.options().page_bytes
+    }
+
+    /// The numbers of the pages that a range touches.
+    fn pages(&self, range: &Range<u64>) -> Option<Range<u32>> {
+        if range.is_empty() {
+            return None;
+        }
+        let first = u32::try_from(range.start / self.page_bytes()).ok()?;
+        let last = u32::try_from((range.end - 1) / self.page_bytes()).ok()?;
+        Some(first..last.saturating_add(1))
+    }
+
+    /// Where a page lies in the object.
+    fn page_range(&self, page: u32) -> Range<u64> {
+        let start = u64::from(page) * self.page_bytes();
+        start..self.len.min(start + self.page_bytes())
+    }
+
+    fn priority(&self, page: u32) -> Priority {
+        match self.high.lock().iter().any(|range| range.contains(&page)) {
+            true => Priority::High,
+            false => Priority::Normal,
+        }
+    }
+
+    /// The pages of all ranges, in their order, each once.
+    fn wanted(&self, ranges: &[Range<u64>]) -> io::Result<Vec<u32>> {
+        let mut wanted = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            if range.start > range.end || range.end > self.len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            wanted.extend(self.pages(range).into_iter().flatten());
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        Ok(wanted)
+    }
+
+    /// Which pages are at hand, or coming; counts what was found where.
+    fn beside(&self, wanted: &[u32]) -> Vec<(u32, Option<Look>)> {
+        let (mut memory, mut disk) = (0, 0);
+        let looks = self.cache.look(self.object, wanted);
+        let found: Vec<(u32, Option<Look>)> = wanted
+            .iter()
+            .zip(looks)
+            .map(|(&page, look)| match look {
+                Look::Memory(_) => {
+                    memory += 1;
+                    (page, Some(look))
+                }
+                Look::Coming(_) => (page, Some(look)),
+                Look::Missing => {
+                    let range = self.page_range(page);
+                    let len = range.end - range.start;
+                    let priority = self.priority(page);
+                    let read = self.cache.load_from_disk(self.object, page, len, priority);
+                    disk += u64::from(read.is_some());
+                    (page, read.map(Look::Memory))
+                }
+            })
+            .collect();
+        let misses = wanted.len() as u64 - memory - disk;
+        self.cache.count(memory, disk, misses);
+        if let Some(cost) = Cost::current() {
+            cost.looked(memory, disk, misses);
+        }
+        found
+    }
+
+    /// All wanted pages, in their order.
+    fn gather(self: &Arc<Self>, wanted: &[u32]) -> Result<Vec<Piece>, Failure> {
+        let mut pieces: Vec<Option<Piece>> = Vec::new();
+        pieces.resize_with(wanted.len(), || None);
+        let mut waited = false;
+        let mut looked = self.beside(wanted);
+        loop {
+            let mut missing = Vec::new();
+            let mut flights: Vec<Arc<Flight>> = Vec::new();
+            for (page, look) in &looked {
+                match look {
+                    Some(Look::Coming(flight)) => add(&mut flights, flight),
+                    Some(_) => {}
+                    None => missing.push(*page),
+                }
+            }
+            let own = self.fetch(&missing);
+            for flight in &own {
+                add(&mut flights, flight);
+            }
+            if !flights.is_empty() {
+                refuse_runtime_threads(self.bucket.handle())?;
+                if !waited {
+                    waited = true;
+                    Cost::waited();
+                }
+            }
+            let mut came: Vec<(Range<u64>, Bytes)> = Vec::new();
+            for flight in &flights {
+                match flight.wait() {
+                    Ok(bytes) => came.push((flight.range.clone(), bytes)),
+                    // Another read's bad luck is not ours: we try it ourselves.
+                    Err(_) if !own.iter().any(|o| Arc::ptr_eq(o, flight)) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+            for (page, look) in looked {
+                let Some(piece) = wanted
+                    .binary_search(&page)
+                    .ok()
+                    .and_then(|at| pieces.get_mut(at))
+                else {
+                    continue;
+                };
+                if let Some(Look::Memory(bytes)) = look {
+                    *piece = Some(Piece::Page(bytes));
+                    continue;
+                }
+                let range = self.page_range(page);
+                let holds = |run: &&(Range<u64>, Bytes)| {
+                    run.0.start <= range.start && range.end <= run.0.end
+                };
+                if let Some((run, bytes)) = came.iter().find(holds) {
+                    *piece = Some(Piece::Run(run.start, bytes.clone()));
+                }
+            }
+            let left: Vec<u32> = wanted
+                .iter()
+                .zip(&pieces)
+                .filter_map(|(page, piece)| piece.is_none().then_some(*page))
+                .collect();
+            if left.is_empty() {
+                return Ok(pieces.into_iter().flatten().collect());
+            }
+            let looks = self.cache.look(self.object, &left);
+            looked = left
+                .into_iter()
+                .zip(looks)
+                .map(|(page, look)| match look {
+                    Look::Missing => (page, None),
+                    look => (page, Some(look)),
+                })
+                .collect();
+        }
+    }
+
+    /// Begins to fetch pages that are neither here nor coming.
+    fn fetch(self: &Arc<Self>, missing: &[u32]) -> Vec<Arc<Flight>> {
+        let mut flights = Vec::new();
+        let cost = Cost::current();
+        for run in self.runs(missing) {
+            let Some(flight) = self.cache.begin(self.object, run.range.clone(), &run.pages) else {
+                // Somebody began with some of them since we looked.
+                continue;
+            };
+            if let Some(cost) = &cost {
+                cost.fetched(1, run.range.end - run.range.start);
+            }
+            let priorities = run.pages.iter().map(|&page| self.priority(page)).collect();
+            let landing = self
+                .cache
+                .landing(Arc::clone(&flight), run.pages, priorities);
+            let this = Arc::clone(self);
+            self.bucket.handle().spawn(async move {
+                let fetched = this.bucket.fetch(&this.path, Some(run.range)).await;
+                landing.end(fetched.map(|(bytes, _)| bytes));
+            });
+            flights.push(flight);
+        }
+        flights
+    }
+
+    /// Which requests fetch the pages: near ones together, none larger than a limit.
+    fn runs(&self, missing: &[u32]) -> Vec<Run> {
+        let options = self.cache.options();
+        let mut runs: Vec<Run> = Vec::new();
+        for &page in missing {
+            let range = self.page_range(page);
+            if let Some(run) = runs.last_mut()
+                && range.start.saturating_sub(run.range.end) <= options.gap_bytes_max
+                && range.end - run.range.start <= options.request_bytes_max
+            {
+                run.range.end = range.end;
+                run.pages.push(page);
+            } else {
+                runs.push(Run {
+                    range,
+                    pages: vec![page],
+                });
+            }
+        }
+        runs
+    }
+
+    /// The bytes of a range from its pages.
+    fn assemble(&self, range: &Range<u64>, wanted: &[u32], pieces: &[Piece]) -> io::Result<Bytes> {
+        let missing = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let Some(pages) = self.pages(range) else {
+            return Ok(Bytes::new());
+        };
+        let at = wanted.partition_point(|&page| page < pages.start);
+        let pieces = pieces
+            .get(at..at + (pages.end - pages.start) as usize)
+            .ok_or_else(missing)?;
+        let mut joined = BytesMut::new();
+        for (page, piece) in pages.zip(pieces) {
+            let (start, bytes) = match piece {
+                Piece::Page(bytes) => (self.page_range(page).start, bytes),
+                Piece::Run(start, bytes) => (*start, bytes),
+            };
+            let part = slice(bytes, start, range).ok_or_else(missing)?;
+            // The most common case needs no copy.
+            if part.len() as u64 == range.end - range.start {
+                return Ok(part);
+            }
+            let part = match piece {
+                Piece::Page(_) => part,
+                Piece::Run(..) => {
+                    let page = self.page_range(page);
+                    let inside = range.start.max(page.start)..range.end.min(page.end);
+                    slice(bytes, start, &inside).ok_or_else(missing)?
+                }
+            };
+            joined.reserve(usize::try_from(range.end - range.start).unwrap_or(0) - joined.len());
+            joined.extend_from_slice(&part);
+        }
+        if joined.len() as u64 != range.end - range.start {
+            return Err(missing());
+        }
+        Ok(joined.freeze())
+    }
+}
+
+/// What `bytes`, which begin at `start` of the object, have of a range.
+fn slice(bytes: &Bytes, start: u64, range: &Range<u64>) -> Option<Bytes> {
+    let from = usize::try_from(range.start.saturating_sub(start)).ok()?;
+    let to = usize::try_from(range.end.checked_sub(start)?).ok()?;
+    let to = to.min(bytes.len());
+    (from <= to).then(|| bytes.slice(from..to))
+}
+
+fn add(flights: &mut Vec<Arc<Flight>>, flight: &Arc<Flight>) {
+    if !flights.iter().any(|known| Arc::ptr_eq(known, flight)) {
+        flights.push(Arc::clone(flight));
+    }
+}
+
+impl fmt::Debug for RemoteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteFile")
+            .field("key", &self.inner.key)
+            .field("len", &self.inner.len)
+            .finish()
+    }
+}
