@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use trine_storage::{Result, TimeRange};
 
 use super::coder::Coder;
-use super::codes::{Named, Wanted, value_of};
+use super::codes::{Children, Named, Wanted, value_of};
 use super::condition::{VISIBLE, duration_of, kind, status, visible};
 use super::counts::Reading;
 use super::evaluate::Page;
@@ -167,19 +167,46 @@ pub(crate) fn attribute_values(
     // With a filter all places are here: pieces of traces are found again.
     others.reverse();
     let mut reading = Reading::new(&request.attribute);
+    let mut of_children = Coder::default();
+    let below = match &request.attribute {
+        AttributeRef::Attribute {
+            scope: Some(scope @ (Scope::Event | Scope::Link)),
+            key,
+        } => Some(Named {
+            scope: *scope,
+            key: key.clone(),
+        }),
+        _ => None,
+    };
     let mut counts: HashMap<u32, u64> = HashMap::new();
     let mut wanted = Wanted::default();
     let asks = asks_traces(filter) || asks_trace(&request.attribute);
     sweep(&others, filter, (asks, request.range), &mut |found| {
         let page = found.page;
         wanted.set(found.rows, page.table().rows_of(page.number()).len());
+        if let Some(named) = &below {
+            // Every event (or link) counts, not only the first that has the attribute.
+            let table = match named.scope {
+                Scope::Link => &found.view.image.links,
+                _ => &found.view.image.events,
+            };
+            let children = Children::of(found.view, page.number(), named.scope, &wanted)?;
+            for value in value_of(table, named, &children.rows)?.iter().flatten() {
+                *counts.entry(of_children.code_of(value)).or_default() += 1;
+            }
+            return Ok(counts.len() <= request.limit);
+        }
         reading.read(found.view, page, &wanted)?;
         for code in reading.codes.iter().filter(|code| **code != ABSENT) {
             *counts.entry(*code).or_default() += 1;
         }
         Ok(counts.len() <= request.limit)
     })?;
-    for (code, value) in (0u32..).zip(&reading.coder.values) {
+    let values = match &below {
+        Some(_) => &of_children.values,
+        None => &reading.coder.values,
+    };
+    for (code, value) in (0u32..).zip(values) {
         let count = counts.get(&code).copied().unwrap_or(0);
         if count > 0 && !found.add(value, count) {
             break;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trine_storage::TimeRange;
 
 use crate::model::{
-    AnyValue, Event, KeyValue, Link, Resource, Scope as Instrumentation, Span, Status, TraceId,
+    AnyValue, Event, KeyValue, Link, Resource, Scope as Instrumentation, Span, TraceId,
 };
 use crate::otlp::{Bounds, Writer};
 use crate::request::{
