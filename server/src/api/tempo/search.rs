@@ -74,6 +74,8 @@ impl<'a> Run<'a> {
             all.inspected_traces += found.inspected_traces;
             all.inspected_spans += found.inspected_spans;
             all.traces.extend(found.traces);
+            all.is_partial |= found.is_partial;
+            all.message = all.message.or(found.message);
         }
         if self.stores.len() > 1 {
             all.traces = joined(all.traces, self.options.spans_per_span_set);
@@ -87,10 +89,10 @@ impl<'a> Run<'a> {
 pub(super) fn whole(asked: &Asked, search: &Search, limits: &Traces) -> Result<Found, Refusal> {
     let run = Run::new(asked, search, limits)?;
     let found = run.range(search.range)?;
-    let metrics = metrics(&found, (1, 1));
+    let metrics = metrics(&found, (u32::from(!found.is_partial), 1));
     Ok(Found {
         response: response(found.traces, metrics),
-        notice: None,
+        notice: found.message.filter(|_| found.is_partial),
     })
 }
 
@@ -120,15 +122,19 @@ pub(super) fn in_pieces(
         held.extend(found.traces);
         held.sort_by(newest_first);
         held.dedup_by_key(|trace| trace.id);
-        let ready = if done == total {
+        let ready = if done == total || found.is_partial {
             held.len()
         } else {
             held.partition_point(|trace| trace.start_ns >= range.start)
         };
         let ready: Vec<TraceSummary> = held.drain(..ready.min(run.options.limit)).collect();
         run.options.limit -= ready.len();
-        let is_over = run.options.limit == 0;
-        let jobs = (if is_over { total } else { done }, total);
+        let is_over = run.options.limit == 0 || found.is_partial;
+        let jobs = match found.is_partial {
+            true => (done - 1, total),
+            false if is_over => (total, total),
+            false => (done, total),
+        };
         if send(response(ready, metrics(&sum, jobs))).is_break() || is_over {
             break;
         }

@@ -66,8 +66,14 @@ async fn answers_of_an_empty_store() {
         ("v2/search/tag/resource.service.name/values", none),
         ("v2/search/tag/span.a/b/values/values?start=1&end=2", none),
         ("search/tag/service.name/values", none),
-        ("metrics/query_range?q={}|rate()&start=10&end=20", no_series),
-        ("metrics/query?query={}|rate()&start=10&end=20", no_series),
+        (
+            "metrics/query_range?q={}|rate()by(name)&start=10&end=20",
+            no_series,
+        ),
+        (
+            "metrics/query?query={}|rate()by(name)&start=10&end=20",
+            no_series,
+        ),
     ] {
         let answer = ask(&harness, path, "application/json").await;
         assert_eq!(answer.told(), (200, text), "{path}");

@@ -73,6 +73,23 @@ async fn searches() {
 }
 
 #[tokio::test]
+async fn a_search_that_uses_too_much_says_so() {
+    let harness = shop(|config| config.query_samples_max = 1);
+    let answer = ask(&harness, &path("search", "{}"), JSON).await;
+    assert_eq!(answer.status, 200);
+    let found: strict::SearchResponse = decode(answer.text());
+    let jobs = (found.metrics.completed_jobs, found.metrics.total_jobs);
+    assert_eq!(jobs, (0, 1));
+    let warning = answer.headers["warning"].to_str().unwrap();
+    assert_eq!(
+        warning,
+        "299 trine \"query processing would load too many samples into memory in query execution\""
+    );
+    let whole = ask(&shop(|_| {}), &path("search", "{}"), JSON).await;
+    assert!(!whole.headers.contains_key("warning"));
+}
+
+#[tokio::test]
 async fn what_traces_drilldown_asks() {
     let harness = shop(|_| {});
     let signals = ["nestedSetParent<0", "true", "kind=server", "kind=consumer"];
