@@ -340,6 +340,9 @@ fn brackets_may_be_nested_as_deep_as_the_limit_and_no_deeper() {
     }
 }
 
+/// Operators besides those of a chain, a query with a chain of so many, and why a longer one is refused.
+type Lengthened<'a> = (usize, &'a dyn Fn(usize) -> String, &'static str);
+
 /// A chain of operators is a tree as deep as the chain is long: it must stop before the stack does.
 #[test]
 fn chains_of_operators_may_be_as_long_as_the_limit_and_no_longer() {
@@ -349,7 +352,7 @@ fn chains_of_operators_may_be_as_long_as_the_limit_and_no_longer() {
     let deep = "the expression is more than 500 operators deep";
     let many = "the query has more than 500 operators";
     // How many operators besides those of the chain count; the innermost between fields does not.
-    let queries: [(usize, &dyn Fn(usize) -> String, &str); 8] = [
+    let queries: [Lengthened<'_>; 8] = [
         (
             0,
             &|n| format!("{{ {} }}", chain(".cached && .cached", " || ", n / 2)),

@@ -37,6 +37,7 @@ async fn answers_of_an_empty_store() {
     let keywords = r#"{"tagValues":[{"type":"keyword","value":"error"},{"type":"keyword","value":"ok"},{"type":"keyword","value":"unset"}],"metrics":{}}"#;
     let none = r#"{"tagValues":[],"metrics":{}}"#;
     let no_series = r#"{"series":[],"metrics":{"completedJobs":1,"totalJobs":1}}"#;
+    let zero = r#"{"series":[{"labels":[{"key":"__name__","value":{"stringValue":"rate"}}]}],"metrics":{"completedJobs":1,"totalJobs":1}}"#;
     for (path, text) in [
         ("echo", "echo"),
         ("search?q={}&start=1&end=2&limit=20&spss=3", NO_TRACES),
@@ -67,13 +68,15 @@ async fn answers_of_an_empty_store() {
         ("v2/search/tag/span.a/b/values/values?start=1&end=2", none),
         ("search/tag/service.name/values", none),
         (
-            "metrics/query_range?q={}|rate()by(name)&start=10&end=20",
+            "metrics/query_range?q={}|rate()%20by(name)&start=10&end=20",
             no_series,
         ),
         (
-            "metrics/query?query={}|rate()by(name)&start=10&end=20",
+            "metrics/query?query={}|rate()%20by(name)&start=10&end=20",
             no_series,
         ),
+        // That there are no spans is a rate, too.
+        ("metrics/query?query={}|rate()&start=10&end=20", zero),
     ] {
         let answer = ask(&harness, path, "application/json").await;
         assert_eq!(answer.told(), (200, text), "{path}");
