@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[cfg(any(feature = "promql", feature = "logql"))]
 use trine_storage::shared;
 
 /// The most cores that one query uses at a time.
@@ -47,6 +48,7 @@ impl Drop for Permits {
 
 /// Does all jobs and gives their results in order: the first here, each other one on a thread if
 /// `permits` suffice for all of them.
+#[cfg(any(feature = "promql", feature = "logql"))]
 pub(crate) fn all<A: Send, J: FnOnce() -> A + Send>(jobs: Vec<J>, permits: &Permits) -> Vec<A> {
     match jobs.len() > permits.count() + 1 {
         true => jobs.into_iter().map(|job| job()).collect(),
@@ -54,6 +56,7 @@ pub(crate) fn all<A: Send, J: FnOnce() -> A + Send>(jobs: Vec<J>, permits: &Perm
     }
 }
 
+#[cfg(any(feature = "promql", feature = "logql"))]
 fn at_once<A: Send, J: FnOnce() -> A + Send>(mut jobs: Vec<J>) -> Vec<A> {
     let Some(last) = jobs.pop() else {
         return Vec::new();
@@ -66,7 +69,7 @@ fn at_once<A: Send, J: FnOnce() -> A + Send>(mut jobs: Vec<J>) -> Vec<A> {
     results
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "promql", feature = "logql")))]
 mod tests {
     use std::mem::ManuallyDrop;
 

@@ -2,13 +2,13 @@
 //!
 //! In reading order: [`ast`] is the tree, `lexer`, `parser`, `printer` and `validate` lead to it and
 //! back, `lenient` reads what is still being typed, [`source`] is what a store of spans has to offer,
-//! `lower` says what the store may skip, `value` and `field` evaluate expressions over columns,
-//! `spanset` combines sets of spans, `engine` runs a search, `metrics` makes series over time; `exact`
-//! says when a store can count for it.
+//! `lower` says what the store may skip and when it can count, `value` and `field` evaluate
+//! expressions over columns, `spanset` combines sets of spans, `engine` runs a search, `metrics` makes
+//! series over time.
 //!
 //! ```
 //! let query = trine_query::traceql::parse(r#"{ span.http.status_code >= 500 } | count() > 2"#)?;
-//! assert_eq!(query.to_string(), "{ span.http.status_code >= 500 } | count() > 2");
+//! assert_eq!(query.to_string(), "{ span.http.status_code >= 500 }|(count()) > 2");
 //! # Ok::<(), trine_query::traceql::ParseError>(())
 //! ```
 

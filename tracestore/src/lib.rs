@@ -26,7 +26,7 @@
 //!     test: Test::Equal(vec![Value::Str("GET /".into())]),
 //! };
 //! let filter = TraceFilter::Has(Filter::Is(name));
-//! let rows = Rows { range: TimeRange::ALL, filter, projection: Vec::new() };
+//! let rows = Rows { range: TimeRange::ALL, filter, projection: Vec::new(), enough: 20 };
 //! for batch in store.snapshot().scan(&Request::Rows(rows))? {
 //!     let Batch::Spans(spans) = batch? else { continue };
 //!     assert_eq!(spans.traces[0].id, [1; 16]);
