@@ -259,11 +259,13 @@ impl<'a> NumberPage<'a> {
         let least = self.bounds.least;
         match wanted {
             Wanted::Range(range) => {
+                // Up to the greatest of the page and no further: what lies below `from` wraps around
+                // to more than a span that has no more bits than the numbers.
                 let from = range.least.saturating_sub(least);
-                let span = (range.greatest - least.min(range.greatest)).saturating_sub(from);
-                match (self.is_narrow(), u32::try_from(from)) {
-                    (true, Ok(from)) => {
-                        let span = u32::try_from(span).unwrap_or(u32::MAX);
+                let to = range.greatest.min(self.bounds.greatest) - least;
+                let span = to.saturating_sub(from);
+                match (self.is_narrow(), u32::try_from(from), u32::try_from(span)) {
+                    (true, Ok(from), Ok(span)) => {
                         self.narrow(out, |above| above.wrapping_sub(from) <= span);
                     }
                     _ => self.wide(out, |above| above.wrapping_sub(from) <= span),
@@ -409,8 +411,14 @@ mod tests {
                 .iter()
                 .map(|(index, add)| index.get(&numbers).saturating_add(*add))
                 .collect();
-            let range = Bounds::of(picked.iter().copied()).map(Wanted::Range);
-            for wanted in [Wanted::any(picked), range].into_iter().flatten() {
+            let range = Bounds::of(picked.iter().copied());
+            let ranges = range.map(|range| {
+                let up = Bounds { greatest: u64::MAX, ..range };
+                let down = Bounds { least: 0, ..range };
+                [range, up, down].map(Wanted::Range)
+            });
+            let ranges = ranges.into_iter().flatten();
+            for wanted in Wanted::any(picked).into_iter().chain(ranges) {
                 let mut found = vec![];
                 page.search(&wanted, &mut found);
                 let expected: Vec<u32> = (0..)
