@@ -358,10 +358,11 @@ fn refused_start(span: &SpanRef<'_>, bounds: &Bounds) -> Option<Refused> {
 /// looked at: it is not stored.
 #[inline]
 fn is_too_deep_pair(pair: &[u8], depth: usize) -> Read<bool> {
-    if KeyValueRef::usual(pair).is_some() && is_ascii(pair) {
-        return Ok(false);
-    }
-    let pair = KeyValueRef::read(pair)?;
+    let pair = match KeyValueRef::usual(pair) {
+        Some(_) if is_ascii(pair) => return Ok(false),
+        Some(pair) => pair,
+        None => KeyValueRef::read_any(pair)?,
+    };
     text(pair.key, "key")?;
     is_too_deep(pair.value, depth).map_err(|malformed| malformed.within("value"))
 }

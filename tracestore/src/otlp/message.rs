@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::wire::{BYTES, FIXED32, FIXED64, Read, VARINT, message};
+use super::wire::{BYTES, FIXED32, FIXED64, Read, VARINT, message, prefixed};
 use crate::model::SpanId;
 
 /// A value of an attribute.
@@ -94,21 +94,24 @@ impl<'a> KeyValueRef<'a> {
         }
     }
 
-    /// Reads what senders write: a short key, then a short scalar.
+    /// Reads what senders write: a key, then a scalar, and nothing else.
     #[inline(always)]
     pub(super) fn usual(pair: &'a [u8]) -> Option<Self> {
-        let [0x0a, len @ ..0x80, rest @ ..] = pair else {
+        let [0x0a, rest @ ..] = pair else {
             return None;
         };
-        let (key, rest) = rest.split_at_checked(usize::from(*len))?;
-        let [0x12, len @ ..0x80, value @ ..] = rest else {
+        let (key, rest) = prefixed(rest)?;
+        let [0x12, rest @ ..] = rest else {
             return None;
         };
-        if value.len() != usize::from(*len) {
+        let (value, []) = prefixed(rest)? else {
             return None;
-        }
+        };
         let value = match value {
-            [0x0a, len, text @ ..] if text.len() == usize::from(*len) => AnyRef::String(text),
+            [0x0a, rest @ ..] => match prefixed(rest)? {
+                (text, []) => AnyRef::String(text),
+                _ => return None,
+            },
             [0x10, truth @ ..0x80] => AnyRef::Bool((*truth != 0).into()),
             [0x18, low @ ..0x80] => AnyRef::Int((*low).into()),
             [0x18, low, high @ ..0x80] if *low >= 0x80 => {
@@ -117,6 +120,7 @@ impl<'a> KeyValueRef<'a> {
             [0x18, low, middle, high @ ..0x80] if *low & *middle >= 0x80 => AnyRef::Int(
                 i64::from(*low & 0x7f) | i64::from(*middle & 0x7f) << 7 | i64::from(*high) << 14,
             ),
+            [0x21, bits @ ..] => AnyRef::Double(u64::from_le_bytes(bits.try_into().ok()?)),
             _ => return None,
         };
         Some(Self { key, value })

@@ -119,7 +119,7 @@ fn link(bytes: &[u8]) -> Read<Link> {
 fn pair(bytes: &[u8], pairs: &mut Vec<KeyValue>) -> Read<()> {
     let read = KeyValueRef::read(bytes)?;
     pairs.push(KeyValue {
-        key: text(read.key),
+        key: String::from_utf8_lossy(read.key).into(),
         value: value(read.value)?,
     });
     Ok(())

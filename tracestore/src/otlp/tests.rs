@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use trine_storage::Kind;
+use trine_storage::codec::put_varint;
 
 use super::read::read;
 use super::wire::{FIXED32, put_fixed64, put_item, put_message, put_number, put_tag, put_text};
@@ -327,11 +328,7 @@ fn the_last_value_counts_and_messages_are_merged() {
     });
     let trace = read_all(&request).unwrap();
     let (resource, scope, span) = trace.spans().next().unwrap();
-    let keys: Vec<_> = resource
-        .attributes
-        .iter()
-        .map(|pair| pair.key.as_str())
-        .collect();
+    let keys: Vec<_> = resource.attributes.iter().map(|pair| &*pair.key).collect();
     assert_eq!(keys, ["a", "b"]);
     assert_eq!((scope.name.as_str(), scope.version.as_str()), ("s", "v"));
     assert_eq!(span.name, "last");
@@ -688,8 +685,19 @@ proptest! {
         shift in 0..64u32,
         at: prop::sample::Index,
         byte: u8,
+        room in 0..4usize,
     ) {
         let number = number >> shift;
+        // Some senders leave room for a length before they know it.
+        let put = |out: &mut Vec<u8>, field: u8, text: &[u8]| {
+            out.push(field << 3 | 2);
+            put_varint(out, text.len() as u64);
+            for _ in 0..room {
+                *out.last_mut().unwrap() |= 0x80;
+                out.push(0);
+            }
+            out.extend_from_slice(text);
+        };
         for value in [
             AnyValue::String(number.to_string()),
             AnyValue::Int(number),
@@ -698,10 +706,19 @@ proptest! {
             AnyValue::Empty,
         ] {
             let mut bytes = Vec::new();
-            put_item(&mut bytes, 1, key.as_bytes());
+            put(&mut bytes, 1, key.as_bytes());
             let mut any = Vec::new();
-            put_value(&mut any, &value, 0);
-            put_item(&mut bytes, 2, &any);
+            match &value {
+                AnyValue::String(text) => put(&mut any, 1, text.as_bytes()),
+                value => put_value(&mut any, value, 0),
+            }
+            put(&mut bytes, 2, &any);
+            let is_usual = room < 3 && match value {
+                AnyValue::String(_) | AnyValue::Bool(_) | AnyValue::Double(_) => true,
+                AnyValue::Int(number) => (0..1 << 21).contains(&number),
+                _ => false,
+            };
+            prop_assert_eq!(KeyValueRef::usual(&bytes).is_some(), is_usual);
             let mut damaged = bytes.clone();
             damaged[at.index(bytes.len())] = byte;
             for bytes in [bytes, damaged] {

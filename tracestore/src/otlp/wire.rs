@@ -122,6 +122,10 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn bytes(&mut self) -> Read<&'a [u8]> {
+        if let Some((taken, rest)) = prefixed(self.rest) {
+            self.rest = rest;
+            return Ok(taken);
+        }
         let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         self.take(len)
     }
@@ -174,6 +178,24 @@ impl<'a> Cursor<'a> {
             tag = next.ok_or_else(|| Malformed::new("the data ends too early"))?;
         }
     }
+}
+
+/// Splits what follows a length of up to three bytes, which is what senders write: some of them
+/// leave that much room before they know it. `None` also when there is less than it says.
+#[inline(always)]
+pub(super) fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = match bytes {
+        [len @ ..0x80, rest @ ..] => (usize::from(*len), rest),
+        [low, high @ ..0x80, rest @ ..] => {
+            (usize::from(*low & 0x7f) | usize::from(*high) << 7, rest)
+        }
+        [low, middle, high @ ..0x80, rest @ ..] => {
+            let lower = usize::from(*low & 0x7f) | usize::from(*middle & 0x7f) << 7;
+            (lower | usize::from(*high) << 14, rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(len)
 }
 
 /// Gives the number and the wire type of every field of a message to `field`, which says whether it
