@@ -20,7 +20,7 @@ use super::observed::{Observer, Seen};
 use super::tally::Group;
 
 /// Parts of the range in which exemplars are looked for where the store counts spans itself.
-const PARTS_MAX: usize = 8;
+const PARTS_MAX: usize = 16;
 /// The most spans that are read for them in each part.
 const SPANS_MAX: u64 = 16_384;
 
@@ -186,6 +186,8 @@ pub(super) fn fetch(
     (exemplars, unit, is_histogram): (&mut Exemplars, Option<f64>, bool),
 ) -> Result<(), QueryError> {
     let parts = exemplars.intervals.parts(PARTS_MAX);
+    // The parts spread them: the newest traces of each lie close together.
+    exemplars.per_slot = exemplars.most;
     let mut left = parts.len();
     for range in parts.into_iter().rev() {
         let wanted = (exemplars.most - exemplars.count).div_ceil(left);
