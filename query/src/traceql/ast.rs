@@ -522,6 +522,22 @@ impl FieldExpr {
             Self::Not(expr, _) | Self::Negate(expr, _) => expr.attributes(each),
         }
     }
+
+    /// Appends the conditions that `&&` joins; the expression itself if it joins none.
+    pub fn conjuncts<'e>(&'e self, found: &mut Vec<&'e Self>) {
+        match self {
+            Self::Binary {
+                op: Op::And,
+                lhs,
+                rhs,
+                ..
+            } => {
+                lhs.conjuncts(found);
+                rhs.conjuncts(found);
+            }
+            expr => found.push(expr),
+        }
+    }
 }
 
 impl Op {
@@ -592,6 +608,18 @@ impl SpansetOp {
             Self::And | Self::Or => 1,
             Self::Structural(..) => 2,
         }
+    }
+}
+
+impl Metrics {
+    /// The whole numbers among its arguments, in their order.
+    pub fn numbers(&self) -> Vec<i64> {
+        let arguments = self.arguments.iter();
+        let numbers = arguments.filter_map(|argument| match argument {
+            MetricsArgument::Literal(Static::Int(number), _) => Some(*number),
+            _ => None,
+        });
+        numbers.collect()
     }
 }
 

@@ -308,8 +308,8 @@ impl<'a> Evaluation<'a> {
                 ..
             } => {
                 let mut conditions = Vec::new();
-                conjuncts(lhs, &mut conditions);
-                conjuncts(rhs, &mut conditions);
+                lhs.conjuncts(&mut conditions);
+                rhs.conjuncts(&mut conditions);
                 self.all(conditions)
             }
             FieldExpr::Binary {
@@ -585,22 +585,6 @@ pub(super) fn attribute_values<'a>(attribute: &Attribute, batch: &'a SpanBatch) 
         satisfied: RefCell::default(),
     };
     evaluation.attribute(attribute)
-}
-
-/// The conditions that `&&` joins.
-fn conjuncts<'e>(expr: &'e FieldExpr, found: &mut Vec<&'e FieldExpr>) {
-    match expr {
-        FieldExpr::Binary {
-            op: Op::And,
-            lhs,
-            rhs,
-            ..
-        } => {
-            conjuncts(lhs, found);
-            conjuncts(rhs, found);
-        }
-        expr => found.push(expr),
-    }
 }
 
 /// Applies `apply` once for each distinct value. Rows without a value are given to it as none.

@@ -493,7 +493,7 @@ fn condition(expr: &FieldExpr) -> Lowered {
             Op::Or => either(vec![condition(lhs), condition(rhs)]),
             Op::And => {
                 let mut parts = Vec::new();
-                conjuncts(expr, &mut parts);
+                expr.conjuncts(&mut parts);
                 both(parts.into_iter().map(condition).collect())
             }
             op if op.is_comparison() => match (&**lhs, &**rhs) {
@@ -548,21 +548,6 @@ fn is_about_spans(expr: &FieldExpr) -> bool {
         );
     });
     is_so
-}
-
-fn conjuncts<'e>(expr: &'e FieldExpr, found: &mut Vec<&'e FieldExpr>) {
-    match expr {
-        FieldExpr::Binary {
-            op: Op::And,
-            lhs,
-            rhs,
-            ..
-        } => {
-            conjuncts(lhs, found);
-            conjuncts(rhs, found);
-        }
-        expr => found.push(expr),
-    }
 }
 
 fn is_nil(expr: &FieldExpr) -> bool {

@@ -146,15 +146,7 @@ fn metrics(stage: &Metrics) -> Result<(), ParseError> {
 
 /// The number of values and the times of `compare`.
 fn compared(stage: &Metrics) -> Result<(), ParseError> {
-    let numbers = stage
-        .arguments
-        .iter()
-        .filter_map(|argument| match argument {
-            MetricsArgument::Literal(Static::Int(number), _) => Some(*number),
-            _ => None,
-        });
-    let numbers: Vec<i64> = numbers.collect();
-    let what = match numbers[..] {
+    let what = match stage.numbers()[..] {
         [top, ..] if top <= 0 => "compare() top number of values must be integer greater than 0",
         [_, 0, 0] => return Ok(()),
         [_, start, end] if start <= 0 || end <= 0 => {

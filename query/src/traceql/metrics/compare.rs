@@ -8,7 +8,7 @@ use trine_storage::TimeRange;
 
 use crate::budget::{Budget, BudgetError};
 use crate::traceql::ast::{
-    Attribute, Intrinsic, Metrics, MetricsArgument, Pipeline, SpansetExpr, Stage, Static,
+    Attribute, Intrinsic, Metrics, MetricsArgument, Pipeline, SpansetExpr, Stage,
 };
 use crate::traceql::error::QueryError;
 use crate::traceql::field::{Evaluation, Patterns, attribute_values};
@@ -67,14 +67,7 @@ impl Comparison {
         };
         let mut patterns = Patterns::default();
         crate::traceql::engine::fields(&pipeline, &mut |field| patterns.add(field))?;
-        let numbers = function
-            .arguments
-            .iter()
-            .filter_map(|argument| match argument {
-                MetricsArgument::Literal(Static::Int(number), _) => Some(*number),
-                _ => None,
-            });
-        let numbers: Vec<i64> = numbers.collect();
+        let numbers = function.numbers();
         let top = numbers.first().and_then(|top| usize::try_from(*top).ok());
         Ok(Self {
             pipeline,
