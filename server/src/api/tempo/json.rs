@@ -9,8 +9,8 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
-use super::request::hex;
 use crate::api::prometheus::json::{self, Object};
+use crate::ingest::otlp_value::{base64, hex};
 use crate::proto::tempo::{
     Exemplar, InstantSeries, MetadataMetrics, PartialStatus, QueryInstantResponse,
     QueryRangeResponse, Sample, SearchMetrics, SearchResponse, SearchTagValuesResponse,
@@ -487,34 +487,6 @@ fn list<T>(object: &mut Object<'_>, name: &str, items: &[T], write: impl Fn(&mut
     if !items.is_empty() {
         json::array(object.key(name), items, write);
     }
-}
-
-/// Base64 with padding, of the usual alphabet.
-fn base64(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            out.push(if at <= three.len() {
-                sextet(bits >> shift & 0x3f)
-            } else {
-                '='
-            });
-        }
-    }
-    out
-}
-
-fn sextet(bits: u32) -> char {
-    let (first, base) = match bits {
-        0..26 => ('A', 0),
-        26..52 => ('a', 26),
-        52..62 => ('0', 52),
-        62 => return '+',
-        _ => return '/',
-    };
-    char::from_u32(u32::from(first) + bits - base).unwrap_or('/')
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Reading the parameters of Tempo's API: trace ids, times, limits, what a search is for. The handlers in `tempo` and `streaming` call it; its errors are the texts that Tempo
 //! answers with.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use trine_query::text::{format_go_duration, parse_go_duration, quote};
@@ -253,15 +252,6 @@ pub(super) fn trace_id(text: &str) -> Result<[u8; 16], Refusal> {
         Ok(id) if text.len() <= 32 => Ok(id.to_be_bytes()),
         _ => Err(Refusal::bad("trace IDs can't be larger than 128 bits")),
     }
-}
-
-/// Digits of an id, two for each byte.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(out, "{byte:02x}").expect("a String takes everything");
-    }
-    out
 }
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use trine_query::traceql::{self, Engine, SearchOptions, SearchResult, TraceSumma
 use trine_storage::TimeRange;
 use trine_tracestore::Snapshot;
 
-use super::request::{self, Search, hex};
+use super::request::{self, Search};
 use super::source::{self, pair};
 use crate::api::prometheus::run::Asked;
 use crate::config::Traces;
+use crate::ingest::otlp_value::hex;
 use crate::proto::tempo::{SearchMetrics, SearchResponse, Span, SpanSet, TraceSearchMetadata};
 use crate::refusal::Refusal;
 

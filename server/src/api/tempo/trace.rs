@@ -14,11 +14,12 @@ use trine_query::traceql::{self, SearchOptions};
 use trine_storage::TimeRange;
 use trine_tracestore::{SpanId, Trace, TraceId};
 
-use super::request::{self, hex};
+use super::request;
 use super::{PROTOBUF, answer, json, otlp, respond, respond_json, source, wants_protobuf};
 use crate::api::prometheus::run::Asked;
 use crate::app::App;
 use crate::config::Traces;
+use crate::ingest::otlp_value::hex;
 use crate::params::Params;
 use crate::proto::tempo::{PartialStatus, TraceByIdResponse};
 use crate::refusal::{Reason, Refusal};

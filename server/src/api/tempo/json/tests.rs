@@ -20,20 +20,6 @@ fn pair(key: &str, of: Value) -> KeyValue {
 }
 
 #[test]
-fn base64_has_padding() {
-    for (bytes, expect) in [
-        (&b""[..], ""),
-        (b"f", "Zg=="),
-        (b"fo", "Zm8="),
-        (b"foo", "Zm9v"),
-        (b"foobar", "Zm9vYmFy"),
-        (&[0xfb, 0xff, 0xbf, 0xff], "+/+//w=="),
-    ] {
-        assert_eq!(base64(bytes), expect);
-    }
-}
-
-#[test]
 fn values_of_attributes() {
     let list = vec![value(Value::IntValue(1)), value(Value::BoolValue(true))];
     for (of, expect) in [

@@ -333,7 +333,7 @@ async fn traces_of_others_come_back_over_http() {
         for id in ids {
             let of_trace = sent.iter().filter(|row| row.4.trace_id == id);
             let expect: Vec<Row> = of_trace.cloned().collect();
-            let first = format!("/api/traces/{}", super::super::request::hex(&id));
+            let first = format!("/api/traces/{}", crate::ingest::otlp_value::hex(&id));
             let second = first.replace("traces", "v2/traces");
             let json = harness.get(&first).await;
             assert_eq!(of_json(json.text(), "/batches"), expect, "{what}");

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::ingest::otlp_value::hex;
 
 #[test]
 fn trace_ids() {
