@@ -13,6 +13,7 @@ use super::page_rows::PageRows;
 use super::test::{Ready, holds};
 use super::view::View;
 use crate::block::format::span;
+use crate::block::numbers::Wanted;
 use crate::block::table::{Column, Key, Located, PAGE_ROWS, PageShapes, TableReader, by_page};
 use crate::block::values::{Texts, Type, ValueRef};
 use crate::request::Test;
@@ -184,19 +185,21 @@ impl<'a> Page<'a> {
         let one_by_one = match (prepared, test) {
             (Ready::Nothing, _) => return Ok(PageRows::none()),
             (Ready::Everything, _) => return self.present(column),
-            (Ready::Each(_), Some(test)) if values.kind() == Type::Str => {
-                Some(test).filter(|_| among.len() * FEW < self.table.rows_of(self.number).len())
-            }
+            (Ready::Each(_), Some(test)) if values.kind() == Type::Str => Some(test),
             _ => None,
         };
+        let is_few = among.len() * FEW < self.table.rows_of(self.number).len();
         // Pages of columns that tell their rows are not those of the rows.
         let mut positions = Vec::new();
         let told = matches!(column.key, Key::Attribute(..)) && self.table.tells_rows(column);
         if told {
             return self.column_of_rows(column, prepared);
         }
-        if let Some(test) = one_by_one {
+        if is_few && let Some(test) = one_by_one {
             return self.few(column, test, among);
+        }
+        if is_few && let Some(wanted) = prepared.wanted() {
+            return self.few_numbers(column, wanted, among);
         }
         prepared.search(values, small(self.number), &mut positions)?;
         if positions.is_empty() {
@@ -237,8 +240,27 @@ impl<'a> Page<'a> {
         Ok(found)
     }
 
-    /// Looks at the texts of few rows.
-    fn few(&self, column: &Column, test: &Test, among: &PageRows) -> Result<PageRows> {
+    /// Looks at the numbers or codes of few rows.
+    fn few_numbers(&self, column: &Column, wanted: &Wanted, among: &PageRows) -> Result<PageRows> {
+        let (rows, positions) = self.places_of(column, among)?;
+        let mut found = PageRows::none();
+        let mut held = Vec::new();
+        let page = small(self.number);
+        column
+            .values
+            .search_among(page, wanted, &positions, &mut held)?;
+        // Both ascend.
+        let mut left = positions.into_iter().zip(rows);
+        for position in held {
+            if let Some((_, row)) = left.find(|(at, _)| *at == position) {
+                found.insert(row);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those of some rows that have a value of a column, each with the position of its first.
+    fn places_of(&self, column: &Column, among: &PageRows) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut rows = Vec::new();
         let mut positions = Vec::new();
         match self.locate(column)? {
@@ -266,6 +288,12 @@ impl<'a> Page<'a> {
                 }
             }
         }
+        Ok((rows, positions))
+    }
+
+    /// Looks at the texts of few rows.
+    fn few(&self, column: &Column, test: &Test, among: &PageRows) -> Result<PageRows> {
+        let (rows, positions) = self.places_of(column, among)?;
         let mut found = PageRows::none();
         if positions.is_empty() {
             return Ok(found);

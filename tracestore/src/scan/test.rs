@@ -9,7 +9,7 @@ use std::sync::Arc;
 use trine_storage::Result;
 
 use crate::block::column::{ColumnReader, Prepared, Probe};
-use crate::block::numbers::{ordered, unordered};
+use crate::block::numbers::{Wanted, ordered, unordered};
 use crate::block::values::{Type, ValueRef};
 use crate::model::each_element;
 use crate::request::{Test, Value};
@@ -63,6 +63,14 @@ impl Ready {
             Prepared::Needles(needles) => return Ok(Self::Found(Prepared::Needles(needles))),
         }
         Ok(Self::Each(passes))
+    }
+
+    /// The numbers or codes that pass, where it is known which they are.
+    pub(crate) fn wanted(&self) -> Option<&Wanted> {
+        match self {
+            Self::Found(Prepared::Wanted(wanted)) => Some(wanted),
+            _ => None,
+        }
     }
 
     /// Appends the positions of a page of the column whose values pass.

@@ -1,7 +1,8 @@
 //! Names and values of attributes. `Snapshot` calls it.
 //!
-//! Where a place counts as a whole, dictionaries tell the values and how often they occur; else the
-//! codes of the spans that are chosen do.
+//! Without a filter a place with spans in the range counts as a whole, as it does for names:
+//! dictionaries tell the values and how often they occur. With one the codes of the spans that are
+//! chosen do.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -151,9 +152,7 @@ pub(crate) fn attribute_values(
     // Newer places first.
     for view in views.iter().rev() {
         let overlaps = view.range.overlaps(&request.range);
-        let is_inside =
-            request.range.start <= view.range.start && view.range.end <= request.range.end;
-        let is_whole = request.filter.is_none() && view.hidden.is_empty() && is_inside;
+        let is_whole = request.filter.is_none() && view.hidden.is_empty();
         if overlaps && is_whole && whole(view, &request.attribute, &mut found)? {
             continue;
         }

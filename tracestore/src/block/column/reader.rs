@@ -498,9 +498,33 @@ impl ColumnReader {
         }
     }
 
+    /// Appends those of some positions of a page whose numbers or codes match, without looking at the
+    /// others.
+    pub(crate) fn search_among(
+        &self,
+        page: u32,
+        wanted: &Wanted,
+        positions: &[u32],
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        let Some(meta) = self.meta.page(page) else {
+            return Ok(());
+        };
+        self.check_positions(meta, Some(positions))?;
+        if wanted.covers(meta.bounds) {
+            out.extend_from_slice(positions);
+        } else if wanted.meets(meta.bounds) {
+            let bytes = self.bytes(meta)?;
+            let numbers = self.number_page(meta, &bytes)?;
+            numbers.search_among(wanted, positions, out);
+        }
+        Ok(())
+    }
+
     /// Hands over the distinct values with how often each occurs until `each` says no. In the order
-    /// of the dictionary; a column without one hands over all values in row order, each with 1, so
-    /// that nobody has to keep them all: whoever wants them distinct adds up.
+    /// of the dictionary; a column without one hands over values in row order, each with 1, so that
+    /// nobody has to keep them all: whoever wants them distinct adds up. Only those of a few templates
+    /// with one number each, of which no more can be distinct than numbers, are counted first.
     pub(crate) fn distinct(&self, each: &mut dyn FnMut(ValueRef<'_>, u64) -> bool) -> Result<()> {
         if let Some(dictionary) = self.dictionary()? {
             return dictionary.each(0, &mut |code, value| {
@@ -508,16 +532,49 @@ impl ColumnReader {
             });
         }
         let mut more = true;
+        let mut counts = self.counted()?;
         for meta in &self.meta.pages {
             if !more {
                 break;
+            }
+            if !counts.is_empty() {
+                let bytes = self.bytes(meta)?;
+                if self.template_page(meta, &bytes)?.count(&mut counts) {
+                    continue;
+                }
             }
             self.each_of(meta, &mut |value| {
                 more = each(value, 1);
                 more
             })?;
         }
+        let mut text = Vec::new();
+        for (code, counts) in counts.iter().enumerate() {
+            for (number, count) in (0u64..).zip(counts).filter(|(_, count)| **count > 0) {
+                text.clear();
+                self.templates()?.write(code, &[number], &mut text);
+                let page = self.meta.pages.first();
+                let Some(meta) = page.filter(|_| more) else {
+                    return Ok(());
+                };
+                more = each(self.value(meta, &text)?, (*count).into());
+            }
+        }
         Ok(())
+    }
+
+    /// Where the values of each template are counted, by number: nowhere when there are too many.
+    fn counted(&self) -> Result<Vec<Vec<u32>>> {
+        const TEMPLATES_MAX: usize = 8;
+        let count = match self.meta.encoding {
+            Encoding::Templates { entries, .. } => entries as usize,
+            _ => 0,
+        };
+        if count == 0 || count > TEMPLATES_MAX {
+            return Ok(Vec::new());
+        }
+        self.templates()?;
+        Ok(vec![Vec::new(); count])
     }
 
     /// All values, for merges. Numbers come as such, other columns with a dictionary coded.

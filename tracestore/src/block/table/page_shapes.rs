@@ -107,20 +107,28 @@ impl PageShapes<'_> {
                 *held = *count;
             }
         }
-        let mut left = spelled.lists.iter();
         let mut next = 0u32;
+        let of_code = |code: u64| {
+            let at = usize::try_from(code).unwrap_or(usize::MAX);
+            by_code.get(at).copied().unwrap_or(0)
+        };
         let mut starts = Vec::with_capacity(codes.len() + 1);
         starts.push(0);
+        if spelled.rows.is_empty() {
+            starts.extend(codes.iter().map(|&code| {
+                next += of_code(code);
+                next
+            }));
+            return starts;
+        }
+        let mut left = spelled.lists.iter();
         for &code in codes {
             next += match code {
                 0 => {
                     let list = left.next().unwrap_or_default();
                     small(list.iter().filter(|held| **held == number).count())
                 }
-                code => {
-                    let at = usize::try_from(code).unwrap_or(usize::MAX);
-                    by_code.get(at).copied().unwrap_or(0)
-                }
+                code => of_code(code),
             };
             starts.push(next);
         }

@@ -57,6 +57,9 @@ pub(crate) struct TemplatePage<'a> {
     places: Vec<(NumberPage<'a>, Bounds)>,
 }
 
+/// Numbers below this are counted in arrays.
+const COUNTED_MAX: usize = 1 << 20;
+
 /// Goes through a page in row order.
 struct Walk {
     /// How many numbers of each place were passed.
@@ -188,6 +191,40 @@ impl<'a> TemplatePage<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Counts the values of templates with one number, where all of the page are such: `counts` has
+    /// those of each template by number. `false` when it cannot, and nothing is counted then.
+    pub(crate) fn count(&self, counts: &mut [Vec<u32>]) -> bool {
+        let [(place, bounds)] = &self.places[..] else {
+            return false;
+        };
+        let greatest = usize::try_from(bounds.greatest).unwrap_or(usize::MAX);
+        let has_one = |code| self.templates.slots(code) == Some(1);
+        if !self.is_uniform() || greatest >= COUNTED_MAX || !(0..counts.len()).all(has_one) {
+            return false;
+        }
+        let (mut codes, mut numbers) = (Vec::new(), Vec::new());
+        self.codes.decode(&mut codes, |code| code);
+        place.decode(&mut numbers, |number| number);
+        let slot = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        if codes.iter().any(|code| slot(*code) >= counts.len())
+            || numbers.iter().any(|number| slot(*number) > greatest)
+        {
+            return false;
+        }
+        for (code, number) in codes.into_iter().zip(numbers) {
+            let Some(of_template) = counts.get_mut(slot(code)) else {
+                continue;
+            };
+            if of_template.len() <= greatest {
+                of_template.resize(greatest + 1, 0);
+            }
+            if let Some(count) = of_template.get_mut(slot(number)) {
+                *count += 1;
+            }
+        }
+        true
     }
 
     /// The numbers of the value at the walk, which goes on.
