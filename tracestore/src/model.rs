@@ -38,8 +38,8 @@ pub enum AnyValue {
 /// A named value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyValue {
-    /// The name.
-    pub key: String,
+    /// The name. Spans of a store that have one in common share it.
+    pub key: Arc<str>,
     /// The value.
     pub value: AnyValue,
 }
@@ -213,7 +213,7 @@ impl Resource {
         self.attributes
             .iter()
             .find_map(|attribute| match &attribute.value {
-                AnyValue::String(name) if attribute.key == "service.name" => Some(name.as_str()),
+                AnyValue::String(name) if &*attribute.key == "service.name" => Some(name.as_str()),
                 _ => None,
             })
     }

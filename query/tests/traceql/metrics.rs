@@ -97,7 +97,7 @@ fn stored(spans: &[Span]) -> TraceStore {
             held.filter_map(|(name, value)| {
                 let key = name.strip_prefix(scope)?;
                 Some(KeyValue {
-                    key: key.to_owned(),
+                    key: key.into(),
                     value: any_value(value)?,
                 })
             })

@@ -68,7 +68,7 @@ impl Fields {
             match name.split_once('.') {
                 Some((scope, key)) => {
                     let value = any_value(&serde_json::from_str(value).unwrap());
-                    let key = key.to_owned();
+                    let key = key.into();
                     fields
                         .attributes
                         .entry(scope.to_owned())

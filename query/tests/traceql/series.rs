@@ -158,7 +158,7 @@ fn span(line: &str) -> (Resource, Scope, Span) {
             continue;
         }
         let (scope, key) = name.split_once('.').unwrap();
-        let key = key.to_owned();
+        let key = key.into();
         match scope {
             "resource" => resource.attributes.push(KeyValue { key, value }),
             "event" => span.events[0].attributes.push(KeyValue { key, value }),

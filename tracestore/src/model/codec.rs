@@ -83,7 +83,7 @@ fn attributes(reader: &mut Reader<'_>, depth: usize) -> Result<Vec<KeyValue>> {
     let count = reader.count(2)?;
     (0..count)
         .map(|_| {
-            let key = reader.text()?.to_owned();
+            let key = reader.text()?.into();
             Ok(KeyValue {
                 key,
                 value: value(reader, depth)?,

@@ -22,7 +22,10 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
             pairs.prop_map(|pairs| AnyValue::KeyValues(
                 pairs
                     .into_iter()
-                    .map(|(key, value)| KeyValue { key, value })
+                    .map(|(key, value)| KeyValue {
+                        key: key.into(),
+                        value
+                    })
                     .collect()
             )),
         ]
@@ -30,7 +33,10 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
 }
 
 pub(crate) fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    let pair = ("[a-z.]{0,4}", any_value()).prop_map(|(key, value)| KeyValue { key, value });
+    let pair = ("[a-z.]{0,4}", any_value()).prop_map(|(key, value)| KeyValue {
+        key: key.into(),
+        value,
+    });
     prop::collection::vec(pair, 0..4)
 }
 

@@ -208,6 +208,7 @@ fn page_attributes(
     // For each column that these rows have its values in their order; columns are found by number.
     let mut slots: Vec<(u32, Vec<Slot>)> = Vec::new();
     let mut place_of: Vec<u32> = vec![u32::MAX; table.attribute_count()];
+    let unknown: Arc<str> = "".into();
     for row in rows {
         let list = shapes.list(row);
         for (at, &column) in list.iter().enumerate() {
@@ -228,7 +229,7 @@ fn page_attributes(
             }
         }
         let none = || KeyValue {
-            key: String::new(),
+            key: Arc::clone(&unknown),
             value: AnyValue::Empty,
         };
         all.push(list.iter().map(|_| none()).collect());
@@ -237,14 +238,14 @@ fn page_attributes(
         // Its values of these rows are neighbours.
         let at = (page, first_row);
         let held = table.neighbours(number as usize, at, &before, slots.len())?;
-        let name = held.name;
+        let name = Arc::clone(&held.name);
         let values = values_at(table, held)?;
         if values.len() != slots.len() {
             return Err(table.corrupt("a value is missing"));
         }
         for ((row, at), value) in slots.into_iter().zip(values) {
             if let Some(held) = all.get_mut(row).and_then(|list| list.get_mut(at)) {
-                name.clone_into(&mut held.key);
+                held.key = Arc::clone(&name);
                 held.value = value;
             }
         }

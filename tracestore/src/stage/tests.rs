@@ -100,7 +100,7 @@ impl<'a> Rows<'a> {
                 }
             };
             KeyValue {
-                key: held.key.to_string(),
+                key: (&*held.key).into(),
                 value,
             }
         };

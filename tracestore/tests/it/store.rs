@@ -147,7 +147,7 @@ fn full_span() -> Span {
     let attributes: Vec<KeyValue> = (0..)
         .zip(values)
         .map(|(i, value): (u8, _)| KeyValue {
-            key: format!("a{i}"),
+            key: format!("a{i}").into(),
             value,
         })
         .collect();

@@ -250,7 +250,7 @@ impl<'a> Tag<'a> {
             Field::EventName => span.events.iter().any(|event| event.name == self.text),
         });
         let has = |attributes: &[KeyValue], key: &str| {
-            let mut own = attributes.iter().filter(|pair| pair.key == key);
+            let mut own = attributes.iter().filter(|pair| &*pair.key == key);
             own.any(|pair| self.is(&pair.value))
         };
         field

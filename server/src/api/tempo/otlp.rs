@@ -88,7 +88,7 @@ fn link(link: store::Link) -> span::Link {
 
 fn attributes(attributes: Vec<store::KeyValue>) -> Vec<common::KeyValue> {
     let one = |attribute: store::KeyValue| common::KeyValue {
-        key: attribute.key,
+        key: String::from(&*attribute.key),
         value: Some(any_value(attribute.value)),
         ..common::KeyValue::default()
     };

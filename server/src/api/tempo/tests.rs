@@ -270,7 +270,7 @@ async fn an_unknown_trace_in_protobuf_is_set_and_empty() {
 
 fn pair(key: &str, value: AnyValue) -> KeyValue {
     KeyValue {
-        key: key.to_owned(),
+        key: key.into(),
         value,
     }
 }

@@ -239,7 +239,7 @@ impl TableReader {
             return Err(self.corrupt("a row has an attribute that has no value"));
         }
         Ok(Neighbours {
-            name,
+            name: name.into(),
             values: pool.values,
             places: by_page(from as usize, count).collect(),
         })

@@ -44,7 +44,7 @@ pub(crate) enum Located {
 /// Values of an attribute of some rows.
 #[derive(Debug)]
 pub(crate) struct Neighbours<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) name: Arc<str>,
     pub(crate) values: &'a ColumnReader,
     /// Pages and positions among its values.
     pub(crate) places: Vec<(usize, Range<u32>)>,
@@ -522,14 +522,14 @@ impl TableReader {
                 };
                 let first = first + held.partition_point(|held| *held < row);
                 return Ok(Neighbours {
-                    name,
+                    name: Arc::clone(name),
                     values: &column.values,
                     places: by_page(first, count).collect(),
                 });
             }
         };
         Ok(Neighbours {
-            name,
+            name: Arc::clone(name),
             values: &column.values,
             places: vec![(page, start..start.saturating_add(small(count)))],
         })

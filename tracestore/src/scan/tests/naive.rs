@@ -85,7 +85,7 @@ pub(super) fn traces(spans: &[Held]) -> BTreeMap<TraceId, Vec<Held>> {
 
 /// The value of the first attribute with a name, when queries see it.
 pub(super) fn visible(attributes: &[KeyValue], key: &str) -> Option<Value> {
-    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    let found = attributes.iter().find(|attribute| &*attribute.key == key)?;
     let scalar = |value: &AnyValue| match value {
         AnyValue::String(text) => Some(Value::Str(text.as_str().into())),
         AnyValue::Bool(truth) => Some(Value::Bool(*truth)),
@@ -566,10 +566,8 @@ pub(super) fn distinct(
 pub(super) fn names(traces: &BTreeMap<TraceId, Vec<Held>>) -> BTreeMap<(Scope, String), u64> {
     let mut found = BTreeMap::new();
     let mut add = |scope: Scope, attributes: &[KeyValue]| {
-        let names: std::collections::BTreeSet<&str> = attributes
-            .iter()
-            .map(|attribute| attribute.key.as_str())
-            .collect();
+        let names: std::collections::BTreeSet<&str> =
+            attributes.iter().map(|attribute| &*attribute.key).collect();
         for name in names
             .into_iter()
             .filter(|name| visible(attributes, name).is_some())

@@ -44,7 +44,10 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
 }
 
 fn attributes(most: usize) -> impl Strategy<Value = Vec<KeyValue>> {
-    let one = (key(), any_value()).prop_map(|(key, value)| KeyValue { key, value });
+    let one = (key(), any_value()).prop_map(|(key, value)| KeyValue {
+        key: key.into(),
+        value,
+    });
     prop::collection::vec(one, 0..=most)
 }
 

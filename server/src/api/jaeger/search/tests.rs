@@ -40,7 +40,7 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
     let pairs = prop::collection::btree_map(key, any_value(), 0..3);
     pairs.prop_map(|pairs| {
         let pair = |(key, value): (&str, AnyValue)| KeyValue {
-            key: key.to_owned(),
+            key: key.into(),
             value,
         };
         pairs.into_iter().map(pair).collect()
@@ -53,7 +53,7 @@ fn sent() -> impl Strategy<Value = Sent> {
     let service = prop::option::of(prop::sample::select(vec!["s", "t", ""]));
     let of_resource = (service, attributes()).prop_map(|(service, mut attributes)| {
         attributes.extend(service.map(|name| KeyValue {
-            key: tags::SERVICE.to_owned(),
+            key: tags::SERVICE.into(),
             value: AnyValue::String(name.to_owned()),
         }));
         Resource {

@@ -17,7 +17,7 @@ const MS: u64 = 1_000_000;
 
 pub(super) fn pair(key: &str, value: AnyValue) -> KeyValue {
     KeyValue {
-        key: key.to_owned(),
+        key: key.into(),
         value,
     }
 }
