@@ -433,8 +433,8 @@ mod tests {
                     .map(|(place, _)| place)
                     .collect();
                 prop_assert_eq!(&found, &expected, "{:?} in {:?}", wanted, bounds);
-                let even = |place: &u32| place % 2 == 0;
-                let some: Vec<u32> = (0..numbers.len() as u32).filter(even).collect();
+                let even = |place: &u32| place.is_multiple_of(2);
+                let some: Vec<u32> = (0u32..).take(numbers.len()).filter(even).collect();
                 found.clear();
                 page.search_among(&wanted, &some, &mut found);
                 let expected: Vec<u32> = expected.into_iter().filter(even).collect();
