@@ -653,6 +653,59 @@ fn rare_attributes_are_found_and_come_back() {
     }
 }
 
+#[test]
+fn few_rows_are_looked_at_one_by_one() {
+    // Few spans have the name; the other condition is about a column that all of them have, or some,
+    // by dictionary or packed.
+    let spans: Vec<Held> = (0..600)
+        .map(|at| {
+            let size = i64::try_from(at * at % 6_007).unwrap();
+            let mut all = vec![number("size".into(), size)];
+            if at % 3 != 1 {
+                all.push(number("step".into(), size % 5));
+                all.push(number("rest".into(), size));
+            }
+            let mut held = span_with(at, all);
+            held.span.name = ["other", "rare"][usize::from(at.is_multiple_of(25))].into();
+            held
+        })
+        .collect();
+    let places = Places::of(&spans, &[], &|_| false);
+    let name = Filter::Is(Condition {
+        attribute: AttributeRef::Intrinsic(Intrinsic::Name),
+        test: Test::Equal(vec![Value::Str("rare".into())]),
+    });
+    let traces = naive::traces(&spans);
+    for key in ["size", "step", "rest"] {
+        for test in [
+            Test::Equal(vec![Value::Int(0)]),
+            Test::Greater(Value::Int(2)),
+            Test::LessEqual(Value::Int(3_000)),
+        ] {
+            let attribute = AttributeRef::Attribute {
+                scope: Some(crate::request::Scope::Span),
+                key: key.into(),
+            };
+            let condition = Filter::Is(Condition { attribute, test });
+            let filter = Filter::And(vec![name.clone(), condition]);
+            let view = &views(&places)[0];
+            let node = super::condition::Node::of(view, &filter, super::condition::Traces::Whole);
+            let page = super::evaluate::Page::of_spans(view, 0);
+            let all = super::page_rows::PageRows::first(spans.len());
+            let found = page.rows(&node.unwrap(), &all).unwrap();
+            let id = |row: u32| view.image.spans.number_at(span::ID, row as usize);
+            let found: BTreeSet<u64> = found.iter().map(|row| id(row).unwrap()).collect();
+            let satisfies =
+                |held: &&Held| naive::satisfies(&traces[&held.span.trace_id], held, &filter);
+            let expected = spans.iter().filter(satisfies);
+            let expected: BTreeSet<u64> = expected
+                .map(|held| u64::from_be_bytes(held.span.span_id))
+                .collect();
+            assert_eq!(found, expected, "{key} {filter:?}");
+        }
+    }
+}
+
 /// A file that counts what is read of it.
 #[derive(Debug)]
 struct Counted {

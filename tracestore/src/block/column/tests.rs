@@ -381,6 +381,33 @@ proptest! {
 }
 
 #[test]
+fn values_of_one_template_with_one_number_are_counted() {
+    // Too many are distinct for a dictionary. The second kind has numbers that are too large to count
+    // by, the third two templates, the fourth such with several numbers in between.
+    let kinds: [fn(u64) -> String; 4] = [
+        |n| format!("user-{}", n * 7 % 2_000),
+        |n| format!("user-{}", (n * 7 % 2_000) << 40),
+        |n| format!("{}-{}", ["user", "guest"][n as usize % 2], n * 7 % 2_001),
+        |n| match n % 2 {
+            0 => format!("user-{}", n * 7 % 2_001),
+            _ => format!("{n}/{n}"),
+        },
+    ];
+    for kind in kinds {
+        let texts: Vec<String> = (0..3_000).map(kind).collect();
+        let values = Values::Plain(texts.iter().map(String::as_str).collect());
+        let column = reopened(Type::Str, &values, &[1_000, 1_000, 3_000]);
+        let encoding = &column.meta().encoding;
+        assert!(
+            matches!(encoding, Encoding::Templates { .. }),
+            "{}",
+            texts[0]
+        );
+        check_distinct(&values, &column);
+    }
+}
+
+#[test]
 fn both_zeros_are_equal_and_nothing_is_nan() {
     let floats = [0.0, -0.0, f64::NAN, 1.0].map(f64::to_bits);
     let column = reopened(Type::Float, &Values::Numbers(floats.to_vec()), &[4]);
