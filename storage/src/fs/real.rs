@@ -1,5 +1,5 @@
 //! The operating system's file system. Sealed files are memory-mapped, so that reading a range
-//! copies nothing; this is the only unsafe code of the workspace.
+//! copies nothing; this is the only unsafe code of the libraries.
 
 #![expect(
     clippy::disallowed_methods,
