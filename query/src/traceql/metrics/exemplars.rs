@@ -22,7 +22,7 @@ use super::tally::Group;
 /// Parts of the range in which exemplars are looked for where the store counts spans itself.
 const PARTS_MAX: usize = 16;
 /// The most spans that are read for them in each part.
-const SPANS_MAX: u64 = 16_384;
+const SPANS_MAX: u64 = 8_192;
 
 /// An exemplar and the interval that it belongs to.
 #[derive(Debug, Clone)]
