@@ -56,8 +56,8 @@ impl Snapshot {
 
     /// Distinct values of an attribute, each with how many spans have it among those that were looked
     /// at until there were enough values; without a scope those of spans and of resources. The
-    /// elements of arrays count on their own, and so does every event and link. Without a filter a
-    /// span that is stored twice may count twice.
+    /// elements of arrays count on their own, and so does every event and link. Without a filter places
+    /// that have spans in the range count as wholes, and a span that is stored twice may count twice.
     ///
     /// # Errors
     /// As [`Snapshot::trace`].

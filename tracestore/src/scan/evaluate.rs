@@ -242,10 +242,13 @@ impl<'a> Page<'a> {
 
     /// Looks at the numbers or codes of few rows.
     fn few_numbers(&self, column: &Column, wanted: &Wanted, among: &PageRows) -> Result<PageRows> {
-        let (rows, positions) = self.places_of(column, among)?;
         let mut found = PageRows::none();
-        let mut held = Vec::new();
         let page = small(self.number);
+        if !column.values.may_have_wanted(page, wanted) {
+            return Ok(found);
+        }
+        let (rows, positions) = self.places_of(column, among)?;
+        let mut held = Vec::new();
         column
             .values
             .search_among(page, wanted, &positions, &mut held)?;

@@ -498,6 +498,11 @@ impl ColumnReader {
         }
     }
 
+    /// Whether a page may have wanted numbers or codes. Reads nothing.
+    pub(crate) fn may_have_wanted(&self, page: u32, wanted: &Wanted) -> bool {
+        self.meta.page(page).is_some_and(|m| wanted.meets(m.bounds))
+    }
+
     /// Appends those of some positions of a page whose numbers or codes match, without looking at the
     /// others.
     pub(crate) fn search_among(
@@ -513,7 +518,7 @@ impl ColumnReader {
         self.check_positions(meta, Some(positions))?;
         if wanted.covers(meta.bounds) {
             out.extend_from_slice(positions);
-        } else if wanted.meets(meta.bounds) {
+        } else {
             let bytes = self.bytes(meta)?;
             let numbers = self.number_page(meta, &bytes)?;
             numbers.search_among(wanted, positions, out);
@@ -532,7 +537,7 @@ impl ColumnReader {
             });
         }
         let mut more = true;
-        let mut counts = self.counted()?;
+        let mut counts = self.counted();
         for meta in &self.meta.pages {
             if !more {
                 break;
@@ -548,15 +553,17 @@ impl ColumnReader {
                 more
             })?;
         }
+        let Some(meta) = self.meta.pages.first() else {
+            return Ok(());
+        };
         let mut text = Vec::new();
         for (code, counts) in counts.iter().enumerate() {
             for (number, count) in (0u64..).zip(counts).filter(|(_, count)| **count > 0) {
+                if !more {
+                    return Ok(());
+                }
                 text.clear();
                 self.templates()?.write(code, &[number], &mut text);
-                let page = self.meta.pages.first();
-                let Some(meta) = page.filter(|_| more) else {
-                    return Ok(());
-                };
                 more = each(self.value(meta, &text)?, (*count).into());
             }
         }
@@ -564,17 +571,14 @@ impl ColumnReader {
     }
 
     /// Where the values of each template are counted, by number: nowhere when there are too many.
-    fn counted(&self) -> Result<Vec<Vec<u32>>> {
-        const TEMPLATES_MAX: usize = 8;
-        let count = match self.meta.encoding {
-            Encoding::Templates { entries, .. } => entries as usize,
-            _ => 0,
-        };
-        if count == 0 || count > TEMPLATES_MAX {
-            return Ok(Vec::new());
+    fn counted(&self) -> Vec<Vec<u32>> {
+        const TEMPLATES_MAX: u32 = 8;
+        match self.meta.encoding {
+            Encoding::Templates { entries, .. } if entries <= TEMPLATES_MAX => {
+                vec![Vec::new(); entries as usize]
+            }
+            _ => Vec::new(),
         }
-        self.templates()?;
-        Ok(vec![Vec::new(); count])
     }
 
     /// All values, for merges. Numbers come as such, other columns with a dictionary coded.
