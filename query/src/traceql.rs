@@ -29,7 +29,9 @@ mod tracestore;
 mod validate;
 pub mod value;
 
-pub use engine::{Engine, SearchOptions, SearchResult, SpanResult, SpanSet, TraceSummary};
+pub use engine::{
+    Engine, SearchOptions, SearchResult, ServiceStats, SpanResult, SpanSet, TraceSummary,
+};
 pub use error::{ParseError, QueryError};
 pub use lenient::{
     CONDITION_GROUPS_MAX, FilterError, completed, parse_filter, parse_lenient, tag_filter,

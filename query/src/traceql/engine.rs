@@ -1,6 +1,6 @@
 //! Runs searches: batch after batch, newest trace first, until the limit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use trine_storage::clock::{Clock, SystemClock};
@@ -12,7 +12,9 @@ use super::ast::{
 use super::error::QueryError;
 use super::field::{Evaluation, Patterns, Values};
 use super::lower;
-use super::source::{Batch, Request, Rows, Source, SpanBatch, SpanId, TraceId, Value};
+use super::source::{
+    AttributeRef, Batch, Request, Rows, Scope, Source, SpanBatch, SpanId, TraceId, TraceRows, Value,
+};
 use super::spanset::{self, Set};
 use crate::budget::{Budget, BudgetError, Cancel, Limits};
 
@@ -62,6 +64,17 @@ pub struct TraceSummary {
     pub duration_ns: u64,
     /// The sets of spans that matched; never empty.
     pub span_sets: Vec<SpanSet>,
+    /// The services that have spans in it, by name.
+    pub services: BTreeMap<Arc<str>, ServiceStats>,
+}
+
+/// What a service has in a trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceStats {
+    /// Spans.
+    pub spans: u32,
+    /// Those of them that ended with an error.
+    pub errors: u32,
 }
 
 /// Spans of a trace that matched together.
@@ -180,10 +193,19 @@ impl<'a> Search<'a> {
         budget: &Budget,
         result: &mut SearchResult,
     ) -> Result<(), QueryError> {
+        let mut projection: Vec<AttributeRef> =
+            self.mentioned.iter().filter_map(lower::column).collect();
+        let service = AttributeRef::Attribute {
+            scope: Some(Scope::Resource),
+            key: SERVICE.into(),
+        };
+        if !projection.contains(&service) {
+            projection.push(service);
+        }
         let request = Request::Rows(Rows {
             range,
             filter: lower::filter(self.pipeline),
-            projection: self.mentioned.iter().filter_map(lower::column).collect(),
+            projection,
             enough: self.options.limit,
         });
         for batch in source.scan(&request)? {
@@ -238,11 +260,44 @@ impl<'a> Search<'a> {
                 start_ns: trace.start,
                 duration_ns: u64::try_from(trace.end.saturating_sub(trace.start)).unwrap_or(0),
                 span_sets,
+                services: services(batch, trace),
             });
         }
         Ok(())
     }
 }
+
+/// The attribute of resources that names their service.
+const SERVICE: &str = "service.name";
+
+/// The services of a trace of a batch.
+fn services(batch: &SpanBatch, trace: &TraceRows) -> BTreeMap<Arc<str>, ServiceStats> {
+    let mut columns = batch.attributes.iter();
+    let column = columns.find(|held| held.scope == Scope::Resource && &*held.key == SERVICE);
+    let mut found: BTreeMap<Arc<str>, ServiceStats> = BTreeMap::new();
+    let Some(column) = column.map(|held| &held.column) else {
+        return found;
+    };
+    let rows = trace.rows.start as usize..trace.rows.end as usize;
+    let codes = column.codes.get(rows.clone()).unwrap_or_default();
+    let statuses = batch.statuses.get(rows).unwrap_or_default();
+    for (code, status) in codes.iter().zip(statuses) {
+        let Some(Value::Str(service)) = column.dictionary.get(*code as usize) else {
+            continue;
+        };
+        if !found.contains_key(service) {
+            found.insert(Arc::clone(service), ServiceStats::default());
+        }
+        if let Some(stats) = found.get_mut(service) {
+            stats.spans += 1;
+            stats.errors += u32::from(*status == STATUS_ERROR);
+        }
+    }
+    found
+}
+
+/// How batches tell that a span ended with an error.
+const STATUS_ERROR: u8 = 2;
 
 fn span_set(set: Set, batch: &SpanBatch, columns: &[(String, Values<'_>)], most: usize) -> SpanSet {
     let most = if most == 0 { usize::MAX } else { most };

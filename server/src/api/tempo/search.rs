@@ -18,7 +18,9 @@ use super::source::{self, pair};
 use crate::api::prometheus::run::Asked;
 use crate::config::Traces;
 use crate::ingest::otlp_value::hex;
-use crate::proto::tempo::{SearchMetrics, SearchResponse, Span, SpanSet, TraceSearchMetadata};
+use crate::proto::tempo::{
+    SearchMetrics, SearchResponse, ServiceStats, Span, SpanSet, TraceSearchMetadata,
+};
 use crate::refusal::Refusal;
 
 /// The service of a trace whose root did not arrive.
@@ -200,6 +202,11 @@ fn join(trace: &mut TraceSummary, other: TraceSummary, spans_per_set: usize) {
         trace.root_name = other.root_name;
         trace.root_service = other.root_service;
     }
+    for (service, stats) in other.services {
+        let held = trace.services.entry(service).or_default();
+        held.spans += stats.spans;
+        held.errors += stats.errors;
+    }
     for set in other.span_sets {
         let same = |held: &&mut traceql::SpanSet| is_of_one_group(held, &set);
         let Some(held) = trace.span_sets.iter_mut().find(same) else {
@@ -246,6 +253,13 @@ fn response(traces: Vec<TraceSummary>, metrics: SearchMetrics) -> SearchResponse
 fn found_trace(trace: TraceSummary) -> TraceSearchMetadata {
     let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or("").to_owned();
     let span_sets: Vec<SpanSet> = trace.span_sets.into_iter().map(span_set).collect();
+    let services = trace.services.into_iter().map(|(service, stats)| {
+        let stats = ServiceStats {
+            span_count: stats.spans,
+            error_count: stats.errors,
+        };
+        (service.to_string(), stats)
+    });
     TraceSearchMetadata {
         trace_id: hex(&trace.id),
         root_service_name: match &trace.root_name {
@@ -257,7 +271,7 @@ fn found_trace(trace: TraceSummary) -> TraceSearchMetadata {
         duration_ms: u32::try_from(trace.duration_ns / 1_000_000).unwrap_or(u32::MAX),
         span_set: span_sets.first().cloned(),
         span_sets,
-        service_stats: HashMap::new(),
+        service_stats: services.collect(),
     }
 }
 

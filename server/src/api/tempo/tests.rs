@@ -418,7 +418,9 @@ async fn searches() {
         ("limit=1", format!("{one},{two}")),
     ] {
         let set = format!("{{\"spans\":[{spans}],\"matched\":2}}");
-        let expect = format!("{head}\"spanSet\":{set},\"spanSets\":[{set}]}}],{metrics}}}");
+        let expect = format!(
+            "{head}\"spanSet\":{set},\"spanSets\":[{set}],\"serviceStats\":{{\"shop\":{{\"spanCount\":2}}}}}}],{metrics}}}"
+        );
         let answer = ask(&harness, &format!("search?{query}"), "application/json").await;
         assert_eq!(answer.told(), (200, expect.as_str()), "{query}");
     }

@@ -1,5 +1,7 @@
 //! Pieces of a range, and traces that lie in several stores.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -34,6 +36,13 @@ fn trace(id: u8, start_ns: i64, root: Option<&str>, sets: Vec<traceql::SpanSet>)
         start_ns,
         duration_ns: 10,
         span_sets: sets,
+        services: BTreeMap::from([(
+            "s".into(),
+            traceql::ServiceStats {
+                spans: 3,
+                errors: id.into(),
+            },
+        )]),
     }
 }
 
@@ -78,4 +87,6 @@ fn a_trace_of_two_stores_is_one() {
         .map(|set| (set.matched, set.spans.iter().map(|s| s.start_ns).collect()))
         .collect();
     assert_eq!(told, [(10, vec![16, 21]), (5, vec![15])]);
+    let stats = one.services["s"];
+    assert_eq!((stats.spans, stats.errors), (6, 2));
 }

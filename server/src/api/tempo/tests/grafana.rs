@@ -47,6 +47,16 @@ async fn searches() {
     assert_eq!(shop_trace.span_set.as_ref().unwrap().matched, 6);
     assert_eq!(set.spans[0].span_id, "0000000000000001");
     assert_eq!(set.spans[0].duration_nanos, "5000000");
+    // Of the whole trace, whatever the query looks for.
+    for query in ["{}", "{name = \"C\"}"] {
+        let found = search(&harness, query, "").await;
+        let stats = found.traces.last().unwrap().service_stats.iter();
+        let mut stats: Vec<_> = stats
+            .map(|(service, told)| (&**service, told.span_count, told.error_count))
+            .collect();
+        stats.sort_unstable();
+        assert_eq!(stats, [("shop", 6, 1)], "{query}");
+    }
 
     // The default limit, and fewer traces than there are.
     assert_eq!(search(&harness, "{}", "&limit=2").await.traces.len(), 2);
