@@ -19,6 +19,9 @@ pub(crate) struct Coder {
     scratch: Vec<u8>,
     /// The most values that have codes, where there is a bound.
     most: Option<usize>,
+    /// The code after the one that was given last: dictionaries of several places list their values in
+    /// one order.
+    next: u32,
 }
 
 /// The code of values that are too many to have one each.
@@ -77,7 +80,6 @@ impl Coder {
     }
 
     fn find_or(&mut self, make: impl FnOnce() -> Option<Value>) -> u32 {
-        let hash = xxh3_64(&self.scratch);
         let (keys, ends, scratch) = (&self.keys, &self.ends, &self.scratch);
         let key = |code: u32| {
             let at = code as usize;
@@ -87,7 +89,14 @@ impl Coder {
             let end = ends.get(at).copied().unwrap_or(0);
             keys.get(start.unwrap_or(0)..end).unwrap_or_default()
         };
+        let guess = self.next;
+        if key(guess) == scratch {
+            self.next = guess + 1;
+            return guess;
+        }
+        let hash = xxh3_64(scratch);
         if let Some((_, code)) = self.table.find(hash, |(_, code)| key(*code) == scratch) {
+            self.next = code + 1;
             return *code;
         }
         let Some(value) = make() else {

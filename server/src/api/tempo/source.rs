@@ -111,6 +111,9 @@ impl<S: Source> Source for Several<S> {
     }
 
     fn attribute_values(&self, request: &ValuesRequest) -> Result<Vec<(Value, u64)>, Error> {
+        if let [source] = &*self.0 {
+            return source.attribute_values(request);
+        }
         let mut found: Vec<(Value, u64)> = Vec::new();
         // Floats are told apart by their bits, as values are written.
         let mut places: HashMap<String, usize> = HashMap::new();
