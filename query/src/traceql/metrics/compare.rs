@@ -326,7 +326,15 @@ impl<'a> Sides<'a> {
                 let sums = counts.clone().map(|counts| counts.iter().sum::<u64>());
                 let mut values: Vec<(u64, u32)> = sums.zip(0..).collect();
                 values.retain(|(count, _)| *count > 0);
-                is_over |= values.len() > comparison.top;
+                if values.len() > comparison.top {
+                    is_over = true;
+                    // Values of equal counts are told by their order, which takes longer to find out.
+                    let mut by_count = values.clone();
+                    let at = comparison.top.saturating_sub(1);
+                    let (_, (least, _), _) = by_count.select_nth_unstable_by(at, |a, b| b.cmp(a));
+                    let least = *least;
+                    values.retain(|(count, _)| *count >= least);
+                }
                 let key = |number| LabelKey::of(held.interner.value(number).as_ref());
                 values.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| key(a.1).cmp(&key(b.1))));
                 for (_, number) in values.into_iter().take(comparison.top) {
