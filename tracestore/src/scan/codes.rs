@@ -125,7 +125,10 @@ pub(crate) fn attribute(
             }
             Ok(())
         }
-        Scope::Event | Scope::Link => children(view, page, named, wanted, coder, out),
+        scope @ (Scope::Event | Scope::Link) => {
+            let found = Children::of(view, page.number(), scope, wanted)?;
+            children(view, named, &found, coder, |at, code| set(out, at, code))
+        }
     }
 }
 
@@ -497,26 +500,25 @@ impl Children {
     }
 }
 
-/// Sets the codes of an attribute of events or links: that of the first which has it.
-fn children(
+/// Hands over the spans that have an attribute of events or links, each with the code of the first
+/// which has it.
+pub(crate) fn children(
     view: &View,
-    page: &Page<'_>,
     named: &Named,
-    wanted: &Wanted,
+    children: &Children,
     coder: &mut Coder,
-    out: &mut [u32],
+    mut each: impl FnMut(u32, u32),
 ) -> Result<()> {
     let table = match named.scope {
         Scope::Link => &view.image.links,
         _ => &view.image.events,
     };
-    let children = Children::of(view, page.number(), named.scope, wanted)?;
     let values = value_of(table, named, &children.rows)?;
     let mut last = None;
-    for (span, value) in children.spans.into_iter().zip(values) {
+    for (span, value) in children.spans.iter().zip(values) {
         if let Some(value) = value.filter(|_| last != Some(span)) {
             last = Some(span);
-            set(out, span, coder.code_of(&value));
+            each(*span, coder.code_of(&value));
         }
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! How often values of attributes occur among two kinds of spans. `Snapshot::scan` calls it.
 //!
 //! One pass over the spans counts the codes of all attributes, both kinds at a time. What spans share
-//! (resources, scopes) is counted by the row of its table, and only at the end by its values.
+//! (resources, scopes) is counted by the row of its table, and only at the end by its values. Where all
+//! spans of a page are compared and belong to one bucket, all are counted as of the kind that most of
+//! them are, without looking which row has which value; the few others are moved then.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -12,19 +14,22 @@ use trine_storage::Result;
 
 use super::buckets::Buckets;
 use super::coder::BEYOND;
-use super::codes::{self, Named, Translation, Wanted, value_of};
+use super::codes::{self, Children, Named, Translation, Wanted, value_of};
 use super::condition::visible;
 use super::counts::Reading;
+use super::evaluate::Page;
+use super::intrinsics::small_number;
 use super::sweep::{Found, Sweep, on_threads};
 use super::traces::{asks_trace, asks_traces};
 use super::view::View;
 use crate::block::build::start_of;
+use crate::block::dictionary::Dictionary;
 use crate::block::format::span;
 use crate::block::image::Image;
-use crate::block::table::Key;
+use crate::block::table::{Column as StoredColumn, Key, PAGE_ROWS};
 use crate::request::{
     ABSENT, AttributeRef, Batch, Batches, Column, Comparison, ComparisonBatch, Intrinsic,
-    Occurrences, Scope, Value,
+    Occurrences, Scope,
 };
 
 /// The most buckets and sides, and the most codes of a dictionary, for which codes are counted as they
@@ -51,22 +56,38 @@ pub(crate) fn comparison(views: &[View], request: &Comparison) -> Result<Batches
     Ok(Box::new(compared.into_iter()))
 }
 
+/// Kinds and statuses that are stored as greater numbers are not defined.
+const DEFINED_MAX: usize = 256;
+
 /// Counts by bucket and side, and by a number.
 #[derive(Debug, Default)]
 struct Counts(Vec<Vec<u64>>);
 
 impl Counts {
-    fn add(&mut self, slot: usize, number: usize, count: u64) {
+    /// Those of a slot by number, at least so many.
+    fn of(&mut self, slot: usize, least: usize) -> &mut [u64] {
         if slot >= self.0.len() {
             self.0.resize_with(slot + 1, Vec::new);
         }
         let Some(counts) = self.0.get_mut(slot) else {
-            return;
+            return &mut [];
         };
-        if number >= counts.len() {
-            counts.resize(number + 1, 0);
+        if least > counts.len() {
+            counts.resize(least, 0);
         }
-        if let Some(held) = counts.get_mut(number) {
+        counts
+    }
+
+    /// Counts one as of another slot that was counted before.
+    fn shift(&mut self, (from, to): (usize, usize), number: usize) {
+        if let Some(held) = self.of(from, 0).get_mut(number) {
+            *held = held.saturating_sub(1);
+            self.add(to, number, 1);
+        }
+    }
+
+    fn add(&mut self, slot: usize, number: usize, count: u64) {
+        if let Some(held) = self.of(slot, number + 1).get_mut(number) {
             *held += count;
         }
     }
@@ -87,47 +108,197 @@ struct Counted {
 
 impl Counted {
     fn add(&mut self, slot: usize, code: u32, count: u64) {
-        match code {
-            ABSENT => {}
-            BEYOND => self.beyond.add(slot, 0, count),
-            code => self.counts.add(slot, code as usize, count),
-        }
+        add((&mut self.counts, &mut self.beyond), slot, code, count);
     }
 }
 
-/// Rows of a table that spans share, counted until the image changes.
+fn add((counts, beyond): (&mut Counts, &mut Counts), slot: usize, code: u32, count: u64) {
+    match code {
+        ABSENT => {}
+        BEYOND => beyond.add(slot, 0, count),
+        code => counts.add(slot, code as usize, count),
+    }
+}
+
+/// Counts all values of a column of a whole page as one; nothing and `false` where a row may have
+/// several.
+fn add_as_one(
+    page: &Page<'_>,
+    column: &StoredColumn,
+    slots: &Slots,
+    counts: &mut Counts,
+) -> Result<bool> {
+    let Some(two) = slots.two else {
+        return Ok(false);
+    };
+    if !page.has_one_each(column)? {
+        return Ok(false);
+    }
+    let number = u32::try_from(page.number()).unwrap_or(u32::MAX);
+    let count = column.values.count(number);
+    counts.add(two.0, 0, count.into());
+    if count > 0 && !slots.few.is_empty() {
+        page.each_place(column, slots.few.iter().copied(), |_, _| {
+            counts.shift(two, 0);
+        })?;
+    }
+    Ok(true)
+}
+
+/// Counts all values of a column of a whole page by their stored codes; nothing and `false` where
+/// values are not stored so, or a row may have several.
+fn add_whole(
+    page: &Page<'_>,
+    column: &StoredColumn,
+    slots: &Slots,
+    counts: &mut Counts,
+) -> Result<bool> {
+    let (Some(two), Some(dictionary)) = (slots.two, column.values.dictionary()?) else {
+        return Ok(false);
+    };
+    if !page.has_one_each(column)? {
+        return Ok(false);
+    }
+    let mut codes = Vec::with_capacity(PAGE_ROWS);
+    let number = u32::try_from(page.number()).unwrap_or(u32::MAX);
+    column.values.codes(number, &mut codes)?;
+    let missing = || page.table().corrupt("a code is in no dictionary");
+    let held = counts.of(two.0, dictionary.len());
+    for code in &codes {
+        *held.get_mut(*code as usize).ok_or_else(missing)? += 1;
+    }
+    if !codes.is_empty() && !slots.few.is_empty() {
+        page.each_place(column, slots.few.iter().copied(), |_, place| {
+            if let Some(code) = codes.get(place as usize) {
+                counts.shift(two, *code as usize);
+            }
+        })?;
+    }
+    Ok(true)
+}
+
+impl Shared {
+    /// Counts the numbers of the wanted rows of a page.
+    fn add_page(
+        &mut self,
+        image: &Image,
+        column: u8,
+        (page, rows): (usize, &[u32]),
+        slots: &Slots,
+    ) -> Result<()> {
+        let numbers = codes::numbers(&image.spans, column, page, rows)?;
+        let missing = || image.spans.corrupt("a span names a row that is not there");
+        let (most, instead) = match column {
+            span::RESOURCE => (image.resources.rows(), None),
+            span::SCOPE => (image.scopes.rows(), None),
+            // What OTLP does not define is told as 0 is.
+            _ => (DEFINED_MAX, Some(0)),
+        };
+        let number = |number: u64| {
+            let held = usize::try_from(number).ok();
+            held.filter(|held| *held < most).or(instead)
+        };
+        match slots.two {
+            Some(two) => {
+                let counts = self.counts.of(two.0, most);
+                for held in &numbers {
+                    let held = number(*held).and_then(|at| counts.get_mut(at));
+                    *held.ok_or_else(missing)? += 1;
+                }
+                for row in &slots.few {
+                    if let Some(number) = numbers.get(*row as usize).copied().and_then(number) {
+                        self.counts.shift(two, number);
+                    }
+                }
+            }
+            None => {
+                for (held, slot) in numbers.into_iter().zip(&slots.each) {
+                    self.counts.add(*slot, number(held).ok_or_else(missing)?, 1);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The events or links of the wanted spans of a page, found once for all attributes.
+#[derive(Debug, Default)]
+struct PageChildren([Option<Children>; 2]);
+
+impl PageChildren {
+    fn of(&mut self, found: &Found<'_>, scope: Scope, wanted: &Wanted) -> Result<&Children> {
+        let [events, links] = &mut self.0;
+        let held = match scope {
+            Scope::Link => links,
+            _ => events,
+        };
+        if let Some(held) = held {
+            return Ok(held);
+        }
+        let children = Children::of(found.view, found.page.number(), scope, wanted)?;
+        Ok(held.insert(children))
+    }
+}
+
+/// A column of small numbers that stand for values (or rows of a table that spans share), counted
+/// until the image changes.
 #[derive(Debug, Default)]
 struct Shared {
     counts: Counts,
     is_wanted: bool,
 }
 
+/// Which rows of a page are counted where.
+#[derive(Debug, Default)]
+struct Slots {
+    /// The bucket of each wanted row, twice, and one more where it is selected.
+    each: Vec<usize>,
+    /// Where all rows of the page are wanted and belong to one bucket: the slot of most of them and
+    /// that of the few others.
+    two: Option<(usize, usize)>,
+    /// The few, ascending.
+    few: Vec<u32>,
+    /// Whether all slots are below [`STORED_SLOTS_MAX`].
+    is_narrow: bool,
+}
+
+impl Slots {
+    fn of(&self, at: u32) -> usize {
+        self.each.get(at as usize).copied().unwrap_or(0)
+    }
+}
+
 struct Comparing<'a> {
     request: &'a Comparison,
     counted: Vec<Counted>,
-    /// Resources and scopes.
-    shared: [Shared; 2],
+    /// Those of [`SHARED`].
+    shared: [Shared; 4],
     image: Option<Arc<Image>>,
     buckets: Buckets,
     wanted: Wanted,
-    /// The bucket of each wanted row, twice, and one more where it is selected.
-    slots: Vec<usize>,
+    slots: Slots,
     starts: Vec<u64>,
 }
 
-/// Which table spans share that has an attribute.
+/// The columns of spans that many attributes are read from, or that have small numbers.
+const SHARED: [u8; 4] = [span::RESOURCE, span::SCOPE, span::KIND, span::STATUS];
+
+/// From which of [`SHARED`] an attribute is told.
 fn shared_of(attribute: &AttributeRef) -> Option<usize> {
-    match attribute {
+    let number = match attribute {
         AttributeRef::Attribute {
             scope: Some(Scope::Resource),
             ..
-        } => Some(0),
+        } => span::RESOURCE,
         AttributeRef::Attribute {
             scope: Some(Scope::Instrumentation),
             ..
-        } => Some(1),
-        _ => None,
-    }
+        } => span::SCOPE,
+        AttributeRef::Intrinsic(Intrinsic::Kind) => span::KIND,
+        AttributeRef::Intrinsic(Intrinsic::Status) => span::STATUS,
+        _ => return None,
+    };
+    SHARED.iter().position(|shared| *shared == number)
 }
 
 impl<'a> Comparing<'a> {
@@ -139,7 +310,7 @@ impl<'a> Comparing<'a> {
             counts: Counts::default(),
             beyond: Counts::default(),
         };
-        let mut shared = [Shared::default(), Shared::default()];
+        let mut shared: [Shared; 4] = Default::default();
         for at in request.attributes.iter().filter_map(shared_of) {
             if let Some(shared) = shared.get_mut(at) {
                 shared.is_wanted = true;
@@ -152,7 +323,7 @@ impl<'a> Comparing<'a> {
             image: None,
             buckets: Buckets::new(request.origin_ns, request.bucket_ns),
             wanted: Wanted::default(),
-            slots: Vec::new(),
+            slots: Slots::default(),
             starts: Vec::new(),
         }
     }
@@ -167,19 +338,17 @@ impl<'a> Comparing<'a> {
         self.wanted
             .set(found.rows, page.table().rows_of(page.number()).len());
         self.set_slots(found)?;
-        for (shared, number) in self.shared.iter_mut().zip([span::RESOURCE, span::SCOPE]) {
-            if !shared.is_wanted {
-                continue;
-            }
-            let rows = codes::numbers(&view.image.spans, number, page.number(), &self.wanted.rows)?;
-            for (row, slot) in rows.into_iter().zip(&self.slots) {
-                let row = usize::try_from(row).unwrap_or(usize::MAX);
-                shared.counts.add(*slot, row, 1);
+        for (shared, number) in self.shared.iter_mut().zip(SHARED) {
+            if shared.is_wanted {
+                let of = (page.number(), &*self.wanted.rows);
+                shared.add_page(&view.image, number, of, &self.slots)?;
             }
         }
+        let mut children = PageChildren::default();
         for (attribute, counted) in self.request.attributes.iter().zip(&mut self.counted) {
             if shared_of(attribute).is_none() {
-                counted.add_page(found, attribute, &self.wanted, &self.slots)?;
+                let to = (&self.wanted, &self.slots);
+                counted.add_page(found, attribute, to, &mut children)?;
             }
         }
         Ok(())
@@ -206,12 +375,32 @@ impl<'a> Comparing<'a> {
                 selected.remove(row);
             }
         }
-        self.slots.clear();
+        let Slots {
+            each,
+            two,
+            few,
+            is_narrow,
+        } = &mut self.slots;
+        each.clear();
+        few.clear();
+        let count = self.wanted.rows.len();
+        let is_whole = count == page.table().rows_of(page.number()).len();
+        *two = one.filter(|_| is_whole).map(|bucket| {
+            let (others, chosen) = (2 * bucket, 2 * bucket + 1);
+            match 2 * selected.len() <= count {
+                true => (others, chosen),
+                false => (chosen, others),
+            }
+        });
         for row in &self.wanted.rows {
             let bucket = one.unwrap_or_else(|| self.buckets.of(start(*row)));
-            self.slots
-                .push(2 * bucket + usize::from(selected.contains(*row)));
+            let slot = 2 * bucket + usize::from(selected.contains(*row));
+            if two.is_some_and(|(_, others)| others == slot) {
+                few.push(*row);
+            }
+            each.push(slot);
         }
+        *is_narrow = each.iter().all(|slot| *slot < STORED_SLOTS_MAX);
         Ok(())
     }
 
@@ -223,30 +412,42 @@ impl<'a> Comparing<'a> {
         for (attribute, counted) in self.request.attributes.iter().zip(&mut self.counted) {
             counted.translation = Translation::default();
             counted.leave(&image)?;
-            let (Some(at), AttributeRef::Attribute { scope, key }) =
-                (shared_of(attribute), attribute)
-            else {
+            let shared = shared_of(attribute).and_then(|at| self.shared.get(at));
+            let Some(shared) = shared.map(|shared| &shared.counts.0) else {
                 continue;
             };
-            let table = match at {
-                0 => &image.resources,
-                _ => &image.scopes,
-            };
-            let named = Named {
-                scope: scope.unwrap_or(Scope::Resource),
-                key: key.clone(),
-            };
-            let rows: Vec<usize> = (0..table.rows()).collect();
-            let values = value_of(table, &named, &rows)?;
-            let coder = &mut counted.reading.coder;
-            let code = |value: &Option<Value>| value.as_ref().map_or(ABSENT, |v| coder.code_of(v));
-            let codes: Vec<u32> = values.iter().map(code).collect();
-            let counts = self.shared.get(at).map(|shared| &shared.counts.0);
-            for (slot, counts) in counts.into_iter().flatten().enumerate() {
-                if counts.len() > codes.len() {
-                    return Err(table.corrupt("a span names a row that is not there"));
+            let values = match attribute {
+                AttributeRef::Attribute { scope, key } => {
+                    let scope = scope.unwrap_or(Scope::Resource);
+                    let table = match scope {
+                        Scope::Instrumentation => &image.scopes,
+                        _ => &image.resources,
+                    };
+                    let named = Named {
+                        scope,
+                        key: key.clone(),
+                    };
+                    let rows: Vec<usize> = (0..table.rows()).collect();
+                    value_of(table, &named, &rows)?
                 }
-                for (code, count) in codes.iter().zip(counts).filter(|(_, count)| **count > 0) {
+                AttributeRef::Intrinsic(intrinsic) => {
+                    let most = shared.iter().map(Vec::len).max().unwrap_or(0);
+                    let of_number = small_number(*intrinsic).map(|(_, of)| of);
+                    let value = |number| of_number.map(|of| of(number));
+                    (0..).take(most).map(value).collect()
+                }
+            };
+            let mut codes = vec![None; values.len()];
+            for (slot, counts) in shared.iter().enumerate() {
+                if counts.len() > values.len() {
+                    let spans = &image.spans;
+                    return Err(spans.corrupt("a span names a row that is not there"));
+                }
+                let of = values.iter().zip(&mut codes).zip(counts);
+                for ((value, code), count) in of.filter(|(_, count)| **count > 0) {
+                    let coder = &mut counted.reading.coder;
+                    let make = || value.as_ref().map_or(ABSENT, |value| coder.code_of(value));
+                    let code = code.get_or_insert_with(make);
                     counted.add(slot, *code, *count);
                 }
             }
@@ -320,8 +521,8 @@ impl Counted {
         &mut self,
         found: &Found<'_>,
         attribute: &AttributeRef,
-        wanted: &Wanted,
-        slots: &[usize],
+        (wanted, slots): (&Wanted, &Slots),
+        children: &mut PageChildren,
     ) -> Result<()> {
         let (view, page) = (found.view, found.page);
         let spans = &view.image.spans;
@@ -332,40 +533,72 @@ impl Counted {
             } => visible(spans, key).collect(),
             AttributeRef::Intrinsic(Intrinsic::Name) => vec![span::NAME],
             AttributeRef::Intrinsic(Intrinsic::StatusMessage) => vec![span::MESSAGE],
+            AttributeRef::Attribute {
+                scope: Some(scope @ (Scope::Event | Scope::Link)),
+                key,
+            } => {
+                let named = Named {
+                    scope: *scope,
+                    key: key.clone(),
+                };
+                let children = children.of(found, *scope, wanted)?;
+                let Self {
+                    reading,
+                    counts,
+                    beyond,
+                    ..
+                } = self;
+                let each = |at, code| add((&mut *counts, &mut *beyond), slots.of(at), code, 1);
+                return codes::children(view, &named, children, &mut reading.coder, each);
+            }
             _ => {
                 self.reading.read(view, page, wanted)?;
-                for at in 0..self.reading.codes.len() {
-                    let code = self.reading.codes.get(at).copied().unwrap_or(ABSENT);
-                    let slot = slots.get(at).copied().unwrap_or(0);
-                    self.add(slot, code, 1);
+                // Rows of a trace are neighbours, and most of them are of one slot.
+                let mut next = 0;
+                for same in self.reading.codes.chunk_by(|a, b| a == b) {
+                    let Some(code) = same.first() else {
+                        continue;
+                    };
+                    let slots = slots.each.get(next..).unwrap_or_default();
+                    let slots = slots.get(..same.len()).unwrap_or(slots);
+                    next += same.len();
+                    for slots in slots.chunk_by(|a, b| a == b) {
+                        let slot = slots.first().copied().unwrap_or(0);
+                        let to = (&mut self.counts, &mut self.beyond);
+                        add(to, slot, *code, slots.len() as u64);
+                    }
                 }
                 return Ok(());
             }
         };
-        let is_narrow = slots.iter().all(|slot| *slot < STORED_SLOTS_MAX);
         for key in columns {
             let column = spans.known(&key)?;
             let dictionary = column.values.dictionary()?;
-            if is_narrow && dictionary.is_some_and(|held| held.len() <= STORED_CODES_MAX) {
+            let is_short = |held: &Arc<Dictionary>| held.len() <= STORED_CODES_MAX;
+            if slots.is_narrow && dictionary.as_ref().is_some_and(is_short) {
                 let counts = self.stored.entry(key.clone()).or_default();
+                if slots.two.is_some() && add_whole(page, column, slots, counts)? {
+                    continue;
+                }
                 let done = codes::each_stored(page, column, wanted, |at, code| {
-                    let slot = slots.get(at as usize).copied().unwrap_or(0);
-                    counts.add(slot, code as usize, 1);
+                    counts.add(slots.of(at), code as usize, 1);
                     Ok(())
                 })?;
                 if done {
                     continue;
                 }
             }
+            // Values that no dictionary lists seldom repeat: those that have codes are not looked for.
+            if self.reading.coder.is_full()
+                && dictionary.is_none()
+                && add_as_one(page, column, slots, &mut self.beyond)?
+            {
+                continue;
+            }
             let to = (&mut self.reading.coder, &mut self.translation);
             let (counts, beyond) = (&mut self.counts, &mut self.beyond);
             codes::each_code(page, column, wanted, to, |at, code| {
-                let slot = slots.get(at as usize).copied().unwrap_or(0);
-                match code {
-                    ABSENT => {}
-                    BEYOND => beyond.add(slot, 0, 1),
-                    code => counts.add(slot, code as usize, 1),
-                }
+                add((counts, beyond), slots.of(at), code, 1);
             })?;
         }
         Ok(())

@@ -149,11 +149,53 @@ impl<'a> Page<'a> {
 
     /// Where the values of a column are that are of rows of this page.
     pub(crate) fn locate(&self, column: &Column) -> Result<Located> {
-        let shapes = match self.table.asks_shapes(column) {
-            true => Some(self.shapes()?),
-            false => None,
-        };
-        self.table.locate(column, self.number, shapes)
+        self.table
+            .locate(column, self.number, self.shapes_of(column)?)
+    }
+
+    /// The shapes of the page, where the values of a column are located by them.
+    fn shapes_of(&self, column: &Column) -> Result<Option<&PageShapes<'a>>> {
+        let is_asked = self.table.asks_shapes(column);
+        is_asked.then(|| self.shapes()).transpose()
+    }
+
+    /// Whether the page of a column has the values of this page, one of each row that has any.
+    pub(crate) fn has_one_each(&self, column: &Column) -> Result<bool> {
+        let shapes = self.shapes_of(column)?;
+        Ok(self.table.has_one_each(column, shapes))
+    }
+
+    /// Hands over those of some rows (ascending) that have a value of a column, each with the place of
+    /// the first in the page of the column.
+    pub(crate) fn each_place(
+        &self,
+        column: &Column,
+        among: impl Iterator<Item = u32>,
+        mut each: impl FnMut(u32, u32),
+    ) -> Result<()> {
+        match self.locate(column)? {
+            Located::Every => among.for_each(|row| each(row, row)),
+            Located::Starts(starts) => {
+                for row in among {
+                    let ends = starts.get(row as usize).zip(starts.get(row as usize + 1));
+                    if let Some((start, end)) = ends
+                        && start < end
+                    {
+                        each(row, *start);
+                    }
+                }
+            }
+            Located::Rows(held, _) => {
+                let mut held = (0u32..).zip(held).peekable();
+                for row in among {
+                    while held.next_if(|(_, at)| *at < row).is_some() {}
+                    if let Some((place, _)) = held.next_if(|(_, at)| *at == row) {
+                        each(row, place);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The rows that have a value of a column.
@@ -266,31 +308,10 @@ impl<'a> Page<'a> {
     fn places_of(&self, column: &Column, among: &PageRows) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut rows = Vec::new();
         let mut positions = Vec::new();
-        match self.locate(column)? {
-            Located::Every => {
-                rows.extend(among.iter());
-                positions.clone_from(&rows);
-            }
-            Located::Starts(starts) => {
-                for row in among.iter() {
-                    let ends = starts.get(row as usize).zip(starts.get(row as usize + 1));
-                    if let Some((start, end)) = ends
-                        && start < end
-                    {
-                        rows.push(row);
-                        positions.push(*start);
-                    }
-                }
-            }
-            Located::Rows(held, _) => {
-                for (position, row) in (0u32..).zip(held) {
-                    if among.contains(row) && rows.last() != Some(&row) {
-                        rows.push(row);
-                        positions.push(position);
-                    }
-                }
-            }
-        }
+        self.each_place(column, among.iter(), |row, place| {
+            rows.push(row);
+            positions.push(place);
+        })?;
         Ok((rows, positions))
     }
 

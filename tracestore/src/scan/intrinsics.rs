@@ -17,7 +17,16 @@ use crate::block::values::ValueRef;
 use crate::request::{ABSENT, Intrinsic, Scope, Value};
 
 /// What a stored number stands for.
-type OfNumber = fn(u64) -> Value;
+pub(crate) type OfNumber = fn(u64) -> Value;
+
+/// The column of what is stored as a small number, and what a number stands for.
+pub(crate) fn small_number(intrinsic: Intrinsic) -> Option<(u8, OfNumber)> {
+    match intrinsic {
+        Intrinsic::Kind => Some((span::KIND, |stored| Value::Int(kind(stored)))),
+        Intrinsic::Status => Some((span::STATUS, |stored| Value::Int(status(stored)))),
+        _ => None,
+    }
+}
 
 /// Sets the codes of something built in.
 pub(crate) fn codes(
@@ -29,8 +38,7 @@ pub(crate) fn codes(
 ) -> Result<()> {
     let spans = &view.image.spans;
     let small: Option<(u8, OfNumber)> = match intrinsic {
-        Intrinsic::Kind => Some((span::KIND, |stored| Value::Int(kind(stored)))),
-        Intrinsic::Status => Some((span::STATUS, |stored| Value::Int(status(stored)))),
+        Intrinsic::Kind | Intrinsic::Status => small_number(intrinsic),
         Intrinsic::IsRoot => Some((span::PARENT, |told| Value::Bool(told == span::NO_PARENT))),
         Intrinsic::Duration => Some((span::DURATION, |stored| {
             Value::Int(i64::try_from(duration_of(stored)).unwrap_or(0))

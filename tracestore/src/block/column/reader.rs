@@ -180,6 +180,11 @@ impl ColumnReader {
         presence::each(at, &bytes, (meta.count, of), wanted, |row| out.push(row))
     }
 
+    /// How many values a page has. Reads nothing.
+    pub(crate) fn count(&self, page: u32) -> u32 {
+        self.meta.page(page).map_or(0, |meta| meta.count)
+    }
+
     /// The number at a position of a page, as bits.
     pub(crate) fn number_at(&self, page: u32, position: u32) -> Result<u64> {
         let mut number = None;
@@ -195,7 +200,15 @@ impl ColumnReader {
         positions: Range<u32>,
         out: &mut Vec<u64>,
     ) -> Result<()> {
-        self.each_number(page, positions, |bits| out.push(bits))
+        let count = self.count(page);
+        if positions.len() * FEW < count as usize || positions.end > count {
+            return self.each_number(page, positions, |bits| out.push(bits));
+        }
+        let at = out.len();
+        self.numbers(page, out)?;
+        out.truncate(at + positions.end as usize);
+        out.drain(at..at + positions.start as usize);
+        Ok(())
     }
 
     fn each_number(

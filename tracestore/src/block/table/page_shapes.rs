@@ -95,6 +95,16 @@ impl PageShapes<'_> {
         }
     }
 
+    /// Whether rows may have several values of a column.
+    pub(super) fn repeats(&self, number: u32) -> bool {
+        let Told::Codes { spelled, .. } = &self.told else {
+            return true;
+        };
+        let mut lists = self.lists_with.get(number as usize).into_iter().flatten();
+        let is_twice = |list: &[u32]| list.iter().filter(|held| **held == number).count() > 1;
+        lists.any(|(_, count)| *count > 1) || spelled.lists.iter().any(is_twice)
+    }
+
     /// Where the values of each row begin among those of a column in the page, by codes.
     pub(super) fn starts(&self, number: u32) -> Vec<u32> {
         let Told::Codes { codes, spelled } = &self.told else {

@@ -440,6 +440,16 @@ impl TableReader {
         }
     }
 
+    /// Whether a page of a column has the values of the rows of the page, one of each row that has
+    /// any. `shapes` are those of the page, where they are needed to locate the values.
+    pub(crate) fn has_one_each(&self, column: &Column, shapes: Option<&PageShapes<'_>>) -> bool {
+        match (&column.presence, shapes) {
+            (Presence::Every, _) => true,
+            (Presence::Shapes(number), Some(shapes)) => !shapes.repeats(*number),
+            _ => false,
+        }
+    }
+
     /// Whether it takes the shapes of a page to locate the values of a column.
     pub(crate) fn asks_shapes(&self, column: &Column) -> bool {
         matches!(column.presence, Presence::Shapes(_))
