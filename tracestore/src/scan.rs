@@ -13,6 +13,7 @@ mod condition;
 mod counts;
 mod evaluate;
 mod intrinsics;
+mod names;
 mod page_rows;
 mod related;
 mod rows;
@@ -38,8 +39,9 @@ pub(crate) use comparison::comparison;
 pub(crate) use counts::counts;
 pub(crate) use rows::rows;
 
+pub(crate) use names::{attribute_names, attribute_names_of};
 pub(crate) use spans::Piece;
-pub(crate) use values::{attribute_names, attribute_values};
+pub(crate) use values::attribute_values;
 pub(crate) use view::View;
 
 /// A trace of what is left of its pieces, older ones first: every span once, depth first; `None` when

@@ -5,7 +5,7 @@ use trine_storage::{Result, TimeRange};
 
 use crate::model::{Trace, TraceId};
 use crate::place::{Place, Snapshot};
-use crate::request::{Batches, Request, Scope as AttributeScope, Value, ValuesRequest};
+use crate::request::{Batches, Filter, Request, Scope as AttributeScope, Value, ValuesRequest};
 use crate::scan::{self, Piece, View};
 
 impl Snapshot {
@@ -52,6 +52,18 @@ impl Snapshot {
     /// As [`Snapshot::trace`].
     pub fn attribute_names(&self, range: TimeRange) -> Result<Vec<(AttributeScope, String, u64)>> {
         scan::attribute_names(&self.views()?, range)
+    }
+
+    /// The attributes that queries see of the spans in `range` that satisfy a filter, by scope and name.
+    ///
+    /// # Errors
+    /// As [`Snapshot::trace`].
+    pub fn attribute_names_of(
+        &self,
+        range: TimeRange,
+        filter: &Filter,
+    ) -> Result<Vec<(AttributeScope, String)>> {
+        scan::attribute_names_of(&self.views()?, filter, range)
     }
 
     /// Distinct values of an attribute, each with how many spans have it among those that were looked

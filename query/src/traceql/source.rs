@@ -30,6 +30,34 @@ pub trait Source: Send + Sync {
     /// The store's.
     fn attribute_names(&self, range: TimeRange) -> Result<Vec<(Scope, String, u64)>, Error>;
 
+    /// The attributes of the spans in `range` that satisfy a filter, by scope and name, sorted.
+    ///
+    /// # Errors
+    /// The store's.
+    fn attribute_names_of(
+        &self,
+        range: TimeRange,
+        filter: &Filter,
+    ) -> Result<Vec<(Scope, String)>, Error> {
+        let mut found = Vec::new();
+        for (scope, key, _) in self.attribute_names(range)? {
+            let attribute = AttributeRef::Attribute {
+                scope: Some(scope),
+                key: key.clone(),
+            };
+            let request = ValuesRequest {
+                attribute,
+                range,
+                filter: Some(filter.clone()),
+                limit: 1,
+            };
+            if !self.attribute_values(&request)?.is_empty() {
+                found.push((scope, key));
+            }
+        }
+        Ok(found)
+    }
+
     /// Distinct values of an attribute, each with how often it was met.
     ///
     /// # Errors

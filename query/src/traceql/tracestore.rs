@@ -53,6 +53,17 @@ impl Source for store::Snapshot {
             .collect())
     }
 
+    fn attribute_names_of(
+        &self,
+        range: TimeRange,
+        of: &Filter,
+    ) -> Result<Vec<(Scope, String)>, Error> {
+        let names = self.attribute_names_of(range, &filter(of))?.into_iter();
+        Ok(names
+            .map(|(scope, name)| (from_scope(scope), name))
+            .collect())
+    }
+
     fn attribute_values(&self, request: &ValuesRequest) -> Result<Vec<(Value, u64)>, Error> {
         let values = self.attribute_values(&store::ValuesRequest {
             attribute: attribute(&request.attribute),

@@ -159,6 +159,29 @@ impl<'a> Page<'a> {
         is_asked.then(|| self.shapes()).transpose()
     }
 
+    /// Marks the columns that the shapes of some rows name, by their numbers.
+    pub(crate) fn mark_columns(&self, rows: &[u32], marked: &mut Vec<bool>) -> Result<()> {
+        let shapes = self.shapes()?;
+        let mut last: &[u32] = &[];
+        for list in rows.iter().map(|row| shapes.list(*row)) {
+            if std::ptr::eq(list, last) {
+                continue;
+            }
+            last = list;
+            // Rare columns tell their rows themselves.
+            for number in list.iter().filter(|number| **number != u32::MAX) {
+                let at = *number as usize;
+                if at >= marked.len() {
+                    marked.resize(at + 1, false);
+                }
+                if let Some(marked) = marked.get_mut(at) {
+                    *marked = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the page of a column has the values of this page, one of each row that has any.
     pub(crate) fn has_one_each(&self, column: &Column) -> Result<bool> {
         let shapes = self.shapes_of(column)?;

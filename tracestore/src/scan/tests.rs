@@ -478,6 +478,29 @@ proptest! {
         let range = TimeRange::new(5_000, 6_000);
         prop_assert!(super::attribute_names(&views(&places), range).unwrap().is_empty());
     }
+
+    #[test]
+    fn names_with_a_filter_are_those_of_attributes_with_values(
+        spans in prop::collection::vec(random::held(), 1..20),
+        cuts in prop::collection::vec(0usize..20, 0..2),
+        filter in random::filter(),
+    ) {
+        let places = Places::of(&spans, &cuts, &|held| held.span.name.ends_with('b'));
+        let views = views(&places);
+        let range = TimeRange::new(i64::MIN, i64::MAX);
+        let found = super::attribute_names_of(&views, &filter, range).unwrap();
+        let all = super::attribute_names(&views, range).unwrap();
+        let mut expected = Vec::new();
+        for (scope, key, _) in all {
+            let attribute = AttributeRef::Attribute { scope: Some(scope), key: key.clone() };
+            let filter = Some(filter.clone());
+            let request = ValuesRequest { attribute, range, filter, limit: 1 };
+            if !super::attribute_values(&views, &request).unwrap().is_empty() {
+                expected.push((scope, key));
+            }
+        }
+        prop_assert_eq!(found, expected, "{:?}", filter);
+    }
 }
 
 /// What a comparison gives.

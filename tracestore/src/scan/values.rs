@@ -1,4 +1,4 @@
-//! Names and values of attributes. `Snapshot` calls it.
+//! Values of attributes. `Snapshot` calls it.
 //!
 //! Without a filter a place with spans in the range counts as a whole, as it does for names:
 //! dictionaries tell the values and how often they occur. With one the codes of the spans that are
@@ -6,15 +6,15 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use trine_storage::{Result, TimeRange};
+use trine_storage::Result;
 
 use super::coder::Coder;
 use super::codes::{Children, Named, Wanted, value_of};
-use super::condition::{VISIBLE, duration_of, kind, status, visible};
+use super::condition::{duration_of, kind, status, visible};
 use super::counts::Reading;
-use super::evaluate::Page;
+use super::names::spans_by_row;
 use super::sweep::sweep;
 use super::traces::{asks_trace, asks_traces};
 use super::view::View;
@@ -22,69 +22,6 @@ use crate::block::format::{event, span};
 use crate::block::table::{Key, TableReader};
 use crate::block::values::ValueRef;
 use crate::request::{ABSENT, AttributeRef, Filter, Intrinsic, Scope, Value, ValuesRequest, keys};
-
-/// Attributes with how many spans (events, links) have them, by scope and name.
-pub(crate) fn attribute_names(
-    views: &[View],
-    range: TimeRange,
-) -> Result<Vec<(Scope, String, u64)>> {
-    let mut found: BTreeMap<(Scope, &str), u64> = BTreeMap::new();
-    for view in views.iter().filter(|view| view.range.overlaps(&range)) {
-        let tables = [
-            (Scope::Span, &view.image.spans),
-            (Scope::Event, &view.image.events),
-            (Scope::Link, &view.image.links),
-        ];
-        for (scope, table) in tables {
-            for held in table.attributes() {
-                if VISIBLE.contains(&held.kind) {
-                    *found.entry((scope, held.name)).or_default() += held.values;
-                }
-            }
-        }
-        let shared = [
-            (Scope::Resource, &view.image.resources, span::RESOURCE),
-            (Scope::Instrumentation, &view.image.scopes, span::SCOPE),
-        ];
-        for (scope, table, number) in shared {
-            let spans = spans_by_row(view, table, number)?;
-            for held in table.attributes() {
-                let Some(column) = table.attribute_at(held.number)? else {
-                    continue;
-                };
-                if !VISIBLE.contains(&held.kind) {
-                    continue;
-                }
-                let count = found.entry((scope, held.name)).or_default();
-                for page in 0..table.pages() {
-                    let first = table.rows_of(page).start;
-                    for row in Page::new(table, page).present(column)?.iter() {
-                        *count += spans.get(first + row as usize).copied().unwrap_or(0);
-                    }
-                }
-            }
-        }
-    }
-    let found = found
-        .into_iter()
-        .map(|((scope, name), count)| (scope, name.to_string(), count));
-    Ok(found.collect())
-}
-
-/// How many spans share each row of a table.
-fn spans_by_row(view: &View, table: &TableReader, number: u8) -> Result<Vec<u64>> {
-    let mut spans = vec![0u64; table.rows()];
-    let column = view.image.spans.known(&Key::Number(number))?;
-    column.values.distinct(&mut |row, count| {
-        if let ValueRef::Int(row) = row
-            && let Some(held) = usize::try_from(row).ok().and_then(|row| spans.get_mut(row))
-        {
-            *held += count;
-        }
-        true
-    })?;
-    Ok(spans)
-}
 
 /// Values with how often each was met.
 #[derive(Debug, Default)]

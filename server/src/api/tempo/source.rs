@@ -1,12 +1,12 @@
 //! The traces of the tenants of a request as the engine reads them. `search`, `metrics`, `values` and
 //! `trace` ask here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
 use trine_query::budget::BudgetError;
-use trine_query::traceql::source::{Batches, Request, Scope, Source, Value, ValuesRequest};
+use trine_query::traceql::source::{Batches, Filter, Request, Scope, Source, Value, ValuesRequest};
 use trine_query::traceql::{Engine, QueryError};
 use trine_storage::{Error, TimeRange};
 use trine_tracestore::Snapshot;
@@ -108,6 +108,18 @@ impl<S: Source> Source for Several<S> {
         Ok(found
             .map(|((scope, name), count)| (scope, name, count))
             .collect())
+    }
+
+    fn attribute_names_of(
+        &self,
+        range: TimeRange,
+        filter: &Filter,
+    ) -> Result<Vec<(Scope, String)>, Error> {
+        let mut found = BTreeSet::new();
+        for source in &self.0 {
+            found.extend(source.attribute_names_of(range, filter)?);
+        }
+        Ok(found.into_iter().collect())
     }
 
     fn attribute_values(&self, request: &ValuesRequest) -> Result<Vec<(Value, u64)>, Error> {

@@ -179,42 +179,23 @@ fn names(
         return Ok(intrinsic.into());
     }
     let stores = Several(source::snapshots(asked)?);
-    let mut found: Vec<(TagScope, String)> = Vec::new();
-    for (scope, name, _) in stores.attribute_names(wanted.range)? {
-        if only.is_some_and(|only| only != TagScope::Of(scope)) {
-            continue;
+    let names: Vec<(Scope, String)> = match &filter {
+        Some(filter) => stores.attribute_names_of(wanted.range, filter)?,
+        None => {
+            let names = stores.attribute_names(wanted.range)?.into_iter();
+            names.map(|(scope, name, _)| (scope, name)).collect()
         }
-        let attribute = AttributeRef::Attribute {
-            scope: Some(scope),
-            key: name.clone(),
-        };
-        if filter.is_none() || has(asked, &stores, (attribute, &filter), wanted.range)? {
-            found.push((TagScope::Of(scope), name));
-        }
-    }
+    };
+    let names = names
+        .into_iter()
+        .map(|(scope, name)| (TagScope::Of(scope), name));
+    let mut found: Vec<(TagScope, String)> = names
+        .filter(|(scope, _)| only.is_none_or(|only| only == *scope))
+        .collect();
     if only.is_none() {
         found.extend(intrinsic);
     }
     Ok(found)
-}
-
-/// Whether a span that satisfies a filter has an attribute.
-fn has(
-    asked: &Asked,
-    stores: &dyn Source,
-    (attribute, filter): (AttributeRef, &Option<Filter>),
-    range: TimeRange,
-) -> Result<bool, Refusal> {
-    if asked.cancel.is_canceled() {
-        return Ok(false);
-    }
-    let request = ValuesRequest {
-        attribute,
-        range,
-        filter: filter.clone(),
-        limit: 1,
-    };
-    Ok(!stores.attribute_values(&request)?.is_empty())
 }
 
 /// What spans must satisfy by a query that may be half written; `None` when that is nothing.

@@ -450,6 +450,14 @@ impl TableReader {
         }
     }
 
+    /// The number that shapes name a column by, where they do.
+    pub(crate) fn shape_number(&self, column: &Column) -> Option<u32> {
+        match &column.presence {
+            Presence::Shapes(number) => Some(*number),
+            _ => None,
+        }
+    }
+
     /// Whether it takes the shapes of a page to locate the values of a column.
     pub(crate) fn asks_shapes(&self, column: &Column) -> bool {
         matches!(column.presence, Presence::Shapes(_))
