@@ -254,6 +254,7 @@ impl<R: BlockReader> BlockSet<R> {
                 .map(|block| block.meta.clone())
                 .collect(),
             deletes: version.deletes.clone(),
+            ..Document::default()
         })
     }
 
