@@ -25,7 +25,7 @@ pub use bucket::{Bucket, Object, Options, PutNew};
 pub use bucket_catalog::{
     BucketCatalog, BucketDocument, Commit, DOCUMENT_BYTES_MAX, Doomed, block_key,
 };
-pub use counters::{Cost, Counted, Counters, Counting, Spent, Verb};
+pub use counters::{Counted, Counters, Verb};
 pub use failure::Reason;
 pub use fault::{Change, FaultStore, Faults, Turns};
 pub use file::RemoteFile;

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::bucket::{Bucket, refuse_runtime_threads};
-use super::counters::Cost;
 use super::failure::{Failure, Reason};
 use super::range_cache::{Flight, Look, Priority, RangeCache};
+use crate::cost::Cost;
 use crate::fs::ReadFile;
 
 /// An object that no longer changes.
@@ -26,7 +26,8 @@ use crate::fs::ReadFile;
 /// # use std::{collections::BTreeMap, sync::Arc};
 /// # use trine_storage::clock::{Clock, SystemClock};
 /// # use trine_storage::fs::{Fs, RealFs};
-/// # use trine_storage::remote::{Bucket, CacheOptions, Cost, Options, RangeCache};
+/// # use trine_storage::remote::{Bucket, CacheOptions, Options, RangeCache};
+/// use trine_storage::cost::Cost;
 /// use trine_storage::fs::ReadFile;
 /// use trine_storage::remote::RemoteFile;
 ///
@@ -125,6 +126,12 @@ impl RemoteFile {
             .collect();
         self.inner.fetch(&missing);
         Ok(())
+    }
+
+    /// Forgets what is near of the object, because it is not what was written: the next read asks the
+    /// store.
+    pub fn distrust(&self) {
+        self.inner.cache.forget(self.inner.object);
     }
 }
 

@@ -6,11 +6,12 @@
 use std::io;
 use std::path::Path as FsPath;
 
-use super::super::counters::{Cost, Spent, Verb};
+use super::super::counters::Verb;
 use super::super::fault::Faults;
 use super::super::file::RemoteFile;
 use super::super::stage::{Stage, handle};
 use super::*;
+use crate::cost::{Cost, Spent};
 use crate::fs::{Fs, ReadFile};
 use crate::sim::{Crash, Rng, SimFs};
 
@@ -435,6 +436,27 @@ fn damaged_pages_and_files_are_fetched_again() {
     );
     let file = RemoteFile::new(&stage.bucket(1), &second, "f", 100 * PAGE);
     fill(&second, &file);
+}
+
+#[test]
+fn what_is_distrusted_is_fetched_again_and_nothing_else() {
+    let stage = Stage::new(1, Faults::default());
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let cache = cache(&stage, on_disk(4, 100), &fs);
+    let (wrong, good) = (
+        stored(&stage, &cache, "wrong", 8 * PAGE),
+        stored(&stage, &cache, "good", 8 * PAGE),
+    );
+    for file in [&wrong, &good] {
+        expect(file, &[0..8 * PAGE]);
+    }
+    cache.flush();
+    assert_eq!(spent(|| expect(&wrong, &[0..8 * PAGE])).misses, 0);
+    wrong.distrust();
+    assert_eq!(spent(|| expect(&good, &[0..8 * PAGE])).misses, 0);
+    assert_eq!(spent(|| expect(&wrong, &[0..8 * PAGE])).misses, 8);
+    let stats = cache.stats();
+    assert!(stats.memory_bytes <= 4 * PAGE && stats.memory_pages <= 4);
 }
 
 #[test]
