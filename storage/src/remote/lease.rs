@@ -113,7 +113,7 @@ pub struct Lease {
     beats: AtomicU64,
     /// The beginning of the last beat that succeeded, monotonic nanoseconds.
     beaten_ns: AtomicU64,
-    lost: Mutex<Option<Holder>>,
+    lost: Mutex<Option<Box<Holder>>>,
     released: AtomicBool,
 }
 
@@ -207,14 +207,14 @@ impl Lease {
     /// [`Kind::Unavailable`]: try again; the lease runs out if this goes on.
     pub fn beat(&self) -> Result<Option<Holder>> {
         if let Some(by) = &*self.lost.lock() {
-            return Ok(Some(by.clone()));
+            return Ok(Some(Holder::clone(by)));
         }
         self.require_kept()?;
         let beginning = self.clock.monotonic_ns();
         if self.bucket.head(&epoch_key(self.epoch + 1))?.is_some() {
             let newest = newest_epoch(&self.bucket)?;
             let by = read_epoch(&self.bucket, newest)?;
-            *self.lost.lock() = Some(by.clone());
+            *self.lost.lock() = Some(Box::new(by.clone()));
             return Ok(Some(by));
         }
         self.write_beat(false)?;
@@ -233,12 +233,12 @@ impl Lease {
 
     /// Who has taken over, as far as it is known.
     pub fn lost(&self) -> Option<Holder> {
-        self.lost.lock().clone()
+        self.lost.lock().as_deref().cloned()
     }
 
     /// Told that somebody has taken over, by a commit that was fenced.
     pub(crate) fn lose(&self, by: Holder) {
-        self.lost.lock().get_or_insert(by);
+        self.lost.lock().get_or_insert_with(|| Box::new(by));
     }
 
     /// Who took the lease last, and its epoch; nothing when nobody ever did. Writes nothing.
