@@ -89,6 +89,13 @@ pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => true,
         };
         rounds = rounds.wrapping_add(1);
+        // While another server writes to the bucket, what is observed waits here.
+        if app.tenants.may_write().is_err() {
+            if stopping {
+                return;
+            }
+            continue;
+        }
         let with_metrics = stopping || rounds.is_multiple_of(METRICS_EVERY);
         let stored = blocking(&app, move |app, tenant| {
             flush(app, tenant)?;

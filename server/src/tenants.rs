@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use trine_logstore::LogStore;
 use trine_query::logql::logstore::Conditions;
 use trine_storage::clock::Clock;
-use trine_storage::fs::{self, Fs, Lock};
+use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Kind};
 use trine_tracestore::TraceStore;
@@ -26,6 +26,7 @@ use crate::ingest::rates::Rates;
 use crate::process::generator::{self, Generator};
 use crate::process::patterns::{Patterns, Total};
 use crate::refusal::Refusal;
+use crate::storage::Storage;
 
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "x-scope-orgid";
@@ -35,6 +36,9 @@ const ID_BYTES_MAX: usize = 150;
 
 /// Bytes that `detected_level` and its value may add to an entry's metadata.
 const LEVEL_BYTES_MAX: usize = 4096;
+
+/// The names of what a tenant has, in its directory and in a bucket.
+const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
 
 /// How long a store may take to open before it is told how far it is, milliseconds.
 const TOLD_AFTER_MS: i64 = 1_000;
@@ -149,6 +153,8 @@ struct Parts {
     generators: Arc<GeneratorsByTenant>,
     /// How much of the spans of all tenants waits to be counted.
     uncounted: generator::Total,
+    /// The bucket behind the data directory.
+    storage: Option<Arc<Storage>>,
 }
 
 /// What the metrics of spans are made with.
@@ -226,40 +232,58 @@ pub struct Tenant {
 
 /// An engine that is opened when it is first needed.
 #[derive(Debug)]
-struct Slot<E>(Mutex<Option<E>>);
+struct Slot<E> {
+    /// Held while it is opened, which may take long.
+    opening: Mutex<()>,
+    engine: Mutex<Option<E>>,
+}
 
 impl<E: Clone> Slot<E> {
     fn new() -> Self {
-        Self(Mutex::new(None))
+        Self {
+            opening: Mutex::new(()),
+            engine: Mutex::new(None),
+        }
     }
 
     fn get_or_open(&self, open: impl FnOnce() -> Result<E, Error>) -> Result<E, Error> {
-        let mut slot = self.0.lock();
-        if let Some(engine) = &*slot {
-            return Ok(engine.clone());
+        if let Some(engine) = self.get() {
+            return Ok(engine);
+        }
+        let _one = self.opening.lock();
+        if let Some(engine) = self.get() {
+            return Ok(engine);
         }
         let engine = open()?;
-        *slot = Some(engine.clone());
+        *self.engine.lock() = Some(engine.clone());
         Ok(engine)
     }
 
+    /// The engine if it is open by now.
     fn get(&self) -> Option<E> {
-        self.0.lock().clone()
+        self.engine.lock().clone()
+    }
+
+    /// The engine if it is open, or is being opened.
+    fn get_opened(&self) -> Option<E> {
+        let _one = self.opening.lock();
+        self.get()
     }
 }
 
 impl Tenants {
-    /// Takes the data directory for this process and finds the tenants in it.
+    /// Finds the tenants in the data directory, which `lock` has locked, and in the bucket behind it.
     ///
     /// # Errors
-    /// [`Kind::Locked`] when another process has it, [`Kind::Io`].
+    /// [`Kind::Io`].
     pub fn open(
         config: &Config,
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
         shared: Shared,
+        lock: Box<dyn Lock>,
+        storage: Option<Arc<Storage>>,
     ) -> Result<Self, Error> {
-        let lock = fs::claim(&*fs, &config.data_dir)?;
         let root = config.data_dir.join("tenants");
         fs.create_dir_all(&root)
             .map_err(|e| Error::io(format!("create {}", root.display()), e))?;
@@ -284,6 +308,7 @@ impl Tenants {
             patterns: Total::default(),
             generators: Arc::new(GeneratorsByTenant::new(config)),
             uncounted: generator::Total::default(),
+            storage,
         };
         let entries = parts
             .fs
@@ -304,16 +329,32 @@ impl Tenants {
         })
     }
 
-    /// The tenant, if anything was ever written for it.
+    /// The tenant, if anything was ever written for it. Asks nothing of a bucket.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.known.lock().get(id).cloned()
+        let mut known = self.known.lock();
+        if let Some(tenant) = known.get(id) {
+            return Some(Arc::clone(tenant));
+        }
+        // Another server may have written for it.
+        let depots = self.parts.storage.as_ref()?.depots();
+        let is_shipped = |signal: &str| depots.has(id.as_str(), signal);
+        if !SIGNALS.into_iter().any(is_shipped) {
+            return None;
+        }
+        let tenant = Arc::new(Tenant::new(&self.root, id, &self.parts));
+        known.insert(id.clone(), Arc::clone(&tenant));
+        Some(tenant)
     }
 
     /// The tenant, for writing.
     ///
     /// # Errors
-    /// [`Kind::Limit`] when it would be one too many.
+    /// [`Kind::Limit`] when it would be one too many; those of [`Tenants::may_write`].
     pub fn get_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, Error> {
+        self.may_write()?;
+        if let Some(tenant) = self.get(id) {
+            return Ok(tenant);
+        }
         let mut known = self.known.lock();
         if let Some(tenant) = known.get(id) {
             return Ok(Arc::clone(tenant));
@@ -330,6 +371,21 @@ impl Tenants {
         Ok(tenant)
     }
 
+    /// Whether this server takes writes now.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] when it only reads, [`Kind::Locked`] while another server writes to the bucket
+    /// or this one is about to.
+    pub fn may_write(&self) -> Result<(), Error> {
+        let refusal = self.parts.storage.as_ref().and_then(|s| s.refusal());
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// The bucket behind the data directory.
+    pub fn storage(&self) -> Option<&Arc<Storage>> {
+        self.parts.storage.as_ref()
+    }
+
     /// The tenants and their open engines, for figures.
     pub fn all(&self) -> Vec<(TenantId, Arc<Tenant>)> {
         self.known
@@ -337,6 +393,18 @@ impl Tenants {
             .iter()
             .map(|(id, tenant)| (id.clone(), Arc::clone(tenant)))
             .collect()
+    }
+
+    /// Has every open engine take over what another server wrote to the bucket last: once this one has
+    /// its lease, and before it lets writes in. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; it may be done again.
+    pub fn take_over(&self) -> Result<(), Error> {
+        for (_, tenant) in self.all() {
+            tenant.take_over()?;
+        }
+        Ok(())
     }
 
     /// Closes every open engine; what is written later is refused.
@@ -378,6 +446,13 @@ impl Tenant {
                 parts.clock.now_ms(),
             ),
         }
+    }
+
+    fn take_over(&self) -> Result<(), Error> {
+        self.metrics.get_opened();
+        self.logs.get_opened();
+        self.traces.get_opened();
+        Ok(())
     }
 
     /// The metrics engine, for writing.
@@ -508,6 +583,11 @@ impl Tenant {
         if open.is_some() {
             return Ok(open);
         }
+        if let Some(storage) = &self.parts.storage
+            && storage.depots().has(self.id.as_str(), name)
+        {
+            return or_open().map(Some);
+        }
         match self.parts.fs.list(&self.dir.join(name)) {
             Ok(_) => or_open().map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -596,11 +676,14 @@ mod tests {
 
     fn open(config: &Config) -> Result<Tenants, trine_storage::Error> {
         let shared = Shared::without_workers();
+        let lock = trine_storage::fs::claim(&RealFs, &config.data_dir)?;
         Tenants::open(
             config,
             Arc::new(RealFs),
             Arc::new(SystemClock::new()),
             shared,
+            lock,
+            None,
         )
     }
 

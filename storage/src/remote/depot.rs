@@ -19,7 +19,7 @@ use super::file::RemoteFile;
 use super::lease::Lease;
 use super::markers::{Markers, StoreName};
 use super::range_cache::RangeCache;
-use super::sweep::{Holds, SweepOptions, Swept, sweep};
+use super::sweep::{Holds, SweepOptions, Swept, sweep_while};
 use super::tenure::Tenure;
 use super::upload::Throttle;
 use crate::catalog::{BlockMeta, Document};
@@ -140,12 +140,16 @@ impl StoreDepot {
 
     /// Removes objects that nobody needs any more, if this process has written to the store in this
     /// epoch. Takes long.
-    pub(super) fn sweep(&self, options: &SweepOptions) -> Result<Option<Swept>> {
+    pub(super) fn sweep(
+        &self,
+        options: &SweepOptions,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<Swept>> {
         let lease = self.common.tenure.lease()?;
         if self.state.lock().claimed != lease.epoch() {
             return Ok(None);
         }
-        let swept = sweep(&self.catalog, &lease, options, &self.holds)?;
+        let swept = sweep_while(&self.catalog, &lease, options, &self.holds, check)?;
         let mut state = self.state.lock();
         if swept.newest.version() > state.version() {
             state.newest = Some(swept.newest.clone());

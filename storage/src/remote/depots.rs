@@ -10,7 +10,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -123,6 +123,7 @@ pub struct Depots {
     due: Mutex<Due>,
     troubles: Mutex<Troubles>,
     swept: AtomicU64,
+    is_over: AtomicBool,
     keeper: Arc<Keeper>,
     sweeper: Arc<Sweeper>,
 }
@@ -197,6 +198,7 @@ impl Depots {
             due: Mutex::default(),
             troubles: Mutex::default(),
             swept: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             keeper: Arc::new(Keeper(this.clone())),
             sweeper: Arc::new(Sweeper(this.clone())),
         });
@@ -254,6 +256,9 @@ impl Depots {
     /// # Errors
     /// [`Kind::Unavailable`]; it is tried again soon.
     pub fn keep(&self) -> Result<()> {
+        if self.is_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let now = self.common.clock.monotonic_ns();
         let (is_lease_due, is_list_due) = {
             let due = self.due.lock();
@@ -309,9 +314,13 @@ impl Depots {
             return Ok(());
         }
         let stores: Vec<Arc<StoreDepot>> = self.stores.lock().values().cloned().collect();
+        let check = || match self.is_over.load(Ordering::Acquire) {
+            true => Err(Error::new(Kind::Closed, "the process ends")),
+            false => Ok(()),
+        };
         let mut done = Ok(());
         for store in stores {
-            match store.sweep(&self.config.sweep) {
+            match store.sweep(&self.config.sweep, &check) {
                 Ok(Some(swept)) => {
                     let gone = swept.doomed + swept.orphans;
                     self.swept.fetch_add(gone, Ordering::Relaxed);
@@ -403,12 +412,18 @@ impl Depots {
         stats.collect()
     }
 
+    /// Has what goes on in the background come to its end soon.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
     /// Gives the lease back and takes none any more: at the end of the process, after its engines were
     /// closed. Writes what is in memory for the cache on the disk.
     ///
     /// # Errors
     /// [`Kind::Unavailable`]: the lease runs out by itself.
     pub fn release(&self) -> Result<()> {
+        self.end();
         self.common.cache.flush();
         self.common.tenure.release()
     }

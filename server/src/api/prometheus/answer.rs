@@ -101,7 +101,7 @@ impl From<Refusal> for Failure {
             Reason::Bad | Reason::UnsupportedMedia => FailureKind::BadData,
             Reason::TooLarge => FailureKind::TooLarge,
             Reason::NotFound => FailureKind::NotFound,
-            Reason::Execution | Reason::Blocked(_) => FailureKind::Execution,
+            Reason::Execution | Reason::Forbidden | Reason::Blocked(_) => FailureKind::Execution,
             Reason::Timeout => FailureKind::Timeout,
             Reason::Busy | Reason::Unavailable => FailureKind::Unavailable,
             Reason::Internal => FailureKind::Internal,
