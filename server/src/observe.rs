@@ -18,6 +18,7 @@ mod generators;
 pub mod log_lines;
 pub mod registry;
 pub mod request_spans;
+mod storage;
 
 use log_lines::{Line, LogLines};
 use registry::{Registry, Signal};
@@ -199,7 +200,9 @@ pub fn gather(app: &App) -> Vec<registry::Family> {
         .clock
         .monotonic_ns()
         .saturating_sub(app.observer.started);
-    app.observer
-        .registry
-        .gather(&app.tenants, Duration::from_nanos(up))
+    let registry = &app.observer.registry;
+    let mut families = registry.gather(&app.tenants, Duration::from_nanos(up));
+    let bucket = app.tenants.storage().map(AsRef::as_ref);
+    families.extend(storage::families(bucket, app.clock.now_ms()));
+    families
 }

@@ -376,7 +376,8 @@ mod tests {
         assert_eq!(instance(&RealFs, dir.path(), &clock).unwrap(), first);
         let other = tempfile::tempdir().unwrap();
         assert_ne!(instance(&RealFs, other.path(), &clock).unwrap(), first);
-        std::fs::write(dir.path().join("instance"), "x").unwrap();
+        let mut file = RealFs.create(&dir.path().join("instance")).unwrap();
+        file.write_all(b"x").unwrap();
         let error = instance(&RealFs, dir.path(), &clock).unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
     }
