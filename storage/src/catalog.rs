@@ -91,6 +91,15 @@ pub struct Document {
     pub shipped: BTreeMap<String, Vec<BlockId>>,
 }
 
+impl Document {
+    /// The position that a log begins at whose records are to be later than all that this names.
+    pub fn floor(&self) -> u64 {
+        let blocks = self.blocks.iter().map(|meta| meta.sequence);
+        let deletes = self.deletes.iter().map(|delete| delete.sequence);
+        blocks.chain(deletes).fold(self.wal_position, u64::max)
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -141,6 +150,14 @@ impl Catalog {
                 self.path.display()
             )));
         }
+        self.put(document)
+    }
+
+    /// Puts `document` in place of whatever is there, durably.
+    ///
+    /// # Errors
+    /// [`Kind::Io`], and then either version may be the one that is found after a restart.
+    pub fn put(&self, document: &Document) -> Result<()> {
         let temporary = self.path.with_extension("tmp");
         let write = || {
             let mut file = self.fs.create(&temporary)?;

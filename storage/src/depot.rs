@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::catalog::{BlockMeta, Delete, Document};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fs::{ReadFile, WriteFile};
 use crate::ulid::BlockId;
 
@@ -35,6 +35,28 @@ impl Role {
     pub fn is_writer(&self) -> bool {
         matches!(self, Self::Writer { .. })
     }
+
+    /// Refuses what only the writer of `depot` may do.
+    ///
+    /// # Errors
+    /// [`Kind::Locked`] when another process writes, [`Kind::ReadOnly`] when this one may only read.
+    pub fn require_writer(&self, depot: &str) -> Result<()> {
+        match self {
+            Self::Writer { .. } => Ok(()),
+            Self::Standby { by } if by.is_empty() => {
+                let what = format!("{depot} is written to by another process; send it there");
+                Err(Error::new(Kind::Locked, what))
+            }
+            Self::Standby { by } => {
+                let what = format!("{depot} is written to by {by}; send it there");
+                Err(Error::new(Kind::Locked, what))
+            }
+            Self::ReadOnly => {
+                let what = format!("this process only reads {depot} (--read-only)");
+                Err(Error::new(Kind::ReadOnly, what))
+            }
+        }
+    }
 }
 
 /// A change of what is shipped, made as one.
@@ -57,6 +79,78 @@ pub struct ShipEdit {
     pub is_batch: bool,
     /// Everything that the store was told up to this position of its log is shipped; it only rises.
     pub wal_position: Option<u64>,
+}
+
+/// As many data directories are remembered in [`Document::shipped`].
+const INSTANCES_MAX: usize = 64;
+
+impl ShipEdit {
+    /// The document that this change makes of another, for the data directory `instance`. Its version
+    /// is the next one, or the same where there is nothing to change.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the plan is void.
+    pub fn applied_to(&self, document: &Document, instance: &str) -> Result<Document> {
+        let mut next = document.clone();
+        let is_named = |id: &BlockId| document.blocks.iter().any(|meta| meta.id == *id);
+        let is_done = !self.add.is_empty() && self.add.iter().all(|meta| is_named(&meta.id));
+        if let Some(id) = self.remove.iter().find(|id| !is_named(id))
+            && !is_done
+        {
+            let what = format!("block {id} is not named any more, another writer has removed it");
+            return Err(Error::invalid(what));
+        }
+        next.blocks.retain(|meta| !self.remove.contains(&meta.id));
+        let was_shipped = document.shipped.get(instance).filter(|_| self.is_batch);
+        let was_shipped = |id: &BlockId| was_shipped.is_some_and(|ids| ids.contains(id));
+        let add = self.add.iter();
+        let new = add.filter(|meta| !is_named(&meta.id) && !was_shipped(&meta.id));
+        next.blocks.extend(new.cloned());
+        if self.is_batch && !self.add.is_empty() {
+            let batch = self.add.iter().map(|meta| meta.id).collect();
+            next.shipped.insert(instance.to_owned(), batch);
+            while next.shipped.len() > INSTANCES_MAX {
+                let others = next.shipped.iter().filter(|(name, _)| *name != instance);
+                let oldest = others.min_by_key(|(_, ids)| ids.iter().max().copied());
+                let Some((oldest, _)) = oldest else { break };
+                let oldest = oldest.clone();
+                next.shipped.remove(&oldest);
+            }
+        }
+        self.delete_in(&mut next)?;
+        let position = self.wal_position.unwrap_or(0);
+        next.wal_position = next.wal_position.max(position);
+        if next != *document {
+            next.version += 1;
+        }
+        Ok(next)
+    }
+
+    /// Makes the part of the change that concerns deletes.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when a number was given already.
+    pub(crate) fn delete_in(&self, document: &mut Document) -> Result<()> {
+        for delete in &self.delete {
+            if document.deletes.contains(delete) {
+                continue;
+            }
+            let taken = document.deletes.iter().map(|taken| taken.number);
+            let taken = taken.fold(document.deletes_given, u64::max);
+            if delete.number <= taken {
+                let what = format!(
+                    "the number {} of a delete was given already, the last one is {taken}",
+                    delete.number
+                );
+                return Err(Error::invalid(what));
+            }
+            document.deletes_given = delete.number;
+            document.deletes.push(delete.clone());
+        }
+        let is_kept = |delete: &Delete| !self.forget_deletes.contains(&delete.number);
+        document.deletes.retain(is_kept);
+        Ok(())
+    }
 }
 
 /// What a commit led to.

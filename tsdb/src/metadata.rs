@@ -225,7 +225,7 @@ impl MetadataTable {
     /// Reads the section of a file, if it has one: all that was known then. Nothing of it counts as
     /// changed.
     pub(crate) fn read(file: &SealedFile) -> Result<Option<Self>> {
-        if !file.has_section(SECTION) {
+        if !file.has_section(SECTION)? {
             return Ok(None);
         }
         let name = file.name();

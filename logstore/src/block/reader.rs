@@ -191,9 +191,11 @@ impl BlockFile {
             ("long tokens", format::LONG),
             ("words", format::WORDS),
         ];
-        let section = |(name, id)| (name, self.file.section_len(id).unwrap_or(0));
-        let pages = names.into_iter().zip(pages);
-        Ok(pages.chain(sections.into_iter().map(section)).collect())
+        let mut sizes: Vec<(&'static str, u64)> = names.into_iter().zip(pages).collect();
+        for (name, id) in sections {
+            sizes.push((name, self.file.section_len(id)?.unwrap_or(0)));
+        }
+        Ok(sizes)
     }
 
     /// Reads and decodes everything; gives the number of entries.

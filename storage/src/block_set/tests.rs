@@ -1,4 +1,6 @@
+use super::files::block_path;
 use super::*;
+use crate::Kind;
 use crate::sealed::SealedWriter;
 use crate::sim::SimFs;
 use crate::time::TimeRange;

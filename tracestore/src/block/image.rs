@@ -102,7 +102,7 @@ impl BlockFile {
     /// # Errors
     /// As [`Image::open`].
     pub(crate) fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
-        Ok(sizes::of(&self.file, &*self.image()?))
+        sizes::of(&self.file, &*self.image()?)
     }
 }
 
