@@ -15,7 +15,6 @@ mod copies;
 mod counters;
 mod depot;
 mod depots;
-mod edit;
 mod failure;
 mod fault;
 mod file;

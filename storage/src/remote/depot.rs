@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use super::bucket::{Bucket, refused};
 use super::bucket_catalog::{BucketCatalog, BucketDocument, Commit, block_key};
 use super::copies::Copies;
-use super::edit::{apply, is_same};
 use super::failure::Reason;
 use super::file::RemoteFile;
 use super::lease::Lease;
@@ -213,7 +212,8 @@ impl Depot for StoreDepot {
         self.claim(&mut state, &lease)?;
         for _ in 0..CONFLICTS_MAX {
             let current = state.newest.clone().unwrap_or_default();
-            if let Some(next) = apply(&current.catalog, edit, self.instance())? {
+            let next = edit.applied_to(&current.catalog, self.instance())?;
+            if next.version != current.version() {
                 // Until the answer is there.
                 state.is_dirty = true;
                 match self.catalog.commit(&lease, &current, next, &[])? {
@@ -229,13 +229,9 @@ impl Depot for StoreDepot {
                 }
                 state.is_dirty = false;
             }
-            let expected = apply(&state.given, edit, self.instance());
-            let before = Arc::clone(&state.given);
+            let expected = edit.applied_to(&state.given, self.instance());
             let document = state.give();
-            let is_foreign = match expected {
-                Ok(expected) => !is_same(expected.as_ref().unwrap_or(&before), &document),
-                Err(_) => true,
-            };
+            let is_foreign = !expected.is_ok_and(|expected| is_same(expected, &document));
             return Ok(Adopted {
                 document,
                 is_foreign,
@@ -302,6 +298,12 @@ impl Depot for StoreDepot {
         };
         told.state = state;
     }
+}
+
+/// Whether two documents say the same, whatever their versions are.
+fn is_same(mut a: Document, b: &Document) -> bool {
+    a.version = b.version;
+    a == *b
 }
 
 impl fmt::Debug for StoreDepot {

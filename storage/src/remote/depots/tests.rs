@@ -215,7 +215,6 @@ fn who_only_reads_writes_nothing_and_finds_new_stores() {
     stage.advance(70);
     r.keep().unwrap();
     r.sweep().unwrap();
-    r.release().unwrap();
     assert_eq!(writes(&stage.store), before);
     a.keep().unwrap();
     ship(&a, "t", 2);
@@ -224,6 +223,9 @@ fn who_only_reads_writes_nothing_and_finds_new_stores() {
     r.keep().unwrap();
     assert!(r.has("t", "logs"));
     assert_eq!(r.stores().len(), 2);
+    let before = writes(&stage.store);
+    r.release().unwrap();
+    assert_eq!(writes(&stage.store), before);
 }
 
 #[test]

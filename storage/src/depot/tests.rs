@@ -1,6 +1,5 @@
 use super::*;
 use crate::Kind;
-use crate::catalog::{BlockMeta, Delete};
 use crate::time::TimeRange;
 
 fn block(number: u128) -> BlockMeta {
@@ -44,6 +43,13 @@ fn merge(remove: &[u128], add: &[u128]) -> ShipEdit {
 
 fn ids(numbers: &[u128]) -> Vec<BlockId> {
     numbers.iter().map(|&n| BlockId::from_bits(n)).collect()
+}
+
+/// What the edit makes of it; nothing when it changes nothing.
+fn apply(document: &Document, edit: &ShipEdit, instance: &str) -> Result<Option<Document>> {
+    let next = edit.applied_to(document, instance)?;
+    assert_eq!(next.version == document.version, next == *document);
+    Ok((next != *document).then_some(next))
 }
 
 fn done(document: &Document, edit: &ShipEdit, instance: &str) -> Document {
@@ -144,12 +150,12 @@ fn the_position_only_rises() {
 #[test]
 fn the_directory_that_shipped_longest_ago_is_forgotten_first() {
     let mut document = Document::default();
-    for number in 1..=u128::try_from(DIRECTORIES_MAX).unwrap() {
+    for number in 1..=u128::try_from(INSTANCES_MAX).unwrap() {
         document = done(&document, &batch(&[number]), &format!("d{number}"));
     }
     document = done(&document, &batch(&[1000]), "d1");
     document = done(&document, &batch(&[1001]), "new");
-    assert_eq!(document.shipped.len(), DIRECTORIES_MAX);
+    assert_eq!(document.shipped.len(), INSTANCES_MAX);
     assert!(!document.shipped.contains_key("d2"));
     assert_eq!(document.shipped["d1"], ids(&[1000]));
 }
