@@ -47,6 +47,8 @@ pub use upload::{PART_BYTES, Throttle, Uploaded};
 #[cfg(test)]
 mod campaign;
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod s3;
 #[cfg(test)]
 mod stage;

@@ -7,7 +7,7 @@ use crate::time::TimeRange;
 
 mod crashes;
 mod random;
-mod rows;
+pub(crate) mod rows;
 mod shipping;
 
 /// A reader that keeps the one section of its block.
