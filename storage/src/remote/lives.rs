@@ -34,6 +34,8 @@ struct Process {
     admitted: u64,
     /// Rows that were acknowledged here.
     appended: BTreeSet<u64>,
+    /// Whether the disk is cut: nothing helps but to start again.
+    is_cut: bool,
 }
 
 impl Process {
@@ -46,6 +48,7 @@ impl Process {
             store: None,
             admitted: 0,
             appended: BTreeSet::new(),
+            is_cut: false,
         }
     }
 
@@ -95,6 +98,7 @@ impl Process {
         self.store = None;
         self.depots = None;
         self.fs = self.fs.crash(Crash::Power, seed);
+        self.is_cut = false;
     }
 
     fn seen(&self) -> Option<Vec<u64>> {
@@ -199,6 +203,48 @@ impl World {
         }
     }
 
+    /// Time passes in which the process may take the bucket over, and does things with it.
+    fn hand_over(&mut self, to: usize) {
+        if self.rng.below(2) == 0 {
+            return;
+        }
+        self.open(to).ok();
+        for _ in 0..14 {
+            self.stage.advance(5);
+            if let Some(depots) = &self.processes[to].depots {
+                depots.keep().ok();
+            }
+        }
+        for _ in 0..4 {
+            match self.rng.below(3) {
+                0 => self.append(),
+                1 => self.ship(),
+                _ => drop(self.write("merge", Rows::merge)),
+            }
+        }
+    }
+
+    /// A process ships, never hears of it, and ends; another one goes on.
+    fn lose_the_answer(&mut self) {
+        let lost = Faults {
+            after: 200 + 400 * self.rng.below(3),
+            ..Faults::default()
+        };
+        self.append();
+        self.write("seal", Rows::seal);
+        self.stage.store.set_faults(lost);
+        let seed = self.rng.next_u64();
+        let shipped = self.write("ship", Rows::ship);
+        self.stage.store.set_faults(Faults::default());
+        for (which, process) in self.processes.iter_mut().enumerate() {
+            if shipped.is_none() && process.depots.as_ref().is_some_and(|d| epoch(d) != 0) {
+                process.crash(seed);
+                self.log.push(format!("crash {which} with its answer lost"));
+                return self.hand_over(1 - which);
+            }
+        }
+    }
+
     fn step(&mut self) {
         let seconds = self.rng.below(20);
         self.stage.advance(seconds);
@@ -209,7 +255,7 @@ impl World {
                 depots.keep().ok();
             }
         }
-        match self.rng.below(22) {
+        match self.rng.below(24) {
             0..=4 => self.append(),
             5 => drop(self.write("seal", Rows::seal)),
             6..=8 => self.ship(),
@@ -231,6 +277,7 @@ impl World {
                 let seed = self.rng.next_u64();
                 self.processes[which].crash(seed);
                 self.log.push(format!("crash {which}"));
+                self.hand_over(1 - which);
             }
             17 => {
                 let which = usize::try_from(self.rng.below(2)).unwrap();
@@ -240,6 +287,7 @@ impl World {
                 self.processes[which].store = None;
                 self.processes[which].depots = None;
                 self.log.push(format!("stop {which}"));
+                self.hand_over(1 - which);
             }
             18 => {
                 let gone = self.rng.below(2) == 0;
@@ -260,7 +308,16 @@ impl World {
                 self.stage.store.set_faults(faults);
                 self.log.push("faults".into());
             }
-            20 => self.check(),
+            20 => {
+                let which = usize::try_from(self.rng.below(2)).unwrap();
+                let process = &mut self.processes[which];
+                let after = process.fs.operations() + self.rng.below(12);
+                process.fs.cut_after(after);
+                process.is_cut = true;
+                self.log.push(format!("cut the disk of {which}"));
+            }
+            21 => self.lose_the_answer(),
+            22 => self.check(),
             _ => {
                 self.stage.store.set_faults(Faults::default());
                 self.stage.store.set_gone(false);
@@ -281,6 +338,10 @@ impl World {
         self.stage.store.set_faults(Faults::default());
         self.stage.store.settle();
         for which in 0..2 {
+            let seed = self.rng.next_u64();
+            if self.processes[which].is_cut {
+                self.processes[which].crash(seed);
+            }
             self.open(which).expect("it opens when all is well");
         }
         let mut writers = 0;
@@ -339,7 +400,7 @@ impl World {
 #[test]
 fn two_processes_and_a_bucket_that_fails_keep_every_promise() {
     let mut done = 0;
-    for seed in 0..40 {
+    for seed in 0..60 {
         let mut world = World::new(seed);
         for _ in 0..80 {
             world.step();
