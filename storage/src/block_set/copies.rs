@@ -178,7 +178,7 @@ impl<R: BlockReader> BlockSet<R> {
             let damage = block.file.damage();
             match block.place.local() {
                 Some(file) if damage.is_some() || file.is_distrusted() => {
-                    copies.push(block.meta.id)
+                    copies.push(block.meta.id);
                 }
                 Some(_) => {}
                 None => {

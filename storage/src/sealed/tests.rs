@@ -182,11 +182,8 @@ fn a_deferred_file_is_read_when_it_is_asked_for() {
     assert_eq!(file.section(4).unwrap(), &b"index"[..]);
     assert_eq!(far.reads.load(Ordering::Relaxed), 2);
     let high = far.high.lock().clone();
-    assert_eq!(
-        high,
-        [321..326],
-        "the first section, not the one that there is not"
-    );
+    assert_eq!(high.len(), 1, "not the section that there is not");
+    assert_eq!(high[0], 321..326);
     file.clone().verify().unwrap();
 }
 
