@@ -21,7 +21,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -75,13 +74,12 @@ pub struct Block<R> {
     /// The container, for checks of the whole file.
     pub file: SealedFile,
     place: Place,
-    shipped: AtomicBool,
 }
 
 impl<R> Block<R> {
     /// Whether the depot has it, so that it outlives this disk.
     pub fn is_shipped(&self) -> bool {
-        self.shipped.load(Ordering::Acquire)
+        self.place.is_shipped()
     }
 }
 
