@@ -271,6 +271,8 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let Some(storage) = app.tenants.storage().cloned() else {
         return;
     };
+    // In which epoch everything was opened that is on this disk.
+    let mut opened = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
@@ -278,6 +280,11 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         }
         storage.tell();
         let Some(epoch) = storage.gained() else {
+            let epoch = epoch(&storage.depots);
+            if epoch.is_some() && epoch != opened {
+                opened = epoch;
+                tokio::task::spawn_blocking(open_written(Arc::clone(&app)));
+            }
             continue;
         };
         let work = Arc::clone(&app);
@@ -290,6 +297,15 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             }
             // A panic was told by its hook.
             Err(_) => tokio::time::sleep(REST).await,
+        }
+    }
+}
+
+/// Opens what is on this disk, until it is open or the server ends.
+fn open_written(app: Arc<App>) -> impl FnOnce() + Send + 'static {
+    move || {
+        if let Err(error) = app.tenants.open_written() {
+            tracing::warn!(%error, "not everything on this disk can be opened and shipped");
         }
     }
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use trine_logstore::LogStore;
 use trine_query::logql::logstore::Conditions;
 use trine_storage::clock::Clock;
+use trine_storage::depot::Depot;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Kind};
@@ -195,6 +196,8 @@ impl LogsByTenant {
             // The server adds the level to what the sender's metadata may be.
             metadata_bytes_max: config.limits.log_metadata_bytes_max + LEVEL_BYTES_MAX,
             metadata_max: config.limits.log_metadata_entries_max + 1,
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let others = config.overrides.iter();
@@ -296,6 +299,8 @@ impl Tenants {
         let traces = trine_tracestore::Config {
             retention: config.retention,
             span_attributes_max: config.limits.trace_attributes_max,
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let parts = Parts {
@@ -407,6 +412,32 @@ impl Tenants {
         Ok(())
     }
 
+    /// Opens every engine that was written to this disk, so that what is only there is shipped although
+    /// nobody asks for it. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; the others are opened nevertheless. It may be done again.
+    pub fn open_written(&self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for (_, tenant) in self.all() {
+            first = first.and(tenant.open_written());
+        }
+        first
+    }
+
+    /// Writes what is in memory into blocks, and ships those where there is a bucket. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; the others are flushed nevertheless.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.may_write()?;
+        let mut first = Ok(());
+        for (_, tenant) in self.all() {
+            first = first.and(tenant.flush());
+        }
+        first
+    }
+
     /// Closes every open engine; what is written later is refused.
     ///
     /// # Errors
@@ -449,10 +480,57 @@ impl Tenant {
     }
 
     fn take_over(&self) -> Result<(), Error> {
-        self.metrics.get_opened();
-        self.logs.get_opened();
-        self.traces.get_opened();
+        if let Some(engine) = self.logs.get_opened() {
+            engine.take_over()?;
+        }
+        if let Some(engine) = self.traces.get_opened() {
+            engine.take_over()?;
+        }
         Ok(())
+    }
+
+    /// Opens what was written to this disk.
+    fn open_written(&self) -> Result<(), Error> {
+        let is_here = |signal: &str| self.parts.fs.list(&self.dir.join(signal)).is_ok();
+        if is_here("metrics") {
+            self.metrics()?;
+        }
+        if is_here("logs") {
+            self.logs()?;
+        }
+        if is_here("traces") {
+            self.traces()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let is_shipped = self.parts.storage.is_some();
+        if let Some(engine) = self.open_metrics() {
+            engine.flush()?;
+        }
+        if let Some(engine) = self.open_logs() {
+            if is_shipped {
+                engine.ship()?;
+            } else {
+                engine.flush()?;
+            }
+        }
+        if let Some(engine) = self.open_traces() {
+            if is_shipped {
+                engine.ship()?;
+            } else {
+                engine.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The depot of a store and the threads that ship it, where there is a bucket.
+    fn depot(&self, signal: &str) -> Option<(Arc<dyn Depot>, Shared)> {
+        let storage = self.parts.storage.as_ref()?;
+        let depot = storage.depots().store(self.id.as_str(), signal);
+        Some((depot, storage.shippers().clone()))
     }
 
     /// The metrics engine, for writing.
@@ -509,13 +587,16 @@ impl Tenant {
     pub fn logs(&self) -> Result<LogStore, Error> {
         self.logs.get_or_open(|| {
             let parts = &self.parts;
-            LogStore::builder(self.dir.join("logs"))
+            let mut builder = LogStore::builder(self.dir.join("logs"))
                 .config(parts.logs.of(&self.id).clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
                 .shared(parts.shared.clone())
-                .language(Arc::new(Conditions))
-                .open()
+                .language(Arc::new(Conditions));
+            if let Some((depot, shippers)) = self.depot("logs") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open()
         })
     }
 
@@ -526,12 +607,15 @@ impl Tenant {
     pub fn traces(&self) -> Result<TraceStore, Error> {
         self.traces.get_or_open(|| {
             let parts = &self.parts;
-            TraceStore::builder(self.dir.join("traces"))
+            let mut builder = TraceStore::builder(self.dir.join("traces"))
                 .config(parts.traces.clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone())
-                .open()
+                .shared(parts.shared.clone());
+            if let Some((depot, shippers)) = self.depot("traces") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open()
         })
     }
 

@@ -114,6 +114,21 @@ pub async fn reload(_: Arc<App>) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, [TEXT], why).into_response()
 }
 
+/// `/flush` of Loki and Tempo, `/ingester/flush` of Mimir: of all tenants, since it is for the operator.
+/// Answers when what was in memory is in blocks, and these are in the bucket where there is one.
+pub async fn flush(State(app): State<Arc<App>>) -> Response {
+    if !app.config.enable_admin_api {
+        let why = "admin APIs disabled\n";
+        return (StatusCode::FORBIDDEN, [TEXT], why).into_response();
+    }
+    let work = Arc::clone(&app);
+    let done = app.appends.run(move || Ok(work.tenants.flush()?)).await;
+    match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refusal) => (refusal.status(), [TEXT], refusal.text + "\n").into_response(),
+    }
+}
+
 /// `/-/quit` of Prometheus.
 pub async fn quit(app: Arc<App>) -> Response {
     app.quit.send_replace(true);
