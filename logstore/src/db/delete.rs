@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use trine_storage::block_set::{Edit, Version};
 use trine_storage::catalog::Delete;
@@ -62,6 +63,8 @@ impl Inner {
         let spoken = condition
             .map(|text| Spoken::new(text, language))
             .transpose()?;
+        self.require_writer()?;
+        self.follow_if_older(Duration::MAX)?;
         let _deleting = self.deleting.lock();
         if self.tombstones().len() >= self.config.deletes_max {
             return Err(Error::new(
@@ -97,6 +100,8 @@ impl Inner {
     /// Takes a delete back.
     pub(super) fn cancel_delete(&self, number: u64) -> Result<()> {
         self.check_open()?;
+        self.require_writer()?;
+        self.follow_if_older(Duration::MAX)?;
         let _deleting = self.deleting.lock();
         let tombstones = self.tombstones();
         let found = tombstones.iter().find(|held| held.delete.number == number);

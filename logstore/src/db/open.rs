@@ -11,12 +11,12 @@ use trine_storage::shared::Maintain;
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Result};
 
-use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
+use super::{BackgroundErrors, Compactor, Course, Handle, Inner, LogStore, Memory, Shipper};
 use crate::appender::Rooms;
 use crate::buffer::Buffer;
 use crate::config::{Components, Config, Progress};
 use crate::retention::Retention;
-use crate::tombstone::{Tombstone, Tombstones};
+use crate::tombstone::Tombstone;
 use crate::wal_record;
 
 impl LogStore {
@@ -30,18 +30,15 @@ impl LogStore {
             fs,
             clock,
             shared,
+            shippers,
+            depot,
             language,
         } = components;
         let lock = fs::claim(&*fs, path)?;
-        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
+        let blocks = BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         // A delete that cannot be read is not passed over: deleted entries would come back.
         let version = blocks.version();
-        let tombstones = version
-            .deletes
-            .iter()
-            .cloned()
-            .map(|delete| Tombstone::from_catalog(delete, language.as_deref()).map(Arc::new))
-            .collect::<Result<Tombstones>>()?;
+        let tombstones = Tombstone::all(&version.deletes, language.as_deref())?;
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
         let retention = Retention::new(config.retention, &config.retention_rules);
         let buffer = Buffer::new(shared.memory().account());
@@ -65,8 +62,8 @@ impl LogStore {
         let inner = Arc::new(Inner {
             config,
             wal,
-            path: path.to_owned(),
             fs,
+            course: Course::new(clock.now_ms()),
             clock,
             blocks,
             rooms: Rooms::default(),
@@ -77,6 +74,8 @@ impl LogStore {
             order: Mutex::new(()),
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
+            shipping: Mutex::new(()),
+            taking_over: Mutex::new(()),
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
             language,
@@ -89,6 +88,7 @@ impl LogStore {
             background_error: Mutex::new(BackgroundErrors::default()),
             closed: AtomicBool::new(false),
             compactor: Mutex::new(None),
+            shipper: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
         });
         let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
@@ -99,10 +99,30 @@ impl LogStore {
         let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
         shared.register(registered);
         *inner.compactor.lock() = Some(compactor);
+        if let Some(depot) = inner.blocks.depot() {
+            if depot.role().is_writer() {
+                match inner.take_over() {
+                    // Reads go on without it, and the next append asks for it again.
+                    Err(error) if is_passing(error.kind()) => {}
+                    taken => taken?,
+                }
+            }
+            let shipper = Arc::new(Shipper {
+                inner: Arc::downgrade(&inner),
+            });
+            let registered: Weak<dyn Maintain> = Arc::<Shipper>::downgrade(&shipper);
+            shippers.register(registered);
+            *inner.shipper.lock() = Some(shipper);
+        }
         Ok(Self {
             inner: Arc::new(Handle { inner }),
         })
     }
+}
+
+/// Whether the depot may say something else the next time.
+fn is_passing(kind: Kind) -> bool {
+    matches!(kind, Kind::Unavailable | Kind::Locked | Kind::ReadOnly)
 }
 
 /// What the log gives while a store is opened.
