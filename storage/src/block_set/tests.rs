@@ -5,6 +5,11 @@ use crate::sealed::SealedWriter;
 use crate::sim::SimFs;
 use crate::time::TimeRange;
 
+mod crashes;
+mod random;
+mod rows;
+mod shipping;
+
 /// A reader that keeps the one section of its block.
 #[derive(Debug)]
 struct Text(bytes::Bytes);
