@@ -6,6 +6,10 @@
 //! followed: `db/ship`. Log and memory change together under one lock, so that
 //! replay applies batches in the order in which they were applied, and a seal takes all of memory
 //! up to one position of the log.
+//!
+//! Locks are taken in this order: compacting, shipping, deleting, sealing, order, those of the block set,
+//! memory. Of these only the first three are held while the network is waited for, and neither appends
+//! nor seals take them.
 
 mod append;
 mod compact;
@@ -19,7 +23,6 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::{Block, BlockSet, Shipped};
@@ -32,7 +35,7 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
-use self::ship::{Course, Shipper};
+use self::ship::{Shipper, Shipping};
 use crate::appender::{Appender, Rooms};
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
@@ -94,11 +97,7 @@ pub(crate) struct Inner {
     sealing: Mutex<()>,
     /// Held by the one who merges or removes blocks.
     compacting: Mutex<()>,
-    /// Held by the one who ships.
-    shipping: Mutex<()>,
-    /// Held by the one who takes the store over.
-    taking_over: Mutex<()>,
-    course: Course,
+    shipping: Shipping,
     /// Held by the one who changes the deletes.
     deleting: Mutex<()>,
     tombstones: RwLock<Arc<Tombstones>>,
@@ -112,6 +111,7 @@ pub(crate) struct Inner {
     compaction: Mutex<Compaction>,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
+    shippers: Shared,
     replay: Replay,
     background_error: Mutex<BackgroundErrors>,
     closed: AtomicBool,
@@ -163,9 +163,11 @@ impl LogStore {
         Appender::new(Arc::clone(&self.inner))
     }
 
-    /// A view of everything that was committed until now, and of nothing that comes later.
+    /// A view of everything that was committed until now, and of nothing that comes later. Where another
+    /// process writes it is what that had shipped when this last followed; if that was long ago, this
+    /// looks first what is new, which may take as long as the depot takes.
     pub fn snapshot(&self) -> Snapshot {
-        self.inner.note_read();
+        self.inner.follow_to_read();
         self.inner.blocks.read(|version| {
             let memory = self.inner.memory.read();
             let sealing = memory.sealing.iter().map(|sealing| sealing.buffer.view());
@@ -238,16 +240,6 @@ impl LogStore {
     /// [`Builder::open`](crate::Builder::open) for a delete that cannot be read.
     pub fn follow(&self) -> Result<bool> {
         self.inner.follow()
-    }
-
-    /// As [`LogStore::follow`], where that was done longer ago than `age` and another process writes. A
-    /// store that nobody has read for some minutes is not followed by itself: ask for this before a
-    /// read.
-    ///
-    /// # Errors
-    /// As [`LogStore::follow`].
-    pub fn follow_if_older(&self, age: Duration) -> Result<bool> {
-        self.inner.follow_if_older(age)
     }
 
     /// Takes the store over when this process has become the writer of the depot: what is appended from
@@ -459,16 +451,10 @@ impl Inner {
         self.tails.close();
         // They see that the store is closed and stop at the next chunk.
         let _compacting = self.compacting.lock();
-        let _shipping = self.shipping.lock();
+        self.shipping.settle();
         let _deleting = self.deleting.lock();
         let _sealing = self.sealing.lock();
         *self.lock.lock() = None;
-    }
-
-    fn note_read(&self) {
-        if self.blocks.depot().is_some() {
-            self.course.note_read(self.clock.now_ms());
-        }
     }
 
     fn check_open(&self) -> Result<()> {

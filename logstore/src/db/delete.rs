@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use trine_storage::block_set::{Edit, Version};
 use trine_storage::catalog::Delete;
@@ -64,8 +63,8 @@ impl Inner {
             .map(|text| Spoken::new(text, language))
             .transpose()?;
         self.require_writer()?;
-        self.follow_if_older(Duration::MAX)?;
         let _deleting = self.deleting.lock();
+        self.catch_up()?;
         if self.tombstones().len() >= self.config.deletes_max {
             return Err(Error::new(
                 Kind::Limit,
@@ -101,8 +100,8 @@ impl Inner {
     pub(super) fn cancel_delete(&self, number: u64) -> Result<()> {
         self.check_open()?;
         self.require_writer()?;
-        self.follow_if_older(Duration::MAX)?;
         let _deleting = self.deleting.lock();
+        self.catch_up()?;
         let tombstones = self.tombstones();
         let found = tombstones.iter().find(|held| held.delete.number == number);
         let Some(tombstone) = found else {

@@ -6,12 +6,14 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
+use trine_storage::depot::Role;
 use trine_storage::fs;
 use trine_storage::shared::Maintain;
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Result};
 
-use super::{BackgroundErrors, Compactor, Course, Handle, Inner, LogStore, Memory, Shipper};
+use super::ship::{Shipper, Shipping};
+use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
 use crate::appender::Rooms;
 use crate::buffer::Buffer;
 use crate::config::{Components, Config, Progress};
@@ -35,6 +37,8 @@ impl LogStore {
             language,
         } = components;
         let lock = fs::claim(&*fs, path)?;
+        // Who gets the lease after this takes over when it is told to, or when something is appended.
+        let role = depot.as_ref().map(|depot| depot.role());
         let blocks = BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         // A delete that cannot be read is not passed over: deleted entries would come back.
         let version = blocks.version();
@@ -63,7 +67,7 @@ impl LogStore {
             config,
             wal,
             fs,
-            course: Course::new(clock.now_ms()),
+            shipping: Shipping::new(clock.now_ms()),
             clock,
             blocks,
             rooms: Rooms::default(),
@@ -74,8 +78,6 @@ impl LogStore {
             order: Mutex::new(()),
             sealing: Mutex::new(()),
             compacting: Mutex::new(()),
-            shipping: Mutex::new(()),
-            taking_over: Mutex::new(()),
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
             language,
@@ -84,6 +86,7 @@ impl LogStore {
             compaction: Mutex::default(),
             retention: Arc::new(retention),
             shared: shared.clone(),
+            shippers: shippers.clone(),
             replay,
             background_error: Mutex::new(BackgroundErrors::default()),
             closed: AtomicBool::new(false),
@@ -99,30 +102,26 @@ impl LogStore {
         let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
         shared.register(registered);
         *inner.compactor.lock() = Some(compactor);
-        if let Some(depot) = inner.blocks.depot() {
-            if depot.role().is_writer() {
-                match inner.take_over() {
-                    // Reads go on without it, and the next append asks for it again.
-                    Err(error) if is_passing(error.kind()) => {}
-                    taken => taken?,
-                }
+        // Closes what was opened if that fails.
+        let handle = Handle { inner };
+        let inner = &handle.inner;
+        if let Some(role) = role {
+            if let Role::Writer { epoch } = role
+                && !inner.blocks.is_behind()
+            {
+                inner.go_behind(epoch)?;
             }
             let shipper = Arc::new(Shipper {
-                inner: Arc::downgrade(&inner),
+                inner: Arc::downgrade(inner),
             });
             let registered: Weak<dyn Maintain> = Arc::<Shipper>::downgrade(&shipper);
             shippers.register(registered);
             *inner.shipper.lock() = Some(shipper);
         }
         Ok(Self {
-            inner: Arc::new(Handle { inner }),
+            inner: Arc::new(handle),
         })
     }
-}
-
-/// Whether the depot may say something else the next time.
-fn is_passing(kind: Kind) -> bool {
-    matches!(kind, Kind::Unavailable | Kind::Locked | Kind::ReadOnly)
 }
 
 /// What the log gives while a store is opened.

@@ -51,6 +51,9 @@ impl Inner {
         };
         self.blocks
             .commit(&edit, || self.memory.write().sealing = None)?;
+        if self.blocks.depot().is_some() {
+            self.shippers.wake();
+        }
         self.wal.truncate(sealing.position)
     }
 

@@ -5,58 +5,72 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use trine_storage::block_set::{Edit, Shipped};
 use trine_storage::depot::Role;
 use trine_storage::shared::Maintain;
 use trine_storage::time::nanos;
 use trine_storage::wal::Durability;
-use trine_storage::{Kind, Result};
+use trine_storage::{Error, Kind, Result};
 
 use super::Inner;
 use crate::tombstone::{Tombstone, Tombstones};
 
-/// A store that was not read for this long is not followed.
-const READ_MS: i64 = 300_000;
-/// How often copies of blocks are looked after.
+/// A depot that failed is left alone for this long, but by who wants something of it.
+const RETRY_MS: i64 = 10_000;
+/// How often copies of blocks and damaged ones are looked after.
 const CARE_MS: i64 = 10_000;
+/// A store that another process writes to is followed until it was not read for this long ...
+const READ_MS: i64 = 300_000;
+/// ... and who reads it then asks first what is new, if that is not known for this long.
+const STALE_MS: i64 = 30_000;
+/// A shipment begins anew, as often at most, when others have changed something meanwhile.
+const ROUNDS_MAX: usize = 100;
 
-/// When what is due with the depot.
-#[derive(Debug)]
-pub(super) struct Course {
-    /// The epoch in which this store was taken over; 0 for none.
-    epoch: AtomicU64,
+/// How far shipping and following are.
+#[derive(Debug, Default)]
+pub(super) struct Shipping {
+    /// Held by who ships.
+    working: Mutex<()>,
+    /// One more than the epoch whose appends are behind everything that is shipped.
+    taken: AtomicU64,
     /// When the depot was asked last what is new, milliseconds since 1970; so for all below.
     followed_ms: AtomicI64,
     read_ms: AtomicI64,
     cared_ms: AtomicI64,
+    /// Nothing is asked in the background before this.
+    retry_ms: AtomicI64,
 }
 
-impl Course {
-    /// Of a store that is opened now.
+impl Shipping {
+    /// Of a store that is opened now: the depot was just asked.
     pub(super) fn new(now_ms: i64) -> Self {
         Self {
-            epoch: AtomicU64::new(0),
-            followed_ms: AtomicI64::new(now_ms),
-            read_ms: AtomicI64::new(now_ms),
-            cared_ms: AtomicI64::new(now_ms),
+            followed_ms: now_ms.into(),
+            read_ms: now_ms.into(),
+            ..Self::default()
         }
     }
 
-    /// Remembers that the store is read.
-    pub(super) fn note_read(&self, now_ms: i64) {
-        self.read_ms.store(now_ms, Ordering::Relaxed);
+    fn has_taken(&self, epoch: u64) -> bool {
+        self.taken.load(Ordering::Acquire) == epoch.saturating_add(1)
+    }
+
+    /// Waits until nobody ships.
+    pub(super) fn settle(&self) {
+        drop(self.working.lock());
     }
 }
 
 impl Inner {
-    /// Refuses what only the writer may do, and takes the store over where it is the writer and has not
-    /// done so yet.
+    /// Refuses what only the writer may do, and takes the store over where this is the writer and has
+    /// not done so yet.
     pub(super) fn require_writer(&self) -> Result<()> {
         let Some(depot) = self.blocks.depot() else {
             return Ok(());
         };
         match depot.role() {
-            Role::Writer { epoch } if epoch == self.course.epoch.load(Ordering::Acquire) => Ok(()),
+            Role::Writer { epoch } if self.shipping.has_taken(epoch) => Ok(()),
             Role::Writer { .. } => self.take_over(),
             role => role.require_writer(depot.name()),
         }
@@ -64,29 +78,36 @@ impl Inner {
 
     /// Whether blocks may be merged and removed here.
     pub(super) fn is_writer(&self) -> bool {
-        self.blocks
-            .depot()
-            .is_none_or(|depot| depot.role().is_writer())
+        let depot = self.blocks.depot();
+        depot.is_none_or(|depot| depot.role().is_writer())
     }
 
-    /// Makes this store one that may be appended to: what is appended from now on is later than all
-    /// that was ever shipped, so that no delete that is there concerns it.
+    /// Makes this store one that may be appended to.
     pub(super) fn take_over(&self) -> Result<()> {
         let Some(depot) = self.blocks.depot() else {
             return Ok(());
         };
         self.check_open()?;
-        let _taking_over = self.taking_over.lock();
-        let role = depot.role();
-        let Role::Writer { epoch } = role else {
-            return role.require_writer(depot.name());
+        let _deleting = self.deleting.lock();
+        let epoch = match depot.role() {
+            Role::Writer { epoch } => epoch,
+            role => return role.require_writer(depot.name()),
         };
-        if epoch == self.course.epoch.load(Ordering::Acquire) {
+        if self.shipping.has_taken(epoch) {
             return Ok(());
         }
         // Whoever wrote before may have shipped and deleted until the lease was taken.
-        self.follow()?;
-        loop {
+        self.follow_held()?;
+        self.go_behind(epoch)
+    }
+
+    /// Sees to it that what is appended from now on is later than all that was ever shipped, which is
+    /// known, so that no delete that is there concerns it. `deleting` is held, or nobody else knows the
+    /// store yet.
+    pub(super) fn go_behind(&self, epoch: u64) -> Result<()> {
+        let floor = self.blocks.floor();
+        while self.wal.next_position() < floor {
+            // A replay would miss what is in memory.
             self.flush()?;
             let _order = self.order.lock();
             let is_sealed = {
@@ -97,50 +118,88 @@ impl Inner {
                 continue;
             }
             // All that the log holds is in blocks, and nobody appends.
-            let floor = self.blocks.floor();
-            if self.blocks.version().wal_position < floor {
-                let edit = Edit {
-                    wal_position: Some(floor.max(self.wal.next_position())),
-                    ..Edit::default()
-                };
-                self.blocks.commit(&edit, || {})?;
-            }
             if let Some(last) = self.wal.next_position().checked_sub(1) {
                 self.wal.commit(last, Durability::Buffered)?;
             }
+            let edit = Edit {
+                wal_position: Some(floor),
+                ..Edit::default()
+            };
+            self.blocks.commit(&edit, || {})?;
             self.wal.skip_to(floor)?;
-            self.course.epoch.store(epoch, Ordering::Release);
-            return Ok(());
+            self.wal.truncate(floor)?;
         }
+        let taken = epoch.saturating_add(1);
+        self.shipping.taken.store(taken, Ordering::Release);
+        Ok(())
     }
 
     /// Looks what the depot has decided since; gives whether there was anything new.
     pub(super) fn follow(&self) -> Result<bool> {
         self.check_open()?;
         let _deleting = self.deleting.lock();
+        self.follow_held()
+    }
+
+    /// As [`Inner::follow`]; `deleting` is held.
+    fn follow_held(&self) -> Result<bool> {
+        let now_ms = self.clock.now_ms();
+        self.shipping.followed_ms.store(now_ms, Ordering::Relaxed);
         // A delete that cannot be read is not passed over: deleted entries would come back.
         let read = |deletes: &[_]| Tombstone::all(deletes, self.language.as_deref());
         let publish = |tombstones: Tombstones| *self.tombstones.write() = Arc::new(tombstones);
         let is_new = self.blocks.follow(read, publish)?;
-        let now_ms = self.clock.now_ms();
-        self.course.followed_ms.store(now_ms, Ordering::Relaxed);
+        if is_new {
+            // Others have carried out deletes, too.
+            let version = self.blocks.version();
+            let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
+            let applied = applied.max().unwrap_or(0);
+            self.carried_out.fetch_max(applied, Ordering::Relaxed);
+        }
         Ok(is_new)
     }
 
-    /// Follows when that was done this long ago, or has to be done.
-    pub(super) fn follow_if_older(&self, age: Duration) -> Result<bool> {
-        let Some(depot) = self.blocks.depot() else {
-            return Ok(false);
-        };
-        let now_ms = self.clock.now_ms();
-        let since_ms = now_ms.saturating_sub(self.course.followed_ms.load(Ordering::Relaxed));
-        // Nobody else changes what the writer sees.
-        let is_due = !depot.role().is_writer() && since_ms >= nanos(age) / 1_000_000;
-        if is_due || self.blocks.is_behind() {
-            self.follow()
-        } else {
-            Ok(false)
+    /// Follows if this is behind, as nothing is decided before; `deleting` is held.
+    pub(super) fn catch_up(&self) -> Result<()> {
+        if self.blocks.is_behind() {
+            self.follow_held()?;
         }
+        Ok(())
+    }
+
+    /// Before a read: looks what others have shipped, if nobody has done so for long. Why the depot
+    /// does not answer is told by who ships; the read goes on with what is known.
+    pub(super) fn follow_to_read(&self) {
+        if self.blocks.depot().is_none() {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        let shipping = &self.shipping;
+        shipping.read_ms.store(now_ms, Ordering::Relaxed);
+        let last = shipping.followed_ms.load(Ordering::Relaxed);
+        if now_ms.saturating_sub(last) < STALE_MS || self.is_writer() {
+            return;
+        }
+        // One asks, the others read meanwhile.
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        let first = shipping
+            .followed_ms
+            .compare_exchange(last, now_ms, acquire, relaxed);
+        if first.is_ok() {
+            self.follow().ok();
+        }
+    }
+
+    /// Follows where another process writes, and wherever this is behind.
+    fn follow_if_due(&self, now_ms: i64) -> Result<()> {
+        let since = |of: &AtomicI64| now_ms.saturating_sub(of.load(Ordering::Relaxed));
+        let interval_ms = nanos(self.config.follow_interval) / 1_000_000;
+        let is_due = since(&self.shipping.read_ms) < READ_MS
+            && since(&self.shipping.followed_ms) >= interval_ms;
+        if self.blocks.is_behind() || (is_due && !self.is_writer()) {
+            self.follow()?;
+        }
+        Ok(())
     }
 
     /// Seals what is in memory and ships all there is.
@@ -153,9 +212,9 @@ impl Inner {
 
     /// Ships blocks until none is left to be shipped.
     pub(super) fn ship_blocks(&self) -> Result<Shipped> {
-        let _shipping = self.shipping.lock();
         let mut all = Shipped::default();
-        loop {
+        let _working = self.shipping.working.lock();
+        for _ in 0..ROUNDS_MAX {
             if self.blocks.is_behind() {
                 self.follow()?;
             }
@@ -163,10 +222,12 @@ impl Inner {
             all.blocks += shipped.blocks;
             all.bytes += shipped.bytes;
             all.replaced += shipped.replaced;
-            if shipped.is_nothing() && !self.blocks.is_behind() {
+            if !self.blocks.is_behind() {
                 return Ok(all);
             }
         }
+        let what = "others change what is shipped all the time; nothing is shipped until they stop";
+        Err(Error::new(Kind::Unavailable, what))
     }
 
     /// After this long in memory entries are sealed.
@@ -184,28 +245,31 @@ impl Inner {
             return Ok(());
         }
         let now_ms = self.clock.now_ms();
-        let is_read = now_ms.saturating_sub(self.course.read_ms.load(Ordering::Relaxed)) < READ_MS;
-        let followed = match is_read {
-            true => self.follow_if_older(self.config.follow_interval),
-            false => self.follow_if_older(Duration::MAX),
-        };
-        let shipped = followed.and_then(|_| {
-            if !self.is_writer() {
-                return Ok(());
-            }
-            self.require_writer()?;
-            // The workers that seal may all be in long merges.
-            self.seal_if_due()?;
-            self.ship_blocks().map(drop)
-        });
-        let since_ms = now_ms.saturating_sub(self.course.cared_ms.load(Ordering::Relaxed));
-        if since_ms >= CARE_MS {
-            self.course.cared_ms.store(now_ms, Ordering::Relaxed);
-            let _shipping = self.shipping.lock();
-            self.check_open()?;
-            self.blocks.care()?;
+        let shipping = &self.shipping;
+        // The workers that seal may all be in long merges.
+        let mut result = self.seal_if_due();
+        if now_ms >= shipping.retry_ms.load(Ordering::Relaxed) {
+            let shipped = self.follow_if_due(now_ms).and_then(|()| {
+                if !self.is_writer() {
+                    return Ok(());
+                }
+                self.require_writer()?;
+                self.ship_blocks().map(drop)
+            });
+            let retry_ms = match shipped {
+                Ok(()) => 0,
+                Err(_) => now_ms.saturating_add(RETRY_MS),
+            };
+            shipping.retry_ms.store(retry_ms, Ordering::Relaxed);
+            result = result.and(shipped);
         }
-        shipped
+        let cared_ms = shipping.cared_ms.load(Ordering::Relaxed);
+        if now_ms.saturating_sub(cared_ms) >= CARE_MS {
+            shipping.cared_ms.store(now_ms, Ordering::Relaxed);
+            let _working = shipping.working.lock();
+            result = result.and(self.check_open().and_then(|()| self.blocks.care()));
+        }
+        result
     }
 
     /// Makes room where the disk is full: what the depot has can be had again.
@@ -220,7 +284,7 @@ impl Inner {
 }
 
 /// Whether something could not be written because the disk is full.
-fn is_full(error: &trine_storage::Error) -> bool {
+fn is_full(error: &Error) -> bool {
     let source = std::error::Error::source(error);
     let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
     error.kind() == Kind::Io
