@@ -1,15 +1,21 @@
 //! A server over a bucket: who writes, who waits, who only reads, and what probes are told. The bucket
 //! is a directory.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message as _;
 use trine_server::observe::log_lines::LogLines;
 use trine_server::{Config, Server};
 
-use crate::client::Response;
+use crate::client::{Response, request};
 use crate::harness::Running;
-use crate::wire::{now_ms, series, snappy, write_request};
+use crate::process::Process;
+use crate::query::path;
+use crate::wire::{now_ms, push_request, series, snappy, write_request};
 
 /// A server on `dir` over the bucket.
 fn start(bucket: &Path, dir: &Path, name: &str) -> Running {
@@ -35,6 +41,86 @@ fn write(running: &Running, name: &str) -> Response {
     let body = snappy(&write_request(rows));
     let post = running.post("/api/v1/write");
     post.body("application/x-protobuf", body).send()
+}
+
+/// Writes a line and a span, both of this number.
+fn write_row(address: SocketAddr, row: u64) {
+    let now = now_ms();
+    let line = format!("row {row}");
+    let body = snappy(&push_request(r#"{app="x"}"#, &[(now, &line)]));
+    let post = request(address, "POST", "/loki/api/v1/push").body("application/x-protobuf", body);
+    let answer = post.send();
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let nanoseconds = u64::try_from(now).unwrap() * 1_000_000;
+    let span = Span {
+        trace_id: [&[7; 8][..], &row.to_be_bytes()].concat(),
+        span_id: row.to_be_bytes().to_vec(),
+        name: "x".into(),
+        start_time_unix_nano: nanoseconds,
+        end_time_unix_nano: nanoseconds + 1,
+        ..Span::default()
+    };
+    let scope = ScopeSpans {
+        spans: vec![span],
+        ..ScopeSpans::default()
+    };
+    let resource = ResourceSpans {
+        scope_spans: vec![scope],
+        ..ResourceSpans::default()
+    };
+    let body = ExportTraceServiceRequest {
+        resource_spans: vec![resource],
+    };
+    let post = request(address, "POST", "/v1/traces");
+    let answer = post
+        .body("application/x-protobuf", body.encode_to_vec())
+        .send();
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Which rows are answered, by the lines and by the spans.
+fn rows(address: SocketAddr) -> [Vec<u64>; 2] {
+    let query = [
+        ("query", r#"{app="x"}"#),
+        ("limit", "1000"),
+        ("since", "1h"),
+    ];
+    let url = path("/loki/api/v1/query_range", &query);
+    let answer = request(address, "GET", &url).send();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    let streams = answer["data"]["result"].as_array().unwrap();
+    let lines = streams.iter().flat_map(|s| s["values"].as_array().unwrap());
+    let number = |line: &serde_json::Value| {
+        let text = line[1].as_str().unwrap();
+        text.strip_prefix("row ").unwrap().parse().unwrap()
+    };
+    let mut lines: Vec<u64> = lines.map(number).collect();
+    lines.sort_unstable();
+    let url = path(
+        "/api/search",
+        &[("q", r#"{ name = "x" }"#), ("limit", "1000")],
+    );
+    let answer = request(address, "GET", &url).send();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    let traces = answer["traces"].as_array().unwrap();
+    let number = |trace: &serde_json::Value| {
+        let id = trace["traceID"].as_str().unwrap();
+        u64::from_str_radix(id.get(id.len() - 16..).unwrap_or(id), 16).unwrap()
+    };
+    let mut spans: Vec<u64> = traces.iter().map(number).collect();
+    spans.sort_unstable();
+    [lines, spans]
+}
+
+fn both(rows: &[u64]) -> [Vec<u64>; 2] {
+    [rows.to_vec(), rows.to_vec()]
+}
+
+fn ship(running: &Running) {
+    let answer = running.post("/flush").send();
+    assert_eq!(answer.status, 204, "{answer:?}");
 }
 
 /// Waits until it is so.
@@ -224,4 +310,142 @@ fn a_bucket_that_is_no_good_ends_the_start() {
         assert!(error.contains(expect), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
+}
+
+#[test]
+fn what_was_shipped_is_answered_when_the_directory_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, dir) = (root.path().join("bucket"), root.path().join("a"));
+    let first = start(&bucket, &dir, "host-a");
+    write_row(first.address, 1);
+    write_row(first.address, 2);
+    ship(&first);
+    write_row(first.address, 3);
+    assert_eq!(rows(first.address), both(&[1, 2, 3]));
+    let metrics = first.get("/metrics").send();
+    let line = "trine_storage_unshipped_blocks{signal=\"logs\",tenant=\"anonymous\"} 0\n";
+    assert!(metrics.text().contains(line), "{}", metrics.text());
+    // It ends without a word, and its disk with it.
+    drop(first);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let second = start(&bucket, &dir, "host-b");
+    assert_eq!(second.get("/ready").send().status, 503, "the lease lasts");
+    assert_eq!(rows(second.address), both(&[1, 2]));
+    // By id, too.
+    let id = "/api/traces/07070707070707070000000000000002";
+    assert_eq!(second.get(id).send().status, 200);
+    second.stop();
+}
+
+#[test]
+fn who_only_reads_follows_who_writes() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, a, b) = (
+        root.path().join("bucket"),
+        root.path().join("a"),
+        root.path().join("b"),
+    );
+    let writer = start(&bucket, &a, "host-a");
+    let reader = reader(&bucket, &b);
+    assert_eq!(rows(reader.address), both(&[]));
+    for row in 1..4 {
+        write_row(writer.address, row);
+        ship(&writer);
+        let all: Vec<u64> = (1..=row).collect();
+        until("the reader follows", || rows(reader.address) == both(&all));
+    }
+    // What is deleted there is gone here.
+    let now = now_ms() / 1000;
+    let url = path(
+        "/loki/api/v1/delete",
+        &[
+            ("query", r#"{app="x"} |= "row 2""#),
+            ("start", &(now - 600).to_string()),
+            ("end", &now.to_string()),
+        ],
+    );
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(writer.post(&url).send().status, 204);
+    until("the reader follows the delete", || {
+        rows(reader.address) == [vec![1, 3], vec![1, 2, 3]]
+    });
+    assert_eq!(rows(writer.address), rows(reader.address));
+    // It answers from what it has while the bucket is away.
+    let away = root.path().join("away");
+    std::fs::rename(&bucket, &away).unwrap();
+    assert_eq!(rows(reader.address), [vec![1, 3], vec![1, 2, 3]]);
+    std::fs::rename(&away, &bucket).unwrap();
+    reader.stop();
+    writer.stop();
+}
+
+#[test]
+fn the_next_writer_goes_on_where_the_last_one_shipped() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, a, b) = (
+        root.path().join("bucket"),
+        root.path().join("a"),
+        root.path().join("b"),
+    );
+    let first = start(&bucket, &a, "host-a");
+    let second = start(&bucket, &b, "host-b");
+    write_row(first.address, 1);
+    ship(&first);
+    write_row(first.address, 2);
+    until("the second follows", || rows(second.address) == both(&[1]));
+    first.stop();
+    until("the second takes over", || {
+        second.get("/ready").send().status == 200
+    });
+    write_row(second.address, 3);
+    ship(&second);
+    assert_eq!(rows(second.address), both(&[1, 3]));
+    // What the first had not shipped is on its disk, and is shipped when it writes again.
+    let first = start(&bucket, &a, "host-a");
+    assert_eq!(first.get("/ready").send().status, 503);
+    assert_eq!(rows(first.address), both(&[1, 2, 3]));
+    assert_eq!(first.post("/flush").send().status, 503);
+    second.stop();
+    until("the first takes over", || {
+        first.get("/ready").send().status == 200
+    });
+    ship(&first);
+    first.stop();
+    let reader = reader(&bucket, &root.path().join("c"));
+    assert_eq!(rows(reader.address), both(&[1, 2, 3]));
+    reader.stop();
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_and_is_shipped_unasked() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, dir) = (root.path().join("bucket"), root.path().join("a"));
+    let url = format!("file://{}", bucket.display());
+    let flags = [
+        "--storage",
+        &url,
+        "--web.enable-admin-api",
+        "--self-observe=false",
+    ];
+    let process = Process::start_with(&dir, &flags);
+    write_row(process.address, 1);
+    let flushed = request(process.address, "POST", "/flush").send();
+    assert_eq!(flushed.status, 204, "{flushed:?}");
+    write_row(process.address, 2);
+    // The same directory has its lease at once.
+    let process = process.kill_and_restart();
+    let ready = process.get("/ready").send();
+    assert_eq!((ready.status, ready.text()), (200, "ready\n"));
+    // Nobody has asked for the tenant since; it is there to be shipped.
+    until("the disk is opened", || {
+        let metrics = process.get("/metrics").send();
+        metrics
+            .text()
+            .contains("trine_memory_rows{signal=\"logs\",tenant=\"anonymous\"}")
+    });
+    assert_eq!(rows(process.address), both(&[1, 2]));
+    assert_eq!(process.terminate(), Some(0));
+    let reader = reader(&bucket, &root.path().join("b"));
+    assert_eq!(rows(reader.address), both(&[1]));
+    reader.stop();
 }
