@@ -562,6 +562,23 @@ fn a_delete_whose_answer_is_lost_is_in_force_after_the_next_follow() {
 }
 
 #[test]
+fn an_acknowledged_delete_is_in_force_while_the_depot_is_away() {
+    let machine = Machine::new();
+    let store = machine.open();
+    ship_each(&store, [1, 2, 3]);
+    store.delete(TimeRange::new(1, 2)).unwrap();
+    ship_each(&Machine::of(&machine.bucket, "second").open(), [4]);
+    store.delete(TimeRange::new(2, 3)).unwrap();
+    drop(store);
+    machine.bucket.set_away(true);
+    let store = machine.open();
+    assert_eq!(sorted(&store), [3]);
+    machine.bucket.set_away(false);
+    store.follow().unwrap();
+    assert_eq!(sorted(&store), [3, 4]);
+}
+
+#[test]
 fn a_backup_of_evicted_blocks_is_a_plain_store() {
     let machine = Machine::new();
     let store = machine.open();
