@@ -248,4 +248,4 @@ impl<R: BlockReader> BlockSet<R> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

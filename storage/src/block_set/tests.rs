@@ -8,7 +8,7 @@ use crate::time::TimeRange;
 mod crashes;
 mod meanwhile;
 mod random;
-mod rows;
+pub(crate) mod rows;
 mod shipping;
 
 /// A reader that keeps the one section of its block.
