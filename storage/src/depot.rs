@@ -211,9 +211,9 @@ pub type Guard = Box<dyn Send + Sync>;
 /// Where the blocks of one store are shipped to. All calls block; those that say so ask nothing.
 ///
 /// # Errors
-/// Of every call: [`Kind::Unavailable`](crate::Kind::Unavailable) when the bucket does not answer,
-/// [`Kind::Locked`](crate::Kind::Locked) when another process has taken it over,
-/// [`Kind::ReadOnly`](crate::Kind::ReadOnly) when this process may only read.
+/// Of every call: [`Kind::Unavailable`] when the bucket does not answer,
+/// [`Kind::Locked`] when another process has taken it over,
+/// [`Kind::ReadOnly`] when this process may only read.
 pub trait Depot: Send + Sync + fmt::Debug {
     /// What errors call it, for example `s3://bucket/prefix`. Asks nothing.
     fn name(&self) -> &str;
@@ -232,7 +232,7 @@ pub trait Depot: Send + Sync + fmt::Debug {
     /// the same change may be asked for again.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::Kind::Invalid) when the plan is void, see [`ShipEdit`].
+    /// [`Kind::Invalid`] when the plan is void, see [`ShipEdit`].
     fn commit(&self, edit: &ShipEdit) -> Result<Adopted>;
 
     /// Uploads a block's file and looks whether it arrived as it is. What is there already in the same

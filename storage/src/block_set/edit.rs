@@ -150,6 +150,9 @@ impl<R: BlockReader> BlockSet<R> {
             ..ShipEdit::default()
         };
         let document = self.decide(link, &asked)?;
+        // It is in force after a restart, too, when the depot is away then.
+        let kept = link.adopted.put(&document);
+        kept.inspect_err(|_| link.set_behind(true))?;
         let rest = Edit {
             add: edit.add.clone(),
             remove: edit.remove.clone(),

@@ -99,7 +99,9 @@ impl<R: BlockReader> BlockSet<R> {
         let now_ms = clock.now_ms();
         if newest.failed.is_some() {
             // Any of them may be shipped.
-            state.doubtful = state.local.blocks.iter().map(|meta| meta.id).collect();
+            let blocks = state.local.blocks.iter();
+            let shippable = blocks.filter(|meta| R::is_shippable(meta));
+            state.doubtful = shippable.map(|meta| meta.id).collect();
         }
         let link = Link {
             depot,

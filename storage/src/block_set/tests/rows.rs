@@ -23,12 +23,19 @@ use crate::wal::{Durability, Wal};
 #[derive(Debug)]
 pub(crate) struct RowsFile(SealedFile);
 
+/// The level of blocks that stay on the disk.
+pub(super) const PART_LEVEL: u8 = u8::MAX;
+
 impl BlockReader for RowsFile {
     const KIND: [u8; 4] = *b"rows";
     const FIRST_SECTIONS: &'static [u32] = &[1];
 
     fn open(file: SealedFile, _meta: &BlockMeta) -> Result<Self> {
         Ok(Self(file))
+    }
+
+    fn is_shippable(meta: &BlockMeta) -> bool {
+        meta.level != PART_LEVEL
     }
 }
 
@@ -120,13 +127,17 @@ impl Rows {
     }
 
     pub(crate) fn seal(&self) -> Result<()> {
+        self.seal_as(0)
+    }
+
+    pub(super) fn seal_as(&self, level: u8) -> Result<()> {
         self.clock.advance(Duration::from_millis(1));
         let rows = self.memory.lock().clone();
         let position = self.wal.next_position();
         if rows.is_empty() {
             return Ok(());
         }
-        let (meta, _file) = self.write(&rows, 0, position, 0)?;
+        let (meta, _file) = self.write(&rows, level, position, 0)?;
         let edit = Edit {
             add: vec![meta],
             wal_position: Some(position),

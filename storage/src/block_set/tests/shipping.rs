@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rows::{Rows, RowsFile};
+use super::rows::{PART_LEVEL, Rows, RowsFile};
 use crate::block_set::{Block, BlockSet, Edit, Version, warm};
 use crate::catalog::Catalog;
 use crate::clock::ManualClock;
@@ -562,6 +562,23 @@ fn a_delete_whose_answer_is_lost_is_in_force_after_the_next_follow() {
 }
 
 #[test]
+fn an_acknowledged_delete_is_in_force_while_the_depot_is_away() {
+    let machine = Machine::new();
+    let store = machine.open();
+    ship_each(&store, [1, 2, 3]);
+    store.delete(TimeRange::new(1, 2)).unwrap();
+    ship_each(&Machine::of(&machine.bucket, "second").open(), [4]);
+    store.delete(TimeRange::new(2, 3)).unwrap();
+    drop(store);
+    machine.bucket.set_away(true);
+    let store = machine.open();
+    assert_eq!(sorted(&store), [3]);
+    machine.bucket.set_away(false);
+    store.follow().unwrap();
+    assert_eq!(sorted(&store), [3, 4]);
+}
+
+#[test]
 fn a_backup_of_evicted_blocks_is_a_plain_store() {
     let machine = Machine::new();
     let store = machine.open();
@@ -615,6 +632,35 @@ fn batches_are_in_the_order_of_appending() {
     machine.bucket.set_away(false);
     store.ship().unwrap();
     assert_eq!(machine.bucket.document().shipped["first"].len(), 6);
+}
+
+#[test]
+fn what_cannot_be_shipped_stays_and_is_free_to_be_replaced() {
+    let machine = Machine::new();
+    let store = machine.open();
+    for row in [1, 2] {
+        store.add(&[row], Synced).unwrap();
+        store.seal_as(PART_LEVEL).unwrap();
+    }
+    ship_each(&store, [3]);
+    assert_eq!(machine.bucket.document().blocks.len(), 1);
+    assert_eq!(machine.depot.told().unshipped_blocks, 0);
+    drop(store);
+    machine.bucket.set_away(true);
+    let store = machine.open();
+    let version = store.blocks.version();
+    let is_part = |block: &&Arc<Block<RowsFile>>| block.meta.level == PART_LEVEL;
+    let parts: Vec<_> = version.blocks.iter().filter(is_part).cloned().collect();
+    store.merge_these(&version, &parts).unwrap();
+    assert_eq!(store.ids().len(), 2);
+    machine.bucket.set_away(false);
+    store.ship().unwrap();
+    let other = Machine::of(&machine.bucket, "second").open();
+    assert_eq!(
+        sorted(&other),
+        [1, 2, 3],
+        "what was made of them is shipped"
+    );
 }
 
 #[test]
