@@ -568,7 +568,7 @@ impl TableReader {
 }
 
 /// How many pages a column that tells its rows has.
-fn pages_of(column: &ColumnReader) -> usize {
+pub(super) fn pages_of(column: &ColumnReader) -> usize {
     let values = usize::try_from(column.meta().values()).unwrap_or(usize::MAX);
     values.div_ceil(PAGE_ROWS)
 }
