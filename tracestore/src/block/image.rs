@@ -317,6 +317,7 @@ impl Image {
         if let Some(ends) = self.ends.get() {
             return Ok(Arc::clone(ends));
         }
+        self.prefetch_traces();
         let mut last = i64::MIN;
         let mut ends = Vec::with_capacity(self.traces.pages());
         let mut traces = Vec::new();

@@ -68,14 +68,19 @@ impl ColumnReader {
                 .and_then(|page| self.meta.page(page));
             out.extend(meta.map(|meta| meta.place).filter(|place| place.len > 0));
         }
+        if out.len() > before {
+            self.stored(out);
+        }
+    }
+
+    /// Appends where that lies which all pages have in common, unless it is known.
+    pub(crate) fn stored(&self, out: &mut Vec<PageRef>) {
         let stored = match &self.meta.encoding {
             Encoding::Dictionary { stored, .. } if self.dictionary.get().is_none() => stored,
             Encoding::Templates { stored, .. } if self.templates.get().is_none() => stored,
             _ => return,
         };
-        if let Stored::Page(place) = stored
-            && out.len() > before
-        {
+        if let Stored::Page(place) = stored {
             out.push(*place);
         }
     }

@@ -76,21 +76,29 @@ impl Image {
             places.push(place);
             Ok(true)
         })?;
-        if places.is_empty() {
+        places
+            .into_iter()
+            .try_for_each(|place| self.prefetch_place(place))
+    }
+
+    /// Begins to fetch everything that the spans of the trace at a place are made of.
+    ///
+    /// # Errors
+    /// Those of reading which rows it has.
+    pub(crate) fn prefetch_place(&self, place: usize) -> Result<()> {
+        if !self.is_remote() {
             return Ok(());
         }
         let mut pages = Vec::new();
         let first_rows = self.first_rows()?;
-        for place in places {
-            self.traces.pages_with(&(place..place + 1), &mut pages);
-            let ends = first_rows.get(place).zip(first_rows.get(place + 1));
-            let Some((first, end)) = ends else { continue };
-            let rows = *first as usize..*end as usize;
-            self.spans.pages_with(&rows, &mut pages);
-            for (number, children) in self.children() {
-                let rows = self.children_of(number, &rows)?;
-                children.pages_with(&rows, &mut pages);
-            }
+        self.traces.pages_with(&(place..place + 1), &mut pages);
+        let ends = first_rows.get(place).zip(first_rows.get(place + 1));
+        let (first, end) = ends.unwrap_or((&0, &0));
+        let rows = *first as usize..*end as usize;
+        self.spans.pages_with(&rows, &mut pages);
+        for (number, children) in self.children() {
+            let rows = self.children_of(number, &rows)?;
+            children.pages_with(&rows, &mut pages);
         }
         for shared in [&self.resources, &self.scopes] {
             if shared.pages() <= SHARED_PAGES_MAX {
@@ -99,6 +107,20 @@ impl Image {
         }
         self.prefetch(&pages);
         Ok(())
+    }
+
+    /// Begins to fetch the table of traces.
+    pub(super) fn prefetch_traces(&self) {
+        if self.is_remote() {
+            let mut pages = Vec::new();
+            self.pages_of_traces(0..self.traces.rows(), &mut pages);
+            self.prefetch(&pages);
+        }
+    }
+
+    /// Appends the pages that tell of the traces at some places.
+    pub(crate) fn pages_of_traces(&self, places: Range<usize>, out: &mut Vec<PageRef>) {
+        self.traces.pages_with(&places, out);
     }
 
     /// Begins to fetch what every search looks at first: which rows traces have, and which of them lie

@@ -27,6 +27,33 @@ impl TableReader {
         }
     }
 
+    /// Appends the pages of a column that have values of some rows, if the table has it.
+    pub(crate) fn pages_of(&self, key: &Key, rows: &Range<usize>, out: &mut Vec<PageRef>) {
+        if let Some(column) = self.own(key) {
+            self.pages_of_column(column, rows, out);
+        } else if let Some((
+            Column {
+                values,
+                presence: Presence::Rows(told),
+                ..
+            },
+            pages,
+        )) = self.pooled_pages(key)
+        {
+            told.places(pages.clone(), out);
+            values.places(pages, out);
+        }
+    }
+
+    /// Appends what it takes to look values up in a column, if the table has it: of one that shares a
+    /// column all values.
+    pub(crate) fn stored_of(&self, key: &Key, out: &mut Vec<PageRef>) {
+        match self.own(key) {
+            Some(column) => column.values.stored(out),
+            None => self.pages_of(key, &(0..0), out),
+        }
+    }
+
     /// Appends the pages that say which attributes some rows have.
     pub(crate) fn pages_of_shapes(&self, rows: &Range<usize>, out: &mut Vec<PageRef>) {
         let columns = self.columns().iter();

@@ -337,6 +337,12 @@ impl TableReader {
         }
     }
 
+    /// A column that it shares with no other, if the table has it.
+    pub(super) fn own(&self, key: &Key) -> Option<&Column> {
+        let at = self.columns.binary_search_by(|column| column.key.cmp(key));
+        at.ok().and_then(|at| self.columns.get(at))
+    }
+
     fn slot(&self, key: &Key) -> Option<Slot> {
         let own = self.columns.binary_search_by(|column| column.key.cmp(key));
         match (own, key) {
