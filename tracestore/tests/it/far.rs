@@ -16,10 +16,11 @@ use trine_storage::shared::Shared;
 use trine_storage::sim::{MemoryBucket, MemoryDepot, SimFs};
 use trine_storage::ulid::BlockId;
 use trine_tracestore::{
-    Durability, Event, Intrinsic, Link, Scope, Span, Test, TraceFilter, TraceStore, Value,
+    AttributeRef, AttributeScope, Condition, Durability, Event, Filter, Intrinsic, Link, Scope,
+    Span, Test, TraceFilter, TraceStore, Value,
 };
 
-use crate::store::{NOW_NS, batches, clock, intrinsic, service, text};
+use crate::store::{NOW_NS, batches, clock, service, text};
 
 /// What time it is when every request takes one unit, and those that are begun together go on
 /// together.
@@ -257,16 +258,52 @@ fn a_trace_takes_four_requests_that_depend_on_each_other() {
     }
 }
 
+fn equal(attribute: AttributeRef, value: &str) -> TraceFilter {
+    let test = Test::Equal(vec![Value::Str(value.into())]);
+    TraceFilter::Has(Filter::Is(Condition { attribute, test }))
+}
+
+fn attribute(scope: AttributeScope, key: &str) -> AttributeRef {
+    AttributeRef::Attribute {
+        scope: Some(scope),
+        key: key.into(),
+    }
+}
+
 #[test]
 fn a_search_takes_few_requests_that_depend_on_each_other() {
     let bucket = MemoryBucket::new();
     fill(&bucket);
-    let (store, time) = open(&bucket, "reader");
-    let snapshot = store.snapshot();
-    let name = Test::Equal(vec![Value::Str("span 7".into())]);
-    let filter = || TraceFilter::Has(intrinsic(Intrinsic::Name, name.clone()));
-    let (found, cold) = took(&time, || batches(&snapshot, filter()).unwrap());
-    let traces: usize = found.iter().map(|batch| batch.traces.len()).sum();
-    assert!(traces > 100, "{traces}");
-    assert!(cold <= 40, "{cold} with cold caches");
+    let filters = [
+        (
+            equal(AttributeRef::Intrinsic(Intrinsic::Name), "span 7"),
+            600..,
+        ),
+        (
+            equal(attribute(AttributeScope::Span, "path"), "/77/2"),
+            18..,
+        ),
+        (equal(attribute(AttributeScope::Span, "rare.77"), "x"), 10..),
+        (
+            equal(
+                attribute(AttributeScope::Resource, "service.name"),
+                "service 7",
+            ),
+            120..,
+        ),
+        (
+            equal(attribute(AttributeScope::Event, "what"), "happened 77"),
+            1..,
+        ),
+        (TraceFilter::All, 9_000..),
+    ];
+    for (filter, least) in filters {
+        let (store, time) = open(&bucket, "reader");
+        let snapshot = store.snapshot();
+        let (found, cold) = took(&time, || batches(&snapshot, filter.clone()).unwrap());
+        let traces: usize = found.iter().map(|batch| batch.traces.len()).sum();
+        assert!(least.contains(&traces), "{traces} of {filter:?}");
+        let most = 12 + found.len() as u64;
+        assert!(cold <= most, "{cold} with cold caches, {filter:?}");
+    }
 }
