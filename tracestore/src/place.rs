@@ -88,6 +88,22 @@ impl Place {
         self.held.image()
     }
 
+    /// The block, if it is one.
+    pub(crate) fn block(&self) -> Option<&Block<BlockFile>> {
+        self.held.block()
+    }
+
+    /// Whether a trace may have spans here, as far as that is told without its tables.
+    ///
+    /// # Errors
+    /// As [`Held::image`].
+    pub(crate) fn may_have(&self, id: &TraceId) -> Result<bool> {
+        match &self.held {
+            Held::Block(block) => block.reader.may_have(id),
+            Held::Run(run) => Ok(run.image()?.may_have(id)),
+        }
+    }
+
     /// Rows of spans that deletes and the retention hide; mostly none. Worked out once for what is
     /// hidden, and kept with the place.
     ///

@@ -16,11 +16,12 @@ use trine_storage::{Error, Result};
 use super::batch::{self, Chosen};
 use super::codes::Named;
 use super::condition::Traces;
+use super::fetch;
 use super::spans::{self, Piece};
 use super::traces::{Cursor, Plan};
 use super::view::{Hidden, View};
 use crate::model::TraceId;
-use crate::request::{AttributeRef, Batch, Batches, Rows, Scope};
+use crate::request::{AttributeRef, Batch, Batches, Filter, Rows, Scope};
 
 /// Spans of the first batch, and the most of one: whoever wants a few traces waits for few.
 const FIRST_BATCH_ROWS: usize = 512;
@@ -122,6 +123,8 @@ impl Ord for Found {
 /// Whole traces of some places, older places first.
 pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
     let plan = Plan::of(&request.filter, request.range);
+    let filters: Vec<&Filter> = plan.filters.iter().collect();
+    fetch::filters(views.iter(), &filters);
     let mut cursors = Vec::with_capacity(views.len());
     for view in views {
         cursors.push(Cursor::new(Arc::new(view), &plan)?);
@@ -266,11 +269,14 @@ impl Answer {
 
     /// Puts the latest of the traces that wait together and asks them as one.
     fn put_together(&mut self) -> Result<()> {
+        let mut together = Vec::with_capacity(TOGETHER);
+        together.extend(std::iter::from_fn(|| self.waiting.pop()).take(TOGETHER));
+        let pieces = together.iter().flat_map(|waiting| &waiting.pieces);
+        for piece in pieces {
+            piece.image.prefetch_place(piece.place)?;
+        }
         let mut found = Vec::new();
-        for _ in 0..TOGETHER {
-            let Some(waiting) = self.waiting.pop() else {
-                break;
-            };
+        for waiting in together {
             found.extend(spans::union(&waiting.pieces)?);
         }
         if found.is_empty() {
@@ -331,6 +337,9 @@ impl Answer {
         let mut pieces = Vec::new();
         let (mut start, mut end) = (i64::MAX, i64::MIN);
         let mut is_whole = true;
+        for cursor in &self.cursors {
+            cursor.view.image.prefetch_find(id)?;
+        }
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
             let Some(place) = cursor.view.image.find(id)? else {
                 continue;

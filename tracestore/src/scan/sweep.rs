@@ -17,6 +17,7 @@ use trine_storage::{Result, TimeRange};
 
 use super::condition::{Node, Traces};
 use super::evaluate::Page;
+use super::fetch;
 use super::page_rows::PageRows;
 use super::spans::{self, Piece};
 use super::view::{Hidden, View};
@@ -87,6 +88,7 @@ impl<'a> Sweep<'a> {
             true => Traces::Pieces,
             false => Traces::Whole,
         };
+        fetch::filters(views.iter(), filters);
         let mut may_have = Vec::with_capacity(views.len());
         for view in views {
             let overlaps = view.range.overlaps(&range);
@@ -164,12 +166,16 @@ impl<'a> Sweep<'a> {
             // What a view remembers is of use to one thread only.
             let view = swept.view.again();
             let from = (&view, &*swept.nodes, &swept.left_out);
+            fetch::pages(&view, &swept.nodes, pages.clone());
             return sweep_pages(from, self.range, pages.clone(), each);
         }
         let number = number.saturating_sub(self.pages.len());
         let Some(some) = self.together.get(number) else {
             return Ok(false);
         };
+        for piece in some.iter().flatten() {
+            piece.image.prefetch_place(piece.place)?;
+        }
         let mut found = Vec::new();
         for pieces in some {
             found.extend(spans::union(pieces)?);
@@ -270,6 +276,11 @@ fn scattered(views: &[View]) -> Result<Scattered> {
     let mut ids = BTreeSet::new();
     for view in views {
         ids.extend(view.image.traces_with_more()?.iter().copied());
+    }
+    for view in views {
+        for id in &ids {
+            view.image.prefetch_find(id)?;
+        }
     }
     let mut found = Scattered::new();
     for id in ids {

@@ -12,6 +12,7 @@ use trine_storage::{Result, TimeRange};
 
 use super::condition::{Node, Traces};
 use super::evaluate::Page;
+use super::fetch;
 use super::page_rows::PageRows;
 use super::related;
 use super::view::{Hidden, View};
@@ -136,6 +137,9 @@ pub(crate) struct Cursor {
     next: usize,
     /// Those before this one ended too early.
     first: usize,
+    /// Pages before this one are not fetched yet where they are far away, and so many are next time.
+    fetched: usize,
+    ahead: usize,
     /// Bits of pages, by filter; the second half are those of pieces.
     bits: HashMap<(usize, usize), PageRows>,
     /// Of traces some rows of which are hidden, the end of the last by place, and of all before it.
@@ -180,6 +184,8 @@ impl Cursor {
             pieces,
             next,
             first,
+            fetched: usize::MAX,
+            ahead: 2,
             bits: HashMap::new(),
             latest,
         })
@@ -228,6 +234,7 @@ impl Cursor {
         let first = view.first_place(page).min(last).max(self.first);
         let places = first..self.next;
         self.next = first;
+        self.fetch(page, last);
         // Bits of pages that only later traces have rows of are not needed any more.
         let end = view.rows_of(last).end as usize;
         self.bits.retain(|(_, held), _| *held <= end / PAGE_ROWS);
@@ -256,6 +263,20 @@ impl Cursor {
             step.pieces.push((place, has));
         }
         Ok(step)
+    }
+
+    /// Sees to it that pages up to that on which the trace at a place ends are fetched, and more each
+    /// time.
+    fn fetch(&mut self, page: usize, last: usize) {
+        const AHEAD_MAX: usize = 32;
+        if page >= self.fetched {
+            return;
+        }
+        let end = (self.view.rows_of(last).end as usize).div_ceil(PAGE_ROWS);
+        let first = (page + 1).saturating_sub(self.ahead);
+        fetch::pages(&self.view, &self.nodes, first..end.min(self.fetched));
+        self.fetched = first;
+        self.ahead = (self.ahead * 2).min(AHEAD_MAX);
     }
 
     fn satisfying(&mut self, plan: &Plan, tree: &Tree, places: Vec<usize>) -> Result<Vec<usize>> {

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod far;
 mod limits;
 mod model;
 mod names;
