@@ -114,6 +114,12 @@ pub struct Stats {
     pub block_spans: u64,
     /// The blocks by level, lowest first.
     pub levels: Vec<LevelStats>,
+    /// With a depot: blocks that are on this disk only.
+    pub unshipped_blocks: u64,
+    /// Bytes in those blocks.
+    pub unshipped_bytes: u64,
+    /// Blocks that cannot be read and are not served; `damaged` says why.
+    pub quarantined: u64,
     /// Deletes whose spans may still be in files.
     pub deletes: u64,
     /// The write-ahead log.
@@ -149,9 +155,11 @@ impl Stats {
         self.live_runs += figures.runs;
     }
 
-    /// Counts a block.
-    pub(crate) fn add_block(&mut self, meta: &BlockMeta) {
+    /// Counts a block, which is to be shipped if `waits`.
+    pub(crate) fn add_block(&mut self, meta: &BlockMeta, waits: bool) {
         self.blocks += 1;
+        self.unshipped_blocks += u64::from(waits);
+        self.unshipped_bytes += if waits { meta.bytes } else { 0 };
         self.sealed_blocks += u64::from(meta.level == 0);
         self.block_bytes += meta.bytes;
         self.block_spans += meta.rows;

@@ -68,6 +68,8 @@ pub(crate) struct Trace {
 #[derive(Debug)]
 pub(crate) struct BlockFile {
     file: SealedFile,
+    /// What may tell that a trace is not here; asked more often than the rest.
+    id_filter: OnceLock<Bytes>,
     image: OnceLock<Arc<Image>>,
     pub(crate) veil: Veil,
 }
@@ -75,9 +77,12 @@ pub(crate) struct BlockFile {
 impl BlockReader for BlockFile {
     const KIND: [u8; 4] = format::KIND;
 
+    const FIRST_SECTIONS: &'static [u32] = &format::FIRST;
+
     fn open(file: SealedFile, _meta: &BlockMeta) -> Result<Self> {
         Ok(Self {
             file,
+            id_filter: OnceLock::new(),
             image: OnceLock::new(),
             veil: Veil::default(),
         })
@@ -93,8 +98,40 @@ impl BlockFile {
         if let Some(image) = self.image.get() {
             return Ok(Arc::clone(image));
         }
-        let image = Arc::new(Image::open(&self.file)?);
+        self.file.prefetch_sections(&format::FIRST)?;
+        let image = Arc::new(Image::open_with(&self.file, self.id_filter()?)?);
         Ok(Arc::clone(self.image.get_or_init(|| image)))
+    }
+
+    /// The filter of the ids of the traces, without the tables.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub(crate) fn id_filter(&self) -> Result<Bytes> {
+        if let Some(filter) = self.id_filter.get() {
+            return Ok(filter.clone());
+        }
+        let filter = self.file.section(format::ID_FILTER)?;
+        Ok(self.id_filter.get_or_init(|| filter).clone())
+    }
+
+    /// Whether a trace may have spans here. Reads the filter of the ids at most.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub(crate) fn may_have(&self, wanted: &TraceId) -> Result<bool> {
+        let filter = self.id_filter()?;
+        Ok(filter::may_contain(&filter, filter::hash(wanted)))
+    }
+
+    /// Whether the filter is known without asking another machine.
+    pub(crate) fn knows_ids(&self) -> bool {
+        self.id_filter.get().is_some() || !self.file.is_remote()
+    }
+
+    /// Whether reads may have to wait for another machine.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.file.is_remote()
     }
 
     /// Bytes of the block by what they are.
@@ -129,6 +166,10 @@ impl Image {
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), [`Kind::Io`](trine_storage::Kind::Io).
     pub(crate) fn open(file: &SealedFile) -> Result<Self> {
+        Self::open_with(file, file.section(format::ID_FILTER)?)
+    }
+
+    fn open_with(file: &SealedFile, id_filter: Bytes) -> Result<Self> {
         let table = |section| TableReader::open(file, section);
         let image = Self {
             spans: table(format::SPANS)?,
@@ -138,7 +179,7 @@ impl Image {
             scopes: table(format::SCOPES)?,
             traces: table(format::TRACES)?,
             ids: table(format::IDS)?,
-            id_filter: file.section(format::ID_FILTER)?,
+            id_filter,
             first_rows: OnceLock::new(),
             events_before: OnceLock::new(),
             links_before: OnceLock::new(),

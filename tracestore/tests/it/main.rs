@@ -8,4 +8,5 @@ mod limits;
 mod model;
 mod names;
 mod otlp;
+mod shipping;
 mod store;
