@@ -12,7 +12,7 @@ use trine_storage::block_set::Block;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::block::Sealed;
-use crate::block::reader::{BlockFile, PageCache};
+use crate::block::reader::{BlockFile, FETCHED_AT_ONCE, PageCache};
 use crate::columns::Columns;
 use crate::db::Tombstones;
 use crate::exemplar::Exemplar;
@@ -33,6 +33,24 @@ pub(crate) struct Selection {
     pub(crate) tombstones: Arc<Tombstones>,
     pub(crate) head: Vec<Found>,
     pub(crate) range: TimeRange,
+}
+
+impl Selection {
+    /// Begins to fetch the samples of the first series from blocks that are far away: all runs in one
+    /// round, then all timestamps.
+    pub(crate) fn fetch(&self) {
+        let remote = || {
+            let blocks = self.blocks.iter();
+            let files = blocks.filter_map(|(block, places)| Some((file(block)?, places)));
+            files.filter(|(file, _)| file.is_remote())
+        };
+        for (file, places) in remote() {
+            file.fetch_runs(places.iter().take(FETCHED_AT_ONCE));
+        }
+        for (file, places) in remote() {
+            file.fetch_times(places.iter().take(FETCHED_AT_ONCE));
+        }
+    }
 }
 
 /// Where the samples lie: what all batches of a read share.
@@ -159,6 +177,8 @@ pub(crate) struct BlockSeries {
     cache: PageCache,
     /// Places of the series after those of `ready`.
     places: roaring::bitmap::IntoIter,
+    /// Of how many of them samples are fetched, where the block is far away.
+    fetched: usize,
     ready: VecDeque<(Labels, u32)>,
     range: TimeRange,
     /// Deletes that concern this block.
@@ -185,7 +205,7 @@ impl BlockSeries {
     ) -> Result<Self> {
         let places = match &block.reader {
             Sealed::Block(file) => file.select(matchers)?,
-            Sealed::Part(_) => RoaringBitmap::new(),
+            Sealed::Part(_) | Sealed::Metadata(_) => RoaringBitmap::new(),
         };
         let tombstones = concerned(tombstones, &block);
         Self::of(block, places, range, tombstones)
@@ -201,6 +221,7 @@ impl BlockSeries {
             block,
             cache: PageCache::default(),
             places: places.into_iter(),
+            fetched: FETCHED_AT_ONCE,
             ready: VecDeque::new(),
             range,
             tombstones,
@@ -211,6 +232,17 @@ impl BlockSeries {
 
     fn fill(&mut self) -> Result<()> {
         if let (true, Sealed::Block(file)) = (self.ready.is_empty(), &self.block.reader) {
+            if file.is_remote() {
+                match self.fetched.checked_sub(LABELS_AHEAD) {
+                    Some(left) => self.fetched = left,
+                    None => {
+                        let next = || self.places.clone().take(FETCHED_AT_ONCE);
+                        file.fetch_runs(next());
+                        file.fetch_times(next());
+                        self.fetched = FETCHED_AT_ONCE - LABELS_AHEAD;
+                    }
+                }
+            }
             let mut sets = file.tables()?.index.label_sets();
             for place in self.places.by_ref().take(LABELS_AHEAD) {
                 self.ready.push_back((sets.labels(place)?, place));
@@ -554,6 +586,8 @@ impl Batch {
                 let Some(file) = view.blocks.first().and_then(|(block, _)| file(block)) else {
                     return Ok(());
                 };
+                file.fetch_runs(places.iter().copied());
+                file.fetch_times(places.iter().copied());
                 let mut sets = file.tables()?.index.label_sets();
                 for place in places {
                     let handle = Handle {
@@ -574,6 +608,6 @@ impl Batch {
 fn file(block: &Block<Sealed>) -> Option<&BlockFile> {
     match &block.reader {
         Sealed::Block(file) => Some(file),
-        Sealed::Part(_) => None,
+        Sealed::Part(_) | Sealed::Metadata(_) => None,
     }
 }

@@ -451,7 +451,7 @@ impl Depot for Counting {
 
 #[test]
 fn of_a_rare_needle_little_is_read() {
-    const LINES: u64 = 150_000;
+    const LINES: u64 = 200_000;
     let world = World::new();
     let fs = SimFs::new();
     let (store, _depot) = world.open(&fs, "first", writer(1));
@@ -460,7 +460,7 @@ fn of_a_rare_needle_little_is_read() {
     for batch in 0..LINES / 10_000 {
         let entries = (batch * 10_000..batch * 10_000 + 10_000).map(|row| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (user, took) = (seed >> 40, seed >> 52);
+            let (user, took) = ((seed >> 40) % 20_000, seed >> 52);
             let needle = match row {
                 123_456 => " reactor meltdown imminent",
                 _ => "",
