@@ -293,6 +293,8 @@ impl Tenants {
         let metrics = trine_tsdb::Config {
             retention: config.retention,
             future_max: Some(config.creation_grace_period),
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let logs = Arc::new(LogsByTenant::new(config));
@@ -480,6 +482,9 @@ impl Tenant {
     }
 
     fn take_over(&self) -> Result<(), Error> {
+        if let Some(engine) = self.metrics.get_opened() {
+            engine.take_over()?;
+        }
         if let Some(engine) = self.logs.get_opened() {
             engine.take_over()?;
         }
@@ -508,19 +513,20 @@ impl Tenant {
         let is_shipped = self.parts.storage.is_some();
         if let Some(engine) = self.open_metrics() {
             engine.flush()?;
-        }
-        if let Some(engine) = self.open_logs() {
             if is_shipped {
                 engine.ship()?;
-            } else {
-                engine.flush()?;
+            }
+        }
+        if let Some(engine) = self.open_logs() {
+            engine.flush()?;
+            if is_shipped {
+                engine.ship()?;
             }
         }
         if let Some(engine) = self.open_traces() {
+            engine.flush()?;
             if is_shipped {
                 engine.ship()?;
-            } else {
-                engine.flush()?;
             }
         }
         Ok(())
@@ -542,16 +548,19 @@ impl Tenant {
             let parts = &self.parts;
             let began_ms = parts.clock.now_ms();
             let dir = self.dir.join("metrics");
-            Tsdb::builder(&dir)
+            let mut builder = Tsdb::builder(&dir)
                 .config(parts.metrics.clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone())
-                .open_with_progress(|progress| {
-                    if parts.clock.now_ms() - began_ms >= TOLD_AFTER_MS {
-                        tracing::info!("opening {}: {progress}", dir.display());
-                    }
-                })
+                .shared(parts.shared.clone());
+            if let Some((depot, shippers)) = self.depot("metrics") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open_with_progress(|progress| {
+                if parts.clock.now_ms() - began_ms >= TOLD_AFTER_MS {
+                    tracing::info!("opening {}: {progress}", dir.display());
+                }
+            })
         })
     }
 

@@ -43,9 +43,14 @@ fn write(running: &Running, name: &str) -> Response {
     post.body("application/x-protobuf", body).send()
 }
 
-/// Writes a line and a span, both of this number.
+/// Writes a sample, a line and a span, all of this number.
 fn write_row(address: SocketAddr, row: u64) {
     let now = now_ms();
+    let labels = [("__name__", "x"), ("row", &row.to_string())];
+    let body = snappy(&write_request(vec![series(&labels, &[(now, 1.0)])]));
+    let post = request(address, "POST", "/api/v1/write").body("application/x-protobuf", body);
+    let answer = post.send();
+    assert_eq!(answer.status, 204, "{answer:?}");
     let line = format!("row {row}");
     let body = snappy(&push_request(r#"{app="x"}"#, &[(now, &line)]));
     let post = request(address, "POST", "/loki/api/v1/push").body("application/x-protobuf", body);
@@ -78,8 +83,16 @@ fn write_row(address: SocketAddr, row: u64) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Which rows are answered, by the lines and by the spans.
-fn rows(address: SocketAddr) -> [Vec<u64>; 2] {
+/// Which rows are answered, by the samples, by the lines and by the spans.
+fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
+    let url = path("/api/v1/query", &[("query", "last_over_time(x[1h])")]);
+    let answer = request(address, "GET", &url).send();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    let found = answer["data"]["result"].as_array().unwrap();
+    let number = |one: &serde_json::Value| one["metric"]["row"].as_str().unwrap().parse().unwrap();
+    let mut samples: Vec<u64> = found.iter().map(number).collect();
+    samples.sort_unstable();
     let query = [
         ("query", r#"{app="x"}"#),
         ("limit", "1000"),
@@ -111,11 +124,11 @@ fn rows(address: SocketAddr) -> [Vec<u64>; 2] {
     };
     let mut spans: Vec<u64> = traces.iter().map(number).collect();
     spans.sort_unstable();
-    [lines, spans]
+    [samples, lines, spans]
 }
 
-fn both(rows: &[u64]) -> [Vec<u64>; 2] {
-    [rows.to_vec(), rows.to_vec()]
+fn all(rows: &[u64]) -> [Vec<u64>; 3] {
+    [rows.to_vec(), rows.to_vec(), rows.to_vec()]
 }
 
 fn ship(running: &Running) {
@@ -261,7 +274,7 @@ fn who_only_reads_says_so_and_writes_nothing() {
         ),
         ("/api/v1/admin/tsdb/clean_tombstones", "text/plain", ""),
         (
-            "/loki/api/v1/delete?query={a=\"b\"}&start=1",
+            "/loki/api/v1/delete?query=%7Ba%3D%22b%22%7D&start=1",
             "text/plain",
             "",
         ),
@@ -321,7 +334,7 @@ fn what_was_shipped_is_answered_when_the_directory_is_gone() {
     write_row(first.address, 2);
     ship(&first);
     write_row(first.address, 3);
-    assert_eq!(rows(first.address), both(&[1, 2, 3]));
+    assert_eq!(rows(first.address), all(&[1, 2, 3]));
     let metrics = first.get("/metrics").send();
     let line = "trine_storage_unshipped_blocks{signal=\"logs\",tenant=\"anonymous\"} 0\n";
     assert!(metrics.text().contains(line), "{}", metrics.text());
@@ -330,7 +343,7 @@ fn what_was_shipped_is_answered_when_the_directory_is_gone() {
     std::fs::remove_dir_all(&dir).unwrap();
     let second = start(&bucket, &dir, "host-b");
     assert_eq!(second.get("/ready").send().status, 503, "the lease lasts");
-    assert_eq!(rows(second.address), both(&[1, 2]));
+    assert_eq!(rows(second.address), all(&[1, 2]));
     // By id, too.
     let id = "/api/traces/07070707070707070000000000000002";
     assert_eq!(second.get(id).send().status, 200);
@@ -347,12 +360,14 @@ fn who_only_reads_follows_who_writes() {
     );
     let writer = start(&bucket, &a, "host-a");
     let reader = reader(&bucket, &b);
-    assert_eq!(rows(reader.address), both(&[]));
+    assert_eq!(rows(reader.address), all(&[]));
     for row in 1..4 {
         write_row(writer.address, row);
         ship(&writer);
-        let all: Vec<u64> = (1..=row).collect();
-        until("the reader follows", || rows(reader.address) == both(&all));
+        let until_now: Vec<u64> = (1..=row).collect();
+        until("the reader follows", || {
+            rows(reader.address) == all(&until_now)
+        });
     }
     // What is deleted there is gone here.
     let now = now_ms() / 1000;
@@ -367,13 +382,16 @@ fn who_only_reads_follows_who_writes() {
     std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(writer.post(&url).send().status, 204);
     until("the reader follows the delete", || {
-        rows(reader.address) == [vec![1, 3], vec![1, 2, 3]]
+        rows(reader.address) == [vec![1, 2, 3], vec![1, 3], vec![1, 2, 3]]
     });
     assert_eq!(rows(writer.address), rows(reader.address));
     // It answers from what it has while the bucket is away.
     let away = root.path().join("away");
     std::fs::rename(&bucket, &away).unwrap();
-    assert_eq!(rows(reader.address), [vec![1, 3], vec![1, 2, 3]]);
+    assert_eq!(
+        rows(reader.address),
+        [vec![1, 2, 3], vec![1, 3], vec![1, 2, 3]]
+    );
     std::fs::rename(&away, &bucket).unwrap();
     reader.stop();
     writer.stop();
@@ -392,18 +410,18 @@ fn the_next_writer_goes_on_where_the_last_one_shipped() {
     write_row(first.address, 1);
     ship(&first);
     write_row(first.address, 2);
-    until("the second follows", || rows(second.address) == both(&[1]));
+    until("the second follows", || rows(second.address) == all(&[1]));
     first.stop();
     until("the second takes over", || {
         second.get("/ready").send().status == 200
     });
     write_row(second.address, 3);
     ship(&second);
-    assert_eq!(rows(second.address), both(&[1, 3]));
+    assert_eq!(rows(second.address), all(&[1, 3]));
     // What the first had not shipped is on its disk, and is shipped when it writes again.
     let first = start(&bucket, &a, "host-a");
     assert_eq!(first.get("/ready").send().status, 503);
-    assert_eq!(rows(first.address), both(&[1, 2, 3]));
+    assert_eq!(rows(first.address), all(&[1, 2, 3]));
     assert_eq!(first.post("/flush").send().status, 503);
     second.stop();
     until("the first takes over", || {
@@ -412,7 +430,7 @@ fn the_next_writer_goes_on_where_the_last_one_shipped() {
     ship(&first);
     first.stop();
     let reader = reader(&bucket, &root.path().join("c"));
-    assert_eq!(rows(reader.address), both(&[1, 2, 3]));
+    assert_eq!(rows(reader.address), all(&[1, 2, 3]));
     reader.stop();
 }
 
@@ -443,9 +461,9 @@ fn what_was_acknowledged_survives_a_kill_and_is_shipped_unasked() {
             .text()
             .contains("trine_memory_rows{signal=\"logs\",tenant=\"anonymous\"}")
     });
-    assert_eq!(rows(process.address), both(&[1, 2]));
+    assert_eq!(rows(process.address), all(&[1, 2]));
     assert_eq!(process.terminate(), Some(0));
     let reader = reader(&bucket, &root.path().join("b"));
-    assert_eq!(rows(reader.address), both(&[1]));
+    assert_eq!(rows(reader.address), all(&[1]));
     reader.stop();
 }
