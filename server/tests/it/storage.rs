@@ -1,6 +1,11 @@
 //! A server over a bucket: who writes, who waits, who only reads, and what probes are told. The bucket
 //! is a directory.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a bucket that goes away and comes back is a directory that does"
+)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
