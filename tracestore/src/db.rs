@@ -359,6 +359,7 @@ fn by_sequence(version: &Version<BlockFile>) -> Vec<Held> {
 impl Inner {
     fn snapshot(&self) -> Snapshot {
         self.follow_to_read();
+        let has_strangers = self.has_strangers();
         let (held, run, hidden) = self.blocks.read(|version| {
             let mut live = self.live.lock();
             let run = live.cut(&version.blocks);
@@ -372,7 +373,10 @@ impl Inner {
         let places = held.into_iter();
         Snapshot {
             places: places
-                .map(|held| Place::new(held, hidden.clone()))
+                .map(|held| {
+                    let is_stranger = has_strangers && held.is_own();
+                    Place::new(held, hidden.clone(), is_stranger)
+                })
                 .collect(),
         }
     }

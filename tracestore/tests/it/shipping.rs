@@ -326,6 +326,43 @@ fn rows_that_were_not_shipped_stay_with_their_disk() {
 }
 
 #[test]
+fn a_trace_that_two_machines_have_is_one() {
+    let bucket = MemoryBucket::new();
+    let (first, second) = (
+        Machine::new(&bucket, "first"),
+        Machine::new(&bucket, "second"),
+    );
+    let store = first.open();
+    put_one(&store, span(5, 1, 0, "root", 1));
+    store.flush().unwrap();
+    put_one(&store, span(6, 1, 0, "root", 1));
+    drop(store);
+    second.writes(2);
+    let other = second.open();
+    for id in 5..=7 {
+        put_one(&other, span(id, 2, 1, "child", 2));
+        ship(&other);
+    }
+    assert_eq!(find_all(&other), ["child"; 3]);
+    second.standby();
+    first.standby();
+    let store = first.open();
+    let whole = ["child", "root child", "root child"];
+    assert_eq!(find_all(&store), whole, "while it stands by");
+    first.writes(3);
+    store.take_over().unwrap();
+    assert_eq!(find_all(&store), whole, "when it has taken over");
+    ship(&store);
+    other.follow().unwrap();
+    assert_eq!(find_all(&other), whole);
+    drop(store);
+    let store = first.open();
+    assert_eq!(find_all(&store), whole, "when it is opened again");
+    store.compact().unwrap();
+    assert_eq!(find_all(&store), whole, "merged");
+}
+
+#[test]
 fn a_store_goes_on_while_the_depot_is_away() {
     let bucket = MemoryBucket::new();
     let machine = Machine::new(&bucket, "first");
