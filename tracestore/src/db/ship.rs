@@ -286,8 +286,8 @@ impl Inner {
     /// Seals, ships and looks after local copies.
     pub(super) fn ship_all(&self) -> Result<Shipped> {
         self.check_open()?;
-        self.seal_if_due()?;
-        let shipped = self.ship();
+        self.flush()?;
+        let shipped = self.check_writer().and_then(|()| self.ship());
         self.blocks.care()?;
         shipped
     }
