@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use trine_logstore::LogStore;
 use trine_query::logql::logstore::Conditions;
 use trine_storage::clock::Clock;
-use trine_storage::fs::{self, Fs, Lock};
+use trine_storage::depot::Depot;
+use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Kind};
 use trine_tracestore::TraceStore;
@@ -26,6 +27,7 @@ use crate::ingest::rates::Rates;
 use crate::process::generator::{self, Generator};
 use crate::process::patterns::{Patterns, Total};
 use crate::refusal::Refusal;
+use crate::storage::Storage;
 
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "x-scope-orgid";
@@ -35,6 +37,9 @@ const ID_BYTES_MAX: usize = 150;
 
 /// Bytes that `detected_level` and its value may add to an entry's metadata.
 const LEVEL_BYTES_MAX: usize = 4096;
+
+/// The names of what a tenant has, in its directory and in a bucket.
+const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
 
 /// How long a store may take to open before it is told how far it is, milliseconds.
 const TOLD_AFTER_MS: i64 = 1_000;
@@ -149,6 +154,8 @@ struct Parts {
     generators: Arc<GeneratorsByTenant>,
     /// How much of the spans of all tenants waits to be counted.
     uncounted: generator::Total,
+    /// The bucket behind the data directory.
+    storage: Option<Arc<Storage>>,
 }
 
 /// What the metrics of spans are made with.
@@ -189,6 +196,8 @@ impl LogsByTenant {
             // The server adds the level to what the sender's metadata may be.
             metadata_bytes_max: config.limits.log_metadata_bytes_max + LEVEL_BYTES_MAX,
             metadata_max: config.limits.log_metadata_entries_max + 1,
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let others = config.overrides.iter();
@@ -226,40 +235,58 @@ pub struct Tenant {
 
 /// An engine that is opened when it is first needed.
 #[derive(Debug)]
-struct Slot<E>(Mutex<Option<E>>);
+struct Slot<E> {
+    /// Held while it is opened, which may take long.
+    opening: Mutex<()>,
+    engine: Mutex<Option<E>>,
+}
 
 impl<E: Clone> Slot<E> {
     fn new() -> Self {
-        Self(Mutex::new(None))
+        Self {
+            opening: Mutex::new(()),
+            engine: Mutex::new(None),
+        }
     }
 
     fn get_or_open(&self, open: impl FnOnce() -> Result<E, Error>) -> Result<E, Error> {
-        let mut slot = self.0.lock();
-        if let Some(engine) = &*slot {
-            return Ok(engine.clone());
+        if let Some(engine) = self.get() {
+            return Ok(engine);
+        }
+        let _one = self.opening.lock();
+        if let Some(engine) = self.get() {
+            return Ok(engine);
         }
         let engine = open()?;
-        *slot = Some(engine.clone());
+        *self.engine.lock() = Some(engine.clone());
         Ok(engine)
     }
 
+    /// The engine if it is open by now.
     fn get(&self) -> Option<E> {
-        self.0.lock().clone()
+        self.engine.lock().clone()
+    }
+
+    /// The engine if it is open, or is being opened.
+    fn get_opened(&self) -> Option<E> {
+        let _one = self.opening.lock();
+        self.get()
     }
 }
 
 impl Tenants {
-    /// Takes the data directory for this process and finds the tenants in it.
+    /// Finds the tenants in the data directory, which `lock` has locked, and in the bucket behind it.
     ///
     /// # Errors
-    /// [`Kind::Locked`] when another process has it, [`Kind::Io`].
+    /// [`Kind::Io`].
     pub fn open(
         config: &Config,
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
         shared: Shared,
+        lock: Box<dyn Lock>,
+        storage: Option<Arc<Storage>>,
     ) -> Result<Self, Error> {
-        let lock = fs::claim(&*fs, &config.data_dir)?;
         let root = config.data_dir.join("tenants");
         fs.create_dir_all(&root)
             .map_err(|e| Error::io(format!("create {}", root.display()), e))?;
@@ -272,6 +299,8 @@ impl Tenants {
         let traces = trine_tracestore::Config {
             retention: config.retention,
             span_attributes_max: config.limits.trace_attributes_max,
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let parts = Parts {
@@ -284,6 +313,7 @@ impl Tenants {
             patterns: Total::default(),
             generators: Arc::new(GeneratorsByTenant::new(config)),
             uncounted: generator::Total::default(),
+            storage,
         };
         let entries = parts
             .fs
@@ -304,16 +334,32 @@ impl Tenants {
         })
     }
 
-    /// The tenant, if anything was ever written for it.
+    /// The tenant, if anything was ever written for it. Asks nothing of a bucket.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.known.lock().get(id).cloned()
+        let mut known = self.known.lock();
+        if let Some(tenant) = known.get(id) {
+            return Some(Arc::clone(tenant));
+        }
+        // Another server may have written for it.
+        let depots = self.parts.storage.as_ref()?.depots();
+        let is_shipped = |signal: &str| depots.has(id.as_str(), signal);
+        if !SIGNALS.into_iter().any(is_shipped) {
+            return None;
+        }
+        let tenant = Arc::new(Tenant::new(&self.root, id, &self.parts));
+        known.insert(id.clone(), Arc::clone(&tenant));
+        Some(tenant)
     }
 
     /// The tenant, for writing.
     ///
     /// # Errors
-    /// [`Kind::Limit`] when it would be one too many.
+    /// [`Kind::Limit`] when it would be one too many; those of [`Tenants::may_write`].
     pub fn get_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, Error> {
+        self.may_write()?;
+        if let Some(tenant) = self.get(id) {
+            return Ok(tenant);
+        }
         let mut known = self.known.lock();
         if let Some(tenant) = known.get(id) {
             return Ok(Arc::clone(tenant));
@@ -330,6 +376,21 @@ impl Tenants {
         Ok(tenant)
     }
 
+    /// Whether this server takes writes now.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] when it only reads, [`Kind::Locked`] while another server writes to the bucket
+    /// or this one is about to.
+    pub fn may_write(&self) -> Result<(), Error> {
+        let refusal = self.parts.storage.as_ref().and_then(|s| s.refusal());
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// The bucket behind the data directory.
+    pub fn storage(&self) -> Option<&Arc<Storage>> {
+        self.parts.storage.as_ref()
+    }
+
     /// The tenants and their open engines, for figures.
     pub fn all(&self) -> Vec<(TenantId, Arc<Tenant>)> {
         self.known
@@ -337,6 +398,44 @@ impl Tenants {
             .iter()
             .map(|(id, tenant)| (id.clone(), Arc::clone(tenant)))
             .collect()
+    }
+
+    /// Has every open engine take over what another server wrote to the bucket last: once this one has
+    /// its lease, and before it lets writes in. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; it may be done again.
+    pub fn take_over(&self) -> Result<(), Error> {
+        for (_, tenant) in self.all() {
+            tenant.take_over()?;
+        }
+        Ok(())
+    }
+
+    /// Opens every engine that was written to this disk, so that what is only there is shipped although
+    /// nobody asks for it. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; the others are opened nevertheless. It may be done again.
+    pub fn open_written(&self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for (_, tenant) in self.all() {
+            first = first.and(tenant.open_written());
+        }
+        first
+    }
+
+    /// Writes what is in memory into blocks, and ships those where there is a bucket. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; the others are flushed nevertheless.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.may_write()?;
+        let mut first = Ok(());
+        for (_, tenant) in self.all() {
+            first = first.and(tenant.flush());
+        }
+        first
     }
 
     /// Closes every open engine; what is written later is refused.
@@ -378,6 +477,60 @@ impl Tenant {
                 parts.clock.now_ms(),
             ),
         }
+    }
+
+    fn take_over(&self) -> Result<(), Error> {
+        if let Some(engine) = self.logs.get_opened() {
+            engine.take_over()?;
+        }
+        if let Some(engine) = self.traces.get_opened() {
+            engine.take_over()?;
+        }
+        Ok(())
+    }
+
+    /// Opens what was written to this disk.
+    fn open_written(&self) -> Result<(), Error> {
+        let is_here = |signal: &str| self.parts.fs.list(&self.dir.join(signal)).is_ok();
+        if is_here("metrics") {
+            self.metrics()?;
+        }
+        if is_here("logs") {
+            self.logs()?;
+        }
+        if is_here("traces") {
+            self.traces()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let is_shipped = self.parts.storage.is_some();
+        if let Some(engine) = self.open_metrics() {
+            engine.flush()?;
+        }
+        if let Some(engine) = self.open_logs() {
+            if is_shipped {
+                engine.ship()?;
+            } else {
+                engine.flush()?;
+            }
+        }
+        if let Some(engine) = self.open_traces() {
+            if is_shipped {
+                engine.ship()?;
+            } else {
+                engine.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The depot of a store and the threads that ship it, where there is a bucket.
+    fn depot(&self, signal: &str) -> Option<(Arc<dyn Depot>, Shared)> {
+        let storage = self.parts.storage.as_ref()?;
+        let depot = storage.depots().store(self.id.as_str(), signal);
+        Some((depot, storage.shippers().clone()))
     }
 
     /// The metrics engine, for writing.
@@ -434,13 +587,16 @@ impl Tenant {
     pub fn logs(&self) -> Result<LogStore, Error> {
         self.logs.get_or_open(|| {
             let parts = &self.parts;
-            LogStore::builder(self.dir.join("logs"))
+            let mut builder = LogStore::builder(self.dir.join("logs"))
                 .config(parts.logs.of(&self.id).clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
                 .shared(parts.shared.clone())
-                .language(Arc::new(Conditions))
-                .open()
+                .language(Arc::new(Conditions));
+            if let Some((depot, shippers)) = self.depot("logs") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open()
         })
     }
 
@@ -451,12 +607,15 @@ impl Tenant {
     pub fn traces(&self) -> Result<TraceStore, Error> {
         self.traces.get_or_open(|| {
             let parts = &self.parts;
-            TraceStore::builder(self.dir.join("traces"))
+            let mut builder = TraceStore::builder(self.dir.join("traces"))
                 .config(parts.traces.clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone())
-                .open()
+                .shared(parts.shared.clone());
+            if let Some((depot, shippers)) = self.depot("traces") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open()
         })
     }
 
@@ -507,6 +666,11 @@ impl Tenant {
     ) -> Result<Option<E>, Error> {
         if open.is_some() {
             return Ok(open);
+        }
+        if let Some(storage) = &self.parts.storage
+            && storage.depots().has(self.id.as_str(), name)
+        {
+            return or_open().map(Some);
         }
         match self.parts.fs.list(&self.dir.join(name)) {
             Ok(_) => or_open().map(Some),
@@ -596,11 +760,14 @@ mod tests {
 
     fn open(config: &Config) -> Result<Tenants, trine_storage::Error> {
         let shared = Shared::without_workers();
+        let lock = trine_storage::fs::claim(&RealFs, &config.data_dir)?;
         Tenants::open(
             config,
             Arc::new(RealFs),
             Arc::new(SystemClock::new()),
             shared,
+            lock,
+            None,
         )
     }
 

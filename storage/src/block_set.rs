@@ -4,7 +4,7 @@
 //! [`Edit`]; readers take a [`Version`] and see exactly its blocks. A removed block's file goes when
 //! the last version that holds it is dropped. What a crash left behind is swept at open.
 //!
-//! With a [`Depot`] blocks are shipped. Three things are kept apart: the depot's document alone says
+//! With a [`Depot`](crate::depot::Depot) blocks are shipped. Three things are kept apart: the depot's document alone says
 //! which blocks are shipped and what is deleted; the local catalog names the blocks that are on this
 //! disk only; what a version shows is both together. The file of a shipped block is a copy: where
 //! there is none, the block is read from the depot. Two rules make lists of superseded blocks
@@ -21,7 +21,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -75,13 +74,12 @@ pub struct Block<R> {
     /// The container, for checks of the whole file.
     pub file: SealedFile,
     place: Place,
-    shipped: AtomicBool,
 }
 
 impl<R> Block<R> {
     /// Whether the depot has it, so that it outlives this disk.
     pub fn is_shipped(&self) -> bool {
-        self.shipped.load(Ordering::Acquire)
+        self.place.is_shipped()
     }
 }
 
@@ -250,4 +248,4 @@ impl<R: BlockReader> BlockSet<R> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,6 +5,7 @@
 //! [`ShipEdit`], which means the same however often it is asked for, because the answer to a commit
 //! may be lost.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -91,39 +92,50 @@ impl ShipEdit {
     /// # Errors
     /// [`Kind::Invalid`] when the plan is void.
     pub fn applied_to(&self, document: &Document, instance: &str) -> Result<Document> {
-        let mut next = document.clone();
-        let is_named = |id: &BlockId| document.blocks.iter().any(|meta| meta.id == *id);
-        let is_done = !self.add.is_empty() && self.add.iter().all(|meta| is_named(&meta.id));
-        if let Some(id) = self.remove.iter().find(|id| !is_named(id))
-            && !is_done
-        {
-            let what = format!("block {id} is not named any more, another writer has removed it");
+        let named: BTreeSet<BlockId> = document.blocks.iter().map(|block| block.id).collect();
+        let last = document.shipped.get(instance).filter(|_| self.is_batch);
+        let is_new =
+            |id: &BlockId| !named.contains(id) && !last.is_some_and(|shipped| shipped.contains(id));
+        let adds = self.add.iter().any(|block| is_new(&block.id));
+        if adds && let Some(gone) = self.remove.iter().find(|id| !named.contains(id)) {
+            let what = format!("block {gone} is not named any more, another writer has removed it");
             return Err(Error::invalid(what));
         }
-        next.blocks.retain(|meta| !self.remove.contains(&meta.id));
-        let was_shipped = document.shipped.get(instance).filter(|_| self.is_batch);
-        let was_shipped = |id: &BlockId| was_shipped.is_some_and(|ids| ids.contains(id));
-        let add = self.add.iter();
-        let new = add.filter(|meta| !is_named(&meta.id) && !was_shipped(&meta.id));
+        let mut next = document.clone();
+        next.blocks.retain(|block| !self.remove.contains(&block.id));
+        let new = self.add.iter().filter(|block| is_new(&block.id));
         next.blocks.extend(new.cloned());
-        if self.is_batch && !self.add.is_empty() {
-            let batch = self.add.iter().map(|meta| meta.id).collect();
-            next.shipped.insert(instance.to_owned(), batch);
-            while next.shipped.len() > INSTANCES_MAX {
-                let others = next.shipped.iter().filter(|(name, _)| *name != instance);
-                let oldest = others.min_by_key(|(_, ids)| ids.iter().max().copied());
-                let Some((oldest, _)) = oldest else { break };
-                let oldest = oldest.clone();
-                next.shipped.remove(&oldest);
-            }
+        if self.is_batch && adds {
+            self.remember_in(&mut next, instance);
         }
         self.delete_in(&mut next)?;
-        let position = self.wal_position.unwrap_or(0);
-        next.wal_position = next.wal_position.max(position);
+        next.wal_position = next.wal_position.max(self.wal_position.unwrap_or(0));
         if next != *document {
             next.version += 1;
         }
         Ok(next)
+    }
+
+    /// Keeps which blocks the directory shipped with this batch.
+    fn remember_in(&self, document: &mut Document, instance: &str) {
+        let ids: Vec<BlockId> = self.add.iter().map(|block| block.id).collect();
+        let shipped = &mut document.shipped;
+        let last = shipped.entry(instance.to_owned()).or_default();
+        // Some of the last batch once more: the directory does not know what became of that.
+        if last.iter().any(|id| ids.contains(id)) {
+            let new: Vec<BlockId> = ids.into_iter().filter(|id| !last.contains(id)).collect();
+            last.extend(new);
+        } else {
+            *last = ids;
+        }
+        while shipped.len() > INSTANCES_MAX {
+            // Ids rise with time.
+            let others = shipped.iter().filter(|(name, _)| *name != instance);
+            let oldest = others.min_by_key(|(_, ids)| ids.iter().max().copied());
+            let Some((oldest, _)) = oldest else { return };
+            let oldest = oldest.clone();
+            shipped.remove(&oldest);
+        }
     }
 
     /// Makes the part of the change that concerns deletes.
@@ -199,9 +211,9 @@ pub type Guard = Box<dyn Send + Sync>;
 /// Where the blocks of one store are shipped to. All calls block; those that say so ask nothing.
 ///
 /// # Errors
-/// Of every call: [`Kind::Unavailable`](crate::Kind::Unavailable) when the bucket does not answer,
-/// [`Kind::Locked`](crate::Kind::Locked) when another process has taken it over,
-/// [`Kind::ReadOnly`](crate::Kind::ReadOnly) when this process may only read.
+/// Of every call: [`Kind::Unavailable`] when the bucket does not answer,
+/// [`Kind::Locked`] when another process has taken it over,
+/// [`Kind::ReadOnly`] when this process may only read.
 pub trait Depot: Send + Sync + fmt::Debug {
     /// What errors call it, for example `s3://bucket/prefix`. Asks nothing.
     fn name(&self) -> &str;
@@ -220,7 +232,7 @@ pub trait Depot: Send + Sync + fmt::Debug {
     /// the same change may be asked for again.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::Kind::Invalid) when the plan is void, see [`ShipEdit`].
+    /// [`Kind::Invalid`] when the plan is void, see [`ShipEdit`].
     fn commit(&self, edit: &ShipEdit) -> Result<Adopted>;
 
     /// Uploads a block's file and looks whether it arrived as it is. What is there already in the same
@@ -242,6 +254,15 @@ pub trait Depot: Send + Sync + fmt::Debug {
     /// them. Asks nothing.
     fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId>;
 
+    /// How many bytes of sections the readers of this store's blocks may keep that are not on this disk.
+    /// Asks nothing.
+    fn kept_bytes_max(&self) -> u64 {
+        128 << 20
+    }
+
     /// Tells how far the store has come. Asks nothing.
     fn tell(&self, state: ShipState);
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -200,11 +201,16 @@ pub struct SealedFile {
 struct Known {
     kind: [u8; 4],
     is_checked: bool,
+    is_deferred: bool,
     /// The sections that are looked at first.
     first: &'static [u32],
     /// Damage is remembered, what may be over the next time is not.
     head: OnceLock<Result<Head>>,
     damage: OnceLock<Damage>,
+    /// Of a remote file: bytes that were given as sections, which readers keep.
+    given: AtomicU64,
+    /// Of a remote file: whether it was read since that was asked last.
+    was_read: AtomicBool,
 }
 
 /// What trailer and footer say.
@@ -251,7 +257,7 @@ impl SealedFile {
         kind: [u8; 4],
         first: &'static [u32],
     ) -> Self {
-        Self::new(file, name, kind, first, true)
+        Self::new(file, name, kind, Some(first), true)
     }
 
     fn open_as(
@@ -260,7 +266,7 @@ impl SealedFile {
         kind: [u8; 4],
         is_checked: bool,
     ) -> Result<Self> {
-        let file = Self::new(file, name, kind, &[], is_checked);
+        let file = Self::new(file, name, kind, None, is_checked);
         file.head()?;
         file.check_header()?;
         Ok(file)
@@ -270,7 +276,7 @@ impl SealedFile {
         file: Arc<dyn ReadFile>,
         name: &str,
         kind: [u8; 4],
-        first: &'static [u32],
+        first: Option<&'static [u32]>,
         is_checked: bool,
     ) -> Self {
         Self {
@@ -279,9 +285,12 @@ impl SealedFile {
             known: Arc::new(Known {
                 kind,
                 is_checked,
-                first,
+                is_deferred: first.is_some(),
+                first: first.unwrap_or_default(),
                 head: OnceLock::new(),
                 damage: OnceLock::new(),
+                given: AtomicU64::new(0),
+                was_read: AtomicBool::new(false),
             }),
         }
     }
@@ -428,7 +437,13 @@ impl SealedFile {
             return Err(self.corrupt(head.footer_offset, &what));
         };
         let section = self.read(&[*page])?.pop();
-        section.ok_or_else(|| self.corrupt(page.offset, "a section cannot be read"))
+        let section =
+            section.ok_or_else(|| self.corrupt(page.offset, "a section cannot be read"))?;
+        if self.known.is_deferred {
+            let given = section.len() as u64;
+            self.known.given.fetch_add(given, Ordering::Relaxed);
+        }
+        Ok(section)
     }
 
     /// The bytes of pages, in one read, each checked.
@@ -438,6 +453,9 @@ impl SealedFile {
     /// [`Kind::Unavailable`].
     pub fn read(&self, pages: &[PageRef]) -> Result<Vec<Bytes>> {
         let ranges: Vec<Range<u64>> = pages.iter().map(PageRef::range).collect();
+        if self.known.is_deferred {
+            self.known.was_read.store(true, Ordering::Relaxed);
+        }
         let read = || -> Result<Vec<Bytes>> {
             let read = read_ranges(&*self.file, &self.name, &ranges)?;
             match self.damaged(pages, &read) {
@@ -525,6 +543,16 @@ impl SealedFile {
     pub(crate) fn check_again(&self, page: Option<PageRef>) -> Result<()> {
         self.head()?;
         self.read(page.as_slice()).map(drop)
+    }
+
+    /// Bytes that were given as sections of a deferred file, which readers keep.
+    pub(crate) fn given_bytes(&self) -> u64 {
+        self.known.given.load(Ordering::Relaxed)
+    }
+
+    /// Whether a deferred file was read since this was asked last.
+    pub(crate) fn take_was_read(&self) -> bool {
+        self.known.was_read.swap(false, Ordering::Relaxed)
     }
 
     fn note_damage(&self, error: &Error, page: Option<PageRef>) {

@@ -84,7 +84,8 @@ impl<R: BlockReader> BlockSet<R> {
 
     /// Looks after the files of shipped blocks, which is to be done once in a while: copies that the
     /// depot calls surplus, and damaged ones, are let go; shipped blocks that cannot be read are
-    /// quarantined, and looked at again every ten minutes. Does nothing without a depot.
+    /// quarantined, and looked at again every ten minutes; readers of remote blocks that keep too much
+    /// are made anew. Does nothing without a depot.
     ///
     /// # Errors
     /// Those of an engine that opens a block.
@@ -98,7 +99,32 @@ impl<R: BlockReader> BlockSet<R> {
         let copies: Vec<LocalCopy> = self.copies();
         let surplus = link.depot.surplus(&copies);
         self.evict(link, &surplus)?;
+        self.renew(link)?;
         self.tell();
+        Ok(())
+    }
+
+    /// Lets go of what readers of remote blocks keep, where it is too much: those that were not read
+    /// since the last time first.
+    fn renew(&self, link: &Link) -> Result<()> {
+        let version = self.version();
+        let remote = version.blocks.iter().filter(|block| !block.is_here());
+        let mut kept: Vec<(bool, u64, &Arc<Block<R>>)> = remote
+            .map(|block| (block.file.take_was_read(), block.file.given_bytes(), block))
+            .filter(|(_, bytes, _)| *bytes > 0)
+            .collect();
+        let sum: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
+        let mut surplus = sum.saturating_sub(link.depot.kept_bytes_max());
+        kept.sort_by_key(|(was_read, bytes, _)| (*was_read, std::cmp::Reverse(*bytes)));
+        let mut renewed = Vec::new();
+        for (_, bytes, block) in kept {
+            if surplus == 0 {
+                break;
+            }
+            renewed.push(Arc::new(self.open_remote(link, &block.meta)?));
+            surplus = surplus.saturating_sub(bytes);
+        }
+        self.exchange(renewed);
         Ok(())
     }
 
@@ -152,7 +178,7 @@ impl<R: BlockReader> BlockSet<R> {
             let damage = block.file.damage();
             match block.place.local() {
                 Some(file) if damage.is_some() || file.is_distrusted() => {
-                    copies.push(block.meta.id)
+                    copies.push(block.meta.id);
                 }
                 Some(_) => {}
                 None => {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::link::Link;
 use super::{Block, BlockReader, BlockSet, Edit, State, Version};
@@ -49,7 +48,7 @@ impl<R: BlockReader> BlockSet<R> {
         };
         let named =
             |document: &Document, id: &BlockId| document.blocks.iter().any(|meta| meta.id == *id);
-        let is_free = |id: &&BlockId| !state.busy.contains(id);
+        let is_free = |id: &&BlockId| !state.busy.contains(id) && !state.doubtful.contains(id);
         let free: Vec<BlockId> = edit.remove.iter().filter(is_free).copied().collect();
         let (shipped, others): (Vec<BlockId>, Vec<BlockId>) =
             free.iter().partition(|id| named(&state.shipped, id));
@@ -151,6 +150,9 @@ impl<R: BlockReader> BlockSet<R> {
             ..ShipEdit::default()
         };
         let document = self.decide(link, &asked)?;
+        // It is in force after a restart, too, when the depot is away then.
+        let kept = link.adopted.put(&document);
+        kept.inspect_err(|_| link.set_behind(true))?;
         let rest = Edit {
             add: edit.add.clone(),
             remove: edit.remove.clone(),
@@ -211,7 +213,7 @@ impl<R: BlockReader> BlockSet<R> {
         let mut blocks = Vec::with_capacity(open.len());
         for meta in &state.shipped.blocks {
             if let Some(block) = open.remove(&meta.id) {
-                block.shipped.store(true, Ordering::Release);
+                block.place.set_shipped();
                 blocks.push(block);
             }
         }

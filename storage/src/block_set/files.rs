@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -75,7 +75,7 @@ impl Files {
     }
 
     /// The file of a block that is here.
-    pub(super) fn local(self: &Arc<Self>, id: BlockId) -> LocalFile {
+    pub(super) fn local(self: &Arc<Self>, id: BlockId, is_shipped: bool) -> LocalFile {
         let life = self.next_life.fetch_add(1, Ordering::Relaxed);
         self.lives.lock().insert(id, life);
         LocalFile {
@@ -86,6 +86,7 @@ impl Files {
             marks: Arc::new(Marks {
                 used_ms: AtomicI64::new(self.now_ms.load(Ordering::Relaxed)),
                 is_distrusted: AtomicBool::new(false),
+                is_shipped: AtomicBool::new(is_shipped),
             }),
         }
     }
@@ -160,9 +161,12 @@ impl Place {
                     .fs
                     .open(&path)
                     .map_err(|e| Error::io(format!("open {name}"), e))?;
-                if depot.is_some() {
+                if let Some(depot) = depot {
                     file = Arc::new(Tracked {
                         file,
+                        meta: meta.clone(),
+                        depot: Arc::clone(depot),
+                        shipped: OnceLock::new(),
                         marks: Arc::clone(&local.marks),
                         now_ms: Arc::clone(&local.files.now_ms),
                     });
@@ -177,6 +181,20 @@ impl Place {
         }
     }
 
+    /// Whether the depot has the file, too.
+    pub(super) fn is_shipped(&self) -> bool {
+        match self {
+            Self::Local(local, _) => local.marks.is_shipped.load(Ordering::Acquire),
+            Self::Remote(_) => true,
+        }
+    }
+
+    pub(super) fn set_shipped(&self) {
+        if let Self::Local(local, _) = self {
+            local.marks.is_shipped.store(true, Ordering::Release);
+        }
+    }
+
     pub(super) fn local(&self) -> Option<&LocalFile> {
         match self {
             Self::Local(local, _) => Some(local),
@@ -185,17 +203,23 @@ impl Place {
     }
 }
 
-/// What reads leave behind on a local file.
+/// What a local file and who reads it tell each other.
 #[derive(Debug)]
 struct Marks {
     used_ms: AtomicI64,
     is_distrusted: AtomicBool,
+    is_shipped: AtomicBool,
 }
 
-/// A local file that remembers when it was read last.
+/// A local file that remembers when it was read last. Once it was found to be damaged, what was shipped
+/// is read instead.
 #[derive(Debug)]
 struct Tracked {
     file: Arc<dyn ReadFile>,
+    meta: BlockMeta,
+    depot: Arc<dyn Depot>,
+    /// Where the block is read from after the file was distrusted.
+    shipped: OnceLock<Arc<dyn ReadFile>>,
     marks: Arc<Marks>,
     now_ms: Arc<AtomicI64>,
 }
@@ -206,13 +230,28 @@ impl ReadFile for Tracked {
     }
 
     fn read(&self, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+        if let Some(shipped) = self.shipped.get() {
+            return shipped.read(ranges);
+        }
         let now_ms = self.now_ms.load(Ordering::Relaxed);
         self.marks.used_ms.store(now_ms, Ordering::Relaxed);
         self.file.read(ranges)
     }
 
+    fn is_remote(&self) -> bool {
+        self.shipped.get().is_some()
+    }
+
     fn distrust(&self) {
-        self.marks.is_distrusted.store(true, Ordering::Relaxed);
+        match self.shipped.get() {
+            Some(shipped) => shipped.distrust(),
+            None => {
+                self.marks.is_distrusted.store(true, Ordering::Relaxed);
+                if self.marks.is_shipped.load(Ordering::Acquire) {
+                    self.shipped.get_or_init(|| self.depot.open(&self.meta));
+                }
+            }
+        }
     }
 }
 

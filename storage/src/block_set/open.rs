@@ -99,7 +99,9 @@ impl<R: BlockReader> BlockSet<R> {
         let now_ms = clock.now_ms();
         if newest.failed.is_some() {
             // Any of them may be shipped.
-            state.doubtful = state.local.blocks.iter().map(|meta| meta.id).collect();
+            let blocks = state.local.blocks.iter();
+            let shippable = blocks.filter(|meta| R::is_shippable(meta));
+            state.doubtful = shippable.map(|meta| meta.id).collect();
         }
         let link = Link {
             depot,
@@ -156,8 +158,8 @@ impl<R: BlockReader> BlockSet<R> {
     /// Opens a block whose file is on this disk.
     pub(super) fn open_local(&self, meta: &BlockMeta, is_shipped: bool) -> Result<Block<R>> {
         let depot = self.link.as_ref().map(|link| Arc::clone(&link.depot));
-        let place = Place::Local(self.files.local(meta.id), depot);
-        open_at(place, meta, is_shipped)
+        let place = Place::Local(self.files.local(meta.id, is_shipped), depot);
+        open_at(place, meta)
     }
 }
 
@@ -175,11 +177,7 @@ impl State {
 }
 
 /// Opens a block where it is.
-pub(super) fn open_at<R: BlockReader>(
-    place: Place,
-    meta: &BlockMeta,
-    is_shipped: bool,
-) -> Result<Block<R>> {
+pub(super) fn open_at<R: BlockReader>(place: Place, meta: &BlockMeta) -> Result<Block<R>> {
     let file = place.open(meta, R::KIND, R::FIRST_SECTIONS)?;
     let reader = R::open(file.clone(), meta)?;
     Ok(Block {
@@ -187,7 +185,6 @@ pub(super) fn open_at<R: BlockReader>(
         reader,
         file,
         place,
-        shipped: AtomicBool::new(is_shipped),
     })
 }
 

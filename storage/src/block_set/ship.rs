@@ -439,7 +439,7 @@ impl<R: BlockReader> BlockSet<R> {
 
     /// Opens a shipped block where it was shipped to.
     pub(super) fn open_remote(&self, link: &Link, meta: &BlockMeta) -> Result<Block<R>> {
-        open_at(Place::Remote(Arc::clone(&link.depot)), meta, true)
+        open_at(Place::Remote(Arc::clone(&link.depot)), meta)
     }
 
     /// Tells the depot how far this set has come.

@@ -6,8 +6,9 @@ use crate::sim::SimFs;
 use crate::time::TimeRange;
 
 mod crashes;
+mod meanwhile;
 mod random;
-mod rows;
+pub(crate) mod rows;
 mod shipping;
 
 /// A reader that keeps the one section of its block.

@@ -42,6 +42,7 @@ struct Contents {
     is_away: bool,
     /// Local copies of more bytes in all are surplus.
     copies_max: Option<u64>,
+    kept_max: Option<u64>,
 }
 
 impl Contents {
@@ -115,6 +116,11 @@ impl MemoryBucket {
     /// Local copies of more bytes in all are surplus from now on.
     pub fn set_copies_max(&self, bytes: Option<u64>) {
         self.contents.lock().copies_max = bytes;
+    }
+
+    /// Readers of remote blocks may keep as many bytes from now on.
+    pub fn set_kept_bytes_max(&self, bytes: u64) {
+        self.contents.lock().kept_max = Some(bytes);
     }
 
     /// The newest document.
@@ -282,6 +288,10 @@ impl Depot for MemoryDepot {
             }
         }
         surplus
+    }
+
+    fn kept_bytes_max(&self) -> u64 {
+        self.bucket.contents.lock().kept_max.unwrap_or(u64::MAX)
     }
 
     fn tell(&self, state: ShipState) {

@@ -92,12 +92,11 @@ impl World {
     fn write(&mut self, what: &str, act: impl FnOnce(&Rows) -> Result<()>) -> bool {
         let directory = &mut self.directories[self.writer];
         directory.open(&self.clock);
-        let done = directory.store.as_ref().is_some_and(|store| {
+        directory.store.as_ref().is_some_and(|store| {
             let done = act(store);
             self.log.push(format!("{what}: {done:?}"));
             done.is_ok()
-        });
-        done
+        })
     }
 
     fn append(&mut self) {

@@ -21,7 +21,10 @@ use crate::wal::{Durability, Wal};
 
 /// A block of rows, of which nothing is read before it is asked for.
 #[derive(Debug)]
-pub(super) struct RowsFile(SealedFile);
+pub(crate) struct RowsFile(SealedFile);
+
+/// The level of blocks that stay on the disk.
+pub(super) const PART_LEVEL: u8 = u8::MAX;
 
 impl BlockReader for RowsFile {
     const KIND: [u8; 4] = *b"rows";
@@ -29,6 +32,10 @@ impl BlockReader for RowsFile {
 
     fn open(file: SealedFile, _meta: &BlockMeta) -> Result<Self> {
         Ok(Self(file))
+    }
+
+    fn is_shippable(meta: &BlockMeta) -> bool {
+        meta.level != PART_LEVEL
     }
 }
 
@@ -46,8 +53,8 @@ impl RowsFile {
 
 /// A store of rows.
 #[derive(Debug)]
-pub(super) struct Rows {
-    pub(super) blocks: BlockSet<RowsFile>,
+pub(crate) struct Rows {
+    pub(crate) blocks: BlockSet<RowsFile>,
     fs: SimFs,
     clock: Arc<ManualClock>,
     wal: Wal,
@@ -56,7 +63,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn open(
+    pub(crate) fn open(
         fs: &SimFs,
         clock: &Arc<ManualClock>,
         depot: Option<Arc<dyn Depot>>,
@@ -91,7 +98,7 @@ impl Rows {
     }
 
     /// Lets what is appended from now on be later than everything that is shipped.
-    pub(super) fn take_over(&self) -> Result<()> {
+    pub(crate) fn take_over(&self) -> Result<()> {
         let floor = self.blocks.floor();
         if self.wal.next_position() < floor {
             self.seal()?;
@@ -106,7 +113,7 @@ impl Rows {
         Ok(())
     }
 
-    pub(super) fn add(&self, rows: &[u64], durability: Durability) -> Result<()> {
+    pub(crate) fn add(&self, rows: &[u64], durability: Durability) -> Result<()> {
         let mut last = None;
         for row in rows {
             last = Some(self.wal.append(&row.to_le_bytes())?);
@@ -119,14 +126,18 @@ impl Rows {
         Ok(())
     }
 
-    pub(super) fn seal(&self) -> Result<()> {
+    pub(crate) fn seal(&self) -> Result<()> {
+        self.seal_as(0)
+    }
+
+    pub(super) fn seal_as(&self, level: u8) -> Result<()> {
         self.clock.advance(Duration::from_millis(1));
         let rows = self.memory.lock().clone();
         let position = self.wal.next_position();
         if rows.is_empty() {
             return Ok(());
         }
-        let (meta, _file) = self.write(&rows, 0, position, 0)?;
+        let (meta, _file) = self.write(&rows, level, position, 0)?;
         let edit = Edit {
             add: vec![meta],
             wal_position: Some(position),
@@ -165,7 +176,7 @@ impl Rows {
     }
 
     /// All rows that are not deleted.
-    pub(super) fn all(&self) -> Result<Vec<u64>> {
+    pub(crate) fn all(&self) -> Result<Vec<u64>> {
         let (version, mut rows) = self.blocks.read(|version| {
             assert_eq!(
                 *self.deletes.read(),
@@ -180,7 +191,7 @@ impl Rows {
         Ok(rows)
     }
 
-    pub(super) fn follow(&self) -> Result<bool> {
+    pub(crate) fn follow(&self) -> Result<bool> {
         self.blocks.follow(
             |deletes| Ok(deletes.to_vec()),
             |deletes| *self.deletes.write() = deletes,
@@ -188,7 +199,7 @@ impl Rows {
     }
 
     /// Seals, follows and ships until nothing is left.
-    pub(super) fn ship(&self) -> Result<()> {
+    pub(crate) fn ship(&self) -> Result<()> {
         self.seal()?;
         for _ in 0..100 {
             if self.blocks.is_behind() {
@@ -203,7 +214,7 @@ impl Rows {
     }
 
     /// Makes one block of all that may be merged.
-    pub(super) fn merge(&self) -> Result<()> {
+    pub(crate) fn merge(&self) -> Result<()> {
         let version = self.blocks.version();
         let inputs = self.blocks.mergeable(&version);
         if inputs.len() < 2 {
@@ -212,7 +223,7 @@ impl Rows {
         self.merge_these(&version, &inputs)
     }
 
-    pub(super) fn merge_these(
+    pub(crate) fn merge_these(
         &self,
         version: &Version<RowsFile>,
         inputs: &[Arc<Block<RowsFile>>],
@@ -243,7 +254,7 @@ impl Rows {
     }
 
     /// Deletes the rows of a range.
-    pub(super) fn delete(&self, range: TimeRange) -> Result<u64> {
+    pub(crate) fn delete(&self, range: TimeRange) -> Result<u64> {
         self.seal()?;
         let version = self.blocks.version();
         let delete = Delete {
@@ -264,7 +275,7 @@ impl Rows {
     }
 
     /// Forgets the deletes that no block is concerned by.
-    pub(super) fn forget(&self) -> Result<()> {
+    pub(crate) fn forget(&self) -> Result<()> {
         let version = self.blocks.version();
         let is_done = |delete: &&Delete| {
             let mut blocks = version.blocks.iter();
@@ -285,7 +296,7 @@ impl Rows {
         })
     }
 
-    pub(super) fn ids(&self) -> Vec<BlockId> {
+    pub(crate) fn ids(&self) -> Vec<BlockId> {
         let version = self.blocks.version();
         version.blocks.iter().map(|block| block.meta.id).collect()
     }
@@ -302,12 +313,12 @@ fn left(block: &Block<RowsFile>, deletes: &[Delete]) -> Result<Vec<u64>> {
 
 /// The engine for the scripts of crashes.
 #[derive(Debug)]
-pub(super) struct RowsSubject {
-    pub(super) clock: Arc<ManualClock>,
+pub(crate) struct RowsSubject {
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 impl RowsSubject {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             clock: Arc::new(ManualClock::new(1_000_000_000_000)),
         }

@@ -1,8 +1,9 @@
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rows::{Rows, RowsFile};
+use super::rows::{PART_LEVEL, Rows, RowsFile};
 use crate::block_set::{Block, BlockSet, Edit, Version, warm};
 use crate::catalog::Catalog;
 use crate::clock::ManualClock;
@@ -99,13 +100,12 @@ fn what_is_shipped_is_there_on_an_empty_disk() {
     );
     assert_eq!(first.bucket.reads(), reads, "no block is looked at");
     assert_eq!(sorted(&other), [1, 2, 3]);
-    assert_eq!(second.block_files(), [PathBuf::new(); 0]);
+    assert!(second.block_files().is_empty());
     // The log goes on behind what is shipped; ids are other ones although the path is the same.
     assert_eq!(other.blocks.version().wal_position, 3);
-    assert_ne!(
-        store.blocks.next_id(&*first.clock),
-        other.blocks.next_id(&*first.clock)
-    );
+    let third = Machine::of(&first.bucket, "third").open();
+    let ids = [&store, &other, &third].map(|store| store.blocks.next_id(&*first.clock));
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
     ship_each(&other, [5]);
     assert_eq!(sorted(&second.open()), [1, 2, 3, 5]);
 }
@@ -395,6 +395,26 @@ fn warming_looks_at_all_heads_and_evicted_blocks_only() {
 }
 
 #[test]
+fn readers_that_keep_too_much_are_made_anew() {
+    let machine = Machine::new();
+    let store = machine.open();
+    ship_each(&store, [1, 2]);
+    store.blocks.make_room().unwrap();
+    sorted(&store);
+    let version = store.blocks.version();
+    store.blocks.care().unwrap();
+    let first = &version.blocks[0];
+    first.file.section(1).unwrap();
+    // Three sections of 8 bytes are kept; the block that was not read since goes first.
+    machine.bucket.set_kept_bytes_max(16);
+    store.blocks.care().unwrap();
+    let now = store.blocks.version();
+    assert!(Arc::ptr_eq(&now.blocks[0], first));
+    assert!(!Arc::ptr_eq(&now.blocks[1], &version.blocks[1]));
+    assert_eq!(sorted(&store), [1, 2]);
+}
+
+#[test]
 fn a_damaged_copy_is_replaced_by_what_was_shipped() {
     let machine = Machine::new();
     let store = machine.open();
@@ -404,9 +424,11 @@ fn a_damaged_copy_is_replaced_by_what_was_shipped() {
         .fs
         .corrupt(&Machine::path(version.blocks[0].meta.id), 17, 0xff);
     drop((version, store));
-    // The head is whole: the damage is found by who reads.
+    // The head is whole: the damage is found by who reads, and what was shipped is read instead.
     let store = machine.open();
-    assert_eq!(store.all().unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(remote(&store.blocks.version()), 0);
+    assert_eq!(sorted(&store), [1, 2]);
+    assert_eq!(machine.bucket.reads(), 1);
     store.blocks.care().unwrap();
     assert_eq!(remote(&store.blocks.version()), 1);
     assert_eq!(sorted(&store), [1, 2]);
@@ -540,6 +562,23 @@ fn a_delete_whose_answer_is_lost_is_in_force_after_the_next_follow() {
 }
 
 #[test]
+fn an_acknowledged_delete_is_in_force_while_the_depot_is_away() {
+    let machine = Machine::new();
+    let store = machine.open();
+    ship_each(&store, [1, 2, 3]);
+    store.delete(TimeRange::new(1, 2)).unwrap();
+    ship_each(&Machine::of(&machine.bucket, "second").open(), [4]);
+    store.delete(TimeRange::new(2, 3)).unwrap();
+    drop(store);
+    machine.bucket.set_away(true);
+    let store = machine.open();
+    assert_eq!(sorted(&store), [3]);
+    machine.bucket.set_away(false);
+    store.follow().unwrap();
+    assert_eq!(sorted(&store), [3, 4]);
+}
+
+#[test]
 fn a_backup_of_evicted_blocks_is_a_plain_store() {
     let machine = Machine::new();
     let store = machine.open();
@@ -596,6 +635,35 @@ fn batches_are_in_the_order_of_appending() {
 }
 
 #[test]
+fn what_cannot_be_shipped_stays_and_is_free_to_be_replaced() {
+    let machine = Machine::new();
+    let store = machine.open();
+    for row in [1, 2] {
+        store.add(&[row], Synced).unwrap();
+        store.seal_as(PART_LEVEL).unwrap();
+    }
+    ship_each(&store, [3]);
+    assert_eq!(machine.bucket.document().blocks.len(), 1);
+    assert_eq!(machine.depot.told().unshipped_blocks, 0);
+    drop(store);
+    machine.bucket.set_away(true);
+    let store = machine.open();
+    let version = store.blocks.version();
+    let is_part = |block: &&Arc<Block<RowsFile>>| block.meta.level == PART_LEVEL;
+    let parts: Vec<_> = version.blocks.iter().filter(is_part).cloned().collect();
+    store.merge_these(&version, &parts).unwrap();
+    assert_eq!(store.ids().len(), 2);
+    machine.bucket.set_away(false);
+    store.ship().unwrap();
+    let other = Machine::of(&machine.bucket, "second").open();
+    assert_eq!(
+        sorted(&other),
+        [1, 2, 3],
+        "what was made of them is shipped"
+    );
+}
+
+#[test]
 fn a_check_that_fails_ends_the_ship_and_leaves_everything() {
     let machine = Machine::new();
     let store = machine.open();
@@ -647,4 +715,32 @@ fn what_a_crash_leaves_of_a_copy_is_swept() {
         let whole = |path: &PathBuf| path.extension().is_some_and(|end| end == "block");
         assert!(after.block_files().iter().all(whole));
     }
+}
+
+#[test]
+fn who_is_overtaken_between_upload_and_commit_keeps_its_blocks() {
+    let machine = Machine::new();
+    let store = machine.open();
+    store.add(&[1], Synced).unwrap();
+    store.seal().unwrap();
+    let asked = Cell::new(0);
+    let overtaken = || {
+        asked.set(asked.get() + 1);
+        // Before the batch, in the upload, before the commit.
+        if asked.get() == 3 {
+            let standby = Role::Standby { by: "b".into() };
+            machine.depot.set_role(standby);
+        }
+        Ok(())
+    };
+    let error = store.blocks.ship(&overtaken).unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    assert_eq!(machine.bucket.document().version, 0);
+    assert_eq!(sorted(&store), [1]);
+    drop(store);
+    let store = machine.open();
+    assert!(store.blocks.ship(&|| Ok(())).unwrap().is_nothing());
+    machine.depot.set_role(Role::Writer { epoch: 3 });
+    assert_eq!(store.blocks.ship(&|| Ok(())).unwrap().blocks, 1);
+    assert_eq!(sorted(&store), [1]);
 }

@@ -1,0 +1,145 @@
+//! Fetches what a scan comes to next, where blocks are far away: the tables of the next places, the
+//! pages of the next chunks. A scan that stops early has fetched about twice what it needed, one that
+//! goes on waits for ever larger pieces. Nothing is done where all files are on this disk.
+
+use trine_storage::block_set::{Block, warm};
+
+use super::Scan;
+use super::place::{Held, Place};
+use crate::block::reader::{BlockFile, SEARCHED, TABLES};
+use crate::request::Projection;
+
+/// As many places or chunks are fetched at a time.
+const AT_ONCE: usize = 64;
+
+/// How far a scan is ahead of itself.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// How many that come next are fetched.
+    fetched: usize,
+    /// How many are fetched when there are none left.
+    next: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self {
+            fetched: 0,
+            next: 1,
+        }
+    }
+}
+
+impl Ahead {
+    /// Tells that so many are used; gives how many are to be fetched, those first.
+    pub(super) fn step(&mut self, used: usize) -> usize {
+        if let Some(left) = self.fetched.checked_sub(used) {
+            self.fetched = left;
+            return 0;
+        }
+        let count = self.next.max(used);
+        self.next = (2 * self.next).min(AT_ONCE);
+        self.fetched = count - used;
+        count
+    }
+}
+
+/// Which pages of chunks a scan needs as a rule.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// Chunks are looked into, and not only their headers.
+    pub(crate) is_any: bool,
+    pub(crate) lines: bool,
+    pub(crate) metadata: bool,
+}
+
+impl Wanted {
+    /// What is given of rows.
+    pub(crate) fn of(projection: Projection) -> Self {
+        Self {
+            is_any: true,
+            lines: projection.lines,
+            metadata: projection.metadata,
+        }
+    }
+}
+
+impl Scan {
+    /// Begins to fetch the tables of places that were not opened yet. What goes wrong is told by whoever
+    /// opens them.
+    pub(super) fn fetch_places(&self, numbers: impl IntoIterator<Item = usize>) {
+        let slots = numbers.into_iter().filter_map(|n| self.places.get(n));
+        let closed = slots.filter(|slot| slot.open.get().is_none());
+        let blocks = closed.filter_map(|slot| slot.place.block());
+        let needles = self.spec.needles.as_ref();
+        let sections: &[u32] = match needles.is_some_and(|needles| !needles.is_anything()) {
+            true => &SEARCHED,
+            false => &TABLES,
+        };
+        warm(blocks, sections).ok();
+    }
+
+    /// Begins to fetch the pages of chunks of open places.
+    pub(super) fn fetch_chunks(&self, chunks: impl IntoIterator<Item = (usize, usize)>) {
+        if !self.wanted.is_any {
+            return;
+        }
+        let lines = self.wanted.lines || !self.spec.filters.is_empty();
+        let metadata = self.wanted.metadata || !self.spec.metadata.is_empty();
+        let has_either = self.spec.either.is_some();
+        let mut pages = Vec::new();
+        let mut chunks = chunks.into_iter().peekable();
+        while let Some((number, chunk)) = chunks.next() {
+            let open = self.places.get(number).and_then(|slot| slot.open.get());
+            let Some(Some(open)) = open else { continue };
+            let Held::Block(block, _) = &open.held else {
+                continue;
+            };
+            if let Some(header) = open.header(chunk) {
+                pages.push(header.timestamps);
+                if open.is_sure() {
+                    if lines || has_either {
+                        pages.extend([header.lengths, header.text, header.variables]);
+                    }
+                    if metadata || has_either {
+                        pages.push(header.metadata);
+                    }
+                } else {
+                    // Ids are looked at first, and rule out most.
+                    pages.push(header.variables);
+                }
+            }
+            if chunks.peek().is_none_or(|(next, _)| *next != number) {
+                pages.retain(|page| page.len > 0);
+                block.reader.prefetch(&pages);
+                pages.clear();
+            }
+        }
+    }
+
+    /// Whether anything of it is far away.
+    pub(super) fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+}
+
+/// Begins to fetch the tables of `places`; gives them back a group at a time, so that what is fetched
+/// is used soon.
+pub(crate) fn in_groups(places: &[Place]) -> impl Iterator<Item = &Place> {
+    places.chunks(AT_ONCE).flat_map(|group| {
+        let blocks = group.iter().filter_map(Place::block);
+        // What goes wrong is told by whoever reads them.
+        warm(blocks, &TABLES).ok();
+        group
+    })
+}
+
+/// As [`in_groups`], of blocks.
+pub(crate) fn blocks_in_groups<'a>(
+    blocks: &'a [&'a Block<BlockFile>],
+) -> impl Iterator<Item = &'a Block<BlockFile>> {
+    blocks.chunks(AT_ONCE).flat_map(|group| {
+        warm(group.iter().copied(), &TABLES).ok();
+        group.iter().copied()
+    })
+}
