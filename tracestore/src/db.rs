@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use trine_storage::block_set::{BlockSet, Shipped, Version};
+use trine_storage::block_set::{BlockReader, BlockSet, Shipped, Version, warm};
 use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
@@ -260,15 +260,16 @@ impl TraceStore {
         self.inner.take_over()
     }
 
-    /// Seals memory if that is due, and ships all blocks. Does nothing without a depot, and where this
-    /// process is not the writer.
+    /// Seals all of memory, ships everything that is on this disk only, and waits for it. Without a depot
+    /// this does nothing but to seal.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] when the depot does not answer, [`Kind::Locked`] when another process has
-    /// taken it over: everything stays as it is and is tried again. And as [`TraceStore::flush`].
+    /// As [`TraceStore::flush`]; [`Kind::Unavailable`] when the depot does not answer, [`Kind::Locked`]
+    /// and [`Kind::ReadOnly`] where this process is not the writer: what was not shipped stays here, and
+    /// is shipped later.
     ///
     /// # Durability
-    /// What was sealed before outlives this disk when this returns.
+    /// What was committed before is in the depot when this returns, whatever becomes of this disk.
     pub fn ship(&self) -> Result<Shipped> {
         self.inner.ship_all()
     }
@@ -300,6 +301,9 @@ impl TraceStore {
             .read(|version| (Arc::clone(version), inner.live.lock().figures()));
         stats.add_live(&figures);
         let ships = inner.blocks.depot().is_some();
+        if let Some(since_ns) = figures.since_ns.filter(|_| ships) {
+            stats.unshipped_since(since_ns / 1_000_000);
+        }
         for block in &version.blocks {
             stats.add_block(&block.meta, ships && !block.is_shipped());
         }
@@ -312,7 +316,10 @@ impl TraceStore {
     /// [`Kind::Corrupt`] and [`Kind::Io`] when a block cannot be read.
     pub fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
         let mut sums: Vec<(&'static str, u64)> = Vec::new();
-        for block in &self.inner.blocks.version().blocks {
+        let version = self.inner.blocks.version();
+        let new = version.blocks.iter().filter(|b| !b.reader.is_open());
+        warm(new.map(|block| &**block), BlockFile::FIRST_SECTIONS)?;
+        for block in &version.blocks {
             for (what, bytes) in block.reader.sizes()? {
                 match sums.iter_mut().find(|(held, _)| *held == what) {
                     Some((_, sum)) => *sum += bytes,
@@ -359,6 +366,7 @@ fn by_sequence(version: &Version<BlockFile>) -> Vec<Held> {
 impl Inner {
     fn snapshot(&self) -> Snapshot {
         self.follow_to_read();
+        let has_strangers = self.has_strangers();
         let (held, run, hidden) = self.blocks.read(|version| {
             let mut live = self.live.lock();
             let run = live.cut(&version.blocks);
@@ -372,7 +380,10 @@ impl Inner {
         let places = held.into_iter();
         Snapshot {
             places: places
-                .map(|held| Place::new(held, hidden.clone()))
+                .map(|held| {
+                    let is_stranger = has_strangers && held.is_own();
+                    Place::new(held, hidden.clone(), is_stranger)
+                })
                 .collect(),
         }
     }

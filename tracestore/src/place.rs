@@ -28,6 +28,8 @@ pub(crate) enum Held {
 pub(crate) struct Place {
     held: Held,
     hidden: Hidden,
+    /// Whether it may have been written when other places were not known.
+    pub(crate) is_stranger: bool,
 }
 
 /// A view of the store: everything that was committed when it was taken, and nothing that came later.
@@ -48,6 +50,11 @@ impl Held {
             Self::Block(block) => block.reader.image(),
             Self::Run(run) => run.image(),
         }
+    }
+
+    /// Whether it is on this disk only.
+    pub(crate) fn is_own(&self) -> bool {
+        self.block().is_none_or(|block| !block.is_shipped())
     }
 
     /// When its spans began.
@@ -76,8 +83,12 @@ impl Held {
 }
 
 impl Place {
-    pub(crate) fn new(held: Held, hidden: Hidden) -> Self {
-        Self { held, hidden }
+    pub(crate) fn new(held: Held, hidden: Hidden, is_stranger: bool) -> Self {
+        Self {
+            held,
+            hidden,
+            is_stranger,
+        }
     }
 
     /// Its tables, opened once.

@@ -91,7 +91,14 @@ impl Snapshot {
         for place in &self.places {
             place.image()?.prefetch_search();
         }
-        let view = |place: &Place| View::new(place.image()?, place.hidden()?, place.range());
+        let view = |place: &Place| {
+            let view = View::new(place.image()?, place.hidden()?, place.range())?;
+            Ok(if place.is_stranger {
+                view.stranger()
+            } else {
+                view
+            })
+        };
         self.places.iter().map(view).collect()
     }
 }

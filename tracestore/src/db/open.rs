@@ -107,7 +107,11 @@ impl TraceStore {
             if let Role::Writer { epoch } = role
                 && !inner.blocks.is_behind()
             {
-                inner.go_behind(epoch)?;
+                match inner.go_behind(epoch) {
+                    // It is done before the first append.
+                    Err(error) if error.kind() == Kind::Unavailable => {}
+                    done => done?,
+                }
             }
             let shipper = Arc::new(Shipper {
                 inner: Arc::downgrade(inner),

@@ -85,6 +85,7 @@ impl Inner {
         )?;
         // Later runs say themselves that these blocks have spans of their traces.
         let has_more = place::held_by(&by_sequence(&self.blocks.version()), self.patience());
+        let has_strangers = self.has_strangers();
         let mut written = Vec::with_capacity(windows.len());
         for traces in windows {
             let taken = images
@@ -94,6 +95,7 @@ impl Inner {
             let inputs: Vec<Input<'_>> = taken
                 .map(|(image, traces)| Input {
                     traces,
+                    is_stranger: has_strangers,
                     ..Input::all(Source::Image(image))
                 })
                 .collect();

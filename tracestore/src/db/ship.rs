@@ -9,12 +9,16 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use trine_storage::Result;
-use trine_storage::block_set::{Edit, Shipped};
+use trine_storage::block_set::{Block, Edit, Shipped};
+use trine_storage::catalog::BlockMeta;
 use trine_storage::depot::Role;
 use trine_storage::shared::Maintain;
 use trine_storage::time::nanos;
 
-use super::Inner;
+use super::{Inner, by_sequence};
+use crate::block::build::{Input, Source};
+use crate::block::image::BlockFile;
+use crate::place::{self, Patience};
 use crate::tombstone;
 
 /// A depot that failed is left alone for this long, but by who wants something of it.
@@ -106,9 +110,76 @@ impl Inner {
         self.go_behind(epoch)
     }
 
+    /// Whether what is on this disk only may have spans of traces that shipped blocks have, too, without
+    /// saying so: another process may have written them meanwhile.
+    pub(super) fn has_strangers(&self) -> bool {
+        let Some(depot) = self.blocks.depot() else {
+            return false;
+        };
+        match depot.role() {
+            Role::Writer { epoch } => !self.shipping.has_taken(epoch),
+            _ => true,
+        }
+    }
+
+    /// Lets what is on this disk only say of which traces shipped blocks have spans, too.
+    fn introduce(&self) -> Result<()> {
+        self.flush()?;
+        let version = self.blocks.version();
+        let own = |block: &&Arc<Block<BlockFile>>| !block.is_shipped();
+        for block in version.blocks.iter().filter(own) {
+            let mut others = by_sequence(&version);
+            others.retain(|held| held.block().is_some_and(|b| b.meta.id != block.meta.id));
+            let mut shipped = others.clone();
+            shipped.retain(|held| !held.is_own());
+            let is_held = place::held_by(&shipped, Patience::Some);
+            let image = block.reader.image()?;
+            let mut traces = image.traces()?.into_iter();
+            if !traces.any(|trace| !trace.has_more && is_held(&trace.id)) {
+                continue;
+            }
+            let input = Input {
+                is_stranger: true,
+                ..Input::all(Source::Image(&image))
+            };
+            let has_more = place::held_by(&others, Patience::Some);
+            let (_, bytes, file) = self.write_block(&[input], &has_more)?;
+            let meta = BlockMeta {
+                id: file.id(),
+                bytes,
+                ..block.meta.clone()
+            };
+            self.blocks.replace(Edit {
+                add: vec![meta],
+                remove: vec![block.meta.id],
+                ..Edit::default()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether another directory has ever shipped. Asks the depot.
+    fn others_have_shipped(&self) -> Result<bool> {
+        let Some(depot) = self.blocks.depot() else {
+            return Ok(false);
+        };
+        let document = depot.newest(0)?;
+        let mut instances = document.iter().flat_map(|held| held.shipped.keys());
+        Ok(instances.any(|instance| instance != depot.instance()))
+    }
+
+    fn has_own(&self) -> bool {
+        let version = self.blocks.version();
+        version.blocks.iter().any(|block| !block.is_shipped())
+            || self.live.lock().figures().spans > 0
+    }
+
     /// Goes on behind everything that is shipped, which is known; `deleting` is held, or nobody else
     /// knows the store yet.
     pub(super) fn go_behind(&self, epoch: u64) -> Result<()> {
+        if self.has_own() && self.others_have_shipped()? {
+            self.introduce()?;
+        }
         let floor = self.blocks.floor();
         while self.wal.next_position() < floor {
             // A replay would miss what is in memory.
@@ -215,8 +286,8 @@ impl Inner {
     /// Seals, ships and looks after local copies.
     pub(super) fn ship_all(&self) -> Result<Shipped> {
         self.check_open()?;
-        self.seal_if_due()?;
-        let shipped = self.ship();
+        self.flush()?;
+        let shipped = self.check_writer().and_then(|()| self.ship());
         self.blocks.care()?;
         shipped
     }

@@ -140,7 +140,7 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
     }
     let mut scattered = HashSet::new();
     for cursor in &cursors {
-        scattered.extend(cursor.view.image.traces_with_more()?.iter().copied());
+        scattered.extend(cursor.view.traces_with_more()?.iter().copied());
     }
     // What a trace needs may be held by spans that nobody comes by, as they lie out of the range.
     let is_all = cursors.iter().all(|c| c.view.is_within(plan.range));

@@ -275,7 +275,7 @@ fn sweep_pages(
 fn scattered(views: &[View]) -> Result<Scattered> {
     let mut ids = BTreeSet::new();
     for view in views {
-        ids.extend(view.image.traces_with_more()?.iter().copied());
+        ids.extend(view.traces_with_more()?.iter().copied());
     }
     for view in views {
         for id in &ids {

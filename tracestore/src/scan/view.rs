@@ -26,6 +26,8 @@ pub(crate) struct View {
     pub(crate) hidden: Arc<RoaringBitmap>,
     /// Of the starts of the spans.
     pub(crate) range: TimeRange,
+    /// Whether it does not say which of its traces others have.
+    is_stranger: bool,
     first_rows: Arc<[u32]>,
     traces: Mutex<TracesPage>,
 }
@@ -56,9 +58,27 @@ impl View {
             image,
             hidden,
             range,
+            is_stranger: false,
             first_rows,
             traces: Mutex::default(),
         })
+    }
+
+    /// As one that was written when other places were not known.
+    pub(crate) fn stranger(self) -> Self {
+        Self {
+            is_stranger: true,
+            ..self
+        }
+    }
+
+    /// Ids of the traces of which other places may have spans although they do not say so.
+    pub(crate) fn traces_with_more(&self) -> Result<Arc<[TraceId]>> {
+        if !self.is_stranger {
+            return self.image.traces_with_more();
+        }
+        let traces = self.image.traces()?;
+        Ok(traces.into_iter().map(|trace| trace.id).collect())
     }
 
     /// The same for another pass over it.
@@ -67,6 +87,7 @@ impl View {
             image: Arc::clone(&self.image),
             hidden: Arc::clone(&self.hidden),
             range: self.range,
+            is_stranger: self.is_stranger,
             first_rows: Arc::clone(&self.first_rows),
             traces: Mutex::default(),
         }

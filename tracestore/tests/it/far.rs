@@ -180,7 +180,7 @@ fn is_span(trace: u64, id: u64) -> Span {
         trace_id: trace_id(trace),
         span_id: (trace << 8 | id).to_be_bytes(),
         // Some parents are elsewhere.
-        parent_span_id: (id % 3 > 0).then(|| (trace << 8 | (id - 1)).to_be_bytes()),
+        parent_span_id: (!id.is_multiple_of(3)).then(|| (trace << 8 | (id - 1)).to_be_bytes()),
         name: format!("span {}", (trace + id) % 40),
         start_ns: start_ns + id,
         end_ns: start_ns + 100 * id,

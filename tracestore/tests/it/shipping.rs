@@ -48,7 +48,6 @@ impl ShippedSubject for Shipped {
     }
 
     fn ship(&self, store: &TraceStore) -> Result<()> {
-        store.flush()?;
         store.ship().map(drop)
     }
 
@@ -128,7 +127,6 @@ fn put_one(store: &TraceStore, one: Span) {
 }
 
 fn ship(store: &TraceStore) {
-    store.flush().unwrap();
     store.ship().unwrap();
 }
 
@@ -144,9 +142,12 @@ fn an_empty_directory_has_what_was_shipped() {
     );
     store.flush().unwrap();
     put_one(&store, span(2, 1, 0, "c", 3));
-    assert_eq!(store.stats().unshipped_blocks, 1);
+    let stats = store.stats();
+    assert_eq!(stats.unshipped_blocks, 1);
+    assert!(stats.unshipped_since_ms.is_some());
     ship(&store);
     let stats = store.stats();
+    assert_eq!(stats.unshipped_since_ms, None);
     assert_eq!(
         (stats.blocks, stats.unshipped_blocks, stats.unshipped_bytes),
         (2, 0, 0)
@@ -215,8 +216,8 @@ fn a_reader_sees_what_the_writer_has_shipped_deleted_and_merged() {
     ] {
         assert_eq!(error.kind(), Kind::ReadOnly, "{error}");
     }
+    assert_eq!(copy.ship().unwrap_err().kind(), Kind::ReadOnly);
     copy.maintain().unwrap();
-    assert_eq!(copy.ship().unwrap().blocks, 0);
 }
 
 fn crash_append(store: &TraceStore) -> Result<()> {
@@ -308,7 +309,8 @@ fn rows_that_were_not_shipped_stay_with_their_disk() {
         "{seen:?}"
     );
     assert_eq!(crash_append(&store).unwrap_err().kind(), Kind::Locked);
-    assert_eq!(store.ship().unwrap().blocks, 0);
+    assert_eq!(store.ship().unwrap_err().kind(), Kind::Locked);
+    store.maintain().unwrap();
 
     // It writes again: what it had is shipped, and what comes is behind all deletes.
     second.standby();
@@ -323,6 +325,43 @@ fn rows_that_were_not_shipped_stay_with_their_disk() {
         assert_eq!((&own[1..], count), (&seen.0[..], seen.1 + 1));
     }
     assert_eq!(crash_append(&other).unwrap_err().kind(), Kind::Locked);
+}
+
+#[test]
+fn a_trace_that_two_machines_have_is_one() {
+    let bucket = MemoryBucket::new();
+    let (first, second) = (
+        Machine::new(&bucket, "first"),
+        Machine::new(&bucket, "second"),
+    );
+    let store = first.open();
+    put_one(&store, span(5, 1, 0, "root", 1));
+    store.flush().unwrap();
+    put_one(&store, span(6, 1, 0, "root", 1));
+    drop(store);
+    second.writes(2);
+    let other = second.open();
+    for id in 5..=7 {
+        put_one(&other, span(id, 2, 1, "child", 2));
+        ship(&other);
+    }
+    assert_eq!(find_all(&other), ["child"; 3]);
+    second.standby();
+    first.standby();
+    let store = first.open();
+    let whole = ["child", "root child", "root child"];
+    assert_eq!(find_all(&store), whole, "while it stands by");
+    first.writes(3);
+    store.take_over().unwrap();
+    assert_eq!(find_all(&store), whole, "when it has taken over");
+    ship(&store);
+    other.follow().unwrap();
+    assert_eq!(find_all(&other), whole);
+    drop(store);
+    let store = first.open();
+    assert_eq!(find_all(&store), whole, "when it is opened again");
+    store.compact().unwrap();
+    assert_eq!(find_all(&store), whole, "merged");
 }
 
 #[test]
