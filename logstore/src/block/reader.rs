@@ -123,6 +123,8 @@ impl BlockFile {
         if let Some(tokens) = self.tokens.get() {
             return Ok(Arc::clone(tokens));
         }
+        // What goes wrong is told by who reads them.
+        self.file.prefetch_sections(&SEARCHED).ok();
         let section = |id| match self.file.section(id) {
             Err(error) if error.kind() == Kind::Corrupt => Ok(Bytes::new()),
             read => read,

@@ -35,8 +35,7 @@ impl Inner {
             return Ok(());
         }
         self.cut_if_due()?;
-        if !self.shipping.may_ask(self.clock.now_ms()) {
-            // The depot did not answer a moment ago.
+        if !self.shipping.may_merge(self.clock.now_ms()) {
             return Ok(());
         }
         let merged = self
@@ -45,7 +44,7 @@ impl Inner {
             .and_then(|()| self.retain());
         merged.inspect_err(|error| {
             if error.kind() == Kind::Unavailable {
-                self.shipping.leave_alone(self.clock.now_ms());
+                self.shipping.hold_merges(self.clock.now_ms());
             }
         })
     }

@@ -128,9 +128,9 @@ impl Tsdb {
         // Closes what was opened if something fails.
         let handle = Arc::new(Handle { inner });
         let inner = &handle.inner;
+        // What cannot be read now is read by the first who follows.
+        inner.learn_metadata().ok();
         if let Some(role) = role {
-            // What cannot be read now is read by the first who follows.
-            inner.learn_metadata().ok();
             if let Role::Writer { epoch } = role
                 && !inner.blocks.is_behind()
             {

@@ -42,6 +42,8 @@ pub(super) struct Shipping {
     cared_ms: AtomicI64,
     /// Nothing is asked in the background before this.
     retry_ms: AtomicI64,
+    /// No blocks are merged before this.
+    merge_retry_ms: AtomicI64,
     /// The file with metadata that was read last.
     learned: Mutex<Option<BlockId>>,
 }
@@ -60,15 +62,15 @@ impl Shipping {
         self.taken.load(Ordering::Acquire) == epoch.saturating_add(1)
     }
 
-    /// Whether the depot may be asked in the background.
-    pub(super) fn may_ask(&self, now_ms: i64) -> bool {
-        now_ms >= self.retry_ms.load(Ordering::Relaxed)
+    /// Whether blocks may be merged: nothing failed a moment ago for want of the depot.
+    pub(super) fn may_merge(&self, now_ms: i64) -> bool {
+        now_ms >= self.merge_retry_ms.load(Ordering::Relaxed)
     }
 
-    /// Lets the depot alone for a while.
-    pub(super) fn leave_alone(&self, now_ms: i64) {
+    /// Lets nothing be merged for a while.
+    pub(super) fn hold_merges(&self, now_ms: i64) {
         let retry_ms = now_ms.saturating_add(RETRY_MS);
-        self.retry_ms.store(retry_ms, Ordering::Relaxed);
+        self.merge_retry_ms.store(retry_ms, Ordering::Relaxed);
     }
 
     /// Waits until nobody ships.
@@ -160,15 +162,16 @@ impl Inner {
         // A delete that cannot be read is not passed over: deleted samples would come back.
         let publish = |tombstones: Tombstones| *self.tombstones.write() = Arc::new(tombstones);
         let is_new = self.blocks.follow(Tombstone::all, publish)?;
-        self.learn_metadata()?;
+        // What cannot be read now is read by the next who follows.
+        self.learn_metadata().ok();
         Ok(is_new)
     }
 
     /// Takes in what metrics are from the newest file that says it, once.
     pub(super) fn learn_metadata(&self) -> Result<()> {
         let version = self.blocks.version();
-        let mut shipped = metadata_of(&version).into_iter();
-        let Some(newest) = shipped.rfind(|block| block.is_shipped()) else {
+        let all = metadata_of(&version);
+        let Some(newest) = all.last() else {
             return Ok(());
         };
         let mut learned = self.shipping.learned.lock();
@@ -271,7 +274,7 @@ impl Inner {
         if self.is_writer() {
             result = result.and(self.cut_if_old());
         }
-        if shipping.may_ask(now_ms) {
+        if now_ms >= shipping.retry_ms.load(Ordering::Relaxed) {
             let shipped = self.follow_if_due(now_ms).and_then(|()| {
                 if !self.is_writer() {
                     return Ok(());
@@ -280,7 +283,8 @@ impl Inner {
                 self.ship_blocks().map(drop)
             });
             if shipped.is_err() {
-                shipping.leave_alone(now_ms);
+                let retry_ms = now_ms.saturating_add(RETRY_MS);
+                shipping.retry_ms.store(retry_ms, Ordering::Relaxed);
             }
             result = result.and(shipped);
         }
