@@ -151,8 +151,10 @@ impl Server {
         let app = Arc::clone(&self.app);
         let closed = tokio::task::spawn_blocking(move || {
             let closed = app.tenants.close();
-            let given_back = app.tenants.storage().map_or(Ok(()), |s| s.close());
-            closed.and(given_back)
+            if let Some(Err(error)) = app.tenants.storage().map(|storage| storage.close()) {
+                tracing::warn!(%error, "the bucket was not given back; the next server waits a minute");
+            }
+            closed
         });
         let closed = closed.await;
         match closed {

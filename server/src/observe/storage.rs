@@ -17,7 +17,7 @@ pub(super) fn families(storage: Option<&Storage>, now_ms: i64) -> Vec<Family> {
     let mut families = of_requests(&stats);
     families.extend(of_caches(&stats));
     families.extend(of_process(&stats));
-    families.extend(of_stores(&stats.stores, now_ms));
+    families.extend(of_stores(&stats, now_ms));
     families
 }
 
@@ -168,6 +168,8 @@ type Figure = (
     fn(&StoreStats, i64) -> Option<f64>,
 );
 
+const FOLLOW_AGE: &str = "trine_storage_follow_age_seconds";
+
 const FIGURES: [Figure; 6] = [
     (
         "trine_storage_unshipped_blocks",
@@ -196,7 +198,7 @@ const FIGURES: [Figure; 6] = [
         |of, _| Some(of.state.version as f64),
     ),
     (
-        "trine_storage_follow_age_seconds",
+        FOLLOW_AGE,
         "How long ago the bucket last said what is newest.",
         |of, now_ms| (of.state.followed_ms > 0).then(|| age(of.state.followed_ms, now_ms)),
     ),
@@ -211,9 +213,11 @@ fn age(ms: i64, now_ms: i64) -> f64 {
     now_ms.saturating_sub(ms).max(0) as f64 / 1000.0
 }
 
-fn of_stores(stores: &[StoreStats], now_ms: i64) -> Vec<Family> {
+fn of_stores(stats: &DepotsStats, now_ms: i64) -> Vec<Family> {
+    // Who writes has no need to follow.
+    let is_told = |name: &str| !stats.role.is_writer() || name != FOLLOW_AGE;
     let of = |(name, help, value): Figure| {
-        let points = stores.iter().filter_map(|store| {
+        let points = stats.stores.iter().filter_map(|store| {
             let labels = vec![
                 ("signal", store.name.signal.clone()),
                 ("tenant", store.name.tenant.clone()),
@@ -222,13 +226,14 @@ fn of_stores(stores: &[StoreStats], now_ms: i64) -> Vec<Family> {
         });
         family(name, "gauge", help, points)
     };
-    FIGURES.into_iter().map(of).collect()
+    let told = FIGURES.into_iter().filter(|(name, ..)| is_told(name));
+    told.map(of).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use trine_storage::depot::ShipState;
-    use trine_storage::remote::StoreName;
+    use trine_storage::depot::{Role, ShipState};
+    use trine_storage::remote::{CacheStats, Counted, StoreName};
 
     use super::*;
     use crate::observe::registry::text;
@@ -244,14 +249,32 @@ mod tests {
             },
             failed_since_ms: None,
         };
-        let text = text(&of_stores(&[store], 10_000));
+        let mut stats = DepotsStats {
+            role: Role::ReadOnly,
+            is_lease_held: false,
+            counted: Counted::default(),
+            cache: CacheStats::default(),
+            copies_bytes: 0,
+            copies_evicted: 0,
+            swept: 0,
+            stores: vec![store],
+        };
+        let never_asked = text(&of_stores(&stats, 10_000));
         for expect in [
             "trine_storage_unshipped_blocks{signal=\"logs\",tenant=\"t\"} 3\n",
             "trine_storage_unshipped_age_seconds{signal=\"logs\",tenant=\"t\"} 6\n",
         ] {
-            assert!(text.contains(expect), "{text}");
+            assert!(never_asked.contains(expect), "{never_asked}");
         }
-        assert!(!text.contains("follow_age"), "it was never asked: {text}");
+        assert!(!never_asked.contains("follow_age"), "{never_asked}");
+        stats.stores[0].state.followed_ms = 3_000;
+        assert!(
+            text(&of_stores(&stats, 10_000))
+                .contains("follow_age_seconds{signal=\"logs\",tenant=\"t\"} 7\n")
+        );
+        stats.role = Role::Writer { epoch: 1 };
+        let writes = text(&of_stores(&stats, 10_000));
+        assert!(!writes.contains("follow_age"), "{writes}");
     }
 
     #[test]
