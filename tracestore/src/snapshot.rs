@@ -86,13 +86,11 @@ impl Snapshot {
         scan::attribute_values(&self.views()?, request)
     }
 
+    /// Views of which nothing is read but what says which pages there are.
     fn views(&self) -> Result<Vec<View>> {
         open(self.places.iter())?;
-        for place in &self.places {
-            place.image()?.prefetch_search();
-        }
         let view = |place: &Place| {
-            let view = View::new(place.image()?, place.hidden()?, place.range())?;
+            let view = View::unread(place.image()?, place.hidden()?, place.range());
             Ok(if place.is_stranger {
                 view.stranger()
             } else {

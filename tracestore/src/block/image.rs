@@ -312,12 +312,16 @@ impl Image {
         Ok(())
     }
 
-    /// For each page of the table of traces, when the last trace of it and of those before it ended.
+    /// For each page of the table of traces, when the last trace of it and of those before it ended; of
+    /// a block that is far away a later time perhaps.
     pub(crate) fn ends(&self) -> Result<Arc<[i64]>> {
         if let Some(ends) = self.ends.get() {
             return Ok(Arc::clone(ends));
         }
-        self.prefetch_traces();
+        if self.is_remote() {
+            let ends = self.ends_told()?;
+            return Ok(Arc::clone(self.ends.get_or_init(|| ends.into())));
+        }
         let mut last = i64::MIN;
         let mut ends = Vec::with_capacity(self.traces.pages());
         let mut traces = Vec::new();

@@ -4,6 +4,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use trine_storage::sealed::PageRef;
@@ -21,11 +22,36 @@ pub(crate) fn filters<'a>(views: impl Iterator<Item = &'a View>, filters: &[&Fil
     for filter in filters {
         attributes(filter, &mut asked);
     }
+    each_far(views, |view, pages| {
+        for attribute in &asked {
+            of_attribute(view, attribute, pages);
+        }
+    });
+}
+
+/// Begins to fetch what it takes to tell which values an attribute has.
+pub(crate) fn attribute<'a>(views: impl Iterator<Item = &'a View>, attribute: &AttributeRef) {
+    each_far(views, |view, pages| of_attribute(view, attribute, pages));
+}
+
+/// Begins to fetch resources and scopes, and how many spans share each.
+pub(crate) fn shared<'a>(views: impl Iterator<Item = &'a View>) {
+    each_far(views, |view, pages| {
+        for number in [span::RESOURCE, span::SCOPE] {
+            view.image.spans.stored_of(&Key::Number(number), pages);
+        }
+        all_of(&view.image.resources, pages);
+        all_of(&view.image.scopes, pages);
+    });
+}
+
+fn each_far<'a>(
+    views: impl Iterator<Item = &'a View>,
+    mut find: impl FnMut(&View, &mut Vec<PageRef>),
+) {
     for view in views.filter(|view| view.image.is_remote()) {
         let mut pages = Vec::new();
-        for attribute in &asked {
-            of_attribute(view, attribute, &mut pages);
-        }
+        find(view, &mut pages);
         view.image.prefetch(&pages);
     }
 }
@@ -70,6 +96,44 @@ fn of_attribute(view: &View, attribute: &AttributeRef, out: &mut Vec<PageRef>) {
         }
     }
 }
+
+/// Begins to fetch what tells which spans some traces have, each named by the number of its view and its
+/// place there.
+pub(crate) fn keys(views: &[View], traces: impl Iterator<Item = (usize, usize)>) {
+    let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (number, place) in traces {
+        places.entry(number).or_default().push(place);
+    }
+    for (number, places) in places {
+        let Some(view) = views.get(number).filter(|view| view.image.is_remote()) else {
+            continue;
+        };
+        let mut found = Vec::new();
+        // What fails here fails again where it is read.
+        view.read_rows().ok();
+        for place in places {
+            let rows = view.rows_of(place);
+            let rows = rows.start as usize..rows.end as usize;
+            view.image.pages_of_traces(place..place + 1, &mut found);
+            for number in KEYS {
+                view.image.spans.pages_of_numbers(number, &rows, &mut found);
+            }
+        }
+        found.sort_unstable_by_key(|page| page.offset);
+        found.dedup();
+        view.image.prefetch(&found);
+    }
+}
+
+/// The columns that tell who is below whom.
+const KEYS: [u8; 6] = [
+    span::ID,
+    span::START,
+    span::DURATION,
+    span::KIND,
+    span::PARENT,
+    span::PARENT_ID,
+];
 
 /// Begins to fetch the pages of spans that filters look at, with the traces that begin there.
 pub(crate) fn pages(view: &View, nodes: &[Node], pages: Range<usize>) {
@@ -119,18 +183,8 @@ pub(crate) fn answer(view: &View, pages: impl Iterator<Item = usize>, named: &[N
     }
     let image = &view.image;
     let spans = &image.spans;
-    let numbers = [
-        span::ID,
-        span::START,
-        span::DURATION,
-        span::KIND,
-        span::STATUS,
-        span::PARENT,
-        span::PARENT_ID,
-        span::RESOURCE,
-        span::SCOPE,
-    ];
-    let mut keys: Vec<Key> = numbers.map(Key::Number).to_vec();
+    let others = [span::STATUS, span::RESOURCE, span::SCOPE];
+    let mut keys: Vec<Key> = KEYS.into_iter().chain(others).map(Key::Number).collect();
     keys.extend([span::NAME, span::MESSAGE]);
     let mut found = Vec::new();
     all_of(&image.resources, &mut found);

@@ -124,12 +124,20 @@ impl Ord for Found {
 pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
     let plan = Plan::of(&request.filter, request.range);
     let filters: Vec<&Filter> = plan.filters.iter().collect();
-    fetch::filters(views.iter(), &filters);
+    let mut open = Vec::with_capacity(views.len());
+    for view in &views {
+        view.image.prefetch_more();
+        if !view.is_aside(plan.range)? {
+            view.image.prefetch_rows();
+            open.push(view);
+        }
+    }
+    fetch::filters(open.into_iter(), &filters);
     let mut cursors = Vec::with_capacity(views.len());
     for view in views {
         cursors.push(Cursor::new(Arc::new(view), &plan)?);
     }
-    let possible: Vec<Vec<bool>> = cursors.iter().map(Cursor::possible).collect();
+    let possible: Vec<Vec<bool>> = cursors.iter().map(|c| c.possible(&plan)).collect();
     let somewhere = |filter: usize| {
         possible
             .iter()
@@ -344,6 +352,7 @@ impl Answer {
             let Some(place) = cursor.view.image.find(id)? else {
                 continue;
             };
+            cursor.view.read_rows()?;
             let rows = cursor.view.rows_of(place);
             match cursor.view.hidden_of(&rows) {
                 Hidden::All => continue,

@@ -88,10 +88,20 @@ impl<'a> Sweep<'a> {
             true => Traces::Pieces,
             false => Traces::Whole,
         };
-        fetch::filters(views.iter(), filters);
+        let meets = |view: &&View| view.range.overlaps(&range);
+        for view in views {
+            view.image.prefetch_more();
+            if meets(&view) {
+                view.image.prefetch_rows();
+            }
+        }
+        fetch::filters(views.iter().filter(meets), filters);
         let mut may_have = Vec::with_capacity(views.len());
         for view in views {
-            let overlaps = view.range.overlaps(&range);
+            let overlaps = meets(&view);
+            if overlaps {
+                view.read_rows()?;
+            }
             let node = chosen.filter(|_| overlaps);
             let node = node
                 .map(|filter| Node::of(view, filter, traces))
@@ -107,6 +117,7 @@ impl<'a> Sweep<'a> {
             add_incomplete(views, &mut scattered)?;
             for (number, place) in scattered.values().flatten() {
                 if let (Some(view), Some(rows)) = (views.get(*number), left_out.get_mut(*number)) {
+                    view.read_rows()?;
                     rows.insert_range(view.rows_of(*place));
                 }
             }
@@ -114,6 +125,7 @@ impl<'a> Sweep<'a> {
             let together = all.chunks(TOGETHER);
             sweep.together = together.map(|some| pieces_of(views, some)).collect();
         } else {
+            fetch::keys(views, scattered.values().flatten().copied());
             for pieces in scattered.values() {
                 leave_out_twice(views, pieces, &mut left_out)?;
             }
@@ -300,6 +312,9 @@ fn scattered(views: &[View]) -> Result<Scattered> {
 /// Adds traces of which some spans are hidden.
 fn add_incomplete(views: &[View], to: &mut Scattered) -> Result<()> {
     for (number, view) in views.iter().enumerate() {
+        if !view.hidden.is_empty() {
+            view.read_rows()?;
+        }
         let mut before = None;
         for row in &*view.hidden {
             let place = view.place_of(row);

@@ -130,9 +130,8 @@ impl Tree {
 #[derive(Debug)]
 pub(crate) struct Cursor {
     pub(crate) view: Arc<View>,
-    nodes: Vec<Node>,
-    /// Of traces of which it has only pieces, when these differ.
-    pieces: Option<Vec<Node>>,
+    /// Where no trace is to be gone through they are made when somebody asks for pieces of others.
+    nodes: Option<Nodes>,
     /// Traces before this place are still to come.
     next: usize,
     /// Those before this one ended too early.
@@ -146,6 +145,26 @@ pub(crate) struct Cursor {
     latest: Vec<(usize, i64)>,
 }
 
+/// The filters of a plan, ready for a place.
+#[derive(Debug)]
+struct Nodes {
+    whole: Vec<Node>,
+    /// Of traces of which it has only pieces, when these differ.
+    pieces: Option<Vec<Node>>,
+}
+
+impl Nodes {
+    fn of(view: &View, plan: &Plan) -> Result<Self> {
+        Ok(Self {
+            whole: plan.nodes(view, Traces::Whole)?,
+            pieces: match plan.asks_traces {
+                true => Some(plan.nodes(view, Traces::Pieces)?),
+                false => None,
+            },
+        })
+    }
+}
+
 /// What a cursor found on its way.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
@@ -157,9 +176,14 @@ pub(crate) struct Step {
 
 impl Cursor {
     pub(crate) fn new(view: Arc<View>, plan: &Plan) -> Result<Self> {
-        let nodes = plan.nodes(&view, Traces::Whole)?;
-        let pieces = match plan.asks_traces {
-            true => Some(plan.nodes(&view, Traces::Pieces)?),
+        let next = view.first_place_from(plan.range.end)?;
+        let first = view.first_place_into(plan.range.start)?;
+        let is_open = next > first;
+        if is_open || !view.hidden.is_empty() {
+            view.read_rows()?;
+        }
+        let nodes = match is_open {
+            true => Some(Nodes::of(&view, plan)?),
             false => None,
         };
         let mut latest = Vec::new();
@@ -176,12 +200,9 @@ impl Cursor {
                 latest.push((place, end));
             }
         }
-        let next = view.first_place_from(plan.range.end)?;
-        let first = view.first_place_into(plan.range.start)?;
         Ok(Self {
             view,
             nodes,
-            pieces,
             next,
             first,
             fetched: usize::MAX,
@@ -191,10 +212,13 @@ impl Cursor {
         })
     }
 
-    /// Which filters some span of the place may satisfy.
-    pub(crate) fn possible(&self) -> Vec<bool> {
-        let nodes = self.pieces.as_ref().unwrap_or(&self.nodes);
-        nodes.iter().map(|node| !matches!(node, Node::No)).collect()
+    /// Which filters of a plan some span of the place may satisfy.
+    pub(crate) fn possible(&self, plan: &Plan) -> Vec<bool> {
+        let Some(Nodes { whole, pieces }) = &self.nodes else {
+            return vec![true; plan.filters.len()];
+        };
+        let nodes = pieces.as_ref().unwrap_or(whole).iter();
+        nodes.map(|node| !matches!(node, Node::No)).collect()
     }
 
     /// Whether there are traces to go through.
@@ -274,7 +298,9 @@ impl Cursor {
         }
         let end = (self.view.rows_of(last).end as usize).div_ceil(PAGE_ROWS);
         let first = (page + 1).saturating_sub(self.ahead);
-        fetch::pages(&self.view, &self.nodes, first..end.min(self.fetched));
+        if let Some(nodes) = &self.nodes {
+            fetch::pages(&self.view, &nodes.whole, first..end.min(self.fetched));
+        }
         self.fetched = first;
         self.ahead = (self.ahead * 2).min(AHEAD_MAX);
     }
@@ -339,7 +365,10 @@ impl Cursor {
     }
 
     fn cost_of(&self, filter: usize) -> u64 {
-        let node = self.nodes.get(filter);
+        let node = self
+            .nodes
+            .as_ref()
+            .and_then(|nodes| nodes.whole.get(filter));
         node.map_or(0, |node| node.estimate(&self.view))
     }
 
@@ -453,9 +482,16 @@ impl Cursor {
         traces: Traces,
         page: usize,
     ) -> Result<Option<&PageRows>> {
-        let (nodes, slot) = match (&self.pieces, traces) {
+        let nodes = match &mut self.nodes {
+            Some(nodes) => nodes,
+            none => {
+                self.view.read_rows()?;
+                none.insert(Nodes::of(&self.view, plan)?)
+            }
+        };
+        let (nodes, slot) = match (&nodes.pieces, traces) {
             (Some(pieces), Traces::Pieces) => (pieces, filter + plan.filters.len()),
-            _ => (&self.nodes, filter),
+            _ => (&nodes.whole, filter),
         };
         let Some(node) = nodes.get(filter).filter(|node| !matches!(node, Node::No)) else {
             return Ok(None);

@@ -15,6 +15,7 @@ use super::codes::{Children, Named, Wanted, value_of};
 use super::condition::{VISIBLE, duration_of, kind, status, visible};
 use super::counts::Reading;
 use super::evaluate::Page;
+use super::fetch;
 use super::sweep::sweep;
 use super::traces::{asks_trace, asks_traces};
 use super::view::View;
@@ -29,7 +30,9 @@ pub(crate) fn attribute_names(
     range: TimeRange,
 ) -> Result<Vec<(Scope, String, u64)>> {
     let mut found: BTreeMap<(Scope, &str), u64> = BTreeMap::new();
-    for view in views.iter().filter(|view| view.range.overlaps(&range)) {
+    let meets = |view: &&View| view.range.overlaps(&range);
+    fetch::shared(views.iter().filter(meets));
+    for view in views.iter().filter(meets) {
         let tables = [
             (Scope::Span, &view.image.spans),
             (Scope::Event, &view.image.events),
@@ -147,11 +150,13 @@ pub(crate) fn attribute_values(
     };
     let everything = Filter::And(Vec::new());
     let filter = request.filter.as_ref().unwrap_or(&everything);
+    let meets = |view: &&View| view.range.overlaps(&request.range);
+    fetch::attribute(views.iter().filter(meets), &request.attribute);
     let mut others: Vec<View> = Vec::new();
     let mut is_over = true;
     // Newer places first.
     for view in views.iter().rev() {
-        let overlaps = view.range.overlaps(&request.range);
+        let overlaps = meets(&view);
         let is_whole = request.filter.is_none() && view.hidden.is_empty();
         if overlaps && is_whole && whole(view, &request.attribute, &mut found)? {
             continue;

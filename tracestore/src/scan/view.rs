@@ -4,7 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -28,7 +28,8 @@ pub(crate) struct View {
     pub(crate) range: TimeRange,
     /// Whether it does not say which of its traces others have.
     is_stranger: bool,
-    first_rows: Arc<[u32]>,
+    /// First rows of the traces, once they were read.
+    first_rows: OnceLock<Arc<[u32]>>,
     traces: Mutex<TracesPage>,
 }
 
@@ -53,15 +54,34 @@ impl View {
         hidden: Arc<RoaringBitmap>,
         range: TimeRange,
     ) -> Result<Self> {
-        let first_rows = image.first_rows()?;
-        Ok(Self {
+        let view = Self::unread(image, hidden, range);
+        view.read_rows()?;
+        Ok(view)
+    }
+
+    /// One that is not asked for rows before [`View::read_rows`].
+    pub(crate) fn unread(image: Arc<Image>, hidden: Arc<RoaringBitmap>, range: TimeRange) -> Self {
+        Self {
             image,
             hidden,
             range,
             is_stranger: false,
-            first_rows,
+            first_rows: OnceLock::new(),
             traces: Mutex::default(),
-        })
+        }
+    }
+
+    /// Reads which rows traces have.
+    pub(crate) fn read_rows(&self) -> Result<()> {
+        if self.first_rows.get().is_none() {
+            let rows = self.image.first_rows()?;
+            self.first_rows.get_or_init(|| rows);
+        }
+        Ok(())
+    }
+
+    fn first_rows(&self) -> &[u32] {
+        self.first_rows.get().map_or(&[], |rows| rows)
     }
 
     /// As one that was written when other places were not known.
@@ -88,7 +108,7 @@ impl View {
             hidden: Arc::clone(&self.hidden),
             range: self.range,
             is_stranger: self.is_stranger,
-            first_rows: Arc::clone(&self.first_rows),
+            first_rows: self.first_rows.clone(),
             traces: Mutex::default(),
         }
     }
@@ -100,7 +120,7 @@ impl View {
 
     /// How many traces there are.
     pub(crate) fn trace_count(&self) -> usize {
-        self.first_rows.len().saturating_sub(1)
+        self.image.trace_count()
     }
 
     /// The trace at a place of the table of traces.
@@ -152,20 +172,20 @@ impl View {
 
     /// The rows of the trace at a place.
     pub(crate) fn rows_of(&self, place: usize) -> Range<u32> {
-        let at = |place: usize| self.first_rows.get(place).copied();
+        let at = |place: usize| self.first_rows().get(place).copied();
         let end = at(self.trace_count()).unwrap_or(0);
         at(place).unwrap_or(end)..at(place + 1).unwrap_or(end)
     }
 
     /// The place of the trace that a row is of.
     pub(crate) fn place_of(&self, row: u32) -> usize {
-        Image::trace_of(&self.first_rows, row)
+        Image::trace_of(self.first_rows(), row)
     }
 
     /// The place of the first trace that begins on a page or behind it.
     pub(crate) fn first_place(&self, page: usize) -> usize {
         let first = page.saturating_mul(PAGE_ROWS);
-        self.first_rows
+        self.first_rows()
             .partition_point(|row| (*row as usize) < first)
     }
 
@@ -242,6 +262,9 @@ impl View {
         if self.range.end <= time {
             return Ok(self.trace_count());
         }
+        if time <= self.range.start {
+            return Ok(0);
+        }
         let (mut from, mut to) = (0, self.trace_count());
         while from < to {
             let middle = from + (to - from) / 2;
@@ -261,6 +284,11 @@ impl View {
         let ends = self.image.ends()?;
         let pages = ends.partition_point(|end| *end < time);
         Ok(pages.saturating_mul(PAGE_ROWS))
+    }
+
+    /// Whether no trace that meets `range` begins here.
+    pub(crate) fn is_aside(&self, range: TimeRange) -> Result<bool> {
+        Ok(self.first_place_from(range.end)? <= self.first_place_into(range.start)?)
     }
 
     /// Whether spans of the trace at a place may meet `range`: begin before its end, and end at its

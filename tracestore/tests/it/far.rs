@@ -8,16 +8,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use trine_storage::Result;
 use trine_storage::catalog::{BlockMeta, Document};
 use trine_storage::depot::{Adopted, Depot, Guard, LocalCopy, Role, ShipEdit, ShipState};
 use trine_storage::fs::{ReadFile, WriteFile};
 use trine_storage::shared::Shared;
 use trine_storage::sim::{MemoryBucket, MemoryDepot, SimFs};
 use trine_storage::ulid::BlockId;
+use trine_storage::{Result, TimeRange};
 use trine_tracestore::{
-    AttributeRef, AttributeScope, Condition, Durability, Event, Filter, Intrinsic, Link, Scope,
-    Span, Test, TraceFilter, TraceStore, Value,
+    AttributeRef, AttributeScope, Batch, Condition, Counts, Durability, Effort, Event, Filter,
+    Intrinsic, Link, Measure, Request, Rows, Scope, Snapshot, Span, Test, TraceFilter, TraceStore,
+    Value, ValuesRequest,
 };
 
 use crate::store::{NOW_NS, batches, clock, service, text};
@@ -28,6 +29,7 @@ use crate::store::{NOW_NS, batches, clock, service, text};
 struct Time {
     now: u64,
     requests: u64,
+    bytes: u64,
     /// Of each byte of each object, when it is here.
     here: BTreeMap<BlockId, Vec<u64>>,
 }
@@ -45,6 +47,7 @@ impl Time {
             self.requests += u64::from(bytes.contains(&NEVER));
             for at in bytes {
                 if *at == NEVER {
+                    self.bytes += 1;
                     *at = self.now + 1;
                 }
                 last = last.max(*at);
@@ -306,4 +309,82 @@ fn a_search_takes_few_requests_that_depend_on_each_other() {
         let most = 12 + found.len() as u64;
         assert!(cold <= most, "{cold} with cold caches, {filter:?}");
     }
+}
+
+/// Blocks whose traces lie out of the range of a search are asked for little.
+#[test]
+fn a_search_reads_what_lies_in_its_range() {
+    let bucket = MemoryBucket::new();
+    fill(&bucket);
+    let bytes_of = |range: TimeRange| {
+        let (store, time) = open(&bucket, "reader");
+        let request = Request::Rows(Rows {
+            range,
+            filter: equal(AttributeRef::Intrinsic(Intrinsic::Name), "span 7"),
+            projection: vec![],
+            enough: usize::MAX,
+        });
+        let found: usize = store
+            .snapshot()
+            .scan(&request)
+            .unwrap()
+            .map(|batch| match batch.unwrap() {
+                Batch::Spans(batch) => batch.traces.len(),
+                other => panic!("{other:?}"),
+            })
+            .sum();
+        let bytes = time.lock().unwrap().bytes;
+        (found, bytes)
+    };
+    let (all, all_bytes) = bytes_of(TimeRange::ALL);
+    let last_ns = NOW_NS + 1_000 * (3 * TRACES).cast_signed();
+    let (few, few_bytes) = bytes_of(TimeRange::new(last_ns - 500_000, last_ns));
+    assert!(0 < few && few < all / 10, "{few} of {all}");
+    assert!(
+        few_bytes * 3 < all_bytes * 2,
+        "{few_bytes} of {all_bytes} bytes"
+    );
+}
+
+#[test]
+fn counts_names_and_values_take_few_requests_that_depend_on_each_other() {
+    let bucket = MemoryBucket::new();
+    fill(&bucket);
+    let cold = |most: u64, what: &str, ask: &dyn Fn(&Snapshot) -> usize| {
+        let (store, time) = open(&bucket, "reader");
+        let (found, cold) = took(&time, || ask(&store.snapshot()));
+        assert!(found > 0, "{what}");
+        assert!(cold <= most, "{cold} for {what} with cold caches");
+    };
+    let service = || attribute(AttributeScope::Resource, "service.name");
+    cold(24, "counts", &|snapshot| {
+        let request = Request::Counts(Counts {
+            range: TimeRange::ALL,
+            filter: Filter::Is(Condition {
+                attribute: AttributeRef::Intrinsic(Intrinsic::Name),
+                test: Test::Equal(vec![Value::Str("span 7".into())]),
+            }),
+            origin_ns: 0,
+            bucket_ns: 0,
+            by: vec![service()],
+            measure: Measure::Spans,
+            groups_max: 1_000,
+            effort: Effort::default(),
+        });
+        let batches = snapshot.scan(&request).unwrap();
+        batches.map(|batch| drop(batch.unwrap())).count()
+    });
+    cold(8, "names", &|snapshot| {
+        let names = snapshot.attribute_names(TimeRange::ALL);
+        names.unwrap().len()
+    });
+    cold(8, "values", &|snapshot| {
+        let request = ValuesRequest {
+            attribute: service(),
+            range: TimeRange::ALL,
+            filter: None,
+            limit: 1_000,
+        };
+        snapshot.attribute_values(&request).unwrap().len()
+    });
 }

@@ -63,7 +63,7 @@ impl ShippedSubject for Shipped {
 #[test]
 fn every_cut_of_the_disk_and_of_the_depot_keeps_every_promise() {
     for seed in 0..2 {
-        let workload = script_shipped(seed, 9);
+        let workload = script_shipped(seed, 7);
         let cuts = check_every_cut_shipped(&Shipped(clock()), &workload, seed);
         assert!(cuts > 50, "{cuts}");
     }

@@ -186,6 +186,16 @@ impl ColumnReader {
         }
     }
 
+    /// The least and the greatest number of a page of signed numbers, as far as the directory tells.
+    pub(crate) fn bounds(&self, page: u32) -> Option<(i64, i64)> {
+        let page = match (&self.meta.encoding, self.kind) {
+            (Encoding::Numbers, Type::Int) => self.meta.page(page)?,
+            _ => return None,
+        };
+        let told = |number| unordered(Type::Int, number).cast_signed();
+        Some((told(page.bounds.least), told(page.bounds.greatest)))
+    }
+
     /// Appends the rows that a page of a column of rows has in `wanted`, of a page of the table that
     /// has so many; gives how many it has before.
     pub(crate) fn rows(

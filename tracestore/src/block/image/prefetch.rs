@@ -109,37 +109,50 @@ impl Image {
         Ok(())
     }
 
-    /// Begins to fetch the table of traces.
-    pub(super) fn prefetch_traces(&self) {
-        if self.is_remote() {
-            let mut pages = Vec::new();
-            self.pages_of_traces(0..self.traces.rows(), &mut pages);
-            self.prefetch(&pages);
-        }
-    }
-
     /// Appends the pages that tell of the traces at some places.
     pub(crate) fn pages_of_traces(&self, places: Range<usize>, out: &mut Vec<PageRef>) {
         self.traces.pages_with(&places, out);
     }
 
-    /// Begins to fetch what every search looks at first: which rows traces have, and which of them lie
-    /// in other places, too.
-    pub(crate) fn prefetch_search(&self) {
-        if !self.is_remote() {
-            return;
-        }
-        let mut pages = Vec::new();
-        if self.first_rows.get().is_none() {
+    /// Begins to fetch which rows traces have.
+    pub(crate) fn prefetch_rows(&self) {
+        if self.is_remote() && self.first_rows.get().is_none() {
+            let mut pages = Vec::new();
             pages_of_all(&self.traces, trace::ROWS, &mut pages);
+            self.prefetch(&pages);
         }
-        if self.with_more.get().is_none() {
+    }
+
+    /// Begins to fetch which traces lie in other places, too.
+    pub(crate) fn prefetch_more(&self) {
+        if self.is_remote() && self.with_more.get().is_none() {
+            let mut pages = Vec::new();
             for page in self.pages_with_more() {
                 self.traces
                     .pages_with(&self.traces.rows_of(page), &mut pages);
             }
+            self.prefetch(&pages);
         }
-        self.prefetch(&pages);
+    }
+
+    /// For each page of the table of traces a time by which all traces of it and of those before it had
+    /// ended, as far as that is told without reading.
+    pub(super) fn ends_told(&self) -> Result<Vec<i64>> {
+        let started = &self.traces.known(&Key::Number(trace::START))?.values;
+        let took = &self.traces.known(&Key::Number(trace::DURATION))?.values;
+        let mut last = i64::MIN;
+        let mut ends = Vec::with_capacity(self.traces.pages());
+        for page in 0..u32::try_from(self.traces.pages()).unwrap_or(u32::MAX) {
+            let times = started.bounds(page).zip(took.bounds(page));
+            let end = times
+                .filter(|(_, (least, _))| *least >= 0)
+                .map_or(i64::MAX, |((_, start), (_, took))| {
+                    start.saturating_add(took)
+                });
+            last = last.max(end);
+            ends.push(last);
+        }
+        Ok(ends)
     }
 
     /// Events and links, each with the column that counts those of spans.
