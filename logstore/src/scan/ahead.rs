@@ -11,6 +11,9 @@ use crate::request::Projection;
 
 /// As many places or chunks are fetched at a time.
 const AT_ONCE: usize = 64;
+/// The tables that are fetched at a time take about as many bytes at most, unless those of one place take
+/// more.
+const TABLE_BYTES_MAX: u64 = 64 << 20;
 
 /// How far a scan is ahead of itself.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Scan {
             true => &SEARCHED,
             false => &TABLES,
         };
-        warm(blocks, sections).ok();
+        fetch_tables(blocks.collect(), sections);
     }
 
     /// Begins to fetch the pages of chunks of open places.
@@ -127,9 +130,7 @@ impl Scan {
 /// is used soon.
 pub(crate) fn in_groups(places: &[Place]) -> impl Iterator<Item = &Place> {
     places.chunks(AT_ONCE).flat_map(|group| {
-        let blocks = group.iter().filter_map(Place::block);
-        // What goes wrong is told by whoever reads them.
-        warm(blocks, &TABLES).ok();
+        fetch_tables(group.iter().filter_map(Place::block).collect(), &TABLES);
         group
     })
 }
@@ -139,7 +140,26 @@ pub(crate) fn blocks_in_groups<'a>(
     blocks: &'a [&'a Block<BlockFile>],
 ) -> impl Iterator<Item = &'a Block<BlockFile>> {
     blocks.chunks(AT_ONCE).flat_map(|group| {
-        warm(group.iter().copied(), &TABLES).ok();
+        fetch_tables(group.to_vec(), &TABLES);
         group.iter().copied()
     })
+}
+
+/// Begins to fetch the tables of blocks that are far away, the heads of all in one round. What goes wrong
+/// is told by whoever reads them.
+fn fetch_tables(mut blocks: Vec<&Block<BlockFile>>, sections: &[u32]) {
+    blocks.retain(|block| block.file.is_remote());
+    warm(blocks.iter().copied(), &[]).ok();
+    let mut left = TABLE_BYTES_MAX;
+    for block in blocks {
+        let bytes = sections.iter().map(|id| {
+            let len = block.file.section_len(*id).ok().flatten();
+            len.unwrap_or(0)
+        });
+        block.file.prefetch_sections(sections).ok();
+        match left.checked_sub(bytes.sum()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }
