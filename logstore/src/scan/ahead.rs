@@ -1,13 +1,13 @@
 //! Fetches what a scan comes to next, where blocks are far away: the tables of the next places, the
-//! pages of the next chunks. A scan that stops early has fetched about twice what it needed, one that
-//! goes on waits for ever larger pieces. Nothing is done where all files are on this disk.
+//! pages of the next chunks. A scan that may stop early begins with few, and has fetched about twice what
+//! it needed when it stops. Nothing is done where all files are on this disk.
 
 use trine_storage::block_set::{Block, warm};
 
 use super::Scan;
 use super::place::{Held, Place};
 use crate::block::reader::{BlockFile, SEARCHED, TABLES};
-use crate::request::Projection;
+use crate::request::Rows;
 
 /// As many places or chunks are fetched at a time.
 const AT_ONCE: usize = 64;
@@ -24,16 +24,15 @@ pub(super) struct Ahead {
     next: usize,
 }
 
-impl Default for Ahead {
-    fn default() -> Self {
+impl Ahead {
+    /// Of a scan that needs all there is, or of one that may stop early.
+    pub(super) fn new(needs_all: bool) -> Self {
         Self {
             fetched: 0,
-            next: 1,
+            next: if needs_all { AT_ONCE } else { 1 },
         }
     }
-}
 
-impl Ahead {
     /// Tells that so many are used; gives how many are to be fetched, those first.
     pub(super) fn step(&mut self, used: usize) -> usize {
         if let Some(left) = self.fetched.checked_sub(used) {
@@ -50,6 +49,8 @@ impl Ahead {
 /// Which pages of chunks a scan needs as a rule.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wanted {
+    /// The reader does not stop before the end.
+    pub(crate) is_all: bool,
     /// Chunks are looked into, and not only their headers.
     pub(crate) is_any: bool,
     pub(crate) lines: bool,
@@ -58,11 +59,12 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// What is given of rows.
-    pub(crate) fn of(projection: Projection) -> Self {
+    pub(crate) fn of(request: &Rows) -> Self {
         Self {
+            is_all: request.limit_hint.is_none(),
             is_any: true,
-            lines: projection.lines,
-            metadata: projection.metadata,
+            lines: request.projection.lines,
+            metadata: request.projection.metadata,
         }
     }
 }
@@ -118,6 +120,11 @@ impl Scan {
                 pages.clear();
             }
         }
+    }
+
+    /// How far the scan is ahead of itself at its beginning.
+    pub(super) fn ahead(&self) -> Ahead {
+        Ahead::new(self.wanted.is_all)
     }
 
     /// Whether anything of it is far away.
