@@ -98,11 +98,12 @@ impl Snapshot {
             needles: index.then(|| filter::needles(lines)),
         };
         let wanted = match request {
-            Request::Rows(rows) => Wanted::of(rows.projection),
+            Request::Rows(rows) => Wanted::of(rows),
             // Mostly headers say it, unless there are conditions.
             Request::Counts(counts) => {
                 let metadata = counts.by.iter().any(|name| name != LEVEL);
                 Wanted {
+                    is_all: true,
                     is_any: metadata || spec.is_narrow(),
                     lines: false,
                     metadata,
@@ -201,7 +202,11 @@ impl Snapshot {
             needles: None,
         };
         let hidden = self.hidden.clone();
-        let scan = Scan::new(self.places(range), hidden, spec, Wanted::default());
+        let wanted = Wanted {
+            is_all: true,
+            ..Wanted::default()
+        };
+        let scan = Scan::new(self.places(range), hidden, spec, wanted);
         Ok(Arc::new(Units::new(scan)))
     }
 

@@ -12,7 +12,7 @@ use trine_storage::block_set::Block;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
 use crate::block::Sealed;
-use crate::block::reader::{BlockFile, FETCHED_AT_ONCE, PageCache};
+use crate::block::reader::{BlockFile, PageCache};
 use crate::columns::Columns;
 use crate::db::Tombstones;
 use crate::exemplar::Exemplar;
@@ -23,6 +23,12 @@ use crate::tombstone::Tombstone;
 
 /// Label sets of a block that are read at a time: they are coded as differences.
 const LABELS_AHEAD: usize = 64;
+/// Of a block that is far away about as many bytes of runs are fetched at a time ...
+const RUN_BYTES_MAX: u64 = 8 << 20;
+/// ... of all blocks of a read as many to begin with ...
+const ALL_BYTES_MAX: u64 = 64 << 20;
+/// ... but of each as many at least.
+const RUN_BYTES_LEAST: u64 = 256 << 10;
 
 /// What a read found.
 pub(crate) struct Selection {
@@ -44,11 +50,12 @@ impl Selection {
             let files = blocks.filter_map(|(block, places)| Some((file(block)?, places)));
             files.filter(|(file, _)| file.is_remote())
         };
-        for (file, places) in remote() {
-            file.fetch_runs(places.iter().take(FETCHED_AT_ONCE));
-        }
-        for (file, places) in remote() {
-            file.fetch_times(places.iter().take(FETCHED_AT_ONCE));
+        let count = u64::try_from(remote().count()).unwrap_or(u64::MAX);
+        let bytes_max = (ALL_BYTES_MAX / count.max(1)).max(RUN_BYTES_LEAST);
+        let fetched = remote().map(|(file, places)| file.fetch_runs(places.iter(), bytes_max));
+        let fetched: Vec<usize> = fetched.collect();
+        for ((file, places), count) in remote().zip(fetched) {
+            file.fetch_times(places.iter().take(count));
         }
     }
 }
@@ -221,7 +228,7 @@ impl BlockSeries {
             block,
             cache: PageCache::default(),
             places: places.into_iter(),
-            fetched: FETCHED_AT_ONCE,
+            fetched: 0,
             ready: VecDeque::new(),
             range,
             tombstones,
@@ -233,15 +240,11 @@ impl BlockSeries {
     fn fill(&mut self) -> Result<()> {
         if let (true, Sealed::Block(file)) = (self.ready.is_empty(), &self.block.reader) {
             if file.is_remote() {
-                match self.fetched.checked_sub(LABELS_AHEAD) {
-                    Some(left) => self.fetched = left,
-                    None => {
-                        let next = || self.places.clone().take(FETCHED_AT_ONCE);
-                        file.fetch_runs(next());
-                        file.fetch_times(next());
-                        self.fetched = FETCHED_AT_ONCE - LABELS_AHEAD;
-                    }
+                if self.fetched == 0 {
+                    self.fetched = file.fetch_runs(self.places.clone(), RUN_BYTES_MAX);
+                    file.fetch_times(self.places.clone().take(self.fetched));
                 }
+                self.fetched = self.fetched.saturating_sub(LABELS_AHEAD);
             }
             let mut sets = file.tables()?.index.label_sets();
             for place in self.places.by_ref().take(LABELS_AHEAD) {
@@ -586,8 +589,8 @@ impl Batch {
                 let Some(file) = view.blocks.first().and_then(|(block, _)| file(block)) else {
                     return Ok(());
                 };
-                file.fetch_runs(places.iter().copied());
-                file.fetch_times(places.iter().copied());
+                let fetched = file.fetch_runs(places.iter().copied(), RUN_BYTES_MAX);
+                file.fetch_times(places.iter().copied().take(fetched));
                 let mut sets = file.tables()?.index.label_sets();
                 for place in places {
                     let handle = Handle {

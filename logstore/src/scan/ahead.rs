@@ -1,16 +1,19 @@
 //! Fetches what a scan comes to next, where blocks are far away: the tables of the next places, the
-//! pages of the next chunks. A scan that stops early has fetched about twice what it needed, one that
-//! goes on waits for ever larger pieces. Nothing is done where all files are on this disk.
+//! pages of the next chunks. A scan that may stop early begins with few, and has fetched about twice what
+//! it needed when it stops. Nothing is done where all files are on this disk.
 
 use trine_storage::block_set::{Block, warm};
 
 use super::Scan;
 use super::place::{Held, Place};
 use crate::block::reader::{BlockFile, SEARCHED, TABLES};
-use crate::request::Projection;
+use crate::request::Rows;
 
 /// As many places or chunks are fetched at a time.
 const AT_ONCE: usize = 64;
+/// The tables that are fetched at a time take about as many bytes at most, unless those of one place take
+/// more.
+const TABLE_BYTES_MAX: u64 = 64 << 20;
 
 /// How far a scan is ahead of itself.
 #[derive(Debug)]
@@ -21,16 +24,15 @@ pub(super) struct Ahead {
     next: usize,
 }
 
-impl Default for Ahead {
-    fn default() -> Self {
+impl Ahead {
+    /// Of a scan that needs all there is, or of one that may stop early.
+    pub(super) fn new(needs_all: bool) -> Self {
         Self {
             fetched: 0,
-            next: 1,
+            next: if needs_all { AT_ONCE } else { 1 },
         }
     }
-}
 
-impl Ahead {
     /// Tells that so many are used; gives how many are to be fetched, those first.
     pub(super) fn step(&mut self, used: usize) -> usize {
         if let Some(left) = self.fetched.checked_sub(used) {
@@ -47,6 +49,8 @@ impl Ahead {
 /// Which pages of chunks a scan needs as a rule.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wanted {
+    /// The reader does not stop before the end.
+    pub(crate) is_all: bool,
     /// Chunks are looked into, and not only their headers.
     pub(crate) is_any: bool,
     pub(crate) lines: bool,
@@ -55,11 +59,12 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// What is given of rows.
-    pub(crate) fn of(projection: Projection) -> Self {
+    pub(crate) fn of(request: &Rows) -> Self {
         Self {
+            is_all: request.limit_hint.is_none(),
             is_any: true,
-            lines: projection.lines,
-            metadata: projection.metadata,
+            lines: request.projection.lines,
+            metadata: request.projection.metadata,
         }
     }
 }
@@ -76,7 +81,7 @@ impl Scan {
             true => &SEARCHED,
             false => &TABLES,
         };
-        warm(blocks, sections).ok();
+        fetch_tables(blocks.collect(), sections);
     }
 
     /// Begins to fetch the pages of chunks of open places.
@@ -117,6 +122,11 @@ impl Scan {
         }
     }
 
+    /// How far the scan is ahead of itself at its beginning.
+    pub(super) fn ahead(&self) -> Ahead {
+        Ahead::new(self.wanted.is_all)
+    }
+
     /// Whether anything of it is far away.
     pub(super) fn is_remote(&self) -> bool {
         self.is_remote
@@ -127,9 +137,7 @@ impl Scan {
 /// is used soon.
 pub(crate) fn in_groups(places: &[Place]) -> impl Iterator<Item = &Place> {
     places.chunks(AT_ONCE).flat_map(|group| {
-        let blocks = group.iter().filter_map(Place::block);
-        // What goes wrong is told by whoever reads them.
-        warm(blocks, &TABLES).ok();
+        fetch_tables(group.iter().filter_map(Place::block).collect(), &TABLES);
         group
     })
 }
@@ -139,7 +147,26 @@ pub(crate) fn blocks_in_groups<'a>(
     blocks: &'a [&'a Block<BlockFile>],
 ) -> impl Iterator<Item = &'a Block<BlockFile>> {
     blocks.chunks(AT_ONCE).flat_map(|group| {
-        warm(group.iter().copied(), &TABLES).ok();
+        fetch_tables(group.to_vec(), &TABLES);
         group.iter().copied()
     })
+}
+
+/// Begins to fetch the tables of blocks that are far away, the heads of all in one round. What goes wrong
+/// is told by whoever reads them.
+fn fetch_tables(mut blocks: Vec<&Block<BlockFile>>, sections: &[u32]) {
+    blocks.retain(|block| block.file.is_remote());
+    warm(blocks.iter().copied(), &[]).ok();
+    let mut left = TABLE_BYTES_MAX;
+    for block in blocks {
+        let bytes = sections.iter().map(|id| {
+            let len = block.file.section_len(*id).ok().flatten();
+            len.unwrap_or(0)
+        });
+        block.file.prefetch_sections(sections).ok();
+        match left.checked_sub(bytes.sum()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Units {
 }
 
 /// What is taken next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Next {
     place: usize,
     /// How many of its chunks were taken.
@@ -34,15 +34,21 @@ struct Next {
 
 impl Units {
     pub(crate) fn new(scan: Scan) -> Self {
+        let next = Next {
+            place: 0,
+            taken: 0,
+            places_ahead: scan.ahead(),
+            chunks_ahead: scan.ahead(),
+        };
         Self {
             scan: Arc::new(scan),
-            next: Mutex::default(),
+            next: Mutex::new(next),
         }
     }
 
     /// How many chunks of places that can be read may hold something.
     pub(crate) fn chunks(&self) -> usize {
-        let mut ahead = Ahead::default();
+        let mut ahead = self.scan.ahead();
         let places = 0..self.scan.places.len();
         let open = places.filter_map(|place| {
             self.fetch_places(&mut ahead, place);

@@ -1,7 +1,7 @@
 //! Stores whose blocks are shipped: crashes at every operation of the disk and of the depot, empty
 //! disks, stores that others write to, and how much is read of blocks that are far away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -354,27 +354,38 @@ fn while_the_depot_is_away_rows_are_taken_and_deletes_are_refused() {
     assert_eq!(rows(&store), (0..18).collect::<Vec<_>>());
 }
 
-/// Counts what is read of blocks, as pages of 64 KiB that are kept.
+/// Which pages were asked for, each of them once, and how many answers had to be waited for before.
+#[derive(Debug, Default)]
+struct Asked {
+    pages: BTreeMap<(BlockId, u64), u64>,
+    rounds: u64,
+}
+
+/// Counts pages and rounds of reads: what is asked for while nothing is waited for comes in one.
 #[derive(Debug)]
 struct Counting {
     depot: Arc<MemoryDepot>,
-    pages: Arc<Mutex<BTreeSet<(BlockId, u64)>>>,
+    asked: Arc<Mutex<Asked>>,
 }
 
 #[derive(Debug)]
 struct CountedFile {
     id: BlockId,
     file: Arc<dyn ReadFile>,
-    pages: Arc<Mutex<BTreeSet<(BlockId, u64)>>>,
+    asked: Arc<Mutex<Asked>>,
 }
 
 const PAGE: u64 = 64 << 10;
 
 impl CountedFile {
-    fn count(&self, ranges: &[Range<u64>]) {
+    /// Asks for pages; gives the round in which the last of them comes.
+    fn ask(&self, ranges: &[Range<u64>]) -> u64 {
+        let mut asked = self.asked.lock();
+        let next = asked.rounds + 1;
         let of = |range: &Range<u64>| range.start / PAGE..range.end.div_ceil(PAGE);
-        let pages = ranges.iter().flat_map(of).map(|page| (self.id, page));
-        self.pages.lock().extend(pages);
+        let pages = ranges.iter().flat_map(of);
+        let rounds = pages.map(|page| *asked.pages.entry((self.id, page)).or_insert(next));
+        rounds.max().unwrap_or(0)
     }
 }
 
@@ -384,7 +395,9 @@ impl ReadFile for CountedFile {
     }
 
     fn read(&self, ranges: &[Range<u64>]) -> std::io::Result<Vec<Bytes>> {
-        self.count(ranges);
+        let round = self.ask(ranges);
+        let mut asked = self.asked.lock();
+        asked.rounds = asked.rounds.max(round);
         self.file.read(ranges)
     }
 
@@ -393,7 +406,7 @@ impl ReadFile for CountedFile {
     }
 
     fn prefetch(&self, ranges: &[Range<u64>]) -> std::io::Result<()> {
-        self.count(ranges);
+        self.ask(ranges);
         Ok(())
     }
 }
@@ -432,7 +445,7 @@ impl Depot for Counting {
         Arc::new(CountedFile {
             id: meta.id,
             file: self.depot.open(meta),
-            pages: Arc::clone(&self.pages),
+            asked: Arc::clone(&self.asked),
         })
     }
 
@@ -449,12 +462,67 @@ impl Depot for Counting {
     }
 }
 
+/// A store on an empty disk whose reads are counted.
+fn counted(world: &World, config: Config) -> (LogStore, Arc<Mutex<Asked>>) {
+    let asked = Arc::new(Mutex::new(Asked::default()));
+    let depot = world.bucket.depot("reader");
+    depot.set_role(Role::ReadOnly);
+    let depot = Arc::new(Counting {
+        depot,
+        asked: Arc::clone(&asked),
+    });
+    let store = store::open_with(&SimFs::new(), &world.clock, config, depot).unwrap();
+    (store, asked)
+}
+
+#[test]
+fn a_search_of_many_blocks_takes_few_rounds() {
+    let world = World::new();
+    let (store, _depot) = world.open(&SimFs::new(), "first", writer(1));
+    for block in 0..30u64 {
+        let entry = |row: u64| Entry {
+            stream: store::labels(&[("app", ["a", "b"][(row % 2) as usize])]),
+            timestamp: store::NOW_NS - 1_000_000 + (block * 1_000 + row).cast_signed(),
+            line: format!("block {block} row {row} token{}", block * 31 + row).into_bytes(),
+            metadata: Labels::empty(),
+        };
+        let entries: Vec<Entry> = (0..300).map(entry).collect();
+        store::append(&store, &entries, Durability::Buffered).unwrap();
+        store.ship().unwrap();
+    }
+    let ask = |needle: &str, limit: Option<usize>| {
+        let (reader, asked) = counted(&world, Config::default());
+        assert!(reader.stats().blocks >= 30);
+        assert_eq!(asked.lock().rounds, 0, "nothing is read at open");
+        let needle = Bytes::copy_from_slice(needle.as_bytes());
+        let request = Rows {
+            lines: vec![LineFilter::Contains(needle)],
+            direction: Direction::Backward,
+            limit_hint: limit,
+            ..store::everything()
+        };
+        let found = store::rows(&reader, request).unwrap().len();
+        let rounds = asked.lock().rounds;
+        (found, rounds)
+    };
+    let (found, rounds) = ask("row 299 token", None);
+    assert_eq!(found, 30);
+    assert!(rounds <= 4, "{rounds} rounds");
+    let (found, rounds) = ask("nowhere", None);
+    assert_eq!(found, 0);
+    assert!(rounds <= 3, "{rounds} rounds");
+    // Who may stop early begins with little.
+    let (found, rounds) = ask("row 299 token", Some(1_000));
+    assert_eq!(found, 30);
+    assert!(rounds <= 20, "{rounds} rounds");
+}
+
 #[test]
 fn of_a_rare_needle_little_is_read() {
     const LINES: u64 = 200_000;
     let world = World::new();
-    let fs = SimFs::new();
-    let (store, _depot) = world.open(&fs, "first", writer(1));
+    let depot = world.bucket.depot("first");
+    let store = store::open_with(&SimFs::new(), &world.clock, Config::default(), depot).unwrap();
     let mut raw = 0;
     let mut seed = 7u64;
     for batch in 0..LINES / 10_000 {
@@ -482,16 +550,9 @@ fn of_a_rare_needle_little_is_read() {
     store.ship().unwrap();
     store.compact().unwrap();
     drop(store);
-    let pages = Arc::new(Mutex::new(BTreeSet::new()));
-    let depot = world.bucket.depot("reader");
-    depot.set_role(Role::ReadOnly);
-    let depot = Arc::new(Counting {
-        depot,
-        pages: Arc::clone(&pages),
-    });
-    let reader = store::open_with(&SimFs::new(), &world.clock, Config::default(), depot).unwrap();
+    let (reader, asked) = counted(&world, Config::default());
     let ask = |needle: &str| {
-        let before = pages.lock().len() as u64;
+        let before = asked.lock().pages.len() as u64;
         let request = Rows {
             lines: vec![LineFilter::Contains(Bytes::copy_from_slice(
                 needle.as_bytes(),
@@ -500,7 +561,7 @@ fn of_a_rare_needle_little_is_read() {
             ..store::everything()
         };
         let found = store::rows(&reader, request).unwrap().len();
-        (found, (pages.lock().len() as u64 - before) * PAGE)
+        (found, (asked.lock().pages.len() as u64 - before) * PAGE)
     };
     let (found, cold) = ask("meltdown");
     assert_eq!(found, 1);

@@ -51,8 +51,8 @@ pub(crate) const TABLES: [u32; 5] = [
     exemplar::SECTION,
 ];
 
-/// Series whose samples are fetched together.
-pub(crate) const FETCHED_AT_ONCE: usize = 4096;
+/// Series whose samples are fetched together, at most.
+const FETCHED_AT_ONCE: usize = 4096;
 
 /// What a reader that goes through series in order used last.
 #[derive(Debug, Default)]
@@ -112,13 +112,30 @@ impl BlockFile {
         self.file.is_remote()
     }
 
-    /// Begins to fetch the runs of the series `places`, where the block is far away. What goes wrong is
-    /// told by who reads them.
-    pub(crate) fn fetch_runs(&self, places: impl Iterator<Item = u32>) {
-        if let (true, Ok(tables)) = (self.is_remote(), self.tables()) {
-            let pages = places.filter_map(|place| numbers(&tables.series, place));
-            self.fetch_pages(tables, pages.map(|[page, _]| page));
+    /// Begins to fetch the runs of the first of the series `places`, of about `bytes_max` bytes, where
+    /// the block is far away. Gives of how many. What goes wrong is told by who reads them.
+    pub(crate) fn fetch_runs(&self, places: impl Iterator<Item = u32>, bytes_max: u64) -> usize {
+        if !self.is_remote() {
+            return 0;
         }
+        let Ok(tables) = self.tables() else { return 0 };
+        let (mut count, mut left, mut pages) = (0, bytes_max, BTreeSet::new());
+        for place in places.take(FETCHED_AT_ONCE) {
+            count += 1;
+            let Some([number, _]) = numbers(&tables.series, place) else {
+                continue;
+            };
+            if pages.insert(number) {
+                let page = self.page_ref(tables, number);
+                let bytes = page.map_or(0, |page| u64::from(page.len));
+                match left.checked_sub(bytes) {
+                    Some(rest) => left = rest,
+                    None => break,
+                }
+            }
+        }
+        self.fetch_pages(tables, &pages);
+        count
     }
 
     /// Begins to fetch the timestamps of the series `places`, whose runs are waited for.
@@ -130,7 +147,7 @@ impl BlockFile {
             let pages = columns
                 .iter()
                 .filter_map(|&number| numbers(&tables.times, number));
-            self.fetch_pages(tables, pages.map(|[page, _, _]| page));
+            self.fetch_pages(tables, &pages.map(|[page, _, _]| page).collect());
         }
     }
 
@@ -144,16 +161,24 @@ impl BlockFile {
         Ok(u32::try_from(reader.varint()?).unwrap_or(u32::MAX))
     }
 
-    fn fetch_pages(&self, tables: &Tables, numbers: impl Iterator<Item = u32>) {
-        let numbers: BTreeSet<u32> = numbers.collect();
-        let pages = numbers.iter().filter_map(|&number| {
-            let entry = page_entry(tables, number);
-            PageRef::read(&mut Reader::new(self.file.name(), entry)).ok()
-        });
+    fn fetch_pages(&self, tables: &Tables, numbers: &BTreeSet<u32>) {
+        let pages = numbers.iter();
+        let pages = pages.filter_map(|&number| self.page_ref(tables, number).ok());
         let pages: Vec<PageRef> = pages.collect();
         if !pages.is_empty() {
             self.file.prefetch(&pages);
         }
+    }
+
+    fn page_ref(&self, tables: &Tables, number: u32) -> Result<PageRef> {
+        let at = usize::try_from(number)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(16);
+        let entry = tables.pages.get(at..at.saturating_add(16));
+        PageRef::read(&mut Reader::new(
+            self.file.name(),
+            entry.unwrap_or_default(),
+        ))
     }
 
     /// Adds the samples of the series `place` in `range` to `columns`.
@@ -257,8 +282,7 @@ impl BlockFile {
         {
             return Ok(page.clone());
         }
-        let entry = page_entry(tables, number);
-        let page = PageRef::read(&mut Reader::new(self.file.name(), entry))?;
+        let page = self.page_ref(tables, number)?;
         let bytes = self.file.read(&[page])?.pop().unwrap_or_default();
         cache.page = Some((number, bytes.clone()));
         Ok(bytes)
@@ -310,15 +334,6 @@ impl BlockFile {
         }
         Ok(rows)
     }
-}
-
-/// The bytes that say where a page lies; none for one that there is not.
-fn page_entry(tables: &Tables, number: u32) -> &[u8] {
-    let at = usize::try_from(number)
-        .unwrap_or(usize::MAX)
-        .saturating_mul(16);
-    let end = at.saturating_add(16);
-    tables.pages.get(at..end).unwrap_or_default()
 }
 
 /// Adds `rows` of a column of `count` floats and histograms.
