@@ -147,6 +147,7 @@ fn check(level: u8, rows: u64, write: impl FnOnce(&SimFs, &Path) -> Result<u64>)
         wal_position: 1,
         blocks: vec![meta],
         deletes: Vec::new(),
+        ..Document::default()
     };
     catalog.swap(&document).expect("the disk is whole");
     let db = Tsdb::builder(STORE)

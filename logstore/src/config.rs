@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trine_storage::clock::{Clock, SystemClock};
+use trine_storage::depot::Depot;
 use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
@@ -75,6 +76,12 @@ pub struct Config {
     pub wal_bytes_max: u64,
     /// Memory is sealed when its first entry came this long ago. Default two hours.
     pub seal_age: Duration,
+    /// With a depot: the oldest entry that is on this disk only is about this old at most, while the
+    /// depot answers. Memory is sealed when two thirds of it are over. Default 15 minutes.
+    pub ship_age_max: Duration,
+    /// With a depot that another process writes to: how often it is asked what is new, while the store
+    /// is read. Default ten seconds.
+    pub follow_interval: Duration,
     /// Settings of the write-ahead log.
     pub wal: wal::Config,
 }
@@ -101,6 +108,8 @@ impl Default for Config {
             streams_max: 2_000_000,
             wal_bytes_max: 128 << 20,
             seal_age: Duration::from_secs(2 * 3600),
+            ship_age_max: Duration::from_secs(15 * 60),
+            follow_interval: Duration::from_secs(10),
             wal: wal::Config {
                 // A tenth of the work of an append, and the log is small: memory is.
                 compression: wal::Compression::None,
@@ -178,6 +187,8 @@ pub(crate) struct Components {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shared: Shared,
+    pub(crate) shippers: Shared,
+    pub(crate) depot: Option<Arc<dyn Depot>>,
     pub(crate) language: Option<Arc<dyn Language>>,
 }
 
@@ -189,6 +200,8 @@ pub struct Builder {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     shared: Option<Shared>,
+    shippers: Option<Shared>,
+    depot: Option<Arc<dyn Depot>>,
     language: Option<Arc<dyn Language>>,
 }
 
@@ -200,6 +213,8 @@ impl Builder {
             fs: Arc::new(RealFs),
             clock: Arc::new(SystemClock::new()),
             shared: None,
+            shippers: None,
+            depot: None,
             language: None,
         }
     }
@@ -232,6 +247,22 @@ impl Builder {
         self
     }
 
+    /// Takes the depot that blocks are shipped to, and where those are that are not on this disk. By
+    /// default there is none, and this disk has everything.
+    #[must_use]
+    pub fn depot(mut self, depot: Arc<dyn Depot>) -> Self {
+        self.depot = Some(depot);
+        self
+    }
+
+    /// Takes the workers that ship, so that what goes over the network is not in the way of the others;
+    /// by default those of [`Builder::shared`].
+    #[must_use]
+    pub fn shippers(mut self, shippers: Shared) -> Self {
+        self.shippers = Some(shippers);
+        self
+    }
+
     /// Takes this meaning of texts as conditions of deletes; none by default.
     #[must_use]
     pub fn language(mut self, language: Arc<dyn Language>) -> Self {
@@ -246,7 +277,9 @@ impl Builder {
     /// [`Kind::Locked`](trine_storage::Kind::Locked) when another process has it open,
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) or
     /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
-    /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
+    /// [`Kind::Io`](trine_storage::Kind::Io),
+    /// [`Kind::Unavailable`](trine_storage::Kind::Unavailable) when the depot does not answer and
+    /// nothing is known here of what it has. A damaged block is no error: it is quarantined.
     pub fn open(self) -> Result<LogStore> {
         self.open_with_progress(|_| {})
     }
@@ -257,10 +290,13 @@ impl Builder {
     /// As [`Builder::open`].
     pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<LogStore> {
         self.config.check()?;
+        let shared = self.shared.unwrap_or_default();
         let components = Components {
             fs: self.fs,
             clock: self.clock,
-            shared: self.shared.unwrap_or_default(),
+            shippers: self.shippers.unwrap_or_else(|| shared.clone()),
+            shared,
+            depot: self.depot,
             language: self.language,
         };
         LogStore::assemble(&self.path, self.config, components, &mut progress)

@@ -2,24 +2,30 @@
 //!
 //! append -> log -> memory -> acknowledge; seal -> block -> catalog -> truncate the log; blocks are
 //! merged into larger ones. `db/append` has the first line, `db/seal` the second, `db/compact` the
-//! third, `db/open` puts a store together. Log and memory change together under one lock, so that
+//! third, `db/open` puts a store together. With a depot blocks are shipped and those of others are
+//! followed: `db/ship`. Log and memory change together under one lock, so that
 //! replay applies batches in the order in which they were applied, and a seal takes all of memory
 //! up to one position of the log.
+//!
+//! Locks are taken in this order: compacting, shipping, deleting, sealing, order, those of the block set,
+//! memory. Of these only the first three are held while the network is waited for, and neither appends
+//! nor seals take them.
 
 mod append;
 mod compact;
 mod delete;
 mod open;
 mod seal;
+mod ship;
 mod verify;
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use trine_storage::block_set::BlockSet;
+use trine_storage::block_set::{Block, BlockSet, Shipped};
 use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
@@ -29,6 +35,7 @@ use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
+use self::ship::{Shipper, Shipping};
 use crate::appender::{Appender, Rooms};
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
@@ -36,6 +43,7 @@ use crate::condition::Language;
 use crate::config::{Builder, Config};
 use crate::request::LineFilter;
 use crate::retention::Retention;
+use crate::scan;
 use crate::snapshot::Snapshot;
 use crate::stats::{Report, Stats};
 use crate::tail::{Tail, Tails};
@@ -77,7 +85,6 @@ impl Drop for Handle {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) wal: Wal,
-    path: PathBuf,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
@@ -90,6 +97,7 @@ pub(crate) struct Inner {
     sealing: Mutex<()>,
     /// Held by the one who merges or removes blocks.
     compacting: Mutex<()>,
+    shipping: Shipping,
     /// Held by the one who changes the deletes.
     deleting: Mutex<()>,
     tombstones: RwLock<Arc<Tombstones>>,
@@ -103,11 +111,13 @@ pub(crate) struct Inner {
     compaction: Mutex<Compaction>,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
+    shippers: Shared,
     replay: Replay,
     background_error: Mutex<BackgroundErrors>,
     closed: AtomicBool,
     /// Kept for the workers, who only know it weakly.
     compactor: Mutex<Option<Arc<Compactor>>>,
+    shipper: Mutex<Option<Arc<Shipper>>>,
     /// Held until the store is closed.
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
@@ -117,6 +127,7 @@ pub(crate) struct Inner {
 struct BackgroundErrors {
     seal: Option<String>,
     compact: Option<String>,
+    ship: Option<String>,
 }
 
 #[derive(Debug)]
@@ -152,8 +163,11 @@ impl LogStore {
         Appender::new(Arc::clone(&self.inner))
     }
 
-    /// A view of everything that was committed until now, and of nothing that comes later.
+    /// A view of everything that was committed until now, and of nothing that comes later. Where another
+    /// process writes it is what that had shipped when this last followed; if that was long ago, this
+    /// looks first what is new, which may take as long as the depot takes.
     pub fn snapshot(&self) -> Snapshot {
+        self.inner.follow_to_read();
         self.inner.blocks.read(|version| {
             let memory = self.inner.memory.read();
             let sealing = memory.sealing.iter().map(|sealing| sealing.buffer.view());
@@ -193,13 +207,50 @@ impl LogStore {
     }
 
     /// Seals, merges what was sealed, carries out all deletes, and merges blocks until nothing is
-    /// left to merge.
+    /// left to merge. With a depot all that is shipped before and after it.
     ///
     /// # Errors
-    /// As [`LogStore::flush`].
+    /// As [`LogStore::flush`]; with a depot those of [`LogStore::ship`].
     pub fn compact(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.compact_all()
+    }
+
+    /// Seals what is in memory and ships all that is on this disk only; waits for it. Without a depot it
+    /// does nothing but to seal.
+    ///
+    /// # Errors
+    /// As [`LogStore::flush`]; [`Kind::Unavailable`] when the depot does not answer, [`Kind::Locked`]
+    /// and [`Kind::ReadOnly`] when this process is not its writer. What was not shipped stays here and
+    /// is shipped later.
+    ///
+    /// # Durability
+    /// What was committed before is in the depot when this returns, whatever happens to this disk.
+    pub fn ship(&self) -> Result<Shipped> {
+        self.inner.ship_all()
+    }
+
+    /// Looks what the depot has that was not seen here yet: blocks and deletes of the process that
+    /// writes. Gives whether there was anything new. Workers do this by themselves while the store is
+    /// read.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when the depot does not answer; reads go on with what is known.
+    /// [`Kind::Io`], [`Kind::Poisoned`], [`Kind::Closed`], and those of
+    /// [`Builder::open`](crate::Builder::open) for a delete that cannot be read.
+    pub fn follow(&self) -> Result<bool> {
+        self.inner.follow()
+    }
+
+    /// Takes the store over when this process has become the writer of the depot: what is appended from
+    /// now on is later than all that was shipped before. Open does this where the process is the
+    /// writer; until it was done appends ask for it themselves.
+    ///
+    /// # Errors
+    /// As [`LogStore::follow`] and [`LogStore::flush`]; [`Kind::Locked`] and [`Kind::ReadOnly`] when
+    /// this process is not the writer.
+    pub fn take_over(&self) -> Result<()> {
+        self.inner.take_over()
     }
 
     /// Deletes the entries in `range` (nanoseconds) of the streams that satisfy all `matchers` whose
@@ -209,7 +260,9 @@ impl LogStore {
     ///
     /// # Errors
     /// As [`LogStore::flush`]; [`Kind::Limit`] when `Config::deletes_max` deletes are not done with,
-    /// or one is longer than 64 KiB. Nothing is deleted then.
+    /// or one is longer than 64 KiB. With a depot also [`Kind::Locked`] and [`Kind::ReadOnly`] when
+    /// this process is not its writer. Nothing is deleted then. [`Kind::Unavailable`] when the depot
+    /// does not answer; if it had come through, the delete is in force as soon as it answers again.
     ///
     /// # Durability
     /// The delete survives a loss of power when this returns.
@@ -269,14 +322,17 @@ impl LogStore {
     }
 
     /// Does what is due now: seals memory that is large or old enough, merges blocks, drops blocks
-    /// that the retention is done with. Workers do this by themselves; a store without workers is told to.
+    /// that the retention is done with, and ships. Workers do this by themselves; a store without workers
+    /// is told to.
     ///
     /// # Errors
-    /// As [`LogStore::flush`].
+    /// As [`LogStore::flush`] and [`LogStore::follow`].
     pub fn maintain(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.seal_if_due()?;
-        self.inner.compact_if_due()
+        let shipped = self.inner.ship_if_due();
+        self.inner.compact_if_due()?;
+        shipped
     }
 
     /// Reads blocks, catalog and log from the first to the last byte and checks them.
@@ -296,7 +352,8 @@ impl LogStore {
             background_error: background
                 .seal
                 .clone()
-                .or_else(|| background.compact.clone()),
+                .or_else(|| background.compact.clone())
+                .or_else(|| background.ship.clone()),
             ..Stats::default()
         };
         stats
@@ -316,13 +373,23 @@ impl LogStore {
             stats.buffer_streams += figures.streams;
             stats.buffer_rows += figures.rows;
             stats.buffer_bytes += figures.bytes;
+            let since_ms = figures.since_ns.map(|since| since / 1_000_000);
+            stats.unshipped_since_ms = earlier(stats.unshipped_since_ms, since_ms);
         }
+        let has_depot = inner.blocks.depot().is_some();
         for block in &version.blocks {
             stats.add_block(&block.meta);
+            if has_depot && !block.is_shipped() {
+                stats.unshipped_blocks += 1;
+                stats.unshipped_bytes += block.meta.bytes;
+                let since_ms = Some(block.meta.created_ms);
+                stats.unshipped_since_ms = earlier(stats.unshipped_since_ms, since_ms);
+            }
             let damage = block.reader.token_damage();
             let slower = |error: &Error| format!("searches are slower: {error}");
             stats.damaged.extend(damage.iter().map(slower));
         }
+        stats.unshipped_since_ms = stats.unshipped_since_ms.filter(|_| has_depot);
         stats
     }
 
@@ -332,7 +399,9 @@ impl LogStore {
     /// [`Kind::Corrupt`] and [`Kind::Io`] when a block cannot be read.
     pub fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
         let mut sums: Vec<(&'static str, u64)> = Vec::new();
-        for block in &self.inner.blocks.version().blocks {
+        let version = self.inner.blocks.version();
+        let blocks: Vec<&Block<BlockFile>> = version.blocks.iter().map(|block| &**block).collect();
+        for block in scan::blocks_in_groups(&blocks) {
             for (what, bytes) in block.reader.sizes()? {
                 match sums.iter_mut().find(|(held, _)| *held == what) {
                     Some((_, sum)) => *sum += bytes,
@@ -382,6 +451,8 @@ impl Inner {
         self.tails.close();
         // They see that the store is closed and stop at the next chunk.
         let _compacting = self.compacting.lock();
+        self.shipping.settle();
+        let _deleting = self.deleting.lock();
         let _sealing = self.sealing.lock();
         *self.lock.lock() = None;
     }
@@ -406,6 +477,10 @@ impl Inner {
             )),
         }
     }
+}
+
+fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
 }
 
 /// Seals when it is due.

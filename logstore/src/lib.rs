@@ -31,8 +31,8 @@
 //!
 //! In reading order: [`LogStore`] (`db`) wires the parts, `appender` puts batches together,
 //! `wal_record` is what the log holds, `columns` is how entries lie in memory, `sets` their
-//! metadata, `buffer` is memory, `seal` turns it into `block`s, which are immutable, `merge` makes few
-//! of many, `request` is what readers ask, `snapshot`, `scan` and `filter` answer
+//! metadata, `buffer` is memory, `seal` turns it into `block`s, which are immutable (and shipped, with
+//! [`Builder::depot`]), `merge` makes few of many, `request` is what readers ask, `snapshot`, `scan` and `filter` answer
 //! with the help of the token `index`, `tombstone` and `retention` say what is not to be seen, `tail`
 //! follows what is appended, `discover` finds level and service of a line. File formats: `FORMAT.md`
 //! beside this crate.

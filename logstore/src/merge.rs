@@ -290,7 +290,10 @@ impl<'a> Merger<'a> {
     ) -> Result<Self> {
         let mut sources = Vec::with_capacity(blocks.len());
         for block in blocks {
-            let taken_from = sound.then(|| writer.source(&block.reader)).flatten();
+            let taken_from = match sound {
+                true => writer.source(&block.reader)?,
+                false => None,
+            };
             sources.push(Source::open(block, hidden, taken_from)?);
         }
         Ok(Self {

@@ -5,8 +5,10 @@
 //! are unpacked, then metadata, then lines, each only while there are rows left. `place` says what
 //! holds entries, `unpacked` is a chunk that is being looked into, `duplicates` leaves out what an
 //! earlier place holds too. `ordered` merges by time, `parts` takes chunks as they come, `counts`
-//! counts them, `batch` puts rows together.
+//! counts them, `batch` puts rows together, `ahead` fetches what comes next of blocks that are far
+//! away.
 
+mod ahead;
 mod batch;
 mod counts;
 mod duplicates;
@@ -18,9 +20,11 @@ mod unpacked;
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
+use trine_storage::sealed::SealedFile;
 use trine_storage::shared;
 use trine_storage::{Error, Matcher, Result, TimeRange};
 
+pub(crate) use ahead::{Wanted, blocks_in_groups, in_groups};
 pub(crate) use counts::{Amount, CountScan, counted_range};
 pub(crate) use ordered::OrderedScan;
 pub(crate) use parts::{PartScan, Together, Units};
@@ -42,6 +46,8 @@ pub(crate) struct Scan {
     hidden: Hidden,
     /// In the order in which their entries were appended.
     places: Vec<Slot>,
+    wanted: Wanted,
+    is_remote: bool,
     /// What could not be opened and was not told yet.
     failed: Mutex<Vec<Error>>,
 }
@@ -81,7 +87,7 @@ impl EitherSpec {
 
 impl Spec {
     /// Whether entries must be looked at beyond stream and time.
-    fn is_narrow(&self) -> bool {
+    pub(crate) fn is_narrow(&self) -> bool {
         !self.filters.is_empty() || !self.metadata.is_empty() || self.either.is_some()
     }
 }
@@ -103,7 +109,9 @@ struct Worker {
 }
 
 impl Scan {
-    pub(crate) fn new(places: Vec<Place>, hidden: Hidden, spec: Spec) -> Self {
+    pub(crate) fn new(places: Vec<Place>, hidden: Hidden, spec: Spec, wanted: Wanted) -> Self {
+        let blocks = places.iter().filter_map(Place::block);
+        let is_remote = blocks.map(|block| &block.file).any(SealedFile::is_remote);
         let slot = |place: Place| {
             let range = place.range()?;
             Some(Slot {
@@ -115,6 +123,8 @@ impl Scan {
         Self {
             spec,
             hidden,
+            wanted,
+            is_remote,
             places: places.into_iter().filter_map(slot).collect(),
             failed: Mutex::default(),
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use trine_storage::block_set::Version;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
+use crate::block::format::LEVEL;
 use crate::block::reader::BlockFile;
 use crate::buffer::View;
 use crate::figures::{Fields, Found, Selection, Totals, Volume};
@@ -14,6 +15,7 @@ use crate::filter::{self, Filters};
 use crate::request::{Batches, Counts, Direction, Request, Rows};
 use crate::scan::{
     self, Amount, CountScan, EitherSpec, OrderedScan, PartScan, Place, Scan, Spec, Together, Units,
+    Wanted,
 };
 use crate::tombstone::Hidden;
 
@@ -95,7 +97,21 @@ impl Snapshot {
             either: either.map(EitherSpec::new).transpose()?,
             needles: index.then(|| filter::needles(lines)),
         };
-        Ok(Scan::new(self.places(range), self.hidden.clone(), spec))
+        let wanted = match request {
+            Request::Rows(rows) => Wanted::of(rows),
+            // Mostly headers say it, unless there are conditions.
+            Request::Counts(counts) => {
+                let metadata = counts.by.iter().any(|name| name != LEVEL);
+                Wanted {
+                    is_all: true,
+                    is_any: metadata || spec.is_narrow(),
+                    lines: false,
+                    metadata,
+                }
+            }
+        };
+        let hidden = self.hidden.clone();
+        Ok(Scan::new(self.places(range), hidden, spec, wanted))
     }
 
     /// The streams that satisfy all `matchers` and may have entries in `range` (nanoseconds), in
@@ -107,8 +123,8 @@ impl Snapshot {
     /// when a block cannot be read.
     pub fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>> {
         let mut found = Vec::new();
-        for place in self.places(range) {
-            streams_of(&place, matchers, range, &self.hidden, &mut found)?;
+        for place in scan::in_groups(&self.places(range)) {
+            streams_of(place, matchers, range, &self.hidden, &mut found)?;
             // What is sorted already, as blocks are, is only merged.
             found.sort();
             found.dedup();
@@ -185,7 +201,12 @@ impl Snapshot {
             either: None,
             needles: None,
         };
-        let scan = Scan::new(self.places(range), self.hidden.clone(), spec);
+        let hidden = self.hidden.clone();
+        let wanted = Wanted {
+            is_all: true,
+            ..Wanted::default()
+        };
+        let scan = Scan::new(self.places(range), hidden, spec, wanted);
         Ok(Arc::new(Units::new(scan)))
     }
 
@@ -217,11 +238,11 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Found> {
-        for place in self.places(range) {
+        for place in scan::in_groups(&self.places(range)) {
             if fields.is_full() {
                 break;
             }
-            fields.add(&place, &self.selection(matchers, range))?;
+            fields.add(place, &self.selection(matchers, range))?;
         }
         Ok(fields.finish())
     }

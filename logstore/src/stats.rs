@@ -22,6 +22,13 @@ pub struct Stats {
     pub block_rows: u64,
     /// The blocks by level, lowest first.
     pub levels: Vec<LevelStats>,
+    /// With a depot: those that are on this disk only.
+    pub unshipped_blocks: u64,
+    /// Bytes in those.
+    pub unshipped_bytes: u64,
+    /// With a depot: when the first entry came that is on this disk only, milliseconds since 1970,
+    /// about; `None` when there is none.
+    pub unshipped_since_ms: Option<i64>,
     /// Deletes whose entries may still be in files.
     pub deletes: u64,
     /// The write-ahead log.

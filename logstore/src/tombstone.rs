@@ -124,6 +124,16 @@ impl Tombstone {
         })
     }
 
+    /// Reads all deletes of the catalog.
+    ///
+    /// # Errors
+    /// As [`Tombstone::from_catalog`].
+    pub(crate) fn all(deletes: &[Delete], language: Option<&dyn Language>) -> Result<Tombstones> {
+        let deletes = deletes.iter().cloned();
+        let tombstone = |delete| Self::from_catalog(delete, language).map(Arc::new);
+        deletes.map(tombstone).collect()
+    }
+
     /// Reads matchers and filters back from the words of the catalog.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-/// The text for a server that listens on `addresses`.
-pub fn banner(addresses: &[SocketAddr], data_dir: &Path) -> String {
+/// The text for a server that listens on `addresses`; `storage` says what it does with its bucket.
+pub fn banner(addresses: &[SocketAddr], data_dir: &Path, storage: Option<&str>) -> String {
     let url = |port: u16| {
         let found = addresses.iter().find(|address| address.port() == port);
         found
@@ -19,10 +19,14 @@ pub fn banner(addresses: &[SocketAddr], data_dir: &Path) -> String {
     // Writing to a String cannot fail.
     writeln!(
         out,
-        "trine {version} is ready. Its data is in {}.\n",
+        "trine {version} is ready. Its data is in {}.",
         data_dir.display()
     )
     .ok();
+    if let Some(storage) = storage {
+        writeln!(out, "{storage}").ok();
+    }
+    out.push('\n');
     for (name, url, what) in [
         (
             "Prometheus",
@@ -76,7 +80,11 @@ mod tests {
             .into_iter()
             .map(|port| format!("127.0.0.1:{port}").parse().unwrap())
             .collect();
-        let text = banner(&all, Path::new("./data"));
+        let text = banner(&all, Path::new("./data"), None);
+        assert!(
+            text.contains(" is ready. Its data is in ./data.\n\n  Prometheus "),
+            "{text}"
+        );
         for expect in [
             "Loki        http://127.0.0.1:3100 ",
             "OTLP        http://127.0.0.1:4317 ",
@@ -88,7 +96,12 @@ mod tests {
         ] {
             assert!(text.contains(expect), "{text}");
         }
-        let text = banner(&["0.0.0.0:80".parse().unwrap()], Path::new("/d"));
+        let text = banner(
+            &["0.0.0.0:80".parse().unwrap()],
+            Path::new("/d"),
+            Some("It ships."),
+        );
+        assert!(text.contains(" in /d.\nIt ships.\n\n"), "{text}");
         assert!(
             text.contains("http://127.0.0.1:80/loki/api/v1/query_range"),
             "{text}"

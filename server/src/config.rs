@@ -15,12 +15,14 @@ mod file;
 pub mod generator;
 mod ingest;
 mod logs;
+mod storage;
 mod traces;
 mod value;
 
 pub use generator::Generator;
 pub use ingest::{HighAvailability, OtlpMetrics};
 pub use logs::{Action, Logs, OtlpLogs, rfc3339, shown as limits_of_logs};
+pub use storage::Storage;
 pub use traces::{Traces, shown as limits_of_traces};
 
 /// What the server is told. [`Config::default`] is what it does when it is told nothing.
@@ -84,6 +86,8 @@ pub struct Config {
     pub traces: Traces,
     /// What is made of spans.
     pub generator: Generator,
+    /// Where the data is kept beyond the data directory.
+    pub storage: Storage,
     /// Tenants for whom other limits hold, with all that holds for them.
     pub overrides: BTreeMap<String, Config>,
     /// The settings that were told, as they were written.
@@ -205,6 +209,7 @@ impl Default for Config {
             logs: Logs::default(),
             traces: Traces::default(),
             generator: Generator::default(),
+            storage: Storage::default(),
             overrides: BTreeMap::new(),
             told: Vec::new(),
         }
@@ -557,6 +562,7 @@ fn settings() -> impl Iterator<Item = &'static Setting> {
         .chain(logs::SETTINGS)
         .chain(traces::SETTINGS)
         .chain(generator::SETTINGS)
+        .chain(storage::SETTINGS)
 }
 
 /// What the command line asks for.
@@ -616,6 +622,7 @@ impl Invocation {
         if config.body_bytes_max > config.memory_budget_bytes {
             return Err("memory-budget must be at least body-bytes-max".to_owned());
         }
+        storage::settle(&mut config)?;
         Ok(if flags.get_flag("check-config") {
             Self::Check
         } else {

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`config`] is what it is told, [`server`] starts and stops it, [`listen`] and
 //! [`routes`] bring requests in, [`app`] is what handlers share; [`tenants`], [`pool`], [`body`]
-//! [`slots`] and [`params`] are what they use. [`ingest`] holds the write paths with [`proto`], [`api`]
+//! [`slots`], [`storage`] and [`params`] are what they use. [`ingest`] holds the write paths with [`proto`], [`api`]
 //! the read paths, [`process`] what is learned on the way, [`observe`] what the server stores of itself.
 
 #![forbid(unsafe_code)]
@@ -36,6 +36,7 @@ pub mod refusal;
 pub mod routes;
 pub mod server;
 pub mod slots;
+pub mod storage;
 pub mod tenants;
 
 pub use config::Config;
@@ -79,7 +80,9 @@ pub fn run(config: Config) -> Result<(), String> {
         for warning in server.warnings() {
             tracing::warn!("{warning}");
         }
-        println!("{}", banner::banner(server.addresses(), &data_dir));
+        let role = server.app().tenants.storage().map(|storage| storage.role());
+        let banner = banner::banner(server.addresses(), &data_dir, role.as_deref());
+        println!("{banner}");
         asked_to_stop(server.app().quit.subscribe()).await?;
         tracing::info!("stopping");
         server.stop().await

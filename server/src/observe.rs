@@ -18,6 +18,7 @@ mod generators;
 pub mod log_lines;
 pub mod registry;
 pub mod request_spans;
+mod storage;
 
 use log_lines::{Line, LogLines};
 use registry::{Registry, Signal};
@@ -89,6 +90,13 @@ pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => true,
         };
         rounds = rounds.wrapping_add(1);
+        // While another server writes to the bucket, what is observed waits here.
+        if app.tenants.may_write().is_err() {
+            if stopping {
+                return;
+            }
+            continue;
+        }
         let with_metrics = stopping || rounds.is_multiple_of(METRICS_EVERY);
         let stored = blocking(&app, move |app, tenant| {
             flush(app, tenant)?;
@@ -192,7 +200,9 @@ pub fn gather(app: &App) -> Vec<registry::Family> {
         .clock
         .monotonic_ns()
         .saturating_sub(app.observer.started);
-    app.observer
-        .registry
-        .gather(&app.tenants, Duration::from_nanos(up))
+    let registry = &app.observer.registry;
+    let mut families = registry.gather(&app.tenants, Duration::from_nanos(up));
+    let bucket = app.tenants.storage().map(AsRef::as_ref);
+    families.extend(storage::families(bucket, app.clock.now_ms()));
+    families
 }

@@ -26,6 +26,8 @@ pub enum Reason {
     Timeout,
     /// The store cannot do its job now (shutting down, disk full). Send it again later.
     Unavailable,
+    /// This server takes no writes. Send it to another one.
+    Forbidden,
     /// The tenant may send nothing for now; the status that its operator chose.
     Blocked(u16),
     /// A defect of this program.
@@ -64,6 +66,7 @@ impl Refusal {
             Reason::Bad => StatusCode::BAD_REQUEST,
             Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Reason::Forbidden => StatusCode::FORBIDDEN,
             Reason::NotFound => StatusCode::NOT_FOUND,
             Reason::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             Reason::Busy => StatusCode::TOO_MANY_REQUESTS,
@@ -94,12 +97,13 @@ impl std::error::Error for Refusal {}
 
 impl From<Error> for Refusal {
     /// An engine's error as the client should see it: what the caller did wrong is a bad request,
-    /// a limit is a reason to come back later, and all that concerns the disk is "unavailable",
-    /// because agents drop what is answered with 500 and repeat what is answered with 503.
+    /// a limit is a reason to come back later, a server that only reads is the wrong one, and all that
+    /// concerns the disk or the bucket is "unavailable", because agents drop what is answered with 500 and repeat what is answered with 503.
     fn from(error: Error) -> Self {
         let reason = match error.kind() {
             Kind::Invalid | Kind::Unsupported => Reason::Bad,
             Kind::Limit => Reason::Busy,
+            Kind::ReadOnly => Reason::Forbidden,
             _ => Reason::Unavailable,
         };
         Self::new(reason, error.to_string())
@@ -122,6 +126,9 @@ mod tests {
             (Kind::Poisoned, 503, Some(1)),
             (Kind::Closed, 503, Some(1)),
             (Kind::Corrupt, 503, Some(1)),
+            (Kind::Locked, 503, Some(1)),
+            (Kind::Unavailable, 503, Some(1)),
+            (Kind::ReadOnly, 403, None),
         ] {
             let refusal = Refusal::from(Error::new(kind, "why"));
             assert_eq!(refusal.status().as_u16(), status, "{kind:?}");

@@ -130,6 +130,9 @@ fn ops_routes(mut routes: Routes) -> Routes {
             .route(&path("/-/quit"), lifecycle(ops::quit))
             .route(&path("/version"), get(ops::version));
     }
+    for path in ["/flush", "/loki/flush", "/tempo/flush", "/ingester/flush"] {
+        routes = routes.route(path, post(ops::flush));
+    }
     routes
         .route("/", get(ops::home))
         .route("/ready", get(ops::ready))

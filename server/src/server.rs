@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use trine_storage::clock::{Clock, SystemClock};
-use trine_storage::fs::RealFs;
+use trine_storage::fs::{self, Fs, RealFs};
 use trine_storage::shared::{self, Shared};
 
 use crate::app::App;
@@ -18,6 +19,7 @@ use crate::observe::log_lines::LogLines;
 use crate::observe::{self, Observer};
 use crate::process::rounds;
 use crate::routes;
+use crate::storage::{self, Storage};
 use crate::tenants::Tenants;
 
 /// Threads that seal and expire for all engines.
@@ -36,11 +38,12 @@ pub struct Server {
     listeners: JoinSet<()>,
     observer: Option<JoinHandle<()>>,
     rounds: JoinHandle<()>,
+    storage: JoinHandle<()>,
 }
 
 impl Server {
-    /// Opens the data directory, binds the listeners and starts to serve. `lines` is where the
-    /// server's own log lines come from.
+    /// Opens the data directory and the bucket behind it, binds the listeners and starts to serve.
+    /// `lines` is where the server's own log lines come from.
     ///
     /// # Errors
     /// A sentence that says what is in the way.
@@ -57,15 +60,7 @@ impl Server {
             .first()
             .map_or_else(String::new, ToString::to_string);
 
-        let memory = config.memory_budget_bytes as u64;
-        let shared = Shared::new(&shared::Config {
-            workers: WORKERS,
-            // A quarter is for request bodies (`App::new`).
-            memory_bytes_max: memory - memory / 4,
-            ..shared::Config::default()
-        });
-        let tenants = Tenants::open(&config, Arc::new(RealFs), Arc::clone(&clock), shared)
-            .map_err(|error| error.to_string())?;
+        let tenants = open(&config, &clock).await?;
         let observer = Observer::new(lines, instance, started);
         let self_observe = config.self_observe;
         let app = Arc::new(App::new(config, clock, tenants, observer));
@@ -74,6 +69,7 @@ impl Server {
         let (stop_observer, observer_stopped) = watch::channel(false);
         let (stop_rounds, rounds_stopped) = watch::channel(false);
         let rounds = tokio::spawn(rounds::run(Arc::clone(&app), rounds_stopped));
+        let storage = tokio::spawn(storage::watch(Arc::clone(&app), stopped.clone()));
         let mut observer = None;
         if self_observe {
             let message = format!(
@@ -81,9 +77,11 @@ impl Server {
                 env!("CARGO_PKG_VERSION"),
                 addresses.len()
             );
-            observe::begin(&app, started_ns, message)
-                .await
-                .map_err(|refusal| refusal.text)?;
+            if app.tenants.may_write().is_ok() {
+                observe::begin(&app, started_ns, message)
+                    .await
+                    .map_err(|refusal| refusal.text)?;
+            }
             observer = Some(tokio::spawn(observe::run(
                 Arc::clone(&app),
                 observer_stopped,
@@ -104,6 +102,7 @@ impl Server {
             listeners,
             observer,
             rounds,
+            storage,
         })
     }
 
@@ -146,12 +145,45 @@ impl Server {
         tokio::time::timeout(Duration::from_secs(5), self.rounds)
             .await
             .ok();
+        tokio::time::timeout(Duration::from_secs(5), self.storage)
+            .await
+            .ok();
         let app = Arc::clone(&self.app);
-        let closed = tokio::task::spawn_blocking(move || app.tenants.close()).await;
+        let closed = tokio::task::spawn_blocking(move || {
+            let closed = app.tenants.close();
+            if let Some(Err(error)) = app.tenants.storage().map(|storage| storage.close()) {
+                tracing::warn!(%error, "the bucket was not given back; the next server waits a minute");
+            }
+            closed
+        });
+        let closed = closed.await;
         match closed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("a defect stopped the closing of the engines".to_owned()),
         }
+    }
+}
+
+/// Locks the data directory, opens the bucket behind it, and finds the tenants of both.
+async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Tenants, String> {
+    let (config, clock, handle) = (config.clone(), Arc::clone(clock), Handle::current());
+    let opened = tokio::task::spawn_blocking(move || {
+        let real: Arc<dyn Fs> = Arc::new(RealFs);
+        let lock = fs::claim(&*real, &config.data_dir)?;
+        let storage = Storage::open(&config, &real, &clock, &handle)?;
+        let memory = config.memory_budget_bytes as u64;
+        let cache = config.storage.memory_bytes() as u64;
+        let shared = Shared::new(&shared::Config {
+            workers: WORKERS,
+            // A quarter is for request bodies (`App::new`).
+            memory_bytes_max: (memory - memory / 4).saturating_sub(cache),
+            ..shared::Config::default()
+        });
+        Tenants::open(&config, real, clock, shared, lock, storage)
+    });
+    match opened.await {
+        Ok(opened) => opened.map_err(|error| error.to_string()),
+        Err(_) => Err("a defect stopped the opening of the data; see the log".to_owned()),
     }
 }

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use trine_logstore::LogStore;
 use trine_query::logql::logstore::Conditions;
 use trine_storage::clock::Clock;
-use trine_storage::fs::{self, Fs, Lock};
+use trine_storage::depot::Depot;
+use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Kind};
 use trine_tracestore::TraceStore;
@@ -26,6 +27,7 @@ use crate::ingest::rates::Rates;
 use crate::process::generator::{self, Generator};
 use crate::process::patterns::{Patterns, Total};
 use crate::refusal::Refusal;
+use crate::storage::Storage;
 
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "x-scope-orgid";
@@ -35,6 +37,9 @@ const ID_BYTES_MAX: usize = 150;
 
 /// Bytes that `detected_level` and its value may add to an entry's metadata.
 const LEVEL_BYTES_MAX: usize = 4096;
+
+/// The names of what a tenant has, in its directory and in a bucket.
+const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
 
 /// How long a store may take to open before it is told how far it is, milliseconds.
 const TOLD_AFTER_MS: i64 = 1_000;
@@ -149,6 +154,8 @@ struct Parts {
     generators: Arc<GeneratorsByTenant>,
     /// How much of the spans of all tenants waits to be counted.
     uncounted: generator::Total,
+    /// The bucket behind the data directory.
+    storage: Option<Arc<Storage>>,
 }
 
 /// What the metrics of spans are made with.
@@ -189,6 +196,8 @@ impl LogsByTenant {
             // The server adds the level to what the sender's metadata may be.
             metadata_bytes_max: config.limits.log_metadata_bytes_max + LEVEL_BYTES_MAX,
             metadata_max: config.limits.log_metadata_entries_max + 1,
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let others = config.overrides.iter();
@@ -226,52 +235,74 @@ pub struct Tenant {
 
 /// An engine that is opened when it is first needed.
 #[derive(Debug)]
-struct Slot<E>(Mutex<Option<E>>);
+struct Slot<E> {
+    /// Held while it is opened, which may take long.
+    opening: Mutex<()>,
+    engine: Mutex<Option<E>>,
+}
 
 impl<E: Clone> Slot<E> {
     fn new() -> Self {
-        Self(Mutex::new(None))
+        Self {
+            opening: Mutex::new(()),
+            engine: Mutex::new(None),
+        }
     }
 
     fn get_or_open(&self, open: impl FnOnce() -> Result<E, Error>) -> Result<E, Error> {
-        let mut slot = self.0.lock();
-        if let Some(engine) = &*slot {
-            return Ok(engine.clone());
+        if let Some(engine) = self.get() {
+            return Ok(engine);
+        }
+        let _one = self.opening.lock();
+        if let Some(engine) = self.get() {
+            return Ok(engine);
         }
         let engine = open()?;
-        *slot = Some(engine.clone());
+        *self.engine.lock() = Some(engine.clone());
         Ok(engine)
     }
 
+    /// The engine if it is open by now.
     fn get(&self) -> Option<E> {
-        self.0.lock().clone()
+        self.engine.lock().clone()
+    }
+
+    /// The engine if it is open, or is being opened.
+    fn get_opened(&self) -> Option<E> {
+        let _one = self.opening.lock();
+        self.get()
     }
 }
 
 impl Tenants {
-    /// Takes the data directory for this process and finds the tenants in it.
+    /// Finds the tenants in the data directory, which `lock` has locked, and in the bucket behind it.
     ///
     /// # Errors
-    /// [`Kind::Locked`] when another process has it, [`Kind::Io`].
+    /// [`Kind::Io`].
     pub fn open(
         config: &Config,
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
         shared: Shared,
+        lock: Box<dyn Lock>,
+        storage: Option<Arc<Storage>>,
     ) -> Result<Self, Error> {
-        let lock = fs::claim(&*fs, &config.data_dir)?;
         let root = config.data_dir.join("tenants");
         fs.create_dir_all(&root)
             .map_err(|e| Error::io(format!("create {}", root.display()), e))?;
         let metrics = trine_tsdb::Config {
             retention: config.retention,
             future_max: Some(config.creation_grace_period),
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let logs = Arc::new(LogsByTenant::new(config));
         let traces = trine_tracestore::Config {
             retention: config.retention,
             span_attributes_max: config.limits.trace_attributes_max,
+            ship_age_max: config.storage.ship_age_max,
+            follow_interval: config.storage.follow_interval,
             ..Default::default()
         };
         let parts = Parts {
@@ -284,6 +315,7 @@ impl Tenants {
             patterns: Total::default(),
             generators: Arc::new(GeneratorsByTenant::new(config)),
             uncounted: generator::Total::default(),
+            storage,
         };
         let entries = parts
             .fs
@@ -304,16 +336,32 @@ impl Tenants {
         })
     }
 
-    /// The tenant, if anything was ever written for it.
+    /// The tenant, if anything was ever written for it. Asks nothing of a bucket.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.known.lock().get(id).cloned()
+        let mut known = self.known.lock();
+        if let Some(tenant) = known.get(id) {
+            return Some(Arc::clone(tenant));
+        }
+        // Another server may have written for it.
+        let depots = self.parts.storage.as_ref()?.depots();
+        let is_shipped = |signal: &str| depots.has(id.as_str(), signal);
+        if !SIGNALS.into_iter().any(is_shipped) {
+            return None;
+        }
+        let tenant = Arc::new(Tenant::new(&self.root, id, &self.parts));
+        known.insert(id.clone(), Arc::clone(&tenant));
+        Some(tenant)
     }
 
     /// The tenant, for writing.
     ///
     /// # Errors
-    /// [`Kind::Limit`] when it would be one too many.
+    /// [`Kind::Limit`] when it would be one too many; those of [`Tenants::may_write`].
     pub fn get_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, Error> {
+        self.may_write()?;
+        if let Some(tenant) = self.get(id) {
+            return Ok(tenant);
+        }
         let mut known = self.known.lock();
         if let Some(tenant) = known.get(id) {
             return Ok(Arc::clone(tenant));
@@ -330,6 +378,21 @@ impl Tenants {
         Ok(tenant)
     }
 
+    /// Whether this server takes writes now.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] when it only reads, [`Kind::Locked`] while another server writes to the bucket
+    /// or this one is about to.
+    pub fn may_write(&self) -> Result<(), Error> {
+        let refusal = self.parts.storage.as_ref().and_then(|s| s.refusal());
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// The bucket behind the data directory.
+    pub fn storage(&self) -> Option<&Arc<Storage>> {
+        self.parts.storage.as_ref()
+    }
+
     /// The tenants and their open engines, for figures.
     pub fn all(&self) -> Vec<(TenantId, Arc<Tenant>)> {
         self.known
@@ -337,6 +400,44 @@ impl Tenants {
             .iter()
             .map(|(id, tenant)| (id.clone(), Arc::clone(tenant)))
             .collect()
+    }
+
+    /// Has every open engine take over what another server wrote to the bucket last: once this one has
+    /// its lease, and before it lets writes in. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; it may be done again.
+    pub fn take_over(&self) -> Result<(), Error> {
+        for (_, tenant) in self.all() {
+            tenant.take_over()?;
+        }
+        Ok(())
+    }
+
+    /// Opens every engine that was written to this disk, so that what is only there is shipped although
+    /// nobody asks for it. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; the others are opened nevertheless. It may be done again.
+    pub fn open_written(&self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for (_, tenant) in self.all() {
+            first = first.and(tenant.open_written());
+        }
+        first
+    }
+
+    /// Writes what is in memory into blocks, and ships those where there is a bucket. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; the others are flushed nevertheless.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.may_write()?;
+        let mut first = Ok(());
+        for (_, tenant) in self.all() {
+            first = first.and(tenant.flush());
+        }
+        first
     }
 
     /// Closes every open engine; what is written later is refused.
@@ -380,6 +481,64 @@ impl Tenant {
         }
     }
 
+    fn take_over(&self) -> Result<(), Error> {
+        if let Some(engine) = self.metrics.get_opened() {
+            engine.take_over()?;
+        }
+        if let Some(engine) = self.logs.get_opened() {
+            engine.take_over()?;
+        }
+        if let Some(engine) = self.traces.get_opened() {
+            engine.take_over()?;
+        }
+        Ok(())
+    }
+
+    /// Opens what was written to this disk.
+    fn open_written(&self) -> Result<(), Error> {
+        let is_here = |signal: &str| self.parts.fs.list(&self.dir.join(signal)).is_ok();
+        if is_here("metrics") {
+            self.metrics()?;
+        }
+        if is_here("logs") {
+            self.logs()?;
+        }
+        if is_here("traces") {
+            self.traces()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let is_shipped = self.parts.storage.is_some();
+        if let Some(engine) = self.open_metrics() {
+            engine.flush()?;
+            if is_shipped {
+                engine.ship()?;
+            }
+        }
+        if let Some(engine) = self.open_logs() {
+            engine.flush()?;
+            if is_shipped {
+                engine.ship()?;
+            }
+        }
+        if let Some(engine) = self.open_traces() {
+            engine.flush()?;
+            if is_shipped {
+                engine.ship()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The depot of a store and the threads that ship it, where there is a bucket.
+    fn depot(&self, signal: &str) -> Option<(Arc<dyn Depot>, Shared)> {
+        let storage = self.parts.storage.as_ref()?;
+        let depot = storage.depots().store(self.id.as_str(), signal);
+        Some((depot, storage.shippers().clone()))
+    }
+
     /// The metrics engine, for writing.
     ///
     /// # Errors
@@ -389,16 +548,19 @@ impl Tenant {
             let parts = &self.parts;
             let began_ms = parts.clock.now_ms();
             let dir = self.dir.join("metrics");
-            Tsdb::builder(&dir)
+            let mut builder = Tsdb::builder(&dir)
                 .config(parts.metrics.clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone())
-                .open_with_progress(|progress| {
-                    if parts.clock.now_ms() - began_ms >= TOLD_AFTER_MS {
-                        tracing::info!("opening {}: {progress}", dir.display());
-                    }
-                })
+                .shared(parts.shared.clone());
+            if let Some((depot, shippers)) = self.depot("metrics") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open_with_progress(|progress| {
+                if parts.clock.now_ms() - began_ms >= TOLD_AFTER_MS {
+                    tracing::info!("opening {}: {progress}", dir.display());
+                }
+            })
         })
     }
 
@@ -434,13 +596,16 @@ impl Tenant {
     pub fn logs(&self) -> Result<LogStore, Error> {
         self.logs.get_or_open(|| {
             let parts = &self.parts;
-            LogStore::builder(self.dir.join("logs"))
+            let mut builder = LogStore::builder(self.dir.join("logs"))
                 .config(parts.logs.of(&self.id).clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
                 .shared(parts.shared.clone())
-                .language(Arc::new(Conditions))
-                .open()
+                .language(Arc::new(Conditions));
+            if let Some((depot, shippers)) = self.depot("logs") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open()
         })
     }
 
@@ -451,12 +616,15 @@ impl Tenant {
     pub fn traces(&self) -> Result<TraceStore, Error> {
         self.traces.get_or_open(|| {
             let parts = &self.parts;
-            TraceStore::builder(self.dir.join("traces"))
+            let mut builder = TraceStore::builder(self.dir.join("traces"))
                 .config(parts.traces.clone())
                 .fs(Arc::clone(&parts.fs))
                 .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone())
-                .open()
+                .shared(parts.shared.clone());
+            if let Some((depot, shippers)) = self.depot("traces") {
+                builder = builder.depot(depot).shippers(shippers);
+            }
+            builder.open()
         })
     }
 
@@ -508,6 +676,11 @@ impl Tenant {
         if open.is_some() {
             return Ok(open);
         }
+        if let Some(storage) = &self.parts.storage
+            && storage.depots().has(self.id.as_str(), name)
+        {
+            return or_open().map(Some);
+        }
         match self.parts.fs.list(&self.dir.join(name)) {
             Ok(_) => or_open().map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -520,120 +693,4 @@ impl Tenant {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use axum::http::{HeaderMap, HeaderValue};
-    use trine_storage::Kind;
-    use trine_storage::clock::SystemClock;
-    use trine_storage::fs::RealFs;
-    use trine_storage::shared::Shared;
-
-    use super::{ID_BYTES_MAX, TENANT_HEADER, TenantId, Tenants};
-    use crate::config::Config;
-
-    #[test]
-    fn ids() {
-        let longest = "a".repeat(ID_BYTES_MAX);
-        for good in ["a", "team-1", "...", "A_b.c*(d)!'", "0", &longest] {
-            assert_eq!(TenantId::parse(good).unwrap().as_str(), good);
-        }
-        let too_long = "a".repeat(ID_BYTES_MAX + 1);
-        for (bad, why) in [
-            ("", "is not allowed"),
-            (".", "is not allowed"),
-            ("..", "is not allowed"),
-            ("../../x", "unsupported character '/'"),
-            ("a\\b", "unsupported character '\\\\'"),
-            ("a b", "unsupported character ' '"),
-            ("é", "unsupported character 'é'"),
-            ("a\0", "unsupported character"),
-            ("a|b", "several tenants at once (a|b) can only be read"),
-            (&too_long, "too long"),
-        ] {
-            let refusal = TenantId::parse(bad).unwrap_err();
-            assert!(refusal.text.contains(why), "{bad:?}: {refusal}");
-        }
-    }
-
-    #[test]
-    fn a_request_without_the_header_is_anonymous() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(TenantId::of(&headers).unwrap().as_str(), "anonymous");
-        headers.insert(TENANT_HEADER, HeaderValue::from_static(""));
-        assert_eq!(TenantId::of(&headers).unwrap().as_str(), "anonymous");
-        headers.insert(TENANT_HEADER, HeaderValue::from_static("a"));
-        assert_eq!(TenantId::of(&headers).unwrap().as_str(), "a");
-        headers.insert(TENANT_HEADER, HeaderValue::from_bytes(b"\xff").unwrap());
-        assert!(TenantId::of(&headers).is_err());
-    }
-
-    #[test]
-    fn a_request_may_name_several() {
-        let mut headers = HeaderMap::new();
-        let mut check = |text: Option<&'static str>, expect: Option<&[&str]>| {
-            headers.clear();
-            if let Some(text) = text {
-                headers.insert(TENANT_HEADER, HeaderValue::from_static(text));
-            }
-            let found = TenantId::all_of(&headers).ok();
-            let found: Option<Vec<String>> =
-                found.map(|ids| ids.iter().map(ToString::to_string).collect());
-            assert_eq!(
-                found.as_deref(),
-                expect
-                    .map(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>())
-                    .as_deref(),
-                "{text:?}"
-            );
-        };
-        check(None, Some(&["anonymous"]));
-        check(Some("a"), Some(&["a"]));
-        check(Some("b|a|b"), Some(&["a", "b"]));
-        check(Some("a|"), None);
-        check(Some("a|../b"), None);
-    }
-
-    fn open(config: &Config) -> Result<Tenants, trine_storage::Error> {
-        let shared = Shared::without_workers();
-        Tenants::open(
-            config,
-            Arc::new(RealFs),
-            Arc::new(SystemClock::new()),
-            shared,
-        )
-    }
-
-    #[test]
-    fn reads_create_nothing_and_writes_are_found_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            data_dir: dir.path().to_owned(),
-            tenants_max: 2,
-            ..Config::default()
-        };
-        let id = |text: &str| TenantId::parse(text).unwrap();
-        {
-            let tenants = open(&config).unwrap();
-            assert!(tenants.get(&id("a")).is_none());
-            let tenant = tenants.get_or_create(&id("a")).unwrap();
-            assert!(tenant.read_metrics().unwrap().is_none());
-            tenant.metrics().unwrap();
-            assert!(tenant.read_metrics().unwrap().is_some());
-            assert!(tenant.read_logs().unwrap().is_none());
-            tenants.get_or_create(&id("b")).unwrap().logs().unwrap();
-            let error = tenants.get_or_create(&id("c")).unwrap_err();
-            assert_eq!(error.kind(), Kind::Limit);
-            assert_eq!(open(&config).unwrap_err().kind(), Kind::Locked);
-            tenants.close().unwrap();
-        }
-        let tenants = open(&config).unwrap();
-        let tenant = tenants.get(&id("a")).unwrap();
-        assert!(tenant.read_metrics().unwrap().is_some());
-        assert!(tenant.read_traces().unwrap().is_none());
-        assert!(
-            tenants.get_or_create(&id("c")).is_err(),
-            "tenants on disk count"
-        );
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! A change is a new version, put in place of the old one by an atomic rename: after a crash either
 //! the old or the new version is there. See `FORMAT.md`, "Catalog".
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,6 +80,29 @@ pub struct Document {
     /// What is deleted and may still be in blocks, by number.
     #[serde(default)]
     pub deletes: Vec<Delete>,
+    /// The highest number that a delete was ever given: none is given again, not even when nothing is
+    /// left that remembers the delete. Of a bucket's catalog only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deletes_given: u64,
+    /// Which blocks each data directory shipped with its last batch, by the directory's instance: a
+    /// directory whose process died behind its commit learns from it that a block was shipped, although
+    /// another writer has merged it away since. Of a bucket's catalog only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shipped: BTreeMap<String, Vec<BlockId>>,
+}
+
+impl Document {
+    /// The position that a log begins at whose records are to be later than all that this names.
+    pub fn floor(&self) -> u64 {
+        let blocks = self.blocks.iter().map(|meta| meta.sequence);
+        let deletes = self.deletes.iter().map(|delete| delete.sequence);
+        blocks.chain(deletes).fold(self.wal_position, u64::max)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The document behind `load` and `swap`.
@@ -126,6 +150,14 @@ impl Catalog {
                 self.path.display()
             )));
         }
+        self.put(document)
+    }
+
+    /// Puts `document` in place of whatever is there, durably.
+    ///
+    /// # Errors
+    /// [`Kind::Io`], and then either version may be the one that is found after a restart.
+    pub fn put(&self, document: &Document) -> Result<()> {
         let temporary = self.path.with_extension("tmp");
         let write = || {
             let mut file = self.fs.create(&temporary)?;

@@ -29,6 +29,8 @@ pub enum Kind {
     /// The object store refused, throttles or does not answer; the error says which. What is local is
     /// served; ask again later.
     Unavailable,
+    /// This process may only read (`--read-only`). Send it to the one that writes.
+    ReadOnly,
     /// The data was written by a newer version, or asks for something this version cannot do.
     Unsupported,
 }

@@ -101,6 +101,25 @@ pub trait ReadFile: Send + Sync + fmt::Debug {
 
     /// The bytes of each range. [`io::ErrorKind::UnexpectedEof`] when one ends after the file.
     fn read(&self, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>>;
+
+    /// Whether reads may have to wait for another machine.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Begins to fetch what is missing of these ranges and does not wait: a later read finds it, or
+    /// waits for the rest. Of a local file nothing is missing.
+    fn prefetch(&self, _ranges: &[Range<u64>]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Says that these ranges are what every read looks at first: where a cache is between, they stay
+    /// longer than data.
+    fn prioritize(&self, _ranges: &[Range<u64>]) {}
+
+    /// Says that what was read is not what was written: what is kept of the file is forgotten, and the
+    /// next read gets it from where it came from.
+    fn distrust(&self) {}
 }
 
 /// Makes `dir` a directory that nobody else has: creates it if it is missing and holds its file

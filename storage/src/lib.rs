@@ -11,8 +11,8 @@
 //! [`frozen_index`] in blocks, [`cardinality`] counts them, [`fs`] and
 //! [`clock`] are the only doors to the outside, [`wal`] keeps what was acknowledged, [`sealed`]
 //! holds what is immutable, [`catalog`] says which blocks exist, [`compaction`] which
-//! of them become one, [`shared`] is what all engines of
-//! a process have in common, [`sim`] runs all of it under simulated crashes. With the feature `remote`,
+//! of them become one, [`depot`] where they are shipped to, [`cost`] what reading them there costs,
+//! [`shared`] is what all engines of a process have in common, [`sim`] runs all of it under simulated crashes. With the feature `remote`,
 //! `remote` keeps blocks and catalog in an object store.
 //!
 //! File formats: see `FORMAT.md` beside this crate.
@@ -23,6 +23,8 @@ pub mod catalog;
 pub mod clock;
 pub mod codec;
 pub mod compaction;
+pub mod cost;
+pub mod depot;
 pub mod error;
 pub mod frozen_index;
 pub mod fs;

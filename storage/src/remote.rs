@@ -3,33 +3,42 @@
 //!
 //! In reading order: [`Bucket`] asks and repeats, [`BucketCatalog`] says which objects belong to the
 //! store, [`Lease`] who may change it, [`upload`](Bucket::upload) ships a file, [`RemoteFile`] reads it
-//! through a [`RangeCache`], [`sweep`] removes what nobody needs, [`FaultStore`] is a store that fails.
+//! through a [`RangeCache`], [`sweep`] removes what nobody needs, [`Depots`] does all of it for the stores
+//! of a process, [`FaultStore`] is a store that fails.
 //!
 //! All calls block. They run their requests on a tokio runtime that the caller gives, and refuse to be
 //! called on a thread that drives it. See `FORMAT.md`, "Bucket".
 
 mod bucket;
 mod bucket_catalog;
+mod copies;
 mod counters;
+mod depot;
+mod depots;
 mod failure;
 mod fault;
 mod file;
 mod lease;
 mod location;
+mod markers;
 mod probe;
 mod range_cache;
 mod sweep;
+mod tenure;
 mod upload;
 
 pub use bucket::{Bucket, Object, Options, PutNew};
 pub use bucket_catalog::{
     BucketCatalog, BucketDocument, Commit, DOCUMENT_BYTES_MAX, Doomed, block_key,
 };
-pub use counters::{Cost, Counted, Counters, Counting, Spent, Verb};
+pub use counters::{Counted, Counters, Verb};
+pub use depot::StoreDepot;
+pub use depots::{Depots, DepotsConfig, DepotsStats, StoreStats};
 pub use failure::Reason;
 pub use fault::{Change, FaultStore, Faults, Turns};
 pub use file::RemoteFile;
 pub use lease::{Holder, Lease, LeaseTimes, Taken, Watch};
+pub use markers::StoreName;
 pub use probe::Checked;
 pub use range_cache::{CacheOptions, CacheStats, DiskOptions, Priority, RangeCache};
 pub use sweep::{Hold, Holds, SweepOptions, Swept, sweep};
@@ -37,6 +46,8 @@ pub use upload::{PART_BYTES, Throttle, Uploaded};
 
 #[cfg(test)]
 mod campaign;
+#[cfg(test)]
+mod lives;
 #[cfg(test)]
 mod s3;
 #[cfg(test)]

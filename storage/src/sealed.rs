@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -20,6 +21,8 @@ const MAGIC: &[u8; 8] = b"TRINESEA";
 const VERSION: u32 = 1;
 const HEADER_BYTES: u64 = 16;
 const TRAILER_BYTES: u64 = 32;
+/// How much of its end is read first: footer and trailer of nearly every file are in it.
+const END_BYTES: u64 = 4 << 10;
 /// How much is handed to the operating system at a time.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -185,15 +188,45 @@ impl SealedWriter {
     }
 }
 
-/// A sealed file that is read.
+/// A sealed file that is read. Clones share what was read of its head.
 #[derive(Debug, Clone)]
 pub struct SealedFile {
     file: Arc<dyn ReadFile>,
     name: Arc<str>,
-    sections: Arc<BTreeMap<u32, PageRef>>,
+    known: Arc<Known>,
+}
+
+/// What is known of a file once it was looked at.
+#[derive(Debug)]
+struct Known {
+    kind: [u8; 4],
+    is_checked: bool,
+    is_deferred: bool,
+    /// The sections that are looked at first.
+    first: &'static [u32],
+    /// Damage is remembered, what may be over the next time is not.
+    head: OnceLock<Result<Head>>,
+    damage: OnceLock<Damage>,
+    /// Of a remote file: bytes that were given as sections, which readers keep.
+    given: AtomicU64,
+    /// Of a remote file: whether it was read since that was asked last.
+    was_read: AtomicBool,
+}
+
+/// What trailer and footer say.
+#[derive(Debug)]
+struct Head {
+    sections: BTreeMap<u32, PageRef>,
     footer_offset: u64,
     file_crc: u32,
-    is_checked: bool,
+}
+
+/// What was found to be wrong in a file, even when it was read again.
+#[derive(Debug, Clone)]
+pub(crate) struct Damage {
+    pub(crate) error: Error,
+    /// Which page; `None` for the head.
+    pub(crate) page: Option<PageRef>,
 }
 
 impl SealedFile {
@@ -216,30 +249,115 @@ impl SealedFile {
         Self::open_as(file, name, kind, false)
     }
 
+    /// A file that nothing is read of before it is asked for, because that may take long. The `first`
+    /// sections are what every read looks at first.
+    pub fn deferred(
+        file: Arc<dyn ReadFile>,
+        name: &str,
+        kind: [u8; 4],
+        first: &'static [u32],
+    ) -> Self {
+        Self::new(file, name, kind, Some(first), true)
+    }
+
     fn open_as(
         file: Arc<dyn ReadFile>,
         name: &str,
         kind: [u8; 4],
         is_checked: bool,
     ) -> Result<Self> {
-        let len = file.len();
-        let bad = |offset, what: &str| Error::corrupt(name, offset, what);
+        let file = Self::new(file, name, kind, None, is_checked);
+        file.head()?;
+        file.check_header()?;
+        Ok(file)
+    }
+
+    fn new(
+        file: Arc<dyn ReadFile>,
+        name: &str,
+        kind: [u8; 4],
+        first: Option<&'static [u32]>,
+        is_checked: bool,
+    ) -> Self {
+        Self {
+            file,
+            name: name.into(),
+            known: Arc::new(Known {
+                kind,
+                is_checked,
+                is_deferred: first.is_some(),
+                first: first.unwrap_or_default(),
+                head: OnceLock::new(),
+                damage: OnceLock::new(),
+                given: AtomicU64::new(0),
+                was_read: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    fn corrupt(&self, offset: u64, what: &str) -> Error {
+        Error::corrupt(&*self.name, offset, what)
+    }
+
+    /// Refuses a file of another kind.
+    fn check_header(&self) -> Result<()> {
+        let len = self.file.len();
         if len < HEADER_BYTES + TRAILER_BYTES {
-            return Err(bad(len, "it is too short for a sealed file"));
+            return Err(self.corrupt(len, "it is too short for a sealed file"));
+        }
+        let header = read_range(&*self.file, &self.name, 0..HEADER_BYTES)?;
+        let mut reader = Reader::new(&self.name, &header);
+        if reader.take(8)? != MAGIC
+            || reader.u32()? != VERSION
+            || reader.array()? != self.known.kind
+        {
+            return Err(self.corrupt(0, "the header is not that of a block of this engine"));
+        }
+        Ok(())
+    }
+
+    /// What the end of the file says, which is read when it is asked for first.
+    fn head(&self) -> Result<&Head> {
+        let known = &*self.known;
+        if let Some(head) = known.head.get() {
+            return head.as_ref().map_err(Error::clone);
+        }
+        let read = self.again_if_corrupt(|| self.read_head());
+        match read {
+            Ok(head) => {
+                let first = known.first.iter();
+                let first = first.filter_map(|id| head.sections.get(id).map(PageRef::range));
+                self.file.prioritize(&first.collect::<Vec<_>>());
+                known.head.get_or_init(|| Ok(head)).as_ref()
+            }
+            Err(error) if error.kind() == Kind::Corrupt => {
+                self.note_damage(&error, None);
+                known.head.get_or_init(|| Err(error)).as_ref()
+            }
+            Err(error) => return Err(error),
+        }
+        .map_err(Error::clone)
+    }
+
+    fn read_head(&self) -> Result<Head> {
+        let (file, name) = (&*self.file, &*self.name);
+        let len = file.len();
+        if len < HEADER_BYTES + TRAILER_BYTES {
+            return Err(self.corrupt(len, "it is too short for a sealed file"));
         }
         let trailer_offset = len - TRAILER_BYTES;
-        let read = read_ranges(&*file, name, &[0..HEADER_BYTES, trailer_offset..len])?;
-        let [header, trailer] = read.as_slice() else {
-            return Err(bad(0, "it cannot be read"));
-        };
-        let mut reader = Reader::new(name, trailer);
+        let end_offset = len.saturating_sub(END_BYTES);
+        let end = read_range(file, name, end_offset..len)?;
+        let in_end = |offset: u64| usize::try_from(offset.checked_sub(end_offset)?).ok();
+        let from = |offset: u64| in_end(offset).and_then(|at| end.get(at..));
+        let mut reader = Reader::new(name, from(trailer_offset).unwrap_or_default());
         let footer_offset = reader.u64()?;
         let footer_len = reader.u32()?;
         let footer_crc = reader.u32()?;
         let file_crc = reader.u32()?;
         let version = reader.u32()?;
         if reader.take(8)? != MAGIC {
-            return Err(bad(len - 8, "the magic number at its end is wrong"));
+            return Err(self.corrupt(len - 8, "the magic number at its end is wrong"));
         }
         if version != VERSION {
             return Err(Error::new(
@@ -247,36 +365,26 @@ impl SealedFile {
                 format!("{name} has version {version}, this program reads {VERSION}"),
             ));
         }
-        let mut reader = Reader::new(name, header);
-        if reader.take(8)? != MAGIC || reader.u32()? != VERSION || reader.array()? != kind {
-            return Err(bad(0, "the header is not that of a block of this engine"));
-        }
         if footer_offset.checked_add(u64::from(footer_len)) != Some(trailer_offset) {
-            return Err(bad(
-                trailer_offset,
-                "the footer is not where the trailer says",
-            ));
+            return Err(self.corrupt(trailer_offset, "the footer is not where the trailer says"));
         }
-        let footer = &read_range(&*file, name, footer_offset..trailer_offset)?;
-        if is_checked && crc32fast::hash(footer) != footer_crc {
-            return Err(bad(
-                footer_offset,
-                "the checksum of the footer does not match",
-            ));
+        let footer = match (in_end(footer_offset), in_end(trailer_offset)) {
+            (Some(start), Some(trailer)) if start <= trailer => end.slice(start..trailer),
+            _ => read_range(file, name, footer_offset..trailer_offset)?,
+        };
+        if self.known.is_checked && crc32fast::hash(&footer) != footer_crc {
+            return Err(self.corrupt(footer_offset, "the checksum of the footer does not match"));
         }
-        let mut reader = Reader::new(name, footer);
+        let mut reader = Reader::new(name, &footer);
         let mut sections = BTreeMap::new();
         for _ in 0..reader.u32()? {
             let id = reader.u32()?;
             sections.insert(id, PageRef::read(&mut reader)?);
         }
-        Ok(Self {
-            file,
-            name: name.into(),
-            sections: Arc::new(sections),
+        Ok(Head {
+            sections,
             footer_offset,
             file_crc,
-            is_checked,
         })
     }
 
@@ -295,73 +403,192 @@ impl SealedFile {
         self.file.is_empty()
     }
 
+    /// Whether reads may have to wait for another machine.
+    pub fn is_remote(&self) -> bool {
+        self.file.is_remote()
+    }
+
     /// Whether the file has a section.
-    pub fn has_section(&self, id: u32) -> bool {
-        self.sections.contains_key(&id)
+    ///
+    /// # Errors
+    /// As [`SealedFile::open`], and [`Kind::Unavailable`] where the file is far away; so for all that
+    /// follow.
+    pub fn has_section(&self, id: u32) -> Result<bool> {
+        Ok(self.head()?.sections.contains_key(&id))
     }
 
     /// Bytes of a section; `None` when there is none.
-    pub fn section_len(&self, id: u32) -> Option<u64> {
-        self.sections.get(&id).map(|page| u64::from(page.len))
+    ///
+    /// # Errors
+    /// As [`SealedFile::has_section`].
+    pub fn section_len(&self, id: u32) -> Result<Option<u64>> {
+        let page = self.head()?.sections.get(&id);
+        Ok(page.map(|page| u64::from(page.len)))
     }
 
     /// The bytes of a section.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when it is missing or damaged, [`Kind::Io`].
+    /// [`Kind::Corrupt`] when it is missing or damaged, [`Kind::Io`], [`Kind::Unavailable`].
     pub fn section(&self, id: u32) -> Result<Bytes> {
-        let Some(page) = self.sections.get(&id) else {
-            return Err(Error::corrupt(
-                &*self.name,
-                self.footer_offset,
-                format!("section {id} is missing"),
-            ));
+        let head = self.head()?;
+        let Some(page) = head.sections.get(&id) else {
+            let what = format!("section {id} is missing");
+            return Err(self.corrupt(head.footer_offset, &what));
         };
-        self.read(&[*page])?
-            .pop()
-            .ok_or_else(|| Error::corrupt(&*self.name, page.offset, "a section cannot be read"))
+        let section = self.read(&[*page])?.pop();
+        let section =
+            section.ok_or_else(|| self.corrupt(page.offset, "a section cannot be read"))?;
+        if self.known.is_deferred {
+            let given = section.len() as u64;
+            self.known.given.fetch_add(given, Ordering::Relaxed);
+        }
+        Ok(section)
     }
 
     /// The bytes of pages, in one read, each checked.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when one is damaged or lies outside the file, [`Kind::Io`].
+    /// [`Kind::Corrupt`] when one is damaged or lies outside the file, [`Kind::Io`],
+    /// [`Kind::Unavailable`].
     pub fn read(&self, pages: &[PageRef]) -> Result<Vec<Bytes>> {
         let ranges: Vec<Range<u64>> = pages.iter().map(PageRef::range).collect();
-        let read = read_ranges(&*self.file, &self.name, &ranges)?;
-        for (page, bytes) in pages.iter().zip(&read) {
-            if self.is_checked && crc32fast::hash(bytes) != page.crc {
-                return Err(Error::corrupt(
-                    &*self.name,
-                    page.offset,
-                    "the checksum of a page does not match",
-                ));
-            }
+        if self.known.is_deferred {
+            self.known.was_read.store(true, Ordering::Relaxed);
         }
-        Ok(read)
+        let read = || -> Result<Vec<Bytes>> {
+            let read = read_ranges(&*self.file, &self.name, &ranges)?;
+            match self.damaged(pages, &read) {
+                Some(page) => {
+                    Err(self.corrupt(page.offset, "the checksum of a page does not match"))
+                }
+                None => Ok(read),
+            }
+        };
+        self.again_if_corrupt(read).inspect_err(|error| {
+            if error.kind() == Kind::Corrupt {
+                self.note_damage(error, self.first_damaged(pages));
+            }
+        })
+    }
+
+    /// Begins to fetch pages and does not wait. What goes wrong is told by the read that follows.
+    pub fn prefetch(&self, pages: &[PageRef]) {
+        let ranges: Vec<Range<u64>> = pages.iter().map(PageRef::range).collect();
+        self.file.prefetch(&ranges).ok();
+    }
+
+    /// Begins to fetch sections and does not wait for them, but for the head of the file. Sections
+    /// that there are not are passed over.
+    ///
+    /// # Errors
+    /// As [`SealedFile::has_section`].
+    pub fn prefetch_sections(&self, ids: &[u32]) -> Result<()> {
+        if self.is_remote() {
+            let sections = &self.head()?.sections;
+            let pages: Vec<PageRef> = ids
+                .iter()
+                .filter_map(|id| sections.get(id))
+                .copied()
+                .collect();
+            self.prefetch(&pages);
+        }
+        Ok(())
+    }
+
+    /// Begins to fetch the head of a file that was not looked at yet.
+    pub(crate) fn prefetch_head(&self) {
+        if self.known.head.get().is_none() {
+            let len = self.len();
+            let end = len.saturating_sub(END_BYTES)..len;
+            self.file.prefetch(std::slice::from_ref(&end)).ok();
+        }
     }
 
     /// Reads the whole file and checks every byte.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] when any byte is not what was written, [`Kind::Io`].
+    /// [`Kind::Corrupt`] when any byte is not what was written, [`Kind::Io`], [`Kind::Unavailable`].
     pub fn verify(&self) -> Result<()> {
         const STEP: u64 = 1 << 20;
+        let head = self.head()?;
+        self.check_header()?;
         let mut crc = crc32fast::Hasher::new();
         let mut offset = 0;
-        while offset < self.footer_offset {
-            let end = self.footer_offset.min(offset + STEP);
+        while offset < head.footer_offset {
+            let end = head.footer_offset.min(offset + STEP);
             crc.update(&read_range(&*self.file, &self.name, offset..end)?);
             offset = end;
         }
-        if crc.finalize() != self.file_crc {
-            return Err(Error::corrupt(
-                &*self.name,
-                0,
-                "the checksum of the file does not match",
-            ));
+        if crc.finalize() != head.file_crc {
+            let error = self.corrupt(0, "the checksum of the file does not match");
+            self.file.distrust();
+            self.note_damage(&error, None);
+            return Err(error);
         }
         Ok(())
+    }
+
+    /// What was found to be wrong in the file.
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        self.known.damage.get()
+    }
+
+    /// Forgets what is kept of the file between here and where it is.
+    pub(crate) fn forget(&self) {
+        self.file.distrust();
+    }
+
+    /// Whether the head, and a page that was damaged, can be read.
+    pub(crate) fn check_again(&self, page: Option<PageRef>) -> Result<()> {
+        self.head()?;
+        self.read(page.as_slice()).map(drop)
+    }
+
+    /// Bytes that were given as sections of a deferred file, which readers keep.
+    pub(crate) fn given_bytes(&self) -> u64 {
+        self.known.given.load(Ordering::Relaxed)
+    }
+
+    /// Whether a deferred file was read since this was asked last.
+    pub(crate) fn take_was_read(&self) -> bool {
+        self.known.was_read.swap(false, Ordering::Relaxed)
+    }
+
+    fn note_damage(&self, error: &Error, page: Option<PageRef>) {
+        let error = error.clone();
+        self.known.damage.get_or_init(|| Damage { error, page });
+    }
+
+    /// The first page whose bytes are not those that were written.
+    fn damaged<'a>(&self, pages: &'a [PageRef], read: &[Bytes]) -> Option<&'a PageRef> {
+        let mut both = pages.iter().zip(read);
+        let wrong = |(page, bytes): &(&PageRef, &Bytes)| crc32fast::hash(bytes) != page.crc;
+        both.find(|both| self.known.is_checked && wrong(both))
+            .map(|(page, _)| page)
+    }
+
+    /// Which of the pages is damaged, found out one by one.
+    fn first_damaged(&self, pages: &[PageRef]) -> Option<PageRef> {
+        let is_damaged = |page: &&PageRef| {
+            let range = page.range();
+            let read = read_range(&*self.file, &self.name, range);
+            read.map_or(true, |bytes| crc32fast::hash(&bytes) != page.crc)
+        };
+        pages.iter().find(is_damaged).copied()
+    }
+
+    /// Reads once more when what was read is damaged and the damage may be in what is kept of a file
+    /// that is somewhere else.
+    fn again_if_corrupt<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
+        let first = read();
+        match &first {
+            Err(error) if error.kind() == Kind::Corrupt => {
+                self.file.distrust();
+                if self.is_remote() { read() } else { first }
+            }
+            _ => first,
+        }
     }
 }
 

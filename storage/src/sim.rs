@@ -1,5 +1,6 @@
 //! Simulated crashes: a file system in memory that forgets what was not synced, and one script
-//! that cuts the power at every single operation of any engine.
+//! that cuts the power at every single operation of any engine. For stores that are shipped there is a
+//! depot in memory, whose calls fail as told.
 //!
 //! The fault model: contents of a file that were not synced may be lost from any byte on, and what
 //! is left may end in garbage; a name that was created, renamed or removed may be the old or the
@@ -7,9 +8,13 @@
 //! hand, [`SimFs::corrupt`]). Everything is chosen by a seed.
 
 mod crash;
+mod crash_shipped;
+mod memory_depot;
 mod sim_fs;
 
 pub use crash::{Step, Subject, check_every_cut, script};
+pub use crash_shipped::{ShippedStep, ShippedSubject, check_every_cut_shipped, script_shipped};
+pub use memory_depot::{Cut, MemoryBucket, MemoryDepot};
 pub use sim_fs::{Crash, SimFs};
 
 /// A small deterministic generator (SplitMix64): the same seed gives the same run.

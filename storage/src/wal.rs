@@ -309,6 +309,48 @@ impl Wal {
         self.state.lock().next_position
     }
 
+    /// Gives no position before `position` any more. Everything before it must be in blocks, and the
+    /// catalog must say so already: a replay would miss the records that there never were. Nothing
+    /// happens when the log is as far already.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when records are staged and not written yet, [`Kind::Poisoned`] after a failed
+    /// write, [`Kind::Io`] when the open segment cannot be synced, which poisons the log.
+    pub fn skip_to(&self, position: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        while state.writer.is_none() {
+            self.written.wait(&mut state);
+        }
+        if let Some(error) = &state.failed {
+            return Err(poisoned(error));
+        }
+        if position <= state.next_position {
+            return Ok(());
+        }
+        if state.staged_count > 0 {
+            let what = format!(
+                "records before {} are not written yet; the log cannot go on at {position}",
+                state.next_position
+            );
+            return Err(Error::invalid(what));
+        }
+        // The next segment says at which position it begins.
+        let open = state.writer.as_mut().and_then(|writer| writer.open.take());
+        if let Some(open) = open {
+            match self.close_segment(open) {
+                Ok(closed) => state.closed.push_back(closed),
+                Err(error) => {
+                    state.failed = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+        state.next_position = position;
+        state.written_before = position;
+        state.synced_before = position;
+        Ok(())
+    }
+
     /// Removes the segments whose records all lie before `position`. Everything before it must be
     /// in blocks that the catalog knows.
     ///
@@ -495,25 +537,10 @@ impl Wal {
         first: u64,
         count: u32,
     ) -> Result<Option<Segment>> {
-        let mut closed = None;
-        if let Some(mut full) = writer
+        let full = writer
             .open
-            .take_if(|o| o.bytes >= self.config.segment_bytes)
-        {
-            // What was only buffered in the old segment must not be lost behind a synced record
-            // of the new one.
-            let synced = match full.is_reused {
-                // Nothing of its earlier life may follow in a closed segment.
-                true => self.fs.truncate(&full.path, full.bytes),
-                false => full.file.sync(),
-            };
-            synced.map_err(|e| Error::io(format!("sync {}", full.path.display()), e))?;
-            closed = Some(Segment {
-                path: full.path,
-                end: full.end,
-                bytes: full.bytes,
-            });
-        }
+            .take_if(|open| open.bytes >= self.config.segment_bytes);
+        let closed = full.map(|full| self.close_segment(full)).transpose()?;
         let open = match &mut writer.open {
             Some(open) => open,
             empty => {
@@ -530,6 +557,22 @@ impl Wal {
         open.bytes += frame.len() as u64;
         open.end = first + u64::from(count);
         Ok(closed)
+    }
+
+    /// Closes a segment: what was only buffered in it must not be lost behind a synced record of the
+    /// next one.
+    fn close_segment(&self, mut full: OpenSegment) -> Result<Segment> {
+        let synced = match full.is_reused {
+            // Nothing of its earlier life may follow in a closed segment.
+            true => self.fs.truncate(&full.path, full.bytes),
+            false => full.file.sync(),
+        };
+        synced.map_err(|e| Error::io(format!("sync {}", full.path.display()), e))?;
+        Ok(Segment {
+            path: full.path,
+            end: full.end,
+            bytes: full.bytes,
+        })
     }
 
     /// Begins a segment, in the file of one that is `done` with where there is one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trine_storage::clock::{Clock, SystemClock};
+use trine_storage::depot::Depot;
 use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
 use trine_storage::{Error, Result, wal};
@@ -56,6 +57,12 @@ pub struct Config {
     pub wal_bytes_max: u64,
     /// Memory is sealed when its first span came this long ago. Default two hours.
     pub seal_age: Duration,
+    /// With a depot: the oldest span that is on this disk only is about this old at most, while the
+    /// depot answers. Memory is sealed when two thirds of it are over. Default 15 minutes.
+    pub ship_age_max: Duration,
+    /// With a depot that another process writes to: how often it is asked what is new, while the store
+    /// is read. Default ten seconds.
+    pub follow_interval: Duration,
     /// Settings of the write-ahead log.
     pub wal: wal::Config,
 }
@@ -79,6 +86,8 @@ impl Default for Config {
             live_bytes_max: 160 << 20,
             wal_bytes_max: 192 << 20,
             seal_age: Duration::from_secs(2 * 3600),
+            ship_age_max: Duration::from_secs(15 * 60),
+            follow_interval: Duration::from_secs(10),
             wal: wal::Config {
                 // A good part of the work of an append, and the log is small.
                 compression: wal::Compression::None,
@@ -150,6 +159,8 @@ pub(crate) struct Components {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shared: Shared,
+    pub(crate) shippers: Shared,
+    pub(crate) depot: Option<Arc<dyn Depot>>,
 }
 
 /// Opens a store with other settings or components than the defaults.
@@ -160,6 +171,8 @@ pub struct Builder {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     shared: Option<Shared>,
+    shippers: Option<Shared>,
+    depot: Option<Arc<dyn Depot>>,
 }
 
 impl Builder {
@@ -170,6 +183,8 @@ impl Builder {
             fs: Arc::new(RealFs),
             clock: Arc::new(SystemClock::new()),
             shared: None,
+            shippers: None,
+            depot: None,
         }
     }
 
@@ -201,6 +216,22 @@ impl Builder {
         self
     }
 
+    /// Takes the depot that blocks are shipped to, and where those are that are not on this disk. By
+    /// default there is none, and this disk has everything.
+    #[must_use]
+    pub fn depot(mut self, depot: Arc<dyn Depot>) -> Self {
+        self.depot = Some(depot);
+        self
+    }
+
+    /// Takes the workers that ship, so that what goes over the network is not in the way of the others;
+    /// by default those of [`Builder::shared`].
+    #[must_use]
+    pub fn shippers(mut self, shippers: Shared) -> Self {
+        self.shippers = Some(shippers);
+        self
+    }
+
     /// Opens the store: reads the catalog, replays the log.
     ///
     /// # Errors
@@ -208,7 +239,9 @@ impl Builder {
     /// [`Kind::Locked`](trine_storage::Kind::Locked) when another process has it open,
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) or
     /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
-    /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
+    /// [`Kind::Io`](trine_storage::Kind::Io),
+    /// [`Kind::Unavailable`](trine_storage::Kind::Unavailable) when the depot does not answer and
+    /// nothing is known here of what it has. A damaged block is no error: it is quarantined.
     pub fn open(self) -> Result<TraceStore> {
         self.open_with_progress(|_| {})
     }
@@ -219,10 +252,13 @@ impl Builder {
     /// As [`Builder::open`].
     pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<TraceStore> {
         self.config.check()?;
+        let shared = self.shared.unwrap_or_default();
         let components = Components {
             fs: self.fs,
             clock: self.clock,
-            shared: self.shared.unwrap_or_default(),
+            shippers: self.shippers.unwrap_or_else(|| shared.clone()),
+            shared,
+            depot: self.depot,
         };
         TraceStore::assemble(&self.path, self.config, components, &mut progress)
     }

@@ -1,28 +1,30 @@
 //! The store: wires log, memory and blocks in the order that makes acknowledgements true.
 //!
 //! append -> log -> memory -> acknowledge; seal -> block -> catalog -> truncate the log; blocks are
-//! merged into larger ones. `db/append` has the first line, `db/seal` the second, `db/compact` the
-//! third, `db/open` puts a store together. Log and memory change together under one lock, so that
+//! merged into larger ones, and shipped where there is a depot. `db/append` has the first line, `db/seal`
+//! the second, `db/compact` and `db/ship` the third, `db/open` puts a store together. Log and memory change together under one lock, so that
 //! replay applies batches in the order in which they were applied, and a seal takes all of memory
 //! up to one position of the log.
 //!
-//! Locks are taken in this order: compacting, deleting, sealing, order, versions of the block set,
-//! live.
+//! Locks are taken in this order: compacting, shipping, deleting, sealing, order, those of the block set,
+//! live. Of these only the first three are held while the network is waited for, and neither appends nor
+//! seals take them.
 
 mod append;
 mod compact;
 mod delete;
 mod open;
 mod seal;
+mod ship;
 mod verify;
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use trine_storage::block_set::{BlockSet, Version};
+use trine_storage::block_set::{BlockReader, BlockSet, Shipped, Version, warm};
 use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
@@ -32,6 +34,7 @@ use trine_storage::{Error, Kind, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
+use self::ship::{Shipper, Shipping};
 use crate::appender::Appender;
 use crate::block::image::BlockFile;
 use crate::config::{Builder, Config};
@@ -79,7 +82,6 @@ impl Drop for Handle {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     wal: Wal,
-    path: PathBuf,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
@@ -100,13 +102,16 @@ pub(crate) struct Inner {
     retention: Arc<Retention>,
     /// What compaction found out.
     compaction: Mutex<Compaction>,
+    shipping: Shipping,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
+    shippers: Shared,
     replay: Replay,
     background_error: Mutex<BackgroundErrors>,
     closed: AtomicBool,
     /// Kept for the workers, who only know it weakly.
     compactor: Mutex<Option<Arc<Compactor>>>,
+    shipper: Mutex<Option<Arc<Shipper>>>,
     /// Held until the store is closed.
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
@@ -116,6 +121,7 @@ pub(crate) struct Inner {
 struct BackgroundErrors {
     seal: Option<String>,
     compact: Option<String>,
+    ship: Option<String>,
 }
 
 impl TraceStore {
@@ -138,7 +144,9 @@ impl TraceStore {
         Appender::new(Arc::clone(&self.inner), self.inner.bounds())
     }
 
-    /// A view of everything that was committed until now, and of nothing that comes later.
+    /// A view of everything that was committed until now, and of nothing that comes later. Where another
+    /// process writes it is what that had shipped when this last followed; if that was long ago, this
+    /// looks first what is new, which may take as long as the depot takes.
     pub fn snapshot(&self) -> Snapshot {
         self.inner.snapshot()
     }
@@ -154,10 +162,11 @@ impl TraceStore {
     }
 
     /// Seals, merges what was sealed, carries out all deletes, and merges blocks until nothing is
-    /// left to merge.
+    /// left to merge. With a depot everything is shipped meanwhile.
     ///
     /// # Errors
-    /// As [`TraceStore::flush`].
+    /// As [`TraceStore::flush`], and with a depot as [`TraceStore::ship`]; [`Kind::Locked`] and
+    /// [`Kind::ReadOnly`] where this process is not the writer.
     pub fn compact(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.compact_all()
@@ -169,10 +178,12 @@ impl TraceStore {
     ///
     /// # Errors
     /// As [`TraceStore::flush`]; [`Kind::Limit`] when `Config::deletes_max` deletes are not done
-    /// with. Nothing is deleted then.
+    /// with. Nothing is deleted then. With a depot also [`Kind::Locked`] and [`Kind::ReadOnly`] where
+    /// this process is not the writer, and [`Kind::Unavailable`] when the depot does not answer: the
+    /// delete is in force a little later if it came through.
     ///
     /// # Durability
-    /// The delete survives a loss of power when this returns.
+    /// The delete survives a loss of power when this returns; with a depot that of the disk, too.
     pub fn delete_trace(&self, id: TraceId) -> Result<u64> {
         self.inner.delete(Deleted::Trace(id), TimeRange::ALL)
     }
@@ -216,7 +227,7 @@ impl TraceStore {
     }
 
     /// Does what is due now: seals memory that is large or old enough, merges blocks, drops blocks
-    /// that the retention is done with. Workers do this by themselves; a store without workers is
+    /// that the retention is done with, ships and follows. Workers do this by themselves; a store without workers is
     /// told to.
     ///
     /// # Errors
@@ -224,7 +235,43 @@ impl TraceStore {
     pub fn maintain(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.seal_if_due()?;
-        self.inner.compact_if_due()
+        self.inner.compact_if_due()?;
+        self.inner.ship_if_due()
+    }
+
+    /// Looks what other processes have shipped and deleted, and shows it from now on. Gives whether
+    /// there was anything new. Without a depot there never is.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when the depot does not answer, [`Kind::Corrupt`] when a delete cannot be
+    /// read: what was seen before is seen then. [`Kind::Io`], [`Kind::Poisoned`], [`Kind::Closed`].
+    pub fn follow(&self) -> Result<bool> {
+        self.inner.follow()
+    }
+
+    /// Makes the store ready to be written to, when this process has become the writer: what is appended
+    /// from now on is later than everything that was shipped. A store that is opened by the writer is
+    /// ready; of one that is not the first append makes it so.
+    ///
+    /// # Errors
+    /// As [`TraceStore::follow`] and [`TraceStore::flush`]; [`Kind::Locked`] and [`Kind::ReadOnly`]
+    /// where this process is not the writer.
+    pub fn take_over(&self) -> Result<()> {
+        self.inner.take_over()
+    }
+
+    /// Seals all of memory, ships everything that is on this disk only, and waits for it. Without a depot
+    /// this does nothing but to seal.
+    ///
+    /// # Errors
+    /// As [`TraceStore::flush`]; [`Kind::Unavailable`] when the depot does not answer, [`Kind::Locked`]
+    /// and [`Kind::ReadOnly`] where this process is not the writer: what was not shipped stays here, and
+    /// is shipped later.
+    ///
+    /// # Durability
+    /// What was committed before is in the depot when this returns, whatever becomes of this disk.
+    pub fn ship(&self) -> Result<Shipped> {
+        self.inner.ship_all()
     }
 
     /// Reads blocks, catalog and log from the first to the last byte and checks them.
@@ -244,6 +291,7 @@ impl TraceStore {
             ..Stats::default()
         };
         let quarantined = inner.blocks.quarantined();
+        stats.quarantined = quarantined.len() as u64;
         stats
             .damaged
             .extend(quarantined.iter().map(ToString::to_string));
@@ -252,8 +300,12 @@ impl TraceStore {
             .blocks
             .read(|version| (Arc::clone(version), inner.live.lock().figures()));
         stats.add_live(&figures);
+        let ships = inner.blocks.depot().is_some();
+        if let Some(since_ns) = figures.since_ns.filter(|_| ships) {
+            stats.unshipped_since(since_ns / 1_000_000);
+        }
         for block in &version.blocks {
-            stats.add_block(&block.meta);
+            stats.add_block(&block.meta, ships && !block.is_shipped());
         }
         stats
     }
@@ -264,7 +316,10 @@ impl TraceStore {
     /// [`Kind::Corrupt`] and [`Kind::Io`] when a block cannot be read.
     pub fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
         let mut sums: Vec<(&'static str, u64)> = Vec::new();
-        for block in &self.inner.blocks.version().blocks {
+        let version = self.inner.blocks.version();
+        let new = version.blocks.iter().filter(|b| !b.reader.is_open());
+        warm(new.map(|block| &**block), BlockFile::FIRST_SECTIONS)?;
+        for block in &version.blocks {
             for (what, bytes) in block.reader.sizes()? {
                 match sums.iter_mut().find(|(held, _)| *held == what) {
                     Some((_, sum)) => *sum += bytes,
@@ -296,7 +351,8 @@ impl TraceStore {
 
 impl BackgroundErrors {
     fn first(&self) -> Option<String> {
-        self.seal.clone().or_else(|| self.compact.clone())
+        let first = self.seal.as_ref().or(self.compact.as_ref());
+        first.or(self.ship.as_ref()).cloned()
     }
 }
 
@@ -309,6 +365,8 @@ fn by_sequence(version: &Version<BlockFile>) -> Vec<Held> {
 
 impl Inner {
     fn snapshot(&self) -> Snapshot {
+        self.follow_to_read();
+        let has_strangers = self.has_strangers();
         let (held, run, hidden) = self.blocks.read(|version| {
             let mut live = self.live.lock();
             let run = live.cut(&version.blocks);
@@ -322,7 +380,10 @@ impl Inner {
         let places = held.into_iter();
         Snapshot {
             places: places
-                .map(|held| Place::new(held, hidden.clone()))
+                .map(|held| {
+                    let is_stranger = has_strangers && held.is_own();
+                    Place::new(held, hidden.clone(), is_stranger)
+                })
                 .collect(),
         }
     }
@@ -345,6 +406,8 @@ impl Inner {
         self.closed.store(true, Ordering::SeqCst);
         // They see that the store is closed and stop.
         let _compacting = self.compacting.lock();
+        self.shipping.settle();
+        let _deleting = self.deleting.lock();
         let _sealing = self.sealing.lock();
         *self.lock.lock() = None;
     }

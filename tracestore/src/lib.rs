@@ -35,6 +35,10 @@
 //! # }
 //! ```
 //!
+//! With a [`Depot`](storage::depot::Depot) ([`Builder::depot`]) blocks are shipped to an object store: an
+//! empty directory shows what was shipped, other processes follow the one that writes, local files are
+//! copies. Without one a store is its directory.
+//!
 //! In reading order: [`TraceStore`] (`db`) wires the parts, `model` is what a span is, `otlp` how it
 //! arrives, `wal_record` what the log holds, `stage` the spans that came last, `stored` how those who
 //! watch spans come see them, `live` memory, `block`
@@ -81,6 +85,7 @@ pub use stats::{Accepted, LevelStats, Reason, Rejected, Report, Stats};
 pub use stored::{ResourceView, SpanReader, SpanView, StoredSpans, ValueView};
 pub use tombstone::Deleted;
 pub use trine_storage as storage;
+pub use trine_storage::block_set::Shipped;
 pub use trine_storage::catalog::BlockMeta;
 pub use trine_storage::regex::LabelRegex;
 pub use trine_storage::wal::Durability;

@@ -15,7 +15,7 @@ use crate::block::build::{Input, Source, start_of};
 use crate::block::format::span;
 use crate::block::gather::TableSource;
 use crate::block::image::{self, BlockFile, Image};
-use crate::place::{self, Held};
+use crate::place::{self, Held, Patience};
 use crate::stage::Stage;
 use crate::tombstone::Veil;
 
@@ -222,7 +222,8 @@ impl Waiting {
         let images = images.iter().map(|image| Source::Image(image));
         let sources = images.chain([Source::Stage(&self.stage)]);
         let inputs: Vec<Input<'_>> = sources.map(Input::all).collect();
-        let has_more = place::held_by(&self.older);
+        // Nobody who appends waits for another machine; a seal asks again.
+        let has_more = place::held_by(&self.older, Patience::None);
         let (image, _, bytes) = image::in_memory(&inputs, &has_more)?;
         Ok((image, bytes))
     }

@@ -2,7 +2,7 @@
 //! calls it, and deletes and retention rules do.
 //!
 //! In reading order: `page_rows` is rows as bits, `view` a place as an answer reads it, `test` what a
-//! condition means, `condition` makes filters ready, `evaluate` applies them.
+//! condition means, `condition` makes filters ready, `evaluate` applies them, `fetch` is ahead of them where places are far away.
 
 mod batch;
 mod buckets;
@@ -12,6 +12,7 @@ mod comparison;
 mod condition;
 mod counts;
 mod evaluate;
+mod fetch;
 mod intrinsics;
 mod names;
 mod page_rows;

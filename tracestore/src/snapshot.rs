@@ -1,8 +1,10 @@
 //! What is asked of a snapshot: traces by id, whole traces that satisfy a filter, counts, names and
 //! values of attributes. `scan` answers.
 
+use trine_storage::block_set::warm;
 use trine_storage::{Result, TimeRange};
 
+use crate::block::format;
 use crate::model::{Trace, TraceId};
 use crate::place::{Place, Snapshot};
 use crate::request::{Batches, Filter, Request, Scope as AttributeScope, Value, ValuesRequest};
@@ -16,8 +18,27 @@ impl Snapshot {
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and [`Kind::Io`](trine_storage::Kind::Io)
     /// when a block cannot be read.
     pub fn trace(&self, id: TraceId) -> Result<Option<Trace>> {
-        let mut pieces = Vec::new();
+        // What is far away comes in four rounds: heads, directories, where the trace is, what it is.
+        let blocks = || self.places.iter().filter_map(Place::block);
+        warm(
+            blocks().filter(|block| !block.reader.knows_ids()),
+            &format::FIRST,
+        )?;
+        let mut places = Vec::new();
         for place in &self.places {
+            if place.may_have(&id)? {
+                places.push(place);
+            }
+        }
+        open(places.iter().copied())?;
+        for place in &places {
+            place.image()?.prefetch_find(&id)?;
+        }
+        for place in &places {
+            place.image()?.prefetch_trace(&id)?;
+        }
+        let mut pieces = Vec::new();
+        for place in places {
             let image = place.image()?;
             if let Some(at) = image.find(&id)? {
                 pieces.push(Piece {
@@ -77,8 +98,26 @@ impl Snapshot {
         scan::attribute_values(&self.views()?, request)
     }
 
+    /// Views of which nothing is read but what says which pages there are.
     fn views(&self) -> Result<Vec<View>> {
-        let view = |place: &Place| View::new(place.image()?, place.hidden()?, place.range());
+        open(self.places.iter())?;
+        let view = |place: &Place| {
+            let view = View::unread(place.image()?, place.hidden()?, place.range());
+            Ok(if place.is_stranger {
+                view.stranger()
+            } else {
+                view
+            })
+        };
         self.places.iter().map(view).collect()
     }
+}
+
+/// Begins to fetch what it takes to open places that are not open yet.
+fn open<'a>(places: impl Iterator<Item = &'a Place>) -> Result<()> {
+    let blocks = places.filter_map(Place::block);
+    warm(
+        blocks.filter(|block| !block.reader.is_open()),
+        &format::FIRST,
+    )
 }

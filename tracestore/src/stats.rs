@@ -114,6 +114,15 @@ pub struct Stats {
     pub block_spans: u64,
     /// The blocks by level, lowest first.
     pub levels: Vec<LevelStats>,
+    /// With a depot: blocks that are on this disk only.
+    pub unshipped_blocks: u64,
+    /// Bytes in those blocks.
+    pub unshipped_bytes: u64,
+    /// With a depot: when the first span came that is on this disk only, milliseconds since 1970, about;
+    /// `None` when there is none.
+    pub unshipped_since_ms: Option<i64>,
+    /// Blocks that cannot be read and are not served; `damaged` says why.
+    pub quarantined: u64,
     /// Deletes whose spans may still be in files.
     pub deletes: u64,
     /// The write-ahead log.
@@ -149,9 +158,20 @@ impl Stats {
         self.live_runs += figures.runs;
     }
 
-    /// Counts a block.
-    pub(crate) fn add_block(&mut self, meta: &BlockMeta) {
+    /// Counts a span that is not shipped and came then, milliseconds since 1970.
+    pub(crate) fn unshipped_since(&mut self, ms: i64) {
+        let since = self.unshipped_since_ms.get_or_insert(ms);
+        *since = ms.min(*since);
+    }
+
+    /// Counts a block, which is to be shipped if `waits`.
+    pub(crate) fn add_block(&mut self, meta: &BlockMeta, waits: bool) {
         self.blocks += 1;
+        if waits {
+            self.unshipped_blocks += 1;
+            self.unshipped_bytes += meta.bytes;
+            self.unshipped_since(meta.created_ms);
+        }
         self.sealed_blocks += u64::from(meta.level == 0);
         self.block_bytes += meta.bytes;
         self.block_spans += meta.rows;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use serde_json::{Value, json};
+use trine_storage::block_set::Block;
 use trine_storage::catalog::Delete;
 use trine_storage::{Error, Kind, Result, TimeRange};
 
-use crate::block::image::Image;
+use crate::block::image::{BlockFile, Image};
 use crate::model::TraceId;
 use crate::place::Held;
 use crate::request::Filter;
@@ -45,6 +46,16 @@ pub(crate) struct Hidden {
     pub(crate) tombstones: Arc<Tombstones>,
     pub(crate) retention: Arc<Retention>,
     pub(crate) now_ns: i64,
+}
+
+/// Deletes in the words of the catalog. One that cannot be read is not passed over: deleted spans would
+/// come back.
+///
+/// # Errors
+/// [`Kind::Corrupt`] when one says nothing.
+pub(crate) fn of_catalog(deletes: &[Delete]) -> Result<Tombstones> {
+    let read = |delete: &Delete| Tombstone::from_catalog(delete.clone()).map(Arc::new);
+    deletes.iter().map(read).collect()
 }
 
 /// What was worked out of a place, so that it is worked out once.
@@ -95,6 +106,21 @@ impl Tombstone {
                 scan::matching_rows(image, filter, self.delete.range, &Arc::default())
             }
         }
+    }
+
+    /// Whether it, which concerns a block, hides spans of it.
+    ///
+    /// # Errors
+    /// As [`Held::image`].
+    pub(crate) fn touches(&self, block: &Block<BlockFile>) -> Result<bool> {
+        if let Deleted::Trace(id) = &self.what
+            && !block.reader.may_have(id)?
+        {
+            return Ok(false);
+        }
+        let image = block.reader.image()?;
+        let mut known = block.reader.veil.known.lock();
+        Ok(!known.rows(self, &image)?.is_empty())
     }
 
     /// Whether it may concern spans of a place. Memory is sealed before anything is deleted.
@@ -185,11 +211,6 @@ impl Hidden {
 }
 
 impl Veil {
-    /// Whether a delete, which concerns a place, hides spans of it.
-    pub(crate) fn is_touched_by(&self, tombstone: &Tombstone, image: &Arc<Image>) -> Result<bool> {
-        Ok(!self.known.lock().rows(tombstone, image)?.is_empty())
-    }
-
     /// Lets go of deletes, by number.
     pub(crate) fn forget(&self, numbers: &[u64]) {
         let mut known = self.known.lock();

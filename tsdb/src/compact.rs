@@ -10,7 +10,7 @@ use trine_storage::TimeRange;
 use trine_storage::catalog::BlockMeta;
 use trine_storage::ulid::BlockId;
 
-use crate::block::PART_LEVEL;
+use crate::block::{PART_LEVEL, is_block};
 
 /// The widths of windows, in units of the smallest.
 const MULTIPLES: [i64; 5] = [1, 4, 12, 60, 372];
@@ -139,12 +139,13 @@ pub(crate) fn next_part_merge<'a>(blocks: impl Iterator<Item = &'a BlockMeta>) -
     Vec::new()
 }
 
-/// The next merge that is due.
+/// The next merge that is due, of those blocks that are free to be merged.
 pub(crate) fn next_merge<'a>(
     blocks: impl Iterator<Item = &'a BlockMeta>,
     windows: &Windows,
+    is_free: impl Fn(&BlockMeta) -> bool,
 ) -> Option<Merge> {
-    let mut blocks: Vec<&BlockMeta> = blocks.filter(|meta| meta.level != PART_LEVEL).collect();
+    let mut blocks: Vec<&BlockMeta> = blocks.filter(|meta| is_block(meta)).collect();
     blocks.sort_by_key(|meta| (meta.range.start, meta.sequence));
     for level in 1..=windows.widths.len() {
         let mut at = 0;
@@ -156,7 +157,7 @@ pub(crate) fn next_merge<'a>(
             let inside: Vec<&BlockMeta> = blocks[at..end]
                 .iter()
                 .copied()
-                .filter(|meta| meta.range.end <= window.end)
+                .filter(|meta| meta.range.end <= window.end && is_free(meta))
                 .collect();
             at = end;
             if windows.is_closed(window)
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn blocks_of_a_closed_window_become_one() {
         let ids = |blocks: &[BlockMeta], now| {
-            next_merge(blocks.iter(), &windows(now)).map(|merge| {
+            next_merge(blocks.iter(), &windows(now), |_| true).map(|merge| {
                 let inputs: Vec<u128> = (0..100)
                     .filter(|n| merge.inputs.contains(&BlockId::from_bits(*n)))
                     .collect();

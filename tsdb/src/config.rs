@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use trine_storage::Result;
 use trine_storage::clock::{Clock, SystemClock};
+use trine_storage::depot::Depot;
 use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
 use trine_storage::wal;
@@ -47,6 +48,15 @@ pub struct Config {
     pub head_samples_max: u64,
     /// Memory is sealed when it is this old. Default two hours.
     pub seal_age: Duration,
+    /// All that is sealed is made into blocks when the oldest sample that is in none is this old, that
+    /// of windows that more is expected for, too. `None` (the default) waits until they are closed.
+    pub cut_age: Option<Duration>,
+    /// With a depot: the oldest sample that is on this disk only is about this old at most, while the
+    /// depot answers; `cut_age` is two thirds of it at most. Default 15 minutes.
+    pub ship_age_max: Duration,
+    /// With a depot that another process writes to: how often it is asked what is new, while the store
+    /// is read. Default ten seconds.
+    pub follow_interval: Duration,
     /// Settings of the write-ahead log.
     pub wal: wal::Config,
 }
@@ -66,6 +76,9 @@ impl Default for Config {
             wal_bytes_max: 64 << 20,
             head_samples_max: 16 << 20,
             seal_age: Duration::from_secs(2 * 3600),
+            cut_age: None,
+            ship_age_max: Duration::from_secs(15 * 60),
+            follow_interval: Duration::from_secs(10),
             wal: wal::Config::default(),
         }
     }
@@ -99,6 +112,16 @@ impl fmt::Display for Progress {
     }
 }
 
+/// What a store works with.
+#[derive(Debug)]
+pub(crate) struct Components {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shared: Shared,
+    pub(crate) shippers: Shared,
+    pub(crate) depot: Option<Arc<dyn Depot>>,
+}
+
 /// Opens a store with other settings or components than the defaults.
 #[derive(Debug)]
 pub struct Builder {
@@ -107,6 +130,8 @@ pub struct Builder {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     shared: Option<Shared>,
+    shippers: Option<Shared>,
+    depot: Option<Arc<dyn Depot>>,
 }
 
 impl Builder {
@@ -117,6 +142,8 @@ impl Builder {
             fs: Arc::new(RealFs),
             clock: Arc::new(SystemClock::new()),
             shared: None,
+            shippers: None,
+            depot: None,
         }
     }
 
@@ -148,13 +175,31 @@ impl Builder {
         self
     }
 
+    /// Takes the depot that blocks are shipped to, and where those are that are not on this disk. By
+    /// default there is none, and this disk has everything.
+    #[must_use]
+    pub fn depot(mut self, depot: Arc<dyn Depot>) -> Self {
+        self.depot = Some(depot);
+        self
+    }
+
+    /// Takes the workers that ship, so that what goes over the network is not in the way of the others;
+    /// by default those of [`Builder::shared`].
+    #[must_use]
+    pub fn shippers(mut self, shippers: Shared) -> Self {
+        self.shippers = Some(shippers);
+        self
+    }
+
     /// Opens the store: reads the catalog, replays the log.
     ///
     /// # Errors
     /// [`Kind::Locked`](trine_storage::Kind::Locked) when another process has it open,
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) or
     /// [`Kind::Unsupported`](trine_storage::Kind::Unsupported) when the catalog cannot be read,
-    /// [`Kind::Io`](trine_storage::Kind::Io). A damaged block is no error: it is quarantined.
+    /// [`Kind::Io`](trine_storage::Kind::Io),
+    /// [`Kind::Unavailable`](trine_storage::Kind::Unavailable) when the depot does not answer and
+    /// nothing is known here of what it has. A damaged block is no error: it is quarantined.
     pub fn open(self) -> Result<Tsdb> {
         self.open_with_progress(|_| {})
     }
@@ -165,7 +210,13 @@ impl Builder {
     /// As [`Builder::open`].
     pub fn open_with_progress(self, mut progress: impl FnMut(Progress)) -> Result<Tsdb> {
         let shared = self.shared.unwrap_or_default();
-        let (fs, clock) = (self.fs, self.clock);
-        Tsdb::assemble(&self.path, self.config, fs, clock, &shared, &mut progress)
+        let components = Components {
+            fs: self.fs,
+            clock: self.clock,
+            shippers: self.shippers.unwrap_or_else(|| shared.clone()),
+            shared,
+            depot: self.depot,
+        };
+        Tsdb::assemble(&self.path, self.config, components, &mut progress)
     }
 }

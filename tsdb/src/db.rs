@@ -1,21 +1,28 @@
 //! The store: wires log, memory, parts and blocks in the order that makes acknowledgements true.
 //!
 //! append -> memory and log -> acknowledge; seal -> part -> catalog -> truncate the log; parts are
-//! cut into blocks, blocks are merged into larger ones. `db/append` has the first line, `db/seal`
-//! the second, `db/compact` the third, `db/open` puts a store together.
+//! cut into blocks, blocks are merged into larger ones, and shipped where there is a depot. `db/append`
+//! has the first line, `db/seal` the second, `db/cut`, `db/compact` and `db/ship` the third, `db/open` puts
+//! a store together.
+//!
+//! Locks are taken in this order: compacting, shipping, cutting, deleting, sealing, epoch, those of the
+//! block set. Of these compacting, shipping and deleting are held while the network is waited for, and
+//! neither appends nor seals nor cuts take them.
 
 mod append;
 mod compact;
+mod cut;
 mod delete;
 mod open;
 mod seal;
+mod ship;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use trine_storage::block_set::BlockSet;
+use trine_storage::block_set::{BlockReader, BlockSet, Shipped};
 use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
@@ -24,6 +31,7 @@ use trine_storage::wal::{Durability, Replay, Wal};
 use trine_storage::{Error, Kind, Labels, Matcher, Result, TimeRange};
 
 pub(crate) use self::delete::Tombstones;
+use self::ship::{Shipper, Shipping};
 use crate::appender::{Appender, SeriesRef};
 use crate::block::{PART_LEVEL, Sealed};
 use crate::config::{Builder, Config};
@@ -77,19 +85,29 @@ pub(crate) struct Inner {
     quiet_epoch: AtomicU32,
     /// Held by the one who seals; the seal that failed and is to be tried again.
     sealing: Mutex<Option<Sealing>>,
-    /// Held by the one who cuts or merges.
+    /// Held by the one who merges or removes blocks.
     compacting: Mutex<()>,
+    /// Held by the one who merges or cuts parts.
+    cutting: Mutex<()>,
+    /// When the first sample came that is in parts and not in blocks, milliseconds since 1970;
+    /// `i64::MAX` for none.
+    uncut_ms: AtomicI64,
+    /// Metadata changed since it was written to a file of its own.
+    told: AtomicBool,
+    shipping: Shipping,
     /// Held by the one who changes the deletes.
     deleting: Mutex<()>,
     tombstones: RwLock<Arc<Tombstones>>,
     account: Account,
     /// Kept so that the workers live as long as the store.
     shared: Shared,
+    shippers: Shared,
     replay: Replay,
     background_error: Mutex<BackgroundErrors>,
     closed: AtomicBool,
     /// Kept for the workers, who only know it weakly.
     compactor: Mutex<Option<Arc<Compactor>>>,
+    shipper: Mutex<Option<Arc<Shipper>>>,
     /// Held until the store is closed.
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
@@ -108,6 +126,7 @@ struct Sealing {
 struct BackgroundErrors {
     seal: Option<String>,
     compact: Option<String>,
+    ship: Option<String>,
 }
 
 impl Tsdb {
@@ -137,8 +156,11 @@ impl Tsdb {
         Some(SeriesRef { id, generation })
     }
 
-    /// A view of the store. Each read through it sees everything that was committed before.
+    /// A view of the store. Each read through it sees everything that was committed before. Where another
+    /// process writes it is what that had shipped when this last followed; if that was long ago, this
+    /// looks first what is new, which may take as long as the depot takes.
     pub fn snapshot(&self) -> Snapshot {
+        self.handle.inner.follow_to_read();
         Snapshot {
             inner: Arc::clone(&self.handle.inner),
         }
@@ -153,12 +175,50 @@ impl Tsdb {
     }
 
     /// Seals, makes blocks of all that was sealed, and merges blocks until nothing is left to
-    /// merge.
+    /// merge. With a depot all that is shipped before and after it.
     ///
     /// # Errors
-    /// As [`Tsdb::flush`]; [`Kind::Corrupt`] when what is to be merged is damaged.
+    /// As [`Tsdb::flush`]; [`Kind::Corrupt`] when what is to be merged is damaged; with a depot those of
+    /// [`Tsdb::ship`].
     pub fn compact(&self) -> Result<()> {
         self.handle.inner.compact_all()
+    }
+
+    /// Seals what is in memory, makes blocks of all that was sealed and ships what is on this disk only;
+    /// waits for it. Without a depot it does nothing.
+    ///
+    /// # Errors
+    /// As [`Tsdb::compact`]; [`Kind::Unavailable`] when the depot does not answer, [`Kind::Locked`] and
+    /// [`Kind::ReadOnly`] when this process is not its writer. What was not shipped stays here and is
+    /// shipped later.
+    ///
+    /// # Durability
+    /// What was committed before is in the depot when this returns, whatever happens to this disk.
+    pub fn ship(&self) -> Result<Shipped> {
+        self.handle.inner.ship_all()
+    }
+
+    /// Looks what the depot has that was not seen here yet: blocks and deletes of the process that
+    /// writes. Gives whether there was anything new. Workers do this by themselves while the store is
+    /// read.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when the depot does not answer; reads go on with what is known.
+    /// [`Kind::Io`], [`Kind::Poisoned`], [`Kind::Closed`]; [`Kind::Corrupt`] for a delete that cannot be
+    /// read.
+    pub fn follow(&self) -> Result<bool> {
+        self.handle.inner.follow()
+    }
+
+    /// Takes the store over when this process has become the writer of the depot: what is appended from
+    /// now on is later than all that was shipped before. Open does this where the process is the
+    /// writer; until it was done appends ask for it themselves.
+    ///
+    /// # Errors
+    /// As [`Tsdb::follow`] and [`Tsdb::flush`]; [`Kind::Locked`] and [`Kind::ReadOnly`] when this process
+    /// is not the writer.
+    pub fn take_over(&self) -> Result<()> {
+        self.handle.inner.take_over()
     }
 
     /// Deletes the samples in `range` (milliseconds) of the series that satisfy all `matchers`; no
@@ -167,7 +227,9 @@ impl Tsdb {
     /// not concerned.
     ///
     /// # Errors
-    /// As [`Tsdb::flush`]; nothing is deleted then.
+    /// As [`Tsdb::flush`]; with a depot also [`Kind::Locked`] and [`Kind::ReadOnly`] when this process is
+    /// not its writer. Nothing is deleted then. [`Kind::Unavailable`] when the depot does not answer; if
+    /// it had come through, the delete is in force as soon as it answers again.
     ///
     /// # Durability
     /// The delete survives a loss of power when this returns.
@@ -188,14 +250,16 @@ impl Tsdb {
     }
 
     /// Does what is due now: seals memory that is large or old enough, makes and merges blocks,
-    /// drops blocks that the retention is done with. Workers do this by themselves; a store without
-    /// workers is told to.
+    /// drops blocks that the retention is done with, and ships. Workers do this by themselves; a store
+    /// without workers is told to.
     ///
     /// # Errors
-    /// As [`Tsdb::compact`].
+    /// As [`Tsdb::compact`] and [`Tsdb::follow`].
     pub fn maintain(&self) -> Result<()> {
         self.handle.inner.seal_if_due()?;
-        self.handle.inner.compact_if_due()
+        let shipped = self.handle.inner.ship_if_due();
+        self.handle.inner.compact_if_due()?;
+        shipped
     }
 
     /// Reads every part and block, the catalog and the log from the first to the last byte and checks
@@ -210,6 +274,9 @@ impl Tsdb {
             let samples = match &block.reader {
                 Sealed::Part(part) => part.verify(),
                 Sealed::Block(file) => file.verify(&block.meta),
+                Sealed::Metadata(file) => file
+                    .verify()
+                    .and_then(|()| MetadataTable::read(file).map(|_| 0)),
             };
             match samples {
                 Ok(samples) => {
@@ -243,14 +310,23 @@ impl Tsdb {
             background_error: background
                 .seal
                 .clone()
-                .or_else(|| background.compact.clone()),
+                .or_else(|| background.compact.clone())
+                .or_else(|| background.ship.clone()),
             ..Stats::default()
         };
         stats
             .damaged
             .extend(quarantined.iter().map(ToString::to_string));
         stats.deletes = inner.tombstones().len() as u64;
+        let has_depot = inner.blocks.depot().is_some();
+        stats.unshipped_since_ms = inner.uncut_since_ms().filter(|_| has_depot);
         for block in &inner.blocks.version().blocks {
+            if has_depot && !block.is_shipped() && Sealed::is_shippable(&block.meta) {
+                stats.unshipped_blocks += 1;
+                stats.unshipped_bytes += block.meta.bytes;
+                let since_ms = stats.unshipped_since_ms.into_iter();
+                stats.unshipped_since_ms = since_ms.chain([block.meta.created_ms]).min();
+            }
             stats.blocks += 1;
             stats.parts += u64::from(block.meta.level == PART_LEVEL);
             stats.block_bytes += block.meta.bytes;
@@ -301,6 +377,9 @@ impl Inner {
         self.closed.store(true, Ordering::SeqCst);
         // They see that the store is closed and stop at the next series.
         let _compacting = self.compacting.lock();
+        self.shipping.settle();
+        let _cutting = self.cutting.lock();
+        let _deleting = self.deleting.lock();
         let _sealing = self.sealing.lock();
         *self.lock.lock() = None;
     }

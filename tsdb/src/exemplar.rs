@@ -163,7 +163,7 @@ pub(crate) struct PageCache {
 impl ExemplarTable {
     /// Reads the section of a file; nothing when it has no exemplars.
     pub(crate) fn open(file: &SealedFile) -> Result<Option<Self>> {
-        if !file.has_section(SECTION) {
+        if !file.has_section(SECTION)? {
             return Ok(None);
         }
         let table = file.section(SECTION)?;

@@ -613,6 +613,15 @@ impl Head {
         self.epochs[(epoch & 1) as usize].reset();
     }
 
+    /// Whether there are series that no part defines.
+    pub(crate) fn has_undefined(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let shard = shard.lock();
+            let mut series = shard.places.iter().flatten();
+            series.any(|series| !series.defined)
+        })
+    }
+
     /// Makes idle series unknown: appends by their labels begin new ones.
     pub(crate) fn retire(&self, idle: &Idle) {
         for shard in &self.shards {

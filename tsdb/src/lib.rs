@@ -25,7 +25,7 @@
 //!
 //! In reading order: [`Tsdb`] (`db`) wires the parts, `wal_record` is what the log holds, `head` is
 //! memory (`chunk` and `histogram` its bits), `part` is what a seal writes, `block` is what is immutable and
-//! self-contained, `compact` plans what is merged, `tombstone` hides what is deleted, `snapshot`
+//! self-contained, and what [`Builder::depot`] ships, `compact` plans what is merged, `tombstone` hides what is deleted, `snapshot`
 //! reads all of them as one, `retention` says which blocks go. File formats: `FORMAT.md` beside this
 //! crate.
 

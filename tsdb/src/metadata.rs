@@ -208,6 +208,15 @@ impl MetadataTable {
         })
     }
 
+    /// Keeps what another table knows. Nothing of it counts as changed.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        let changed = self.changed;
+        for entry in other.entries() {
+            self.insert(entry);
+        }
+        self.changed = changed;
+    }
+
     /// Writes the section.
     pub(crate) fn write(&self, file: &mut SealedWriter) -> Result<()> {
         let mut raw = Vec::new();
@@ -225,7 +234,7 @@ impl MetadataTable {
     /// Reads the section of a file, if it has one: all that was known then. Nothing of it counts as
     /// changed.
     pub(crate) fn read(file: &SealedFile) -> Result<Option<Self>> {
-        if !file.has_section(SECTION) {
+        if !file.has_section(SECTION)? {
             return Ok(None);
         }
         let name = file.name();
@@ -268,6 +277,20 @@ mod tests {
             metadata,
             seen_ms,
         }
+    }
+
+    #[test]
+    fn what_another_table_knows_is_kept_and_no_change() {
+        let (mut table, mut other) = (MetadataTable::default(), MetadataTable::default());
+        other.insert(entry("a", "one", 5));
+        table.insert(entry("a", "one", 7));
+        assert!(table.take_changed());
+        other.insert(entry("b", "two", 6));
+        table.absorb(&other);
+        assert!(!table.has_changed());
+        assert_eq!(table.of(None, 9, 9).len(), 2);
+        table.expire(7);
+        assert_eq!(table.of(None, 9, 9).len(), 1, "the later time counts");
     }
 
     #[test]

@@ -23,6 +23,12 @@ use crate::tombstone::Tombstone;
 
 /// Label sets of a block that are read at a time: they are coded as differences.
 const LABELS_AHEAD: usize = 64;
+/// Of a block that is far away about as many bytes of runs are fetched at a time ...
+const RUN_BYTES_MAX: u64 = 8 << 20;
+/// ... of all blocks of a read as many to begin with ...
+const ALL_BYTES_MAX: u64 = 64 << 20;
+/// ... but of each as many at least.
+const RUN_BYTES_LEAST: u64 = 256 << 10;
 
 /// What a read found.
 pub(crate) struct Selection {
@@ -33,6 +39,25 @@ pub(crate) struct Selection {
     pub(crate) tombstones: Arc<Tombstones>,
     pub(crate) head: Vec<Found>,
     pub(crate) range: TimeRange,
+}
+
+impl Selection {
+    /// Begins to fetch the samples of the first series from blocks that are far away: all runs in one
+    /// round, then all timestamps.
+    pub(crate) fn fetch(&self) {
+        let remote = || {
+            let blocks = self.blocks.iter();
+            let files = blocks.filter_map(|(block, places)| Some((file(block)?, places)));
+            files.filter(|(file, _)| file.is_remote())
+        };
+        let count = u64::try_from(remote().count()).unwrap_or(u64::MAX);
+        let bytes_max = (ALL_BYTES_MAX / count.max(1)).max(RUN_BYTES_LEAST);
+        let fetched = remote().map(|(file, places)| file.fetch_runs(places.iter(), bytes_max));
+        let fetched: Vec<usize> = fetched.collect();
+        for ((file, places), count) in remote().zip(fetched) {
+            file.fetch_times(places.iter().take(count));
+        }
+    }
 }
 
 /// Where the samples lie: what all batches of a read share.
@@ -159,6 +184,8 @@ pub(crate) struct BlockSeries {
     cache: PageCache,
     /// Places of the series after those of `ready`.
     places: roaring::bitmap::IntoIter,
+    /// Of how many of them samples are fetched, where the block is far away.
+    fetched: usize,
     ready: VecDeque<(Labels, u32)>,
     range: TimeRange,
     /// Deletes that concern this block.
@@ -185,7 +212,7 @@ impl BlockSeries {
     ) -> Result<Self> {
         let places = match &block.reader {
             Sealed::Block(file) => file.select(matchers)?,
-            Sealed::Part(_) => RoaringBitmap::new(),
+            Sealed::Part(_) | Sealed::Metadata(_) => RoaringBitmap::new(),
         };
         let tombstones = concerned(tombstones, &block);
         Self::of(block, places, range, tombstones)
@@ -201,6 +228,7 @@ impl BlockSeries {
             block,
             cache: PageCache::default(),
             places: places.into_iter(),
+            fetched: 0,
             ready: VecDeque::new(),
             range,
             tombstones,
@@ -211,6 +239,13 @@ impl BlockSeries {
 
     fn fill(&mut self) -> Result<()> {
         if let (true, Sealed::Block(file)) = (self.ready.is_empty(), &self.block.reader) {
+            if file.is_remote() {
+                if self.fetched == 0 {
+                    self.fetched = file.fetch_runs(self.places.clone(), RUN_BYTES_MAX);
+                    file.fetch_times(self.places.clone().take(self.fetched));
+                }
+                self.fetched = self.fetched.saturating_sub(LABELS_AHEAD);
+            }
             let mut sets = file.tables()?.index.label_sets();
             for place in self.places.by_ref().take(LABELS_AHEAD) {
                 self.ready.push_back((sets.labels(place)?, place));
@@ -554,6 +589,8 @@ impl Batch {
                 let Some(file) = view.blocks.first().and_then(|(block, _)| file(block)) else {
                     return Ok(());
                 };
+                let fetched = file.fetch_runs(places.iter().copied(), RUN_BYTES_MAX);
+                file.fetch_times(places.iter().copied().take(fetched));
                 let mut sets = file.tables()?.index.label_sets();
                 for place in places {
                     let handle = Handle {
@@ -574,6 +611,6 @@ impl Batch {
 fn file(block: &Block<Sealed>) -> Option<&BlockFile> {
     match &block.reader {
         Sealed::Block(file) => Some(file),
-        Sealed::Part(_) => None,
+        Sealed::Part(_) | Sealed::Metadata(_) => None,
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use trine_storage::block_set::Block;
+use trine_storage::block_set::{self, Block};
 use trine_storage::cardinality::{Cardinality, Pair};
 use trine_storage::{Labels, Matcher, Result, TimeRange};
 
-use crate::block::Sealed;
-use crate::block::reader::PageCache;
+use crate::block::reader::{PageCache, TABLES};
+use crate::block::{Sealed, is_block};
 use crate::db::Inner;
 use crate::exemplar::{self, Exemplar};
 use crate::metadata::Metadata;
@@ -115,9 +115,12 @@ impl Snapshot {
             head,
             range,
         };
+        let inside = version.blocks.iter();
+        warm(inside.filter(|block| block.meta.range.overlaps(&range)));
         for block in &version.blocks {
             match &block.reader {
                 _ if !block.meta.range.overlaps(&range) => {}
+                Sealed::Metadata(_) => {}
                 Sealed::Part(_) => selection.parts.push(Arc::clone(block)),
                 Sealed::Block(file) => {
                     let places = file.select(matchers)?;
@@ -132,6 +135,7 @@ impl Snapshot {
             .blocks
             .sort_by_key(|(block, _)| block.meta.sequence);
         selection.parts.sort_by_key(|part| part.meta.sequence);
+        selection.fetch();
         Ok(selection)
     }
 
@@ -159,6 +163,8 @@ impl Snapshot {
             }
             by_id.insert(series.id, series.labels);
         }
+        let inside = version.blocks.iter();
+        warm(inside.filter(|block| block.meta.range.overlaps(&range)));
         for block in &version.blocks {
             if !block.meta.range.overlaps(&range) {
                 continue;
@@ -170,6 +176,7 @@ impl Snapshot {
                 found.entry(labels.clone()).or_default().extend(exemplars);
             };
             match &block.reader {
+                Sealed::Metadata(_) => {}
                 Sealed::Part(part) => {
                     let mut cache = PartCache::default();
                     let mut ids = part.exemplar_ids()?;
@@ -333,6 +340,7 @@ impl Snapshot {
     /// As [`Snapshot::select`].
     pub fn cardinality(&self, metric_label: &str, limit: usize) -> Result<Cardinality> {
         let version = self.inner.blocks.version();
+        warm(&version.blocks);
         let mut indexes = Vec::new();
         for block in &version.blocks {
             if let Sealed::Block(file) = &block.reader {
@@ -359,11 +367,19 @@ impl Snapshot {
 
     /// The files with samples in `range`, and whether the series of the head may have some there.
     fn places(&self, range: TimeRange) -> (Vec<Arc<Block<Sealed>>>, bool) {
-        self.inner.blocks.read(|version| {
+        let (blocks, in_head) = self.inner.blocks.read(|version| {
             let overlaps = |block: &&Arc<Block<Sealed>>| block.meta.range.overlaps(&range);
             let blocks: Vec<_> = version.blocks.iter().filter(overlaps).cloned().collect();
             let in_parts = blocks.iter().any(|b| matches!(b.reader, Sealed::Part(_)));
             (blocks, in_parts || self.inner.head.overlaps(range))
-        })
+        });
+        warm(&blocks);
+        (blocks, in_head)
     }
+}
+
+/// Begins to fetch the tables of blocks that are far away. What goes wrong is told by who reads them.
+fn warm<'a>(blocks: impl IntoIterator<Item = &'a Arc<Block<Sealed>>>) {
+    let blocks = blocks.into_iter().filter(|block| is_block(&block.meta));
+    block_set::warm(blocks.map(|block| &**block), &TABLES).ok();
 }

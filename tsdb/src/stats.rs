@@ -17,6 +17,13 @@ pub struct Stats {
     pub blocks: u64,
     /// Parts among them: sealed memory that was not made into blocks yet.
     pub parts: u64,
+    /// With a depot: blocks that are on this disk only.
+    pub unshipped_blocks: u64,
+    /// Bytes in those.
+    pub unshipped_bytes: u64,
+    /// With a depot: when the first sample came that is on this disk only, milliseconds since 1970,
+    /// about; `None` when there is none.
+    pub unshipped_since_ms: Option<i64>,
     /// Deletes whose samples may still be in files.
     pub deletes: u64,
     /// Bytes in those blocks.

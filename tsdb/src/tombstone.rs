@@ -1,5 +1,7 @@
 //! Deletes that are in force: which samples of which files are not to be seen.
 
+use std::sync::Arc;
+
 use trine_storage::catalog::{BlockMeta, Delete};
 use trine_storage::{Error, Kind, Labels, MatchOp, Matcher, Result};
 
@@ -18,6 +20,17 @@ impl Tombstone {
     pub(crate) fn new(delete: Delete, matchers: &[Matcher]) -> Self {
         let matchers = matchers.to_vec();
         Self { delete, matchers }
+    }
+
+    /// Reads all deletes of the catalog.
+    ///
+    /// # Errors
+    /// As [`Tombstone::from_catalog`].
+    pub(crate) fn all(deletes: &[Delete]) -> Result<Vec<Arc<Self>>> {
+        let deletes = deletes.iter().cloned();
+        deletes
+            .map(|delete| Self::from_catalog(delete).map(Arc::new))
+            .collect()
     }
 
     /// Reads the matchers back from the words of the catalog.

@@ -1,4 +1,5 @@
-//! Reads blocks: footer and totals at open, tables at the first query, pages when asked for.
+//! Reads blocks: footer and totals at open, tables at the first query, pages when asked for. Of a block
+//! that is far away nothing is read before it is asked for.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -11,7 +12,7 @@ use trine_storage::catalog::BlockMeta;
 use trine_storage::frozen_index::FrozenIndex;
 use trine_storage::pack;
 use trine_storage::sealed::{PageRef, SealedFile};
-use trine_storage::{Error, Labels, Matcher, Result};
+use trine_storage::{Error, Kind, Labels, Matcher, Result};
 
 use super::format::{self, ChunkHeader, Summary};
 use super::lines::{Lengths, PackedLines, Part, VariableColumns};
@@ -22,7 +23,8 @@ use crate::index::{IdColumns, TokenIndex};
 #[derive(Debug)]
 pub(crate) struct BlockFile {
     file: SealedFile,
-    summary: Summary,
+    /// Read at open where the file is on this disk.
+    summary: OnceLock<Summary>,
     /// Decoded at the first query and kept.
     tables: OnceLock<Arc<Tables>>,
     /// Opened at the first search and kept.
@@ -40,16 +42,34 @@ pub(crate) struct Tables {
 impl BlockReader for BlockFile {
     const KIND: [u8; 4] = format::KIND;
 
+    const FIRST_SECTIONS: &'static [u32] = &SEARCHED;
+
     fn open(file: SealedFile, _meta: &BlockMeta) -> Result<Self> {
-        let summary = Summary::decode(file.name(), &file.section(format::SUMMARY)?)?;
-        Ok(Self {
+        let block = Self {
             file,
-            summary,
+            summary: OnceLock::new(),
             tables: OnceLock::new(),
             tokens: OnceLock::new(),
-        })
+        };
+        if !block.file.is_remote() {
+            block.summary()?;
+        }
+        Ok(block)
     }
 }
+
+/// What [`BlockFile::tables`] reads.
+pub(crate) const TABLES: [u32; 3] = [format::SUMMARY, format::CHUNKS, format::LABEL_INDEX];
+
+/// What [`BlockFile::tables`] and [`BlockFile::tokens`] read.
+pub(crate) const SEARCHED: [u32; 6] = [
+    format::SUMMARY,
+    format::CHUNKS,
+    format::LABEL_INDEX,
+    format::FILTERS,
+    format::LONG,
+    format::WORDS,
+];
 
 impl Tables {
     /// Codes of the streams that satisfy `matchers`.
@@ -70,19 +90,20 @@ impl BlockFile {
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) when they are damaged,
-    /// [`Kind::Io`](trine_storage::Kind::Io).
+    /// [`Kind::Io`](trine_storage::Kind::Io), [`Kind::Unavailable`] where the block is far away.
     pub(crate) fn tables(&self) -> Result<Arc<Tables>> {
         if let Some(tables) = self.tables.get() {
             return Ok(Arc::clone(tables));
         }
+        self.file.prefetch_sections(&TABLES)?;
         let name = self.file.name();
-        let chunks =
-            format::decode_chunks(name, &self.file.section(format::CHUNKS)?, &self.summary)?;
+        let summary = self.summary()?;
+        let chunks = format::decode_chunks(name, &self.file.section(format::CHUNKS)?, summary)?;
         let index = FrozenIndex::open(
             &format!("the label index of {name}"),
             self.file.section(format::LABEL_INDEX)?,
         )?;
-        if index.len() as u64 != u64::from(self.summary.streams) {
+        if index.len() as u64 != u64::from(summary.streams) {
             return Err(Error::corrupt(
                 name,
                 0,
@@ -95,18 +116,32 @@ impl BlockFile {
 
     /// Which chunks may have which tokens. What of it is damaged is missing and told by
     /// [`TokenIndex::damage`]: searches are slower without, not wrong.
-    pub(crate) fn tokens(&self) -> Arc<TokenIndex> {
-        let open = || {
-            let section = |id| self.file.section(id).unwrap_or_default();
-            Arc::new(TokenIndex::open(
-                self.file.name(),
-                section(format::FILTERS),
-                section(format::LONG),
-                &section(format::WORDS),
-                self.summary.chunks,
-            ))
+    ///
+    /// # Errors
+    /// What is not damage: it may be over the next time.
+    pub(crate) fn tokens(&self) -> Result<Arc<TokenIndex>> {
+        if let Some(tokens) = self.tokens.get() {
+            return Ok(Arc::clone(tokens));
+        }
+        // What goes wrong is told by who reads them.
+        self.file.prefetch_sections(&SEARCHED).ok();
+        let section = |id| match self.file.section(id) {
+            Err(error) if error.kind() == Kind::Corrupt => Ok(Bytes::new()),
+            read => read,
         };
-        Arc::clone(self.tokens.get_or_init(open))
+        let chunks = match self.summary() {
+            Ok(summary) => summary.chunks,
+            Err(error) if error.kind() == Kind::Corrupt => 0,
+            Err(error) => return Err(error),
+        };
+        let tokens = TokenIndex::open(
+            self.file.name(),
+            section(format::FILTERS)?,
+            section(format::LONG)?,
+            &section(format::WORDS)?,
+            chunks,
+        );
+        Ok(Arc::clone(self.tokens.get_or_init(|| Arc::new(tokens))))
     }
 
     /// What of the token index is known to be damaged; nothing before it was used.
@@ -121,6 +156,13 @@ impl BlockFile {
     /// As [`BlockFile::tables`].
     pub(crate) fn pages(&self, chunk: &ChunkHeader) -> Result<Vec<Bytes>> {
         self.file.read(&chunk.pages().map(|page| *page))
+    }
+
+    /// Begins to fetch pages, where the block is far away.
+    pub(crate) fn prefetch(&self, pages: &[PageRef]) {
+        if self.file.is_remote() && !pages.is_empty() {
+            self.file.prefetch(pages);
+        }
     }
 
     /// Timestamps of a chunk's entries, by stream and time.
@@ -191,9 +233,11 @@ impl BlockFile {
             ("long tokens", format::LONG),
             ("words", format::WORDS),
         ];
-        let section = |(name, id)| (name, self.file.section_len(id).unwrap_or(0));
-        let pages = names.into_iter().zip(pages);
-        Ok(pages.chain(sections.into_iter().map(section)).collect())
+        let mut sizes: Vec<(&'static str, u64)> = names.into_iter().zip(pages).collect();
+        for (name, id) in sections {
+            sizes.push((name, self.file.section_len(id)?.unwrap_or(0)));
+        }
+        Ok(sizes)
     }
 
     /// Reads and decodes everything; gives the number of entries.
@@ -201,7 +245,7 @@ impl BlockFile {
         self.file.verify()?;
         let tables = self.tables()?;
         tables.index.verify()?;
-        self.tokens().verify(self.file.name())?;
+        self.tokens()?.verify(self.file.name())?;
         for chunk in &tables.chunks {
             let timestamps = self.timestamps(chunk)?;
             self.lines(chunk, &timestamps)?;
@@ -209,7 +253,16 @@ impl BlockFile {
                 metadata.verify()?;
             }
         }
-        Ok(self.summary.rows)
+        Ok(self.summary()?.rows)
+    }
+
+    /// The totals.
+    fn summary(&self) -> Result<&Summary> {
+        if let Some(summary) = self.summary.get() {
+            return Ok(summary);
+        }
+        let summary = Summary::decode(self.file.name(), &self.file.section(format::SUMMARY)?)?;
+        Ok(self.summary.get_or_init(|| summary))
     }
 
     fn lengths(&self, page: Bytes, chunk: &ChunkHeader) -> Lengths {

@@ -134,8 +134,11 @@ impl BlockWriter {
     }
 
     /// Allows that chunks of a block are taken over as they are; `None` when it does not.
-    pub(crate) fn source(&mut self, file: &BlockFile) -> Option<TakenFrom> {
-        self.tokens.source(file.tokens())
+    ///
+    /// # Errors
+    /// As [`BlockFile::tokens`].
+    pub(crate) fn source(&mut self, file: &BlockFile) -> Result<Option<TakenFrom>> {
+        Ok(self.tokens.source(file.tokens()?))
     }
 
     /// Takes over a chunk of the stream of another block, and nothing but the stream is in it. False

@@ -17,6 +17,7 @@ impl Inner {
         if batch.columns.rows() == 0 {
             return Ok(None);
         }
+        self.require_writer()?;
         self.shared.memory().admit(batch_bytes(batch))?;
         self.bound_memory()?;
         let head = batch.encode_head();

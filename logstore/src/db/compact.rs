@@ -19,6 +19,7 @@ use crate::block::reader::BlockFile;
 use crate::block::writer::BlockWriter;
 use crate::merge::{self, Merger};
 use crate::retention;
+use crate::scan;
 use crate::tombstone::{Hidden, Tombstone};
 
 /// A merge that failed, for want of room as a rule, is tried again after this long.
@@ -63,6 +64,9 @@ impl Inner {
     /// Merges, deletes and retains what is due.
     pub(super) fn compact_if_due(&self) -> Result<()> {
         let _compacting = self.compacting.lock();
+        if !self.is_writer() {
+            return Ok(());
+        }
         self.retain()?;
         if self.clock.now_ms() < self.compaction.lock().retry_ms {
             return Ok(());
@@ -77,9 +81,21 @@ impl Inner {
     /// Merges, deletes and retains whatever there is.
     pub(super) fn compact_all(&self) -> Result<()> {
         let _compacting = self.compacting.lock();
+        self.require_writer()?;
         self.flush()?;
-        self.retain()?;
-        self.merge_due(true)
+        if self.blocks.depot().is_none() {
+            self.retain()?;
+            return self.merge_due(true);
+        }
+        // What is shipped is merged, and what is merged is shipped.
+        loop {
+            self.ship_blocks()?;
+            self.retain()?;
+            self.merge_due(true)?;
+            if self.ship_blocks()?.is_nothing() {
+                return Ok(());
+            }
+        }
     }
 
     fn merge_due(&self, at_once: bool) -> Result<()> {
@@ -102,18 +118,18 @@ impl Inner {
         hidden: &Hidden,
         at_once: bool,
     ) -> Result<Option<Merge>> {
-        let mut forced = self.with_deleted(version, hidden)?;
-        forced.extend(self.with_expired(version, hidden)?);
-        let worse = version
-            .blocks
+        let candidates = self.blocks.mergeable(version);
+        let mut forced = self.with_deleted(&candidates, hidden)?;
+        forced.extend(self.with_expired(&candidates, hidden)?);
+        let worse = candidates
             .iter()
             .filter(|b| !b.reader.token_damage().is_empty());
         // What finds entries is made again from the entries.
         forced.extend(worse.map(|block| block.meta.id));
         let compaction = self.compaction.lock();
         let whole = |meta: &&BlockMeta| !compaction.damaged.contains_key(&meta.id);
-        let metas = version.blocks.iter().map(|block| &block.meta);
-        let mut blocks = Vec::with_capacity(version.blocks.len());
+        let metas = candidates.iter().map(|block| &block.meta);
+        let mut blocks = Vec::with_capacity(candidates.len());
         blocks.extend(metas.filter(whole).map(|meta| Sized {
             meta,
             size: meta.bytes,
@@ -139,12 +155,24 @@ impl Inner {
     /// The blocks that hold entries which are deleted and must go now.
     fn with_deleted(
         &self,
-        version: &Version<BlockFile>,
+        candidates: &[Arc<Block<BlockFile>>],
         hidden: &Hidden,
     ) -> Result<BTreeSet<BlockId>> {
         let mut found = BTreeSet::new();
         for tombstone in hidden.tombstones.iter() {
-            for block in &version.blocks {
+            let concerned: Vec<&Block<BlockFile>> = {
+                let compaction = self.compaction.lock();
+                let is_known = |id| {
+                    let known = (tombstone.delete.number, id);
+                    compaction.untouched.contains(&known) || compaction.damaged.contains_key(&id)
+                };
+                let blocks = candidates.iter().map(|block| &**block);
+                blocks
+                    .filter(|block| tombstone.delete.concerns(&block.meta))
+                    .filter(|block| !is_known(block.meta.id))
+                    .collect()
+            };
+            for block in scan::blocks_in_groups(&concerned) {
                 if self.touches(tombstone, block)? {
                     found.insert(block.meta.id);
                 }
@@ -156,16 +184,6 @@ impl Inner {
     /// Whether entries of a block are deleted. That there are none is looked up once.
     fn touches(&self, tombstone: &Arc<Tombstone>, block: &Block<BlockFile>) -> Result<bool> {
         let (number, id) = (tombstone.delete.number, block.meta.id);
-        if !tombstone.delete.concerns(&block.meta) {
-            return Ok(false);
-        }
-        {
-            let compaction = self.compaction.lock();
-            if compaction.untouched.contains(&(number, id)) || compaction.damaged.contains_key(&id)
-            {
-                return Ok(false);
-            }
-        }
         let alone = Hidden {
             tombstones: Arc::new(vec![Arc::clone(tombstone)]),
             retention: Arc::default(),
@@ -185,7 +203,7 @@ impl Inner {
     /// The blocks of which a good part is expired although the rest is kept for long.
     fn with_expired(
         &self,
-        version: &Version<BlockFile>,
+        candidates: &[Arc<Block<BlockFile>>],
         hidden: &Hidden,
     ) -> Result<BTreeSet<BlockId>> {
         let mut found = BTreeSet::new();
@@ -194,17 +212,21 @@ impl Inner {
         }
         let now_ms = self.clock.now_ms();
         let newest_expired = self.retention.newest_expired_ns(hidden.now_ns);
-        for block in &version.blocks {
-            let id = block.meta.id;
-            let is_known = {
-                let compaction = self.compaction.lock();
-                let checked = compaction.expired_checked_ms.get(&id);
-                compaction.damaged.contains_key(&id)
+        let due: Vec<&Block<BlockFile>> = {
+            let compaction = self.compaction.lock();
+            let is_known = |id: &BlockId| {
+                let checked = compaction.expired_checked_ms.get(id);
+                compaction.damaged.contains_key(id)
                     || checked.is_some_and(|at| now_ms.saturating_sub(*at) < EXPIRED_CHECK_MS)
             };
-            if block.meta.range.start >= newest_expired || is_known {
-                continue;
-            }
+            let blocks = candidates.iter().map(|block| &**block);
+            blocks
+                .filter(|block| block.meta.range.start < newest_expired)
+                .filter(|block| !is_known(&block.meta.id))
+                .collect()
+        };
+        for block in scan::blocks_in_groups(&due) {
+            let id = block.meta.id;
             match merge::expired_rows(block, hidden) {
                 Ok(rows) if rows > 0 && rows >= block.meta.rows / EXPIRED_PARTS => {
                     found.insert(id);
@@ -222,12 +244,17 @@ impl Inner {
     /// Makes one block of several.
     fn merge(&self, version: &Version<BlockFile>, merge: &Merge, hidden: &Hidden) -> Result<()> {
         let named = |id: &BlockId| version.blocks.iter().find(|block| block.meta.id == *id);
-        let inputs: Vec<&Block<BlockFile>> = merge
-            .inputs
-            .iter()
-            .filter_map(named)
-            .map(|block| &**block)
-            .collect();
+        let inputs = merge.inputs.iter().filter_map(named).cloned();
+        let inputs: Vec<Arc<Block<BlockFile>>> = inputs.collect();
+        // Read from front to back, they are fetched as wholes.
+        let inputs = match self.make_room_if_full(self.blocks.localize(&inputs)) {
+            Ok(local) => local,
+            Err(error) => {
+                let inputs: Vec<_> = inputs.iter().map(|block| &**block).collect();
+                return self.blame(&inputs, error);
+            }
+        };
+        let inputs: Vec<&Block<BlockFile>> = inputs.iter().map(|block| &**block).collect();
         let written = match self.write_merged(&inputs, merge, hidden, true) {
             // Perhaps only what the token index says is damaged, which is not needed.
             Err(error) if error.kind() == Kind::Corrupt => {
@@ -235,8 +262,8 @@ impl Inner {
             }
             written => written,
         };
-        match written {
-            Ok((edit, _file)) => self.blocks.commit(&edit, || {}),
+        match self.make_room_if_full(written) {
+            Ok((edit, _file)) => self.blocks.replace(edit),
             Err(error) => self.blame(&inputs, error),
         }
     }
@@ -307,18 +334,19 @@ impl Inner {
         if remove.is_empty() {
             return Ok(());
         }
-        self.blocks.commit(
-            &Edit {
-                remove,
-                ..Edit::default()
-            },
-            || {},
-        )
+        self.blocks.replace(Edit {
+            remove,
+            ..Edit::default()
+        })
     }
 
     /// Forgets the deletes that no file holds entries of any more.
     fn forget_deletes(&self) -> Result<()> {
         let _deleting = self.deleting.lock();
+        if self.blocks.depot().is_some() && !self.blocks.quarantined().is_empty() {
+            // What cannot be read now may come back, with entries that are deleted.
+            return Ok(());
+        }
         let version = self.blocks.version();
         let done: Vec<u64> = {
             let compaction = self.compaction.lock();

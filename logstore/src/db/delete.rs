@@ -62,7 +62,9 @@ impl Inner {
         let spoken = condition
             .map(|text| Spoken::new(text, language))
             .transpose()?;
+        self.require_writer()?;
         let _deleting = self.deleting.lock();
+        self.catch_up()?;
         if self.tombstones().len() >= self.config.deletes_max {
             return Err(Error::new(
                 Kind::Limit,
@@ -97,7 +99,9 @@ impl Inner {
     /// Takes a delete back.
     pub(super) fn cancel_delete(&self, number: u64) -> Result<()> {
         self.check_open()?;
+        self.require_writer()?;
         let _deleting = self.deleting.lock();
+        self.catch_up()?;
         let tombstones = self.tombstones();
         let found = tombstones.iter().find(|held| held.delete.number == number);
         let Some(tombstone) = found else {

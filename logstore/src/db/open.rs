@@ -6,17 +6,19 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
+use trine_storage::depot::Role;
 use trine_storage::fs;
 use trine_storage::shared::Maintain;
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Result};
 
+use super::ship::{Shipper, Shipping};
 use super::{BackgroundErrors, Compactor, Handle, Inner, LogStore, Memory};
 use crate::appender::Rooms;
 use crate::buffer::Buffer;
 use crate::config::{Components, Config, Progress};
 use crate::retention::Retention;
-use crate::tombstone::{Tombstone, Tombstones};
+use crate::tombstone::Tombstone;
 use crate::wal_record;
 
 impl LogStore {
@@ -30,18 +32,17 @@ impl LogStore {
             fs,
             clock,
             shared,
+            shippers,
+            depot,
             language,
         } = components;
         let lock = fs::claim(&*fs, path)?;
-        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
+        // Who gets the lease after this takes over when it is told to, or when something is appended.
+        let role = depot.as_ref().map(|depot| depot.role());
+        let blocks = BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         // A delete that cannot be read is not passed over: deleted entries would come back.
         let version = blocks.version();
-        let tombstones = version
-            .deletes
-            .iter()
-            .cloned()
-            .map(|delete| Tombstone::from_catalog(delete, language.as_deref()).map(Arc::new))
-            .collect::<Result<Tombstones>>()?;
+        let tombstones = Tombstone::all(&version.deletes, language.as_deref())?;
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
         let retention = Retention::new(config.retention, &config.retention_rules);
         let buffer = Buffer::new(shared.memory().account());
@@ -65,8 +66,8 @@ impl LogStore {
         let inner = Arc::new(Inner {
             config,
             wal,
-            path: path.to_owned(),
             fs,
+            shipping: Shipping::new(clock.now_ms()),
             clock,
             blocks,
             rooms: Rooms::default(),
@@ -85,10 +86,12 @@ impl LogStore {
             compaction: Mutex::default(),
             retention: Arc::new(retention),
             shared: shared.clone(),
+            shippers: shippers.clone(),
             replay,
             background_error: Mutex::new(BackgroundErrors::default()),
             closed: AtomicBool::new(false),
             compactor: Mutex::new(None),
+            shipper: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
         });
         let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
@@ -99,8 +102,24 @@ impl LogStore {
         let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
         shared.register(registered);
         *inner.compactor.lock() = Some(compactor);
+        // Closes what was opened if that fails.
+        let handle = Handle { inner };
+        let inner = &handle.inner;
+        if let Some(role) = role {
+            if let Role::Writer { epoch } = role
+                && !inner.blocks.is_behind()
+            {
+                inner.go_behind(epoch)?;
+            }
+            let shipper = Arc::new(Shipper {
+                inner: Arc::downgrade(inner),
+            });
+            let registered: Weak<dyn Maintain> = Arc::<Shipper>::downgrade(&shipper);
+            shippers.register(registered);
+            *inner.shipper.lock() = Some(shipper);
+        }
         Ok(Self {
-            inner: Arc::new(Handle { inner }),
+            inner: Arc::new(handle),
         })
     }
 }

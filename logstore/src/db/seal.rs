@@ -42,7 +42,8 @@ impl Inner {
             blocks: &self.blocks,
             config: &self.config,
         };
-        let add = sealer.write(&sealing.buffer.view(), sealing.position)?;
+        let written = sealer.write(&sealing.buffer.view(), sealing.position);
+        let add = self.make_room_if_full(written)?;
         let edit = Edit {
             add,
             wal_position: Some(sealing.position),
@@ -50,6 +51,9 @@ impl Inner {
         };
         self.blocks
             .commit(&edit, || self.memory.write().sealing = None)?;
+        if self.blocks.depot().is_some() {
+            self.shippers.wake();
+        }
         self.wal.truncate(sealing.position)
     }
 
@@ -86,7 +90,7 @@ impl Inner {
         is_sealing
             || (figures.rows > 0
                 && (crowded
-                    || age_ns.is_some_and(|age| age >= nanos(self.config.seal_age))
+                    || age_ns.is_some_and(|age| age >= nanos(self.seal_age()))
                     || self.memory_is(2)))
     }
 

@@ -1,8 +1,7 @@
 //! Checks every byte that the store has on disk: blocks, catalog and log.
 
+use trine_storage::Result;
 use trine_storage::block_set::{Block, BlockReader};
-use trine_storage::sealed::SealedFile;
-use trine_storage::{Error, Result};
 
 use super::Inner;
 use crate::block::reader::BlockFile;
@@ -10,14 +9,14 @@ use crate::stats::Report;
 use crate::wal_record;
 
 impl Inner {
-    /// Reads everything from the first to the last byte, from the disk and not from what is open.
+    /// Reads everything from the first to the last byte, from where it is and not from what is open.
     pub(super) fn verify(&self) -> Report {
         let mut report = Report {
             errors: self.blocks.quarantined(),
             ..Report::default()
         };
         for block in &self.blocks.version().blocks {
-            match self.verify_block(block) {
+            match Self::verify_block(block) {
                 Ok(rows) => {
                     report.blocks += 1;
                     report.rows += rows;
@@ -33,15 +32,7 @@ impl Inner {
         report
     }
 
-    fn verify_block(&self, block: &Block<BlockFile>) -> Result<u64> {
-        let path = self.path.join("blocks");
-        let path = path.join(format!("{}.block", block.meta.id));
-        let name = path.display().to_string();
-        let file = self
-            .fs
-            .open(&path)
-            .map_err(|e| Error::io(format!("open {name}"), e))?;
-        let file = SealedFile::open(file, &name, BlockFile::KIND)?;
-        BlockFile::open(file, &block.meta)?.verify()
+    fn verify_block(block: &Block<BlockFile>) -> Result<u64> {
+        BlockFile::open(block.fresh()?, &block.meta)?.verify()
     }
 }

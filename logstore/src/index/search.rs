@@ -334,6 +334,11 @@ impl Candidates {
         &self.chunks
     }
 
+    /// Whether ids have no say.
+    pub(crate) fn is_sure(&self) -> bool {
+        self.answer.is_sure()
+    }
+
     /// Whether the ids of one of these chunks do not rule it out either. Asks `ids` only where that
     /// decides.
     pub(crate) fn confirms(&self, chunk: u32, ids: &dyn IdColumns) -> bool {

@@ -12,6 +12,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use trine_storage::{Error, Result, TimeRange};
 
+use super::ahead::Ahead;
 use super::batch::Building;
 use super::unpacked::Unpacked;
 use super::{Scan, Worker, spread};
@@ -55,6 +56,8 @@ pub(crate) struct OrderedScan {
     is_eager: bool,
     /// How many chunks are searched at a time.
     ahead: usize,
+    places_ahead: Ahead,
+    chunks_ahead: Ahead,
     /// How many chunks had nothing.
     ruled_out: usize,
     errors: VecDeque<Error>,
@@ -112,6 +115,8 @@ impl OrderedScan {
             batch_rows,
             is_eager: scan.spec.is_narrow() && request.limit_hint.is_none(),
             ahead: 1,
+            places_ahead: scan.ahead(),
+            chunks_ahead: scan.ahead(),
             ruled_out: 0,
             errors: VecDeque::new(),
             scan,
@@ -218,6 +223,7 @@ impl OrderedScan {
             return 0;
         };
         let Some(chunk) = next.chunk else {
+            self.fetch_places(next.place);
             if let Some(open) = self.scan.place(next.place) {
                 self.is_eager |= open.is_sparse;
                 let chunks = open.chunks.clone();
@@ -241,6 +247,7 @@ impl OrderedScan {
             self.pending.pop();
         }
         self.ahead = (self.ahead * 2).min(SEARCHED_MAX);
+        self.fetch_chunks(&chunks);
         let count = chunks.len();
         let search = match (self.is_eager, self.request.projection.lines) {
             (false, _) => Search::Later,
@@ -268,6 +275,47 @@ impl OrderedScan {
         }
         self.is_eager |= self.scan.spec.is_narrow() && self.ruled_out >= FEW_PASS;
         count
+    }
+
+    /// Fetches what is needed to open `place`, and those that come next.
+    fn fetch_places(&mut self, place: usize) {
+        if self.scan.is_remote() {
+            let count = self.places_ahead.step(1);
+            let coming = self.coming(count.saturating_sub(1), |next| next.chunk.is_none());
+            let coming = coming.into_iter().map(|next| next.place);
+            let first = (count > 0).then_some(place);
+            self.scan.fetch_places(first.into_iter().chain(coming));
+        }
+    }
+
+    /// Fetches the pages of `chunks`, and of those that come next.
+    fn fetch_chunks(&mut self, chunks: &[(usize, usize)]) {
+        if self.scan.is_remote() {
+            let count = self.chunks_ahead.step(chunks.len());
+            let coming = self.coming(count.saturating_sub(chunks.len()), |n| n.chunk.is_some());
+            let coming = coming.into_iter();
+            let coming = coming.filter_map(|next| Some((next.place, next.chunk?)));
+            let mut fetched: Vec<(usize, usize)> = match count {
+                0 => Vec::new(),
+                _ => chunks.iter().copied().chain(coming).collect(),
+            };
+            fetched.sort_unstable();
+            self.scan.fetch_chunks(fetched);
+        }
+    }
+
+    /// What is opened next, `count` at most.
+    fn coming(&self, count: usize, is_meant: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let pending = self.pending.iter().map(|Reverse(next)| *next);
+        let mut pending: Vec<Pending> = pending.filter(is_meant).collect();
+        if pending.len() > count {
+            pending.select_nth_unstable(count);
+            pending.truncate(count);
+        }
+        pending
     }
 
     fn push_cursor(&mut self, cursor: Cursor) {

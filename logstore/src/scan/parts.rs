@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use trine_storage::{Result, shared};
 
+use super::ahead::Ahead;
 use super::batch::Building;
 use super::{Scan, Worker};
 use crate::request::{Batch, Batches, Projection, RowBatch};
@@ -18,22 +19,41 @@ const CHUNKS_MAX: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Units {
     pub(super) scan: Arc<Scan>,
-    /// Number of the place, and how many of its chunks were taken.
-    next: Mutex<(usize, usize)>,
+    next: Mutex<Next>,
+}
+
+/// What is taken next.
+#[derive(Debug)]
+struct Next {
+    place: usize,
+    /// How many of its chunks were taken.
+    taken: usize,
+    places_ahead: Ahead,
+    chunks_ahead: Ahead,
 }
 
 impl Units {
     pub(crate) fn new(scan: Scan) -> Self {
+        let next = Next {
+            place: 0,
+            taken: 0,
+            places_ahead: scan.ahead(),
+            chunks_ahead: scan.ahead(),
+        };
         Self {
             scan: Arc::new(scan),
-            next: Mutex::new((0, 0)),
+            next: Mutex::new(next),
         }
     }
 
     /// How many chunks of places that can be read may hold something.
     pub(crate) fn chunks(&self) -> usize {
+        let mut ahead = self.scan.ahead();
         let places = 0..self.scan.places.len();
-        let open = places.filter_map(|place| self.scan.place(place));
+        let open = places.filter_map(|place| {
+            self.fetch_places(&mut ahead, place);
+            self.scan.place(place)
+        });
         open.map(|open| open.chunks.len()).sum()
     }
 
@@ -41,16 +61,34 @@ impl Units {
     pub(super) fn take(&self) -> Option<(usize, usize)> {
         let mut next = self.next.lock();
         loop {
-            let (place, taken) = *next;
+            let (place, taken) = (next.place, next.taken);
             self.scan.places.get(place)?;
+            if taken == 0 {
+                self.fetch_places(&mut next.places_ahead, place);
+            }
             let chunks = self.scan.place(place).map(|open| open.chunks.as_slice());
-            match chunks.and_then(|chunks| chunks.get(taken)) {
-                Some(&(chunk, _)) => {
-                    *next = (place, taken + 1);
+            let left = chunks.and_then(|chunks| chunks.get(taken..));
+            match left.and_then(|left| Some((left.first()?, left))) {
+                Some((&(chunk, _), left)) => {
+                    next.taken = taken + 1;
+                    if self.scan.is_remote() {
+                        let count = next.chunks_ahead.step(1);
+                        let coming = left.iter().take(count);
+                        self.scan
+                            .fetch_chunks(coming.map(|&(chunk, _)| (place, chunk)));
+                    }
                     return Some((place, chunk));
                 }
-                None => *next = (place + 1, 0),
+                None => (next.place, next.taken) = (place + 1, 0),
             }
+        }
+    }
+
+    /// Fetches what is needed to open `place`, and those after it.
+    fn fetch_places(&self, ahead: &mut Ahead, place: usize) {
+        if self.scan.is_remote() {
+            let count = ahead.step(1);
+            self.scan.fetch_places(place..place.saturating_add(count));
         }
     }
 }

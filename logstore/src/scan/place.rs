@@ -36,6 +36,14 @@ impl Place {
         }
     }
 
+    /// The block, unless it is memory.
+    pub(crate) fn block(&self) -> Option<&Block<BlockFile>> {
+        match self {
+            Self::Block(block) => Some(block),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// What of it is not to be seen in `range`.
     pub(crate) fn veil(&self, hidden: &Hidden, range: TimeRange) -> Veil {
         match self {
@@ -234,14 +242,14 @@ impl OpenPlace {
         open.chunks = open.chunks_in(spec.range);
         if let Some(needles) = &spec.needles {
             let of_either = spec.either.as_ref().map(|either| &either.needles);
-            open.ask_index(needles, of_either);
+            open.ask_index(needles, of_either)?;
         }
         Ok(open)
     }
 
     /// Leaves out the chunks that have no line with these needles, no metadata that satisfies the
     /// conditions, or neither of what will do.
-    fn ask_index(&mut self, needles: &Needles, of_either: Option<&Needles>) {
+    fn ask_index(&mut self, needles: &Needles, of_either: Option<&Needles>) -> Result<()> {
         let either = of_either
             .zip(self.either.as_ref())
             .map(|(line, condition)| {
@@ -257,10 +265,10 @@ impl OpenPlace {
                 .collect(),
         );
         let Held::Block(block, _) = &self.held else {
-            return;
+            return Ok(());
         };
         if needles.is_anything() || self.chunks.is_empty() {
-            return;
+            return Ok(());
         }
         let number = |chunk: usize| u32::try_from(chunk).unwrap_or(u32::MAX);
         let within = self
@@ -268,12 +276,18 @@ impl OpenPlace {
             .iter()
             .map(|(chunk, _)| number(*chunk))
             .collect();
-        let found = block.reader.tokens().search(&needles, &within);
+        let found = block.reader.tokens()?.search(&needles, &within);
         let before = self.chunks.len();
         self.chunks
             .retain(|(chunk, _)| found.chunks().contains(number(*chunk)));
         self.is_sparse = self.chunks.len() < before / SPARSE;
         self.candidates = Some(found);
+        Ok(())
+    }
+
+    /// Whether no chunk is left to be ruled out by its ids.
+    pub(super) fn is_sure(&self) -> bool {
+        self.candidates.as_ref().is_none_or(Candidates::is_sure)
     }
 
     /// Whether the ids of a chunk do not rule it out.

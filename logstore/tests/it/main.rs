@@ -17,6 +17,8 @@ mod reads;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
+mod shipping;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod tail;

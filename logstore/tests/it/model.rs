@@ -10,7 +10,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use trine_logstore::{Config, Durability, LineFilter, LogStore, RetentionRule, Rows, Tail, Volume};
 use trine_storage::clock::{Clock, ManualClock};
-use trine_storage::sim::{Crash, SimFs};
+use trine_storage::depot::Role;
+use trine_storage::sim::{Crash, MemoryBucket, SimFs};
 use trine_storage::{Kind, Labels, MatchOp, Matcher, Result, TimeRange};
 
 use crate::store::{self, Entry};
@@ -42,6 +43,7 @@ struct Settings {
     few_ranges: bool,
     small_segments: bool,
     small_blocks: bool,
+    ships: bool,
 }
 
 /// Which entries are looked for or deleted.
@@ -68,6 +70,9 @@ enum Work {
     Compact,
     Maintain,
     Backup,
+    /// What follows does nothing where nothing is shipped.
+    Ship,
+    Evict,
 }
 
 #[derive(Debug, Clone)]
@@ -129,6 +134,8 @@ fn work() -> impl Strategy<Value = Work> {
         2 => Just(Work::Compact),
         4 => Just(Work::Maintain),
         1 => Just(Work::Backup),
+        3 => Just(Work::Ship),
+        2 => Just(Work::Evict),
     ]
 }
 
@@ -146,13 +153,21 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    any::<[bool; 5]>().prop_map(
-        |[retention, rules, few_ranges, small_segments, small_blocks]| Settings {
+    any::<[bool; 6]>().prop_map(
+        |[
             retention,
             rules,
             few_ranges,
             small_segments,
             small_blocks,
+            ships,
+        ]| Settings {
+            retention,
+            rules,
+            few_ranges,
+            small_segments,
+            small_blocks,
+            ships,
         },
     )
 }
@@ -242,6 +257,7 @@ struct Run {
     settings: Settings,
     clock: Arc<ManualClock>,
     fs: SimFs,
+    bucket: MemoryBucket,
     store: Option<LogStore>,
     tail: Option<Tail>,
     model: Model,
@@ -254,6 +270,7 @@ impl Run {
             settings,
             clock: store::clock(),
             fs: SimFs::new(),
+            bucket: MemoryBucket::new(),
             store: None,
             tail: None,
             model: Model::default(),
@@ -445,7 +462,32 @@ impl Run {
             }
             Work::Maintain => self.store().maintain()?,
             Work::Backup => self.back_up()?,
+            Work::Ship if self.settings.ships => self.ship()?,
+            Work::Evict if self.settings.ships => {
+                self.bucket.set_copies_max(Some(0));
+                self.clock.advance(Duration::from_secs(11));
+                let evicted = self.store().maintain();
+                self.bucket.set_copies_max(None);
+                evicted?;
+            }
+            Work::Ship | Work::Evict => {}
         }
+        Ok(())
+    }
+
+    /// Ships, and looks what is on an empty disk then.
+    fn ship(&self) -> Result<()> {
+        self.store().ship()?;
+        let stats = self.store().stats();
+        assert_eq!(
+            (stats.unshipped_blocks, stats.unshipped_since_ms),
+            (0, None)
+        );
+        let depot = self.bucket.depot("reader");
+        depot.set_role(Role::ReadOnly);
+        let reader = store::open_with(&SimFs::new(), &self.clock, self.config(), depot)?;
+        self.check(&reader, None);
+        assert_eq!(reader.stats().deletes, self.store().stats().deletes);
         Ok(())
     }
 
@@ -563,7 +605,13 @@ impl Run {
         if let Some(tail) = self.tail.take() {
             assert_eq!(tail.try_recv().unwrap_err().kind(), Kind::Closed);
         }
-        let store = self.open(&self.fs, "/store");
+        let store = match self.settings.ships {
+            true => {
+                let depot = self.bucket.depot("store");
+                store::open_with(&self.fs, &self.clock, self.config(), depot).unwrap()
+            }
+            false => self.open(&self.fs, "/store"),
+        };
         let stats = store.stats();
         assert!(stats.damaged.is_empty(), "{:?}", stats.damaged);
         let lines = [LineFilter::Contains(Bytes::from("x"))];

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use trine_logstore::{
-    Batch, Config, CountBatch, Counts, Durability, LogStore, Request, RowBatch, Rows, Snapshot,
+    Batch, Builder, Config, CountBatch, Counts, Durability, LogStore, Request, RowBatch, Rows,
+    Snapshot,
 };
 use trine_storage::clock::ManualClock;
+use trine_storage::depot::Depot;
 use trine_storage::shared::Shared;
 use trine_storage::sim::SimFs;
 use trine_storage::{Labels, Matcher, Result, TimeRange};
@@ -33,12 +35,25 @@ pub(crate) fn open_at(
     clock: &Arc<ManualClock>,
     config: Config,
 ) -> Result<LogStore> {
+    builder(fs, path, clock, config).open()
+}
+
+/// As [`open_at`], with blocks that are shipped.
+pub(crate) fn open_with(
+    fs: &SimFs,
+    clock: &Arc<ManualClock>,
+    config: Config,
+    depot: Arc<dyn Depot>,
+) -> Result<LogStore> {
+    builder(fs, "/store", clock, config).depot(depot).open()
+}
+
+fn builder(fs: &SimFs, path: &str, clock: &Arc<ManualClock>, config: Config) -> Builder {
     LogStore::builder(path)
         .config(config)
         .fs(Arc::new(fs.clone()))
         .clock(Arc::<ManualClock>::clone(clock))
         .shared(Shared::without_workers())
-        .open()
 }
 
 pub(crate) fn clock() -> Arc<ManualClock> {

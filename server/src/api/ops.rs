@@ -9,18 +9,34 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 use crate::config::MetricsApi;
 use crate::observe::{self, registry};
+use crate::refusal::RETRY_AFTER;
 
 const TEXT: (HeaderName, &str) = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
 const JSON: (HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
 
-/// `/ready` of Loki, Tempo and Mimir. Listeners open after everything else, so who asks is served.
-pub async fn ready() -> impl IntoResponse {
-    ([TEXT], "ready\n")
+/// `/ready` of Loki, Tempo and Mimir. Listeners open after everything else, so who asks is served;
+/// only a server that waits for another one to leave its bucket is not ready. What is wrong with the
+/// bucket follows.
+pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    readiness(&app, |text| text)
 }
 
 /// `/-/ready` of Prometheus.
-pub async fn prometheus_ready() -> impl IntoResponse {
-    ([TEXT], "Prometheus Server is Ready.\n")
+pub async fn prometheus_ready(State(app): State<Arc<App>>) -> Response {
+    readiness(&app, |text| {
+        text.replacen("ready\n", "Prometheus Server is Ready.\n", 1)
+    })
+}
+
+fn readiness(app: &App, words: impl FnOnce(String) -> String) -> Response {
+    let storage = app.tenants.storage();
+    let (is_ready, text) = storage.map_or_else(|| (true, "ready\n".to_owned()), |s| s.readiness());
+    if is_ready {
+        ([TEXT], words(text)).into_response()
+    } else {
+        let retry = [(header::RETRY_AFTER, RETRY_AFTER.as_secs().to_string())];
+        (StatusCode::SERVICE_UNAVAILABLE, [TEXT], retry, text).into_response()
+    }
 }
 
 /// `/-/healthy` of Prometheus.
@@ -96,6 +112,21 @@ pub async fn reload(_: Arc<App>) -> Response {
     let why = "failed to reload config: the configuration is read at the start only; restart the \
                server\n";
     (StatusCode::INTERNAL_SERVER_ERROR, [TEXT], why).into_response()
+}
+
+/// `/flush` of Loki and Tempo, `/ingester/flush` of Mimir: of all tenants, since it is for the operator.
+/// Answers when what was in memory is in blocks, and these are in the bucket where there is one.
+pub async fn flush(State(app): State<Arc<App>>) -> Response {
+    if !app.config.enable_admin_api {
+        let why = "admin APIs disabled\n";
+        return (StatusCode::FORBIDDEN, [TEXT], why).into_response();
+    }
+    let work = Arc::clone(&app);
+    let done = app.appends.run(move || Ok(work.tenants.flush()?)).await;
+    match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refusal) => (refusal.status(), [TEXT], refusal.text + "\n").into_response(),
+    }
 }
 
 /// `/-/quit` of Prometheus.

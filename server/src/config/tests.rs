@@ -428,3 +428,56 @@ fn tenants_may_have_limits_of_traces_of_their_own() {
     both.tighten(own);
     assert_eq!(&both, own, "zero is no limit");
 }
+
+#[test]
+fn the_settings_of_storage_are_refused_where_they_cannot_be() {
+    let flags = |flags: &[&str]| {
+        let all = [&["--storage", "s3://b/p"][..], flags].concat();
+        load(&all, &[], "")
+    };
+    let storage = config(
+        &[
+            "--storage",
+            "s3://b/p",
+            "--read-only",
+            "--ship-age-max",
+            "1m",
+        ],
+        &[
+            ("TRINE_CACHE_DISK_MAX", "1GiB"),
+            ("TRINE_STORAGE_REQUESTS_MAX", "3"),
+        ],
+        "",
+    );
+    assert!(!storage.self_observe, "it would have nowhere to store it");
+    let storage = storage.storage;
+    assert_eq!(storage.url.as_deref(), Some("s3://b/p"));
+    assert!(storage.read_only);
+    assert_eq!(storage.ship_age_max, Duration::from_secs(60));
+    assert_eq!((storage.cache_disk_max, storage.requests_max), (1 << 30, 3));
+    for (given, why) in [
+        (load(&["--read-only"], &[], ""), "read-only needs storage"),
+        (
+            load(&["--storage", "bucket"], &[], ""),
+            "write s3://bucket/prefix",
+        ),
+        (flags(&["--ship-age-max", "59s"]), "it must be at least 1m"),
+        (
+            flags(&["--follow-interval", "0"]),
+            "it must be longer than 0",
+        ),
+        (
+            flags(&["--storage-requests-max", "0"]),
+            "it must be at least 1",
+        ),
+        (
+            flags(&["--cache-memory-max", "1GiB"]),
+            "memory-budget must be at least twice cache-memory-max",
+        ),
+    ] {
+        let told = given.unwrap_err();
+        assert!(told.contains(why), "{told}");
+    }
+    // Without a bucket the caches take nothing.
+    assert!(load(&["--cache-memory-max", "1GiB"], &[], "").is_ok());
+}

@@ -200,7 +200,7 @@ pub fn code(reason: Reason) -> Code {
             Code::InvalidArgument
         }
         Reason::NotFound => Code::NotFound,
-        Reason::Blocked(_) => Code::PermissionDenied,
+        Reason::Forbidden | Reason::Blocked(_) => Code::PermissionDenied,
         Reason::Busy | Reason::Unavailable => Code::Unavailable,
         Reason::Timeout => Code::DeadlineExceeded,
         Reason::Internal => Code::Internal,

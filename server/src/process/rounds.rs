@@ -28,8 +28,12 @@ pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Stores the series of the tenants whose round is due, or of all.
+/// Stores the series of the tenants whose round is due, or of all; none while this server takes no
+/// writes.
 pub fn round(app: &App, all: bool) {
+    if app.tenants.may_write().is_err() {
+        return;
+    }
     for (id, tenant) in app.tenants.all() {
         let (generator, now_ms) = (tenant.generator(), app.clock.now_ms());
         if !generator.is_due(now_ms) && !all {

@@ -22,6 +22,7 @@ mod remote_write;
 mod schema;
 mod sdk;
 mod span_metrics;
+mod storage;
 mod tempo_streaming;
 mod traps;
 mod websocket;

@@ -15,6 +15,7 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
     data_dir: PathBuf,
+    flags: Vec<String>,
 }
 
 /// The command that starts the binary over `data_dir`.
@@ -31,16 +32,22 @@ fn command(address: SocketAddr, data_dir: &Path) -> Command {
 impl Process {
     /// Starts the binary on a free port and waits until it is ready.
     pub(crate) fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[])
+    }
+
+    /// As [`Process::start`], with more flags.
+    pub(crate) fn start_with(data_dir: &Path, flags: &[&str]) -> Self {
         // The port is free now; nobody else on this machine is likely to take it in between.
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap();
-        let child = command(address, data_dir).spawn().unwrap();
+        let child = command(address, data_dir).args(flags).spawn().unwrap();
         let process = Self {
             child,
             address,
             data_dir: data_dir.to_owned(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
         };
         for _ in 0..READY_TRIES_MAX {
             if std::net::TcpStream::connect(address).is_ok()
@@ -61,7 +68,8 @@ impl Process {
     pub(crate) fn kill_and_restart(mut self) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        Self::start(&self.data_dir)
+        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        Self::start_with(&self.data_dir, &flags)
     }
 
     /// Asks the process to stop and gives its exit code.

@@ -1,7 +1,15 @@
+use super::files::block_path;
 use super::*;
+use crate::Kind;
 use crate::sealed::SealedWriter;
 use crate::sim::SimFs;
 use crate::time::TimeRange;
+
+mod crashes;
+mod meanwhile;
+mod random;
+pub(crate) mod rows;
+mod shipping;
 
 /// A reader that keeps the one section of its block.
 #[derive(Debug)]

@@ -22,6 +22,7 @@ fn document(version: u64) -> Document {
         wal_position: 10 * version,
         blocks: vec![meta],
         deletes: Vec::new(),
+        ..Document::default()
     }
 }
 

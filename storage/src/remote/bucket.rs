@@ -120,6 +120,8 @@ pub struct Bucket {
     prefix: Path,
     shown: Arc<str>,
     shared: Arc<Shared>,
+    attempts_max: u32,
+    request_time_max: Duration,
 }
 
 /// What a bucket has in common with those within it.
@@ -189,6 +191,8 @@ impl Bucket {
             backend,
             prefix,
             shown: name.into(),
+            attempts_max: options.attempts_max,
+            request_time_max: options.request_time_max,
             shared: Arc::new(Shared {
                 handle,
                 in_flight: Semaphore::new(options.requests_in_flight_max.max(1)),
@@ -210,6 +214,17 @@ impl Bucket {
         Self {
             shown: format!("{}/{part}", self.shown).into(),
             prefix,
+            ..self.clone()
+        }
+    }
+
+    /// The same bucket for those who rather hear of a failure than wait: with other bounds in place of
+    /// [`Options::attempts_max`] and [`Options::request_time_max`].
+    #[must_use]
+    pub fn hurried(&self, attempts_max: u32, request_time_max: Duration) -> Self {
+        Self {
+            attempts_max,
+            request_time_max,
             ..self.clone()
         }
     }
@@ -536,7 +551,7 @@ impl Bucket {
         let closed = |_| Failure::new(Reason::Runtime, "");
         let _permit = shared.in_flight.acquire().await.map_err(closed)?;
         shared.counters.request(verb, 1);
-        let max = shared.options.request_time_max;
+        let max = self.request_time_max;
         let failure = match tokio::time::timeout(max, request).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Failure::from(error),
@@ -557,7 +572,7 @@ impl Bucket {
     /// Waits before the next attempt; gives the failure back when there is none left.
     pub(crate) async fn pause(&self, attempt: u32, failure: Failure) -> Result<(), Failure> {
         let options = &self.shared.options;
-        if attempt >= options.attempts_max {
+        if attempt >= self.attempts_max {
             return Err(failure);
         }
         self.shared.counters.retry();

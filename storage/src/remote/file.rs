@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::bucket::{Bucket, refuse_runtime_threads};
-use super::counters::Cost;
 use super::failure::{Failure, Reason};
 use super::range_cache::{Flight, Look, Priority, RangeCache};
+use crate::cost::Cost;
 use crate::fs::ReadFile;
 
 /// An object that no longer changes.
@@ -26,7 +26,8 @@ use crate::fs::ReadFile;
 /// # use std::{collections::BTreeMap, sync::Arc};
 /// # use trine_storage::clock::{Clock, SystemClock};
 /// # use trine_storage::fs::{Fs, RealFs};
-/// # use trine_storage::remote::{Bucket, CacheOptions, Cost, Options, RangeCache};
+/// # use trine_storage::remote::{Bucket, CacheOptions, Options, RangeCache};
+/// use trine_storage::cost::Cost;
 /// use trine_storage::fs::ReadFile;
 /// use trine_storage::remote::RemoteFile;
 ///
@@ -103,29 +104,6 @@ impl RemoteFile {
     pub fn key(&self) -> &str {
         &self.inner.key
     }
-
-    /// Says that these ranges are what every read looks at first: once they have come they stay longer
-    /// than data.
-    pub fn prioritize(&self, ranges: &[Range<u64>]) {
-        let pages = ranges.iter().filter_map(|range| self.inner.pages(range));
-        self.inner.high.lock().extend(pages);
-    }
-
-    /// Begins to fetch what is missing of these ranges and does not wait: a later read finds it, or
-    /// waits for the rest. So one round can fetch from many files.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] when a range ends after the file.
-    pub fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
-        let wanted = self.inner.wanted(ranges)?;
-        let pages = self.inner.beside(&wanted);
-        let missing: Vec<u32> = pages
-            .into_iter()
-            .filter_map(|(page, found)| found.is_none().then_some(page))
-            .collect();
-        self.inner.fetch(&missing);
-        Ok(())
-    }
 }
 
 impl ReadFile for RemoteFile {
@@ -149,6 +127,30 @@ impl ReadFile for RemoteFile {
             .iter()
             .map(|range| inner.assemble(range, &wanted, &pieces))
             .collect()
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
+        let wanted = self.inner.wanted(ranges)?;
+        let pages = self.inner.beside(&wanted);
+        let missing: Vec<u32> = pages
+            .into_iter()
+            .filter_map(|(page, found)| found.is_none().then_some(page))
+            .collect();
+        self.inner.fetch(&missing);
+        Ok(())
+    }
+
+    fn prioritize(&self, ranges: &[Range<u64>]) {
+        let pages = ranges.iter().filter_map(|range| self.inner.pages(range));
+        self.inner.high.lock().extend(pages);
+    }
+
+    fn distrust(&self) {
+        self.inner.cache.forget(self.inner.object);
     }
 }
 

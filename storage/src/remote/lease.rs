@@ -12,7 +12,7 @@
 //! alive after all, and clocks may be wrong.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -113,7 +113,8 @@ pub struct Lease {
     beats: AtomicU64,
     /// The beginning of the last beat that succeeded, monotonic nanoseconds.
     beaten_ns: AtomicU64,
-    lost: Mutex<Option<Holder>>,
+    lost: Mutex<Option<Box<Holder>>>,
+    released: AtomicBool,
 }
 
 fn epoch_key(epoch: u64) -> String {
@@ -173,6 +174,7 @@ impl Lease {
             beats: AtomicU64::new(0),
             beaten_ns: AtomicU64::new(beginning),
             lost: Mutex::new(None),
+            released: AtomicBool::new(false),
         };
         // If it fails the next beat comes in time, and nobody else can have the epoch.
         lease.write_beat(false).ok();
@@ -205,13 +207,14 @@ impl Lease {
     /// [`Kind::Unavailable`]: try again; the lease runs out if this goes on.
     pub fn beat(&self) -> Result<Option<Holder>> {
         if let Some(by) = &*self.lost.lock() {
-            return Ok(Some(by.clone()));
+            return Ok(Some(Holder::clone(by)));
         }
+        self.require_kept()?;
         let beginning = self.clock.monotonic_ns();
         if self.bucket.head(&epoch_key(self.epoch + 1))?.is_some() {
             let newest = newest_epoch(&self.bucket)?;
             let by = read_epoch(&self.bucket, newest)?;
-            *self.lost.lock() = Some(by.clone());
+            *self.lost.lock() = Some(Box::new(by.clone()));
             return Ok(Some(by));
         }
         self.write_beat(false)?;
@@ -223,7 +226,38 @@ impl Lease {
     pub fn is_held(&self) -> bool {
         let beaten = self.beaten_ns.load(Ordering::Acquire);
         let since = self.clock.monotonic_ns().saturating_sub(beaten);
-        Duration::from_nanos(since) < self.times.lease_time && self.lost.lock().is_none()
+        Duration::from_nanos(since) < self.times.lease_time
+            && self.lost.lock().is_none()
+            && !self.released.load(Ordering::Acquire)
+    }
+
+    /// Who has taken over, as far as it is known.
+    pub fn lost(&self) -> Option<Holder> {
+        self.lost.lock().as_deref().cloned()
+    }
+
+    /// Told that somebody has taken over, by a commit that was fenced.
+    pub(crate) fn lose(&self, by: Holder) {
+        self.lost.lock().get_or_insert_with(|| Box::new(by));
+    }
+
+    /// Who took the lease last, and its epoch; nothing when nobody ever did. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`Lease::take`].
+    pub fn last_holder(bucket: &Bucket) -> Result<Option<(Holder, u64)>> {
+        match newest_epoch(bucket)? {
+            0 => Ok(None),
+            epoch => Ok(Some((read_epoch(bucket, epoch)?, epoch))),
+        }
+    }
+
+    fn require_kept(&self) -> Result<()> {
+        if self.released.load(Ordering::Acquire) {
+            let what = format!("the lease of {} was given back", self.bucket.name());
+            return Err(Error::new(Kind::Locked, what));
+        }
+        Ok(())
     }
 
     /// Refuses what only the holder may do.
@@ -231,6 +265,7 @@ impl Lease {
         if self.is_held() {
             return Ok(());
         }
+        self.require_kept()?;
         let name = self.bucket.name();
         let what = match &*self.lost.lock() {
             Some(by) => format!("{name} is written to by {} now", by.name),
@@ -242,11 +277,12 @@ impl Lease {
         Err(Error::new(Kind::Locked, what))
     }
 
-    /// Gives the lease back, so that the next taker need not wait.
+    /// Gives the lease back, so that the next taker need not wait. From now on it is not held.
     ///
     /// # Errors
     /// [`Kind::Unavailable`]: it then runs out.
-    pub fn release(self) -> Result<()> {
+    pub fn release(&self) -> Result<()> {
+        self.released.store(true, Ordering::Release);
         self.write_beat(true)
     }
 

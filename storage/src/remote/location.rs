@@ -59,9 +59,17 @@ impl FromStr for Location {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self> {
+        // What stands before an `@` or behind a `?` may be a secret.
+        let cut = url
+            .find(['?', '#'])
+            .map_or(url, |end| url.get(..end).unwrap_or(""));
+        let shown = match (cut.split_once("://"), cut.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
+            _ => cut.to_owned(),
+        };
         let bad = |what: &str| {
             Error::invalid(format!(
-                "{url:?} is not a place for objects: {what}; write s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///directory"
+                "{shown:?} is not a place for objects: {what}; write s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///directory"
             ))
         };
         let (scheme, rest) = url

@@ -258,6 +258,15 @@ impl RangeCache {
         }
     }
 
+    /// Drops the pages of an object, because what they say is wrong: the next read fetches them. What
+    /// is coming already comes.
+    pub(crate) fn forget(&self, object: u128) {
+        self.inner.memory.lock().forget(object);
+        if let Some(disk) = &self.inner.disk {
+            disk.forget(object);
+        }
+    }
+
     pub(crate) fn count(&self, memory_hits: u64, disk_hits: u64, misses: u64) {
         let figures = &self.inner.figures;
         figures
@@ -380,6 +389,28 @@ impl Inner {
 }
 
 impl Memory {
+    fn forget(&mut self, object: u128) {
+        let (mut bytes, mut high_bytes) = (0, 0);
+        self.pages.retain(|key, slot| match slot {
+            Slot::Held {
+                bytes: page,
+                priority,
+                ..
+            } if key.object == object => {
+                bytes += page.len() as u64;
+                if *priority == Priority::High {
+                    high_bytes += page.len() as u64;
+                }
+                false
+            }
+            _ => true,
+        });
+        self.bytes -= bytes;
+        self.high_bytes -= high_bytes;
+        self.normal.retain(|key| key.object != object);
+        self.high.retain(|key| key.object != object);
+    }
+
     /// Makes it fit: what was not used since it came or was last spared goes first.
     fn evict(&mut self, options: &CacheOptions) -> u64 {
         let high_max = options.memory_bytes_max / 100 * options.high_percent_max.min(100);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::stage::{handle, lease, options};
 use super::*;
 use crate::clock::{Clock, SystemClock};
+use crate::cost::Cost;
 use crate::fs::{Fs, MemoryFile, ReadFile};
 use crate::sim::SimFs;
 

@@ -113,6 +113,17 @@ pub fn sweep(
     options: &SweepOptions,
     holds: &Holds,
 ) -> Result<Swept> {
+    sweep_while(catalog, lease, options, holds, &|| Ok(()))
+}
+
+/// As [`sweep`]; `check` is asked before each object, and its error ends it.
+pub(crate) fn sweep_while(
+    catalog: &BucketCatalog,
+    lease: &Lease,
+    options: &SweepOptions,
+    holds: &Holds,
+    check: &dyn Fn() -> Result<()>,
+) -> Result<Swept> {
     lease.require()?;
     let bucket = catalog.bucket();
     let mut swept = Swept::default();
@@ -134,7 +145,7 @@ pub fn sweep(
     let mut gone = Vec::new();
     let mut failed = None;
     for key in due(catalog, &newest, is_old)? {
-        match bucket.delete(&key) {
+        match check().and_then(|()| bucket.delete(&key)) {
             Ok(()) => gone.push(key),
             Err(error) => {
                 failed = Some(error);
@@ -162,6 +173,7 @@ pub fn sweep(
         if !is_orphan || !is_old(object.modified_ms) {
             continue;
         }
+        check()?;
         let Some(_hold) = holds.try_hold(&object.key) else {
             continue;
         };
@@ -191,7 +203,7 @@ pub fn sweep(
     }
 
     let oldest = if failed.is_none() {
-        sweep_versions(catalog, &newest, options, is_old)?
+        sweep_versions(catalog, &newest, options, is_old, check)?
     } else {
         newest.oldest
     };
@@ -252,6 +264,7 @@ fn sweep_versions(
     newest: &BucketDocument,
     options: &SweepOptions,
     is_old: impl Fn(i64) -> bool,
+    check: &dyn Fn() -> Result<()>,
 ) -> Result<u64> {
     let end = newest
         .version()
@@ -263,6 +276,7 @@ fn sweep_versions(
     }
     catalog.mark_begun()?;
     while oldest < end {
+        check()?;
         // Somebody may have loaded it until it was replaced.
         if !catalog.committed_ms(oldest + 1)?.is_none_or(&is_old) {
             break;

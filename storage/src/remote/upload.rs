@@ -73,6 +73,9 @@ impl Throttle {
     }
 }
 
+/// Whether to go on.
+type Check<'a> = &'a dyn Fn() -> Result<()>;
+
 /// What an upload did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uploaded {
@@ -92,12 +95,27 @@ impl Bucket {
     /// [`Kind::Unavailable`](crate::Kind::Unavailable), [`Kind::Corrupt`](crate::Kind::Corrupt) when the
     /// object is not what the file is, [`Kind::Io`](crate::Kind::Io) when the file cannot be read.
     pub fn upload(&self, key: &str, file: &dyn ReadFile, throttle: &Throttle) -> Result<Uploaded> {
+        self.upload_while(key, file, throttle, &|| Ok(()))
+    }
+
+    /// As [`Bucket::upload`]; `check` is asked before each part, and its error ends the upload.
+    ///
+    /// # Errors
+    /// As [`Bucket::upload`], and those of `check`.
+    pub fn upload_while(
+        &self,
+        key: &str,
+        file: &dyn ReadFile,
+        throttle: &Throttle,
+        check: Check<'_>,
+    ) -> Result<Uploaded> {
+        check()?;
         let bytes = file.len();
         let there = self.head(key)?.is_some_and(|object| object.bytes == bytes);
         if there && self.compare(key, file)? {
             return Ok(Uploaded { bytes, parts: 0 });
         }
-        let parts = self.send(key, file, throttle)?;
+        let parts = self.send(key, file, throttle, check)?;
         if self.compare(key, file)? {
             return Ok(Uploaded { bytes, parts });
         }
@@ -108,7 +126,13 @@ impl Bucket {
         ))
     }
 
-    fn send(&self, key: &str, file: &dyn ReadFile, throttle: &Throttle) -> Result<u64> {
+    fn send(
+        &self,
+        key: &str,
+        file: &dyn ReadFile,
+        throttle: &Throttle,
+        check: Check<'_>,
+    ) -> Result<u64> {
         let len = file.len();
         let part_bytes = PART_BYTES.max(len.div_ceil(PARTS_MAX));
         if len <= part_bytes {
@@ -132,8 +156,8 @@ impl Bucket {
             .map(|i| i * part_bytes..len.min((i + 1) * part_bytes))
             .collect::<Vec<_>>();
         match &self.backend().parts {
-            Some(store) => self.send_parts(key, file, throttle, &ranges, store)?,
-            None => self.send_in_order(key, file, throttle, &ranges)?,
+            Some(store) => self.send_parts(key, file, (throttle, check), &ranges, store)?,
+            None => self.send_in_order(key, file, (throttle, check), &ranges)?,
         }
         Ok(ranges.len() as u64)
     }
@@ -157,7 +181,7 @@ impl Bucket {
         &self,
         key: &str,
         file: &dyn ReadFile,
-        throttle: &Throttle,
+        (throttle, check): (&Throttle, Check<'_>),
         ranges: &[Range<u64>],
         store: &Arc<dyn MultipartStore>,
     ) -> Result<()> {
@@ -183,7 +207,7 @@ impl Bucket {
         let mut failed = None;
         for (i, range) in ranges.iter().enumerate() {
             // What has failed by now fails the whole.
-            let part = self.part(key, file, throttle, range.clone());
+            let part = check().and_then(|()| self.part(key, file, throttle, range.clone()));
             let (bytes, permit) = match part {
                 Ok(part) => part,
                 Err(error) => {
@@ -257,7 +281,7 @@ impl Bucket {
         &self,
         key: &str,
         file: &dyn ReadFile,
-        throttle: &Throttle,
+        (throttle, check): (&Throttle, Check<'_>),
         ranges: &[Range<u64>],
     ) -> Result<()> {
         let path = self.path(key);
@@ -270,6 +294,7 @@ impl Bucket {
         };
         let mut upload = begin?;
         for range in ranges {
+            check()?;
             let (bytes, permit) = self.part(key, file, throttle, range.clone())?;
             let pause = throttle.reserve(bytes.len() as u64);
             let this = self.clone();

@@ -102,3 +102,123 @@ fn golden_bytes() {
     expected.extend(b"\x01\0\0\0TRINESEA");
     assert_eq!(bytes, expected);
 }
+
+/// A file somewhere else: the next reads fail or are wrong as told.
+#[derive(Debug)]
+struct Far {
+    file: Arc<dyn ReadFile>,
+    /// What becomes of the next reads; those after them are as they should be.
+    next: parking_lot::Mutex<Vec<Fate>>,
+    reads: AtomicU64,
+    distrusted: AtomicU64,
+    high: parking_lot::Mutex<Vec<Range<u64>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Away,
+    Wrong,
+}
+
+impl ReadFile for Far {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn read(&self, ranges: &[Range<u64>]) -> std::io::Result<Vec<Bytes>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let fate = self.next.lock().pop();
+        let read = self.file.read(ranges)?;
+        let flip = |bytes: Bytes| bytes.iter().map(|byte| byte ^ 1).collect();
+        match fate {
+            None => Ok(read),
+            Some(Fate::Wrong) => Ok(read.into_iter().map(flip).collect()),
+            Some(Fate::Away) => Err(std::io::Error::other(Error::new(
+                Kind::Unavailable,
+                "it is away",
+            ))),
+        }
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn prioritize(&self, ranges: &[Range<u64>]) {
+        self.high.lock().extend_from_slice(ranges);
+    }
+
+    fn distrust(&self) {
+        self.distrusted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn far() -> (Arc<Far>, SealedFile) {
+    let (fs, path, _) = write();
+    let far = Arc::new(Far {
+        file: fs.open(path).unwrap(),
+        next: parking_lot::Mutex::default(),
+        reads: AtomicU64::new(0),
+        distrusted: AtomicU64::new(0),
+        high: parking_lot::Mutex::default(),
+    });
+    let file = SealedFile::deferred(Arc::<Far>::clone(&far), "far", KIND, &[4, 9]);
+    (far, file)
+}
+
+#[test]
+fn a_deferred_file_is_read_when_it_is_asked_for() {
+    let (far, file) = far();
+    assert!(file.is_remote());
+    assert_eq!(far.reads.load(Ordering::Relaxed), 0);
+    assert!(file.has_section(4).unwrap());
+    assert_eq!(
+        far.reads.load(Ordering::Relaxed),
+        1,
+        "one read for the head"
+    );
+    assert_eq!(file.section_len(4).unwrap(), Some(5));
+    assert_eq!(file.section_len(9).unwrap(), None);
+    assert_eq!(file.section(4).unwrap(), &b"index"[..]);
+    assert_eq!(far.reads.load(Ordering::Relaxed), 2);
+    let high = far.high.lock().clone();
+    assert_eq!(high.len(), 1, "not the section that there is not");
+    assert_eq!(high[0], 321..326);
+    file.clone().verify().unwrap();
+}
+
+#[test]
+fn who_is_away_is_asked_again_and_damage_is_remembered() {
+    let (far, file) = far();
+    far.next.lock().push(Fate::Away);
+    assert_eq!(file.has_section(4).unwrap_err().kind(), Kind::Unavailable);
+    assert!(file.has_section(4).unwrap());
+    far.next.lock().push(Fate::Away);
+    assert_eq!(file.section(4).unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(file.section(4).unwrap(), &b"index"[..]);
+    assert!(file.damage().is_none());
+
+    let (far, file) = self::far();
+    // Wrong and, read again, wrong again.
+    far.next.lock().extend([Fate::Wrong, Fate::Wrong]);
+    assert_eq!(file.has_section(4).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(file.has_section(4).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(far.reads.load(Ordering::Relaxed), 2);
+    assert!(file.damage().is_some_and(|damage| damage.page.is_none()));
+}
+
+#[test]
+fn what_came_wrong_from_elsewhere_is_fetched_once_more() {
+    let (far, file) = far();
+    far.next.lock().push(Fate::Wrong);
+    assert!(file.has_section(4).unwrap());
+    far.next.lock().push(Fate::Wrong);
+    assert_eq!(file.section(4).unwrap(), &b"index"[..]);
+    assert_eq!(far.distrusted.load(Ordering::Relaxed), 2);
+    assert!(file.damage().is_none());
+    far.next.lock().extend([Fate::Wrong; 3]);
+    assert_eq!(file.section(4).unwrap_err().kind(), Kind::Corrupt);
+    let page = file.damage().and_then(|damage| damage.page);
+    assert_eq!(page.map(|page| page.offset), Some(321));
+    assert!(file.check_again(page).is_ok());
+}

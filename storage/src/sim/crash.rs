@@ -187,7 +187,7 @@ fn check<S: Subject>(subject: &S, found: &SimFs, told: &Told, how: Crash, place:
     );
 }
 
-fn must<T>(result: Result<T>, place: &str, what: &str) -> T
+pub(super) fn must<T>(result: Result<T>, place: &str, what: &str) -> T
 where
     T: Sized,
 {

@@ -395,3 +395,34 @@ fn callers_that_wait_together_share_a_sync() {
     let (_, replay, records) = open(&fs.crash(Crash::Power, 5));
     assert_eq!((records.len(), replay.end), (200, 200));
 }
+
+/// Where the catalog says so first, the positions that were passed over are missed by nobody.
+#[test]
+fn positions_are_skipped_and_never_given() {
+    let fs = SimFs::new();
+    for reused in [0, 1 << 20] {
+        let config = Config {
+            reused_bytes_max: reused,
+            ..Config::default()
+        };
+        let (wal, _, _) = open_from(&fs, config.clone(), 100);
+        let first = put(&wal, b"in a block");
+        let second = wal.append(b"buffered, in a block").unwrap();
+        let refused = wal.skip_to(1_000).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Invalid, "a record is not written yet");
+        wal.commit(second, Durability::Buffered).unwrap();
+        let from = first + 500;
+        wal.skip_to(from).unwrap();
+        wal.skip_to(first).unwrap();
+        assert_eq!(wal.next_position(), from);
+        wal.commit(second, Durability::Synced).unwrap();
+        wal.truncate(from).unwrap();
+        assert_eq!(put(&wal, b"later"), from);
+        drop(wal);
+        let (wal, replay, records) = open_from(&fs, config, from);
+        assert_eq!(records, [(from, b"later".to_vec())]);
+        assert_eq!(replay.damaged, [""; 0]);
+        assert_eq!(wal.next_position(), from + 1);
+        wal.truncate(from + 1).unwrap();
+    }
+}

@@ -37,6 +37,9 @@ pub(crate) struct Input<'a> {
     pub(crate) traces: Option<RoaringBitmap>,
     /// Rows that are left out.
     pub(crate) hidden: RoaringBitmap,
+    /// Whether other places may have spans of its traces although it does not say so: it was written
+    /// when they were not known.
+    pub(crate) is_stranger: bool,
 }
 
 /// What was written.
@@ -55,6 +58,7 @@ impl<'a> Input<'a> {
             source,
             traces: None,
             hidden: RoaringBitmap::new(),
+            is_stranger: false,
         }
     }
 
@@ -89,8 +93,8 @@ impl<'a> Input<'a> {
 
 /// Writes what is taken of `inputs`, older ones first, as one block; the file is not finished.
 /// `has_more` tells whether spans of a trace are in other places too. It is asked for traces of the
-/// stage, and for those of images of which that was said before: of the places that hold a trace the
-/// last to be written says so.
+/// stage, for those of images of which that was said before, and for those of strangers: of the places
+/// that hold a trace the last to be written says so.
 ///
 /// # Errors
 /// Those of the file and of reading the inputs.
@@ -605,7 +609,7 @@ impl<'a> Held<'a> {
             end: trace.end,
             rows: trace.rows.end - trace.rows.start,
             has_root: trace.has_root,
-            has_more: trace.has_more,
+            has_more: trace.has_more || input.is_stranger,
             from: From::Whole {
                 source: piece.source,
                 first: trace.rows.start,
@@ -632,7 +636,7 @@ impl<'a> Held<'a> {
             }
             Self::Image { image, traces } => {
                 let trace = &traces[piece.trace as usize];
-                to.has_more |= trace.has_more;
+                to.has_more |= trace.has_more || input.is_stranger;
                 let keys = image.span_keys(trace)?;
                 for (row, (key, end)) in trace.rows.clone().zip(keys) {
                     if !input.hidden.contains(row) {

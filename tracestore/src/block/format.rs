@@ -15,6 +15,11 @@ pub(crate) const IDS: u32 = 7;
 /// The filter of the ids of the traces.
 pub(crate) const ID_FILTER: u32 = 8;
 
+/// What is read of a block before anything else.
+pub(crate) const FIRST: [u32; 8] = [
+    SPANS, EVENTS, LINKS, RESOURCES, SCOPES, TRACES, IDS, ID_FILTER,
+];
+
 /// Columns of spans.
 pub(crate) mod span {
     use super::super::table::Key;

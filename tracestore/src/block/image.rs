@@ -2,6 +2,8 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod prefetch;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
@@ -21,7 +23,7 @@ use super::gather::TableSource;
 use super::numbers::ordered;
 use super::shapes::RowShapes;
 use super::sizes;
-use super::table::{Key, Located, PAGE_ROWS, TableReader};
+use super::table::{Column, Key, Located, PAGE_ROWS, TableReader};
 use super::values::{Type, Values};
 use crate::model::TraceId;
 use crate::structure::SpanKey;
@@ -30,6 +32,7 @@ use crate::tombstone::Veil;
 /// A block.
 #[derive(Debug)]
 pub(crate) struct Image {
+    file: SealedFile,
     pub(crate) spans: TableReader,
     pub(crate) events: TableReader,
     pub(crate) links: TableReader,
@@ -68,6 +71,8 @@ pub(crate) struct Trace {
 #[derive(Debug)]
 pub(crate) struct BlockFile {
     file: SealedFile,
+    /// What may tell that a trace is not here; asked more often than the rest.
+    id_filter: OnceLock<Bytes>,
     image: OnceLock<Arc<Image>>,
     pub(crate) veil: Veil,
 }
@@ -75,9 +80,12 @@ pub(crate) struct BlockFile {
 impl BlockReader for BlockFile {
     const KIND: [u8; 4] = format::KIND;
 
+    const FIRST_SECTIONS: &'static [u32] = &format::FIRST;
+
     fn open(file: SealedFile, _meta: &BlockMeta) -> Result<Self> {
         Ok(Self {
             file,
+            id_filter: OnceLock::new(),
             image: OnceLock::new(),
             veil: Veil::default(),
         })
@@ -93,8 +101,45 @@ impl BlockFile {
         if let Some(image) = self.image.get() {
             return Ok(Arc::clone(image));
         }
-        let image = Arc::new(Image::open(&self.file)?);
+        self.file.prefetch_sections(&format::FIRST)?;
+        let image = Arc::new(Image::open_with(&self.file, self.id_filter()?)?);
         Ok(Arc::clone(self.image.get_or_init(|| image)))
+    }
+
+    /// The filter of the ids of the traces, without the tables.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub(crate) fn id_filter(&self) -> Result<Bytes> {
+        if let Some(filter) = self.id_filter.get() {
+            return Ok(filter.clone());
+        }
+        let filter = self.file.section(format::ID_FILTER)?;
+        Ok(self.id_filter.get_or_init(|| filter).clone())
+    }
+
+    /// Whether a trace may have spans here. Reads the filter of the ids at most.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub(crate) fn may_have(&self, wanted: &TraceId) -> Result<bool> {
+        let filter = self.id_filter()?;
+        Ok(filter::may_contain(&filter, filter::hash(wanted)))
+    }
+
+    /// Whether the tables are known without asking another machine.
+    pub(crate) fn is_open(&self) -> bool {
+        self.image.get().is_some() || !self.file.is_remote()
+    }
+
+    /// Whether the filter is known without asking another machine.
+    pub(crate) fn knows_ids(&self) -> bool {
+        self.id_filter.get().is_some() || !self.file.is_remote()
+    }
+
+    /// Whether reads may have to wait for another machine.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.file.is_remote()
     }
 
     /// Bytes of the block by what they are.
@@ -102,7 +147,7 @@ impl BlockFile {
     /// # Errors
     /// As [`Image::open`].
     pub(crate) fn sizes(&self) -> Result<Vec<(&'static str, u64)>> {
-        Ok(sizes::of(&self.file, &*self.image()?))
+        sizes::of(&self.file, &*self.image()?)
     }
 }
 
@@ -129,8 +174,13 @@ impl Image {
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt), [`Kind::Io`](trine_storage::Kind::Io).
     pub(crate) fn open(file: &SealedFile) -> Result<Self> {
+        Self::open_with(file, file.section(format::ID_FILTER)?)
+    }
+
+    fn open_with(file: &SealedFile, id_filter: Bytes) -> Result<Self> {
         let table = |section| TableReader::open(file, section);
         let image = Self {
+            file: file.clone(),
             spans: table(format::SPANS)?,
             events: table(format::EVENTS)?,
             links: table(format::LINKS)?,
@@ -138,7 +188,7 @@ impl Image {
             scopes: table(format::SCOPES)?,
             traces: table(format::TRACES)?,
             ids: table(format::IDS)?,
-            id_filter: file.section(format::ID_FILTER)?,
+            id_filter,
             first_rows: OnceLock::new(),
             events_before: OnceLock::new(),
             links_before: OnceLock::new(),
@@ -262,10 +312,15 @@ impl Image {
         Ok(())
     }
 
-    /// For each page of the table of traces, when the last trace of it and of those before it ended.
+    /// For each page of the table of traces, when the last trace of it and of those before it ended; of
+    /// a block that is far away a later time perhaps.
     pub(crate) fn ends(&self) -> Result<Arc<[i64]>> {
         if let Some(ends) = self.ends.get() {
             return Ok(Arc::clone(ends));
+        }
+        if self.is_remote() {
+            let ends = self.ends_told()?;
+            return Ok(Arc::clone(self.ends.get_or_init(|| ends.into())));
         }
         let mut last = i64::MIN;
         let mut ends = Vec::with_capacity(self.traces.pages());
@@ -309,10 +364,27 @@ impl Image {
 
     /// The place of a trace, if it has spans here.
     pub(crate) fn find(&self, wanted: &TraceId) -> Result<Option<usize>> {
-        if !self.may_have(wanted) {
-            return Ok(None);
-        }
         let (high, low) = halves(wanted);
+        let mut found = None;
+        self.each_like(wanted, &mut |place| {
+            let is_wanted = self.traces.number_at(trace::ID_LOW, place)? == low
+                && self.traces.number_at(trace::ID_HIGH, place)? == high;
+            found = is_wanted.then_some(place);
+            Ok(!is_wanted)
+        })?;
+        Ok(found)
+    }
+
+    /// Hands over the places of the traces whose ids begin like this one, until `take` says no.
+    fn each_like(
+        &self,
+        wanted: &TraceId,
+        take: &mut dyn FnMut(usize) -> Result<bool>,
+    ) -> Result<()> {
+        if !self.may_have(wanted) {
+            return Ok(());
+        }
+        let (high, _) = halves(wanted);
         let column = self.ids.known(&Key::Number(id::HIGH))?;
         let told = ordered(Type::Int, high);
         for page in 0..self.ids.pages() {
@@ -337,14 +409,26 @@ impl Image {
                 }
                 let place = self.ids.number_at(id::TRACE, at)?;
                 let place = usize::try_from(place).unwrap_or(usize::MAX);
-                let is_wanted = self.traces.number_at(trace::ID_LOW, place)? == low
-                    && self.traces.number_at(trace::ID_HIGH, place)? == high;
-                if is_wanted {
-                    return Ok(Some(place));
+                if !take(place)? {
+                    return Ok(());
                 }
             }
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// Pages of the table of traces that may have some of which other places had spans.
+    fn pages_with_more(&self) -> impl Iterator<Item = usize> {
+        let column = self.traces.column(&Key::Number(trace::FLAGS));
+        let flagged = (ordered(Type::Int, trace::HAS_MORE), u64::MAX);
+        (0..self.traces.pages()).filter(move |page| {
+            let page = u32::try_from(*page).unwrap_or(u32::MAX);
+            let may_have = |held: &Column| held.values.may_have(page, flagged.0, flagged.1);
+            // What is not there is told by who reads it.
+            column
+                .as_ref()
+                .is_ok_and(|column| column.is_none_or(may_have))
+        })
     }
 
     /// Ids of the traces of which other places had spans when the block was written.
@@ -352,18 +436,9 @@ impl Image {
         if let Some(known) = self.with_more.get() {
             return Ok(Arc::clone(known));
         }
-        let column = self.traces.known(&Key::Number(trace::FLAGS))?;
-        let flagged = (ordered(Type::Int, trace::HAS_MORE), u64::MAX);
         let mut found = Vec::new();
         let mut flags = Vec::new();
-        for page in 0..self.traces.pages() {
-            if !column.values.may_have(
-                u32::try_from(page).unwrap_or(u32::MAX),
-                flagged.0,
-                flagged.1,
-            ) {
-                continue;
-            }
+        for page in self.pages_with_more() {
             flags.clear();
             self.traces.numbers(trace::FLAGS, page, &mut flags)?;
             for (place, flags) in self.traces.rows_of(page).zip(&flags) {

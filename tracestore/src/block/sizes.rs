@@ -1,5 +1,6 @@
 //! What of a block takes how many bytes. `TraceStore::sizes` calls it.
 
+use trine_storage::Result;
 use trine_storage::sealed::SealedFile;
 
 use super::format::{self, span};
@@ -8,7 +9,7 @@ use super::table::{Column, Key, TableReader};
 use super::values::Type;
 
 /// Bytes of a block by what they are, in a fixed order.
-pub(crate) fn of(file: &SealedFile, image: &Image) -> Vec<(&'static str, u64)> {
+pub(crate) fn of(file: &SealedFile, image: &Image) -> Result<Vec<(&'static str, u64)>> {
     let mut sizes = Sizes::default();
     for column in image.spans.columns() {
         sizes.add(of_spans(column), TableReader::bytes_of(column));
@@ -34,15 +35,15 @@ pub(crate) fn of(file: &SealedFile, image: &Image) -> Vec<(&'static str, u64)> {
         format::TRACES,
         format::IDS,
     ];
-    let directories = directories
-        .iter()
-        .filter_map(|section| file.section_len(*section));
-    sizes.add("directories", directories.sum());
-    let filter = file.section_len(format::ID_FILTER);
+    for section in directories {
+        let bytes = file.section_len(section)?;
+        sizes.add("directories", bytes.unwrap_or(0));
+    }
+    let filter = file.section_len(format::ID_FILTER)?;
     sizes.add("index of traces", filter.unwrap_or(0));
     let told: u64 = sizes.0.iter().map(|(_, bytes)| bytes).sum();
     sizes.add("container", file.len().saturating_sub(told));
-    sizes.0
+    Ok(sizes.0)
 }
 
 #[derive(Default)]

@@ -13,6 +13,7 @@
 mod order;
 mod page_shapes;
 mod pool;
+mod prefetch;
 mod read;
 mod write;
 

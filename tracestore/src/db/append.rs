@@ -33,6 +33,7 @@ impl Inner {
         bounds: &Bounds,
     ) -> Result<(Option<u64>, Accepted)> {
         self.check_open()?;
+        self.check_writer()?;
         let (plan, accepted) = check(request, bounds).map_err(Malformed::into_error)?;
         if plan.spans.is_empty() {
             return Ok((None, accepted));

@@ -1,12 +1,13 @@
 //! From sealed blocks to merged ones; what is deleted or expired goes.
 //!
 //! Inputs are immutable and stay served until the catalog names the output instead, so nothing here
-//! is in the way of appends or reads, and a crash leaves files that the next open sweeps.
+//! is in the way of appends or reads, and a crash leaves files that the next open sweeps. Of shipped
+//! blocks the depot decides: until it has, they stay served and are not merged again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use trine_storage::block_set::{Block, Edit, Unfinished, Version};
+use trine_storage::block_set::{Block, BlockReader, Edit, Unfinished, Version, warm};
 use trine_storage::catalog::{BlockMeta, Delete};
 use trine_storage::compaction::{Merge, Rules, Settings, Sized, next_merge};
 use trine_storage::ulid::BlockId;
@@ -15,7 +16,7 @@ use trine_storage::{Error, Kind, Result};
 use super::{Inner, by_sequence};
 use crate::block::build::{Input, Source};
 use crate::block::image::BlockFile;
-use crate::place::{self, Held};
+use crate::place::{self, Held, Patience};
 use crate::retention;
 use crate::tombstone::Hidden;
 
@@ -35,6 +36,8 @@ pub(super) struct Compaction {
     damaged: BTreeMap<BlockId, String>,
     /// When it was last looked how much of a block is expired.
     expired_checked_ms: BTreeMap<BlockId, i64>,
+    /// How much of what may become one block each is, by [`Inner::size_of`].
+    sizes: BTreeMap<BlockId, u64>,
     /// Nothing is merged before this.
     retry_ms: i64,
 }
@@ -51,12 +54,16 @@ impl Compaction {
         let ids: BTreeSet<BlockId> = version.blocks.iter().map(|block| block.meta.id).collect();
         self.damaged.retain(|id, _| ids.contains(id));
         self.expired_checked_ms.retain(|id, _| ids.contains(id));
+        self.sizes.retain(|id, _| ids.contains(id));
     }
 }
 
 impl Inner {
-    /// Merges, deletes and retains what is due.
+    /// Merges, deletes and retains what is due, if that is for this process to do.
     pub(super) fn compact_if_due(&self) -> Result<()> {
+        if self.only_reads() {
+            return Ok(());
+        }
         let _compacting = self.compacting.lock();
         self.retain()?;
         if self.clock.now_ms() < self.compaction.lock().retry_ms {
@@ -71,10 +78,18 @@ impl Inner {
 
     /// Merges, deletes and retains whatever there is.
     pub(super) fn compact_all(&self) -> Result<()> {
+        self.check_writer()?;
         let _compacting = self.compacting.lock();
         self.flush()?;
-        self.retain()?;
-        self.merge_due(true)
+        loop {
+            self.ship()?;
+            self.retain()?;
+            self.merge_due(true)?;
+            // What was merged of shipped blocks is seen, and merged again, when the depot has it.
+            if self.ship()?.replaced == 0 {
+                return self.forget_deletes();
+            }
+        }
     }
 
     fn merge_due(&self, at_once: bool) -> Result<()> {
@@ -97,19 +112,19 @@ impl Inner {
         hidden: &Hidden,
         at_once: bool,
     ) -> Result<Option<Merge>> {
-        let mut forced = self.with_deleted(version, hidden)?;
-        forced.extend(self.with_expired(version, hidden)?);
-        let mut blocks = Vec::with_capacity(version.blocks.len());
-        for block in &version.blocks {
-            if self.is_damaged(block.meta.id) {
-                continue;
-            }
+        let mut mergeable = self.blocks.mergeable(version);
+        mergeable.retain(|block| !self.is_damaged(block.meta.id));
+        let mut forced = self.with_deleted(&mergeable, hidden)?;
+        forced.extend(self.with_expired(&mergeable, hidden)?);
+        self.look_at_sizes(&mergeable);
+        let mut blocks = Vec::with_capacity(mergeable.len());
+        for block in &mergeable {
             match self.size_of(block) {
                 Ok(size) => blocks.push(Sized {
                     meta: &block.meta,
                     size,
                 }),
-                Err(error) => self.blame(&[block], error)?,
+                Err(error) => self.blame(std::slice::from_ref(block), error)?,
             }
         }
         if at_once {
@@ -135,36 +150,50 @@ impl Inner {
         self.compaction.lock().damaged.contains_key(&id)
     }
 
+    /// Fetches at once what tells the sizes of blocks that are not known yet.
+    fn look_at_sizes(&self, blocks: &[Arc<Block<BlockFile>>]) {
+        let known: BTreeSet<BlockId> = self.compaction.lock().sizes.keys().copied().collect();
+        let new = blocks
+            .iter()
+            .filter(|block| !known.contains(&block.meta.id));
+        // What goes wrong is told by who asks for a size.
+        warm(new.map(|block| &**block), BlockFile::FIRST_SECTIONS).ok();
+    }
+
     /// How much of what may become one block this one is: the bytes of its largest column, or a part
     /// of what these may be for each span.
     fn size_of(&self, block: &Block<BlockFile>) -> Result<u64> {
+        let id = block.meta.id;
+        if let Some(size) = self.compaction.lock().sizes.get(&id) {
+            return Ok(*size);
+        }
         let config = &self.config;
         let by_spans = u128::from(block.meta.rows) * u128::from(config.compacted_bytes_max);
         let by_spans = by_spans / u128::from(config.compacted_spans_max);
         let largest = block.reader.image()?.largest_column_bytes();
-        Ok(largest.max(u64::try_from(by_spans).unwrap_or(u64::MAX)))
+        let size = largest.max(u64::try_from(by_spans).unwrap_or(u64::MAX));
+        self.compaction.lock().sizes.insert(id, size);
+        Ok(size)
     }
 
     /// The blocks that hold spans which are deleted and must go now.
     fn with_deleted(
         &self,
-        version: &Version<BlockFile>,
+        blocks: &[Arc<Block<BlockFile>>],
         hidden: &Hidden,
     ) -> Result<BTreeSet<BlockId>> {
         let mut found = BTreeSet::new();
         for tombstone in hidden.tombstones.iter() {
-            for block in &version.blocks {
+            let concerns = |block: &&Arc<Block<BlockFile>>| {
+                tombstone.delete.concerns(&block.meta) && !self.is_damaged(block.meta.id)
+            };
+            for block in blocks.iter().filter(concerns) {
                 let id = block.meta.id;
-                if !tombstone.delete.concerns(&block.meta) || self.is_damaged(id) {
-                    continue;
-                }
-                let image = block.reader.image();
-                let veil = &block.reader.veil;
-                match image.and_then(|image| veil.is_touched_by(tombstone, &image)) {
+                match tombstone.touches(block) {
                     Ok(true) => drop(found.insert(id)),
                     Ok(false) => {}
                     // What cannot be read stays, and stays hidden.
-                    Err(error) => self.blame(&[block], error)?,
+                    Err(error) => self.blame(std::slice::from_ref(block), error)?,
                 }
             }
         }
@@ -174,7 +203,7 @@ impl Inner {
     /// The blocks of which a good part is expired although the rest is kept for long.
     fn with_expired(
         &self,
-        version: &Version<BlockFile>,
+        blocks: &[Arc<Block<BlockFile>>],
         hidden: &Hidden,
     ) -> Result<BTreeSet<BlockId>> {
         let mut found = BTreeSet::new();
@@ -184,7 +213,7 @@ impl Inner {
             tombstones: Arc::default(),
             ..hidden.clone()
         };
-        for block in &version.blocks {
+        for block in blocks {
             let id = block.meta.id;
             let is_known = {
                 let compaction = self.compaction.lock();
@@ -202,7 +231,7 @@ impl Inner {
                     let mut compaction = self.compaction.lock();
                     compaction.expired_checked_ms.insert(id, now_ms);
                 }
-                Err(error) => self.blame(&[block], error)?,
+                Err(error) => self.blame(std::slice::from_ref(block), error)?,
             }
         }
         Ok(found)
@@ -211,11 +240,14 @@ impl Inner {
     /// Makes one block of several.
     fn merge(&self, version: &Version<BlockFile>, merge: &Merge, hidden: &Hidden) -> Result<()> {
         let named = |id: &BlockId| version.blocks.iter().find(|block| block.meta.id == *id);
-        let inputs: Vec<&Arc<Block<BlockFile>>> = merge.inputs.iter().filter_map(named).collect();
-        match self.write_merged(version, &inputs, merge, hidden) {
+        let inputs: Vec<Arc<Block<BlockFile>>> =
+            merge.inputs.iter().filter_map(named).cloned().collect();
+        let merged = self.blocks.localize(&inputs);
+        let merged = merged.and_then(|inputs| self.write_merged(version, &inputs, merge, hidden));
+        match merged {
             Ok((edit, _file)) => {
                 self.check_open()?;
-                self.blocks.commit(&edit, || {})
+                self.blocks.replace(edit)
             }
             Err(error) => self.blame(&inputs, error),
         }
@@ -224,7 +256,7 @@ impl Inner {
     fn write_merged(
         &self,
         version: &Version<BlockFile>,
-        inputs: &[&Arc<Block<BlockFile>>],
+        inputs: &[Arc<Block<BlockFile>>],
         merge: &Merge,
         hidden: &Hidden,
     ) -> Result<(Edit, Unfinished)> {
@@ -246,7 +278,8 @@ impl Inner {
             Held::Run(_) => true,
         });
         // Runs of memory say themselves that blocks have spans of their traces.
-        let (built, bytes, file) = self.write_block(&sources, &place::held_by(&others))?;
+        let (built, bytes, file) =
+            self.write_block(&sources, &place::held_by(&others, Patience::Some))?;
         let metas = || inputs.iter().map(|block| &block.meta);
         let applied = hidden.tombstones.last().map_or(0, |t| t.delete.number);
         let meta = BlockMeta {
@@ -273,7 +306,7 @@ impl Inner {
 
     /// Finds out which of the blocks are damaged when a merge says that one is: the others are
     /// merged without them.
-    fn blame(&self, inputs: &[&Arc<Block<BlockFile>>], error: Error) -> Result<()> {
+    fn blame(&self, inputs: &[Arc<Block<BlockFile>>], error: Error) -> Result<()> {
         if error.kind() != Kind::Corrupt {
             return Err(error);
         }
@@ -303,13 +336,10 @@ impl Inner {
         if remove.is_empty() {
             return Ok(());
         }
-        self.blocks.commit(
-            &Edit {
-                remove,
-                ..Edit::default()
-            },
-            || {},
-        )
+        self.blocks.replace(Edit {
+            remove,
+            ..Edit::default()
+        })
     }
 
     /// Forgets the deletes that no file holds spans of any more.
@@ -328,14 +358,15 @@ impl Inner {
                 let concerns = tombstone.delete.concerns(&block.meta);
                 concerns && self.is_damaged(block.meta.id)
             });
-            if !concerned && self.with_deleted(&version, &alone)?.is_empty() {
+            if !concerned && self.with_deleted(&version.blocks, &alone)?.is_empty() {
                 done.push(tombstone.delete.number);
             }
         }
-        if done.is_empty() {
-            return Ok(());
-        }
         let _deleting = self.deleting.lock();
-        self.forget(&done)
+        // Of a depot that may have decided more nothing is asked before that is seen.
+        match done.is_empty() || self.blocks.is_behind() {
+            true => Ok(()),
+            false => self.forget(&done),
+        }
     }
 }

@@ -56,7 +56,9 @@ impl Inner {
             let what = "the conditions of a delete are nested too deep; use fewer levels";
             return Err(Error::new(Kind::Limit, what));
         }
+        self.check_writer()?;
         let _deleting = self.deleting.lock();
+        self.catch_up()?;
         if self.tombstones().len() >= self.config.deletes_max {
             return Err(Error::new(
                 Kind::Limit,
@@ -91,7 +93,9 @@ impl Inner {
     /// Takes a delete back.
     pub(super) fn cancel_delete(&self, number: u64) -> Result<()> {
         self.check_open()?;
+        self.check_writer()?;
         let _deleting = self.deleting.lock();
+        self.catch_up()?;
         let tombstones = self.tombstones();
         let found = tombstones.iter().find(|held| held.delete.number == number);
         let Some(tombstone) = found else {
@@ -104,6 +108,14 @@ impl Inner {
             )));
         }
         self.forget(&[number])
+    }
+
+    /// Follows if this is behind, as nothing is decided before; `deleting` is held.
+    fn catch_up(&self) -> Result<()> {
+        if self.blocks.is_behind() {
+            self.follow_held()?;
+        }
+        Ok(())
     }
 
     /// Whether files are written without what this deletes: it cannot be cancelled any more.
@@ -156,7 +168,7 @@ impl Inner {
         }
     }
 
-    /// Lets go of deletes, by number.
+    /// Lets go of deletes, by number; `deleting` is held.
     pub(super) fn forget(&self, numbers: &[u64]) -> Result<()> {
         let edit = Edit {
             forget_deletes: numbers.to_vec(),

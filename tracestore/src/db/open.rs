@@ -6,17 +6,19 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::{BlockSet, Version};
+use trine_storage::depot::Role;
 use trine_storage::fs;
 use trine_storage::shared::Maintain;
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Result};
 
+use super::ship::{Shipper, Shipping};
 use super::{BackgroundErrors, Compactor, Handle, Inner, TraceStore};
 use crate::block::image::BlockFile;
 use crate::config::{Components, Config, Progress};
 use crate::live::Live;
 use crate::retention::Retention;
-use crate::tombstone::{Tombstone, Tombstones};
+use crate::tombstone;
 use crate::wal_record;
 
 impl TraceStore {
@@ -26,17 +28,20 @@ impl TraceStore {
         components: Components,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let Components { fs, clock, shared } = components;
+        let Components {
+            fs,
+            clock,
+            shared,
+            shippers,
+            depot,
+        } = components;
         let lock = fs::claim(&*fs, path)?;
-        let blocks: BlockSet<BlockFile> = BlockSet::open(Arc::clone(&fs), path)?;
-        // A delete that cannot be read is not passed over: deleted spans would come back.
+        // Who gets the lease after this takes over when it is told to, or when something is appended.
+        let role = depot.as_ref().map(|depot| depot.role());
+        let blocks: BlockSet<BlockFile> =
+            BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         let version = blocks.version();
-        let tombstones = version
-            .deletes
-            .iter()
-            .cloned()
-            .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
-            .collect::<Result<Tombstones>>()?;
+        let tombstones = tombstone::of_catalog(&version.deletes)?;
         let applied = version.blocks.iter().map(|b| b.meta.deletes_applied);
         let mut live = Live::new(config.stage_spans_max);
         let mut replaying = Replaying {
@@ -59,11 +64,11 @@ impl TraceStore {
         wal.truncate(from)?;
         let account = shared.memory().account();
         account.set(live.figures().bytes);
+        let shipping = Shipping::new(clock.now_ms());
         let retention = Retention::new(config.retention, &config.retention_rules);
         let inner = Arc::new(Inner {
             config,
             wal,
-            path: path.to_owned(),
             fs,
             clock,
             blocks,
@@ -77,11 +82,14 @@ impl TraceStore {
             carried_out: AtomicU64::new(applied.max().unwrap_or(0)),
             retention: Arc::new(retention),
             compaction: Mutex::default(),
+            shipping,
             shared: shared.clone(),
+            shippers: shippers.clone(),
             replay,
             background_error: Mutex::new(BackgroundErrors::default()),
             closed: AtomicBool::new(false),
             compactor: Mutex::new(None),
+            shipper: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
         });
         let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
@@ -92,8 +100,28 @@ impl TraceStore {
         let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
         shared.register(registered);
         *inner.compactor.lock() = Some(compactor);
+        // Closes what was opened if that fails.
+        let handle = Handle { inner };
+        let inner = &handle.inner;
+        if let Some(role) = role {
+            if let Role::Writer { epoch } = role
+                && !inner.blocks.is_behind()
+            {
+                match inner.go_behind(epoch) {
+                    // It is done before the first append.
+                    Err(error) if error.kind() == Kind::Unavailable => {}
+                    done => done?,
+                }
+            }
+            let shipper = Arc::new(Shipper {
+                inner: Arc::downgrade(inner),
+            });
+            let registered: Weak<dyn Maintain> = Arc::<Shipper>::downgrade(&shipper);
+            shippers.register(registered);
+            *inner.shipper.lock() = Some(shipper);
+        }
         Ok(Self {
-            inner: Arc::new(Handle { inner }),
+            inner: Arc::new(handle),
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::block::format;
 use crate::block::image::{Image, Trace};
 use crate::live::Sealing;
 use crate::model::TraceId;
-use crate::place;
+use crate::place::{self, Patience};
 use trine_storage::time::nanos;
 
 impl Inner {
@@ -56,6 +56,9 @@ impl Inner {
             live.end_seal();
             self.account.set(live.figures().bytes);
         })?;
+        if self.blocks.depot().is_some() {
+            self.shippers.wake();
+        }
         self.wal.truncate(sealing.position)
     }
 
@@ -81,7 +84,8 @@ impl Inner {
             self.config.block_ranges_max,
         )?;
         // Later runs say themselves that these blocks have spans of their traces.
-        let has_more = place::held_by(&by_sequence(&self.blocks.version()));
+        let has_more = place::held_by(&by_sequence(&self.blocks.version()), self.patience());
+        let has_strangers = self.has_strangers();
         let mut written = Vec::with_capacity(windows.len());
         for traces in windows {
             let taken = images
@@ -91,6 +95,7 @@ impl Inner {
             let inputs: Vec<Input<'_>> = taken
                 .map(|(image, traces)| Input {
                     traces,
+                    is_stranger: has_strangers,
                     ..Input::all(Source::Image(image))
                 })
                 .collect();
@@ -110,6 +115,14 @@ impl Inner {
         Ok(written)
     }
 
+    /// Whether a seal waits for what is far away: not when somebody waits for the seal.
+    fn patience(&self) -> Patience {
+        match self.depot_fails() || self.memory_is(1) {
+            true => Patience::None,
+            false => Patience::Some,
+        }
+    }
+
     /// Writes a block file, which is not in the catalog yet.
     pub(super) fn write_block(
         &self,
@@ -122,6 +135,14 @@ impl Inner {
         Ok((built, sink.finish()?, file))
     }
 
+    /// How old memory may become. With a depot there has to be time left to write and to upload.
+    fn seal_age(&self) -> Duration {
+        match self.blocks.depot() {
+            Some(_) => self.config.seal_age.min(self.config.ship_age_max * 2 / 3),
+            None => self.config.seal_age,
+        }
+    }
+
     /// Whether memory is large or old enough to be sealed.
     fn seal_is_due(&self) -> bool {
         let figures = self.live.lock().figures();
@@ -132,7 +153,7 @@ impl Inner {
         figures.is_sealing
             || (figures.spans > 0
                 && (crowded
-                    || age_ns.is_some_and(|age| age >= nanos(self.config.seal_age))
+                    || age_ns.is_some_and(|age| age >= nanos(self.seal_age()))
                     || self.memory_is(2)))
     }
 

@@ -1,7 +1,6 @@
-//! Checks every byte that the store has on disk: blocks, catalog and log.
+//! Checks every byte of the store: blocks, wherever they are, catalog and log.
 
 use trine_storage::block_set::{Block, BlockReader};
-use trine_storage::sealed::SealedFile;
 use trine_storage::{Error, Result};
 
 use super::Inner;
@@ -11,14 +10,14 @@ use crate::stats::Report;
 use crate::wal_record;
 
 impl Inner {
-    /// Reads everything from the first to the last byte, from the disk and not from what is open.
+    /// Reads everything from the first to the last byte, from where it is and not from what is open.
     pub(super) fn verify(&self) -> Report {
         let mut report = Report {
             errors: self.blocks.quarantined(),
             ..Report::default()
         };
         for block in &self.blocks.version().blocks {
-            match self.verify_block(block) {
+            match Self::verify_block(block) {
                 Ok(spans) => {
                     report.blocks += 1;
                     report.spans += spans;
@@ -35,21 +34,15 @@ impl Inner {
         report
     }
 
-    fn verify_block(&self, block: &Block<BlockFile>) -> Result<u64> {
-        let path = self.path.join("blocks");
-        let path = path.join(format!("{}.block", block.meta.id));
-        let name = path.display().to_string();
-        let file = self
-            .fs
-            .open(&path)
-            .map_err(|e| Error::io(format!("open {name}"), e))?;
-        let file = SealedFile::open(file, &name, BlockFile::KIND)?;
+    fn verify_block(block: &Block<BlockFile>) -> Result<u64> {
+        let file = block.fresh()?;
+        let name = file.name().to_owned();
         file.verify()?;
         let spans = BlockFile::open(file, &block.meta)?.image()?.check()?;
         if spans != block.meta.rows {
             let told = block.meta.rows;
             let what = format!("it has {spans} spans, the catalog says {told}");
-            return Err(Error::corrupt(&*name, 0, what));
+            return Err(Error::corrupt(name, 0, what));
         }
         Ok(spans)
     }

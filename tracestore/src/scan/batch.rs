@@ -12,6 +12,7 @@ use super::coder::Coder;
 use super::codes::{self, Children, Named, Translation, Wanted};
 use super::condition::{duration_of, kind, status};
 use super::evaluate::Page;
+use super::fetch;
 use super::view::View;
 use crate::block::build::start_of;
 use crate::block::format::span;
@@ -207,6 +208,9 @@ fn fill(
     ];
     for number in fixed {
         numbers.insert(number, vec![0; rows]);
+    }
+    for held in &views {
+        fetch::answer(held.view, held.pages.keys().copied(), attributes);
     }
     for mut held in views {
         held.translations

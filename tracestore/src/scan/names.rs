@@ -15,6 +15,7 @@ use trine_storage::{Result, TimeRange};
 use super::codes::{self, Children, Wanted};
 use super::condition::VISIBLE;
 use super::evaluate::Page;
+use super::fetch;
 use super::sweep::{Found, sweep};
 use super::traces::asks_traces;
 use super::view::View;
@@ -30,7 +31,9 @@ pub(crate) fn attribute_names(
     range: TimeRange,
 ) -> Result<Vec<(Scope, String, u64)>> {
     let mut found: BTreeMap<(Scope, &str), u64> = BTreeMap::new();
-    for view in views.iter().filter(|view| view.range.overlaps(&range)) {
+    let meets = |view: &&View| view.range.overlaps(&range);
+    fetch::shared(views.iter().filter(meets));
+    for view in views.iter().filter(meets) {
         let tables = [
             (Scope::Span, &view.image.spans),
             (Scope::Event, &view.image.events),

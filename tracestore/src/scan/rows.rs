@@ -16,11 +16,12 @@ use trine_storage::{Error, Result};
 use super::batch::{self, Chosen};
 use super::codes::Named;
 use super::condition::Traces;
+use super::fetch;
 use super::spans::{self, Piece};
 use super::traces::{Cursor, Plan};
 use super::view::{Hidden, View};
 use crate::model::TraceId;
-use crate::request::{AttributeRef, Batch, Batches, Rows, Scope};
+use crate::request::{AttributeRef, Batch, Batches, Filter, Rows, Scope};
 
 /// Spans of the first batch, and the most of one: whoever wants a few traces waits for few.
 const FIRST_BATCH_ROWS: usize = 512;
@@ -122,11 +123,21 @@ impl Ord for Found {
 /// Whole traces of some places, older places first.
 pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
     let plan = Plan::of(&request.filter, request.range);
+    let filters: Vec<&Filter> = plan.filters.iter().collect();
+    let mut open = Vec::with_capacity(views.len());
+    for view in &views {
+        view.image.prefetch_more();
+        if !view.is_aside(plan.range)? {
+            view.image.prefetch_rows();
+            open.push(view);
+        }
+    }
+    fetch::filters(open.into_iter(), &filters);
     let mut cursors = Vec::with_capacity(views.len());
     for view in views {
         cursors.push(Cursor::new(Arc::new(view), &plan)?);
     }
-    let possible: Vec<Vec<bool>> = cursors.iter().map(Cursor::possible).collect();
+    let possible: Vec<Vec<bool>> = cursors.iter().map(|c| c.possible(&plan)).collect();
     let somewhere = |filter: usize| {
         possible
             .iter()
@@ -137,7 +148,7 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
     }
     let mut scattered = HashSet::new();
     for cursor in &cursors {
-        scattered.extend(cursor.view.image.traces_with_more()?.iter().copied());
+        scattered.extend(cursor.view.traces_with_more()?.iter().copied());
     }
     // What a trace needs may be held by spans that nobody comes by, as they lie out of the range.
     let is_all = cursors.iter().all(|c| c.view.is_within(plan.range));
@@ -266,11 +277,14 @@ impl Answer {
 
     /// Puts the latest of the traces that wait together and asks them as one.
     fn put_together(&mut self) -> Result<()> {
+        let mut together = Vec::with_capacity(TOGETHER);
+        together.extend(std::iter::from_fn(|| self.waiting.pop()).take(TOGETHER));
+        let pieces = together.iter().flat_map(|waiting| &waiting.pieces);
+        for piece in pieces {
+            piece.image.prefetch_place(piece.place)?;
+        }
         let mut found = Vec::new();
-        for _ in 0..TOGETHER {
-            let Some(waiting) = self.waiting.pop() else {
-                break;
-            };
+        for waiting in together {
             found.extend(spans::union(&waiting.pieces)?);
         }
         if found.is_empty() {
@@ -331,10 +345,14 @@ impl Answer {
         let mut pieces = Vec::new();
         let (mut start, mut end) = (i64::MAX, i64::MIN);
         let mut is_whole = true;
+        for cursor in &self.cursors {
+            cursor.view.image.prefetch_find(id)?;
+        }
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
             let Some(place) = cursor.view.image.find(id)? else {
                 continue;
             };
+            cursor.view.read_rows()?;
             let rows = cursor.view.rows_of(place);
             match cursor.view.hidden_of(&rows) {
                 Hidden::All => continue,

@@ -17,6 +17,7 @@ use trine_storage::{Result, TimeRange};
 
 use super::condition::{Node, Traces};
 use super::evaluate::Page;
+use super::fetch;
 use super::page_rows::PageRows;
 use super::spans::{self, Piece};
 use super::view::{Hidden, View};
@@ -87,9 +88,20 @@ impl<'a> Sweep<'a> {
             true => Traces::Pieces,
             false => Traces::Whole,
         };
+        let meets = |view: &&View| view.range.overlaps(&range);
+        for view in views {
+            view.image.prefetch_more();
+            if meets(&view) {
+                view.image.prefetch_rows();
+            }
+        }
+        fetch::filters(views.iter().filter(meets), filters);
         let mut may_have = Vec::with_capacity(views.len());
         for view in views {
-            let overlaps = view.range.overlaps(&range);
+            let overlaps = meets(&view);
+            if overlaps {
+                view.read_rows()?;
+            }
             let node = chosen.filter(|_| overlaps);
             let node = node
                 .map(|filter| Node::of(view, filter, traces))
@@ -105,6 +117,7 @@ impl<'a> Sweep<'a> {
             add_incomplete(views, &mut scattered)?;
             for (number, place) in scattered.values().flatten() {
                 if let (Some(view), Some(rows)) = (views.get(*number), left_out.get_mut(*number)) {
+                    view.read_rows()?;
                     rows.insert_range(view.rows_of(*place));
                 }
             }
@@ -112,6 +125,7 @@ impl<'a> Sweep<'a> {
             let together = all.chunks(TOGETHER);
             sweep.together = together.map(|some| pieces_of(views, some)).collect();
         } else {
+            fetch::keys(views, scattered.values().flatten().copied());
             for pieces in scattered.values() {
                 leave_out_twice(views, pieces, &mut left_out)?;
             }
@@ -164,12 +178,16 @@ impl<'a> Sweep<'a> {
             // What a view remembers is of use to one thread only.
             let view = swept.view.again();
             let from = (&view, &*swept.nodes, &swept.left_out);
+            fetch::pages(&view, &swept.nodes, pages.clone());
             return sweep_pages(from, self.range, pages.clone(), each);
         }
         let number = number.saturating_sub(self.pages.len());
         let Some(some) = self.together.get(number) else {
             return Ok(false);
         };
+        for piece in some.iter().flatten() {
+            piece.image.prefetch_place(piece.place)?;
+        }
         let mut found = Vec::new();
         for pieces in some {
             found.extend(spans::union(pieces)?);
@@ -269,7 +287,12 @@ fn sweep_pages(
 fn scattered(views: &[View]) -> Result<Scattered> {
     let mut ids = BTreeSet::new();
     for view in views {
-        ids.extend(view.image.traces_with_more()?.iter().copied());
+        ids.extend(view.traces_with_more()?.iter().copied());
+    }
+    for view in views {
+        for id in &ids {
+            view.image.prefetch_find(id)?;
+        }
     }
     let mut found = Scattered::new();
     for id in ids {
@@ -289,6 +312,9 @@ fn scattered(views: &[View]) -> Result<Scattered> {
 /// Adds traces of which some spans are hidden.
 fn add_incomplete(views: &[View], to: &mut Scattered) -> Result<()> {
     for (number, view) in views.iter().enumerate() {
+        if !view.hidden.is_empty() {
+            view.read_rows()?;
+        }
         let mut before = None;
         for row in &*view.hidden {
             let place = view.place_of(row);

@@ -12,6 +12,7 @@ use trine_storage::{Result, TimeRange};
 
 use super::condition::{Node, Traces};
 use super::evaluate::Page;
+use super::fetch;
 use super::page_rows::PageRows;
 use super::related;
 use super::view::{Hidden, View};
@@ -129,17 +130,39 @@ impl Tree {
 #[derive(Debug)]
 pub(crate) struct Cursor {
     pub(crate) view: Arc<View>,
-    nodes: Vec<Node>,
-    /// Of traces of which it has only pieces, when these differ.
-    pieces: Option<Vec<Node>>,
+    /// Where no trace is to be gone through they are made when somebody asks for pieces of others.
+    nodes: Option<Nodes>,
     /// Traces before this place are still to come.
     next: usize,
     /// Those before this one ended too early.
     first: usize,
+    /// Pages before this one are not fetched yet where they are far away, and so many are next time.
+    fetched: usize,
+    ahead: usize,
     /// Bits of pages, by filter; the second half are those of pieces.
     bits: HashMap<(usize, usize), PageRows>,
     /// Of traces some rows of which are hidden, the end of the last by place, and of all before it.
     latest: Vec<(usize, i64)>,
+}
+
+/// The filters of a plan, ready for a place.
+#[derive(Debug)]
+struct Nodes {
+    whole: Vec<Node>,
+    /// Of traces of which it has only pieces, when these differ.
+    pieces: Option<Vec<Node>>,
+}
+
+impl Nodes {
+    fn of(view: &View, plan: &Plan) -> Result<Self> {
+        Ok(Self {
+            whole: plan.nodes(view, Traces::Whole)?,
+            pieces: match plan.asks_traces {
+                true => Some(plan.nodes(view, Traces::Pieces)?),
+                false => None,
+            },
+        })
+    }
 }
 
 /// What a cursor found on its way.
@@ -153,9 +176,14 @@ pub(crate) struct Step {
 
 impl Cursor {
     pub(crate) fn new(view: Arc<View>, plan: &Plan) -> Result<Self> {
-        let nodes = plan.nodes(&view, Traces::Whole)?;
-        let pieces = match plan.asks_traces {
-            true => Some(plan.nodes(&view, Traces::Pieces)?),
+        let next = view.first_place_from(plan.range.end)?;
+        let first = view.first_place_into(plan.range.start)?;
+        let is_open = next > first;
+        if is_open || !view.hidden.is_empty() {
+            view.read_rows()?;
+        }
+        let nodes = match is_open {
+            true => Some(Nodes::of(&view, plan)?),
             false => None,
         };
         let mut latest = Vec::new();
@@ -172,23 +200,25 @@ impl Cursor {
                 latest.push((place, end));
             }
         }
-        let next = view.first_place_from(plan.range.end)?;
-        let first = view.first_place_into(plan.range.start)?;
         Ok(Self {
             view,
             nodes,
-            pieces,
             next,
             first,
+            fetched: usize::MAX,
+            ahead: 2,
             bits: HashMap::new(),
             latest,
         })
     }
 
-    /// Which filters some span of the place may satisfy.
-    pub(crate) fn possible(&self) -> Vec<bool> {
-        let nodes = self.pieces.as_ref().unwrap_or(&self.nodes);
-        nodes.iter().map(|node| !matches!(node, Node::No)).collect()
+    /// Which filters of a plan some span of the place may satisfy.
+    pub(crate) fn possible(&self, plan: &Plan) -> Vec<bool> {
+        let Some(Nodes { whole, pieces }) = &self.nodes else {
+            return vec![true; plan.filters.len()];
+        };
+        let nodes = pieces.as_ref().unwrap_or(whole).iter();
+        nodes.map(|node| !matches!(node, Node::No)).collect()
     }
 
     /// Whether there are traces to go through.
@@ -228,6 +258,7 @@ impl Cursor {
         let first = view.first_place(page).min(last).max(self.first);
         let places = first..self.next;
         self.next = first;
+        self.fetch(page, last);
         // Bits of pages that only later traces have rows of are not needed any more.
         let end = view.rows_of(last).end as usize;
         self.bits.retain(|(_, held), _| *held <= end / PAGE_ROWS);
@@ -256,6 +287,22 @@ impl Cursor {
             step.pieces.push((place, has));
         }
         Ok(step)
+    }
+
+    /// Sees to it that pages up to that on which the trace at a place ends are fetched, and more each
+    /// time.
+    fn fetch(&mut self, page: usize, last: usize) {
+        const AHEAD_MAX: usize = 32;
+        if page >= self.fetched {
+            return;
+        }
+        let end = (self.view.rows_of(last).end as usize).div_ceil(PAGE_ROWS);
+        let first = (page + 1).saturating_sub(self.ahead);
+        if let Some(nodes) = &self.nodes {
+            fetch::pages(&self.view, &nodes.whole, first..end.min(self.fetched));
+        }
+        self.fetched = first;
+        self.ahead = (self.ahead * 2).min(AHEAD_MAX);
     }
 
     fn satisfying(&mut self, plan: &Plan, tree: &Tree, places: Vec<usize>) -> Result<Vec<usize>> {
@@ -318,7 +365,10 @@ impl Cursor {
     }
 
     fn cost_of(&self, filter: usize) -> u64 {
-        let node = self.nodes.get(filter);
+        let node = self
+            .nodes
+            .as_ref()
+            .and_then(|nodes| nodes.whole.get(filter));
         node.map_or(0, |node| node.estimate(&self.view))
     }
 
@@ -432,9 +482,16 @@ impl Cursor {
         traces: Traces,
         page: usize,
     ) -> Result<Option<&PageRows>> {
-        let (nodes, slot) = match (&self.pieces, traces) {
+        let nodes = match &mut self.nodes {
+            Some(nodes) => nodes,
+            none => {
+                self.view.read_rows()?;
+                none.insert(Nodes::of(&self.view, plan)?)
+            }
+        };
+        let (nodes, slot) = match (&nodes.pieces, traces) {
             (Some(pieces), Traces::Pieces) => (pieces, filter + plan.filters.len()),
-            _ => (&self.nodes, filter),
+            _ => (&nodes.whole, filter),
         };
         let Some(node) = nodes.get(filter).filter(|node| !matches!(node, Node::No)) else {
             return Ok(None);

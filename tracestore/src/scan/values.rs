@@ -14,6 +14,7 @@ use super::coder::Coder;
 use super::codes::{Children, Named, Wanted, value_of};
 use super::condition::{duration_of, kind, status, visible};
 use super::counts::Reading;
+use super::fetch;
 use super::names::spans_by_row;
 use super::sweep::sweep;
 use super::traces::{asks_trace, asks_traces};
@@ -84,11 +85,13 @@ pub(crate) fn attribute_values(
     };
     let everything = Filter::And(Vec::new());
     let filter = request.filter.as_ref().unwrap_or(&everything);
+    let meets = |view: &&View| view.range.overlaps(&request.range);
+    fetch::attribute(views.iter().filter(meets), &request.attribute);
     let mut others: Vec<View> = Vec::new();
     let mut is_over = true;
     // Newer places first.
     for view in views.iter().rev() {
-        let overlaps = view.range.overlaps(&request.range);
+        let overlaps = meets(&view);
         let is_whole = request.filter.is_none() && view.hidden.is_empty();
         if overlaps && is_whole && whole(view, &request.attribute, &mut found)? {
             continue;

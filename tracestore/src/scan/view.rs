@@ -4,7 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -26,7 +26,10 @@ pub(crate) struct View {
     pub(crate) hidden: Arc<RoaringBitmap>,
     /// Of the starts of the spans.
     pub(crate) range: TimeRange,
-    first_rows: Arc<[u32]>,
+    /// Whether it does not say which of its traces others have.
+    is_stranger: bool,
+    /// First rows of the traces, once they were read.
+    first_rows: OnceLock<Arc<[u32]>>,
     traces: Mutex<TracesPage>,
 }
 
@@ -51,14 +54,51 @@ impl View {
         hidden: Arc<RoaringBitmap>,
         range: TimeRange,
     ) -> Result<Self> {
-        let first_rows = image.first_rows()?;
-        Ok(Self {
+        let view = Self::unread(image, hidden, range);
+        view.read_rows()?;
+        Ok(view)
+    }
+
+    /// One that is not asked for rows before [`View::read_rows`].
+    pub(crate) fn unread(image: Arc<Image>, hidden: Arc<RoaringBitmap>, range: TimeRange) -> Self {
+        Self {
             image,
             hidden,
             range,
-            first_rows,
+            is_stranger: false,
+            first_rows: OnceLock::new(),
             traces: Mutex::default(),
-        })
+        }
+    }
+
+    /// Reads which rows traces have.
+    pub(crate) fn read_rows(&self) -> Result<()> {
+        if self.first_rows.get().is_none() {
+            let rows = self.image.first_rows()?;
+            self.first_rows.get_or_init(|| rows);
+        }
+        Ok(())
+    }
+
+    fn first_rows(&self) -> &[u32] {
+        self.first_rows.get().map_or(&[], |rows| rows)
+    }
+
+    /// As one that was written when other places were not known.
+    pub(crate) fn stranger(self) -> Self {
+        Self {
+            is_stranger: true,
+            ..self
+        }
+    }
+
+    /// Ids of the traces of which other places may have spans although they do not say so.
+    pub(crate) fn traces_with_more(&self) -> Result<Arc<[TraceId]>> {
+        if !self.is_stranger {
+            return self.image.traces_with_more();
+        }
+        let traces = self.image.traces()?;
+        Ok(traces.into_iter().map(|trace| trace.id).collect())
     }
 
     /// The same for another pass over it.
@@ -67,7 +107,8 @@ impl View {
             image: Arc::clone(&self.image),
             hidden: Arc::clone(&self.hidden),
             range: self.range,
-            first_rows: Arc::clone(&self.first_rows),
+            is_stranger: self.is_stranger,
+            first_rows: self.first_rows.clone(),
             traces: Mutex::default(),
         }
     }
@@ -79,7 +120,7 @@ impl View {
 
     /// How many traces there are.
     pub(crate) fn trace_count(&self) -> usize {
-        self.first_rows.len().saturating_sub(1)
+        self.image.trace_count()
     }
 
     /// The trace at a place of the table of traces.
@@ -131,20 +172,20 @@ impl View {
 
     /// The rows of the trace at a place.
     pub(crate) fn rows_of(&self, place: usize) -> Range<u32> {
-        let at = |place: usize| self.first_rows.get(place).copied();
+        let at = |place: usize| self.first_rows().get(place).copied();
         let end = at(self.trace_count()).unwrap_or(0);
         at(place).unwrap_or(end)..at(place + 1).unwrap_or(end)
     }
 
     /// The place of the trace that a row is of.
     pub(crate) fn place_of(&self, row: u32) -> usize {
-        Image::trace_of(&self.first_rows, row)
+        Image::trace_of(self.first_rows(), row)
     }
 
     /// The place of the first trace that begins on a page or behind it.
     pub(crate) fn first_place(&self, page: usize) -> usize {
         let first = page.saturating_mul(PAGE_ROWS);
-        self.first_rows
+        self.first_rows()
             .partition_point(|row| (*row as usize) < first)
     }
 
@@ -221,6 +262,9 @@ impl View {
         if self.range.end <= time {
             return Ok(self.trace_count());
         }
+        if time <= self.range.start {
+            return Ok(0);
+        }
         let (mut from, mut to) = (0, self.trace_count());
         while from < to {
             let middle = from + (to - from) / 2;
@@ -240,6 +284,11 @@ impl View {
         let ends = self.image.ends()?;
         let pages = ends.partition_point(|end| *end < time);
         Ok(pages.saturating_mul(PAGE_ROWS))
+    }
+
+    /// Whether no trace that meets `range` begins here.
+    pub(crate) fn is_aside(&self, range: TimeRange) -> Result<bool> {
+        Ok(self.first_place_from(range.end)? <= self.first_place_into(range.start)?)
     }
 
     /// Whether spans of the trace at a place may meet `range`: begin before its end, and end at its

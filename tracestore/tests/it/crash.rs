@@ -13,7 +13,7 @@ use trine_tracestore::{
 use crate::store::{batches, clock, find_all, intrinsic, open, put, service, span, try_open};
 
 /// Row `n` is span `n` of one of three traces, minutes apart, so that a seal makes several blocks.
-struct Spans;
+pub(crate) struct Spans;
 
 fn is_row(row: u64) -> Span {
     Span {
@@ -22,18 +22,22 @@ fn is_row(row: u64) -> Span {
     }
 }
 
+pub(crate) fn config() -> Config {
+    let mut config = Config {
+        block_range: Duration::from_secs(3_600),
+        stage_spans_max: 7,
+        ..Config::default()
+    };
+    // Small segments, so that crashes fall between them too.
+    config.wal.segment_bytes = 200;
+    config
+}
+
 impl Subject for Spans {
     type Store = TraceStore;
 
     fn open(&self, fs: &SimFs) -> Result<TraceStore> {
-        let mut config = Config {
-            block_range: Duration::from_secs(3_600),
-            stage_spans_max: 7,
-            ..Config::default()
-        };
-        // Small segments, so that crashes fall between them too.
-        config.wal.segment_bytes = 200;
-        try_open(fs, config, clock())
+        try_open(fs, config(), clock())
     }
 
     fn append(&self, store: &TraceStore, rows: &[u64], durability: Durability) -> Result<()> {

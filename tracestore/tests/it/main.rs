@@ -4,8 +4,10 @@
 
 mod crash;
 mod damage;
+mod far;
 mod limits;
 mod model;
 mod names;
 mod otlp;
+mod shipping;
 mod store;

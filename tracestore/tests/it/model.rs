@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use trine_storage::clock::{Clock, ManualClock};
+use trine_storage::depot::{Depot, Role};
 use trine_storage::shared::Shared;
-use trine_storage::sim::{Crash, SimFs};
+use trine_storage::sim::{Crash, MemoryBucket, SimFs};
 use trine_storage::{Error, Kind, Result, TimeRange};
 use trine_tracestore::{
     Config, Durability, Filter, Intrinsic, NO_ROW, RetentionRule, Snapshot, Span, Test, Trace,
     TraceFilter, TraceId, TraceStore, Value,
 };
 
-use crate::store::{NOW_NS, batches, clock, intrinsic, open_with};
+use crate::store::{NOW_NS, batches, clock, intrinsic};
 
 const MINUTE: i64 = 60_000_000_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -42,6 +43,7 @@ struct Settings {
     small_segments: bool,
     small_blocks: bool,
     small_runs: bool,
+    ships: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +58,10 @@ enum Work {
     Compact,
     Maintain,
     Backup,
+    /// Everything is shipped; a follower sees it then.
+    Ship,
+    /// Shipped blocks are read from the depot.
+    Evict,
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +70,8 @@ enum Op {
     /// The work is cut after so many operations of the disk, then the process or the power fails.
     Cut(Work, u64, bool, u64),
     Reopen,
+    /// The disk is lost when everything was shipped; without a depot the store is opened again.
+    Lose,
     Advance(i64),
     /// A snapshot is kept and read again at the end.
     Keep,
@@ -81,6 +89,8 @@ fn work() -> impl Strategy<Value = Work> {
         2 => Just(Work::Compact),
         4 => Just(Work::Maintain),
         1 => Just(Work::Backup),
+        3 => Just(Work::Ship),
+        2 => Just(Work::Evict),
     ]
 }
 
@@ -91,6 +101,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (work(), 0..40u64, any::<bool>(), any::<u64>())
             .prop_map(|(work, after, power, seed)| Op::Cut(work, after, power, seed)),
         1 => Just(Op::Reopen),
+        1 => Just(Op::Lose),
         2 => minutes.prop_map(|minutes| Op::Advance(minutes * MINUTE)),
         1 => Just(Op::Keep),
         4 => Just(Op::Read),
@@ -98,7 +109,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    any::<[bool; 6]>().prop_map(
+    any::<[bool; 7]>().prop_map(
         |[
             retention,
             rules,
@@ -106,6 +117,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             small_segments,
             small_blocks,
             small_runs,
+            ships,
         ]| Settings {
             retention,
             rules,
@@ -113,6 +125,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             small_segments,
             small_blocks,
             small_runs,
+            ships,
         },
     )
 }
@@ -215,7 +228,12 @@ struct Run {
     clock: Arc<ManualClock>,
     config: Config,
     settings: Settings,
+    bucket: MemoryBucket,
+    /// How many disks were lost.
+    lost: usize,
     store: Option<TraceStore>,
+    /// Another process that reads.
+    follower: Option<TraceStore>,
     model: Model,
     backups: usize,
     kept: Vec<(Snapshot, Vec<(u64, u64)>)>,
@@ -242,22 +260,45 @@ impl Run {
         if settings.small_segments {
             config.wal.segment_bytes = 300;
         }
-        let (disk, clock) = (SimFs::new(), clock());
-        let store = open_with(&disk, config.clone(), Arc::clone(&clock));
-        Self {
-            disk,
-            clock,
+        let mut run = Self {
+            disk: SimFs::new(),
+            clock: clock(),
             config,
             settings,
-            store: Some(store),
+            bucket: MemoryBucket::new(),
+            lost: 0,
+            store: None,
+            follower: None,
             model: Model::default(),
             backups: 0,
             kept: Vec::new(),
+        };
+        run.store = Some(run.open());
+        if run.settings.ships {
+            let depot = run.bucket.depot("follower");
+            depot.set_role(Role::ReadOnly);
+            run.follower = Some(run.open_at(&SimFs::new(), Some(depot)));
         }
+        run
     }
 
     fn open(&self) -> TraceStore {
-        open_with(&self.disk, self.config.clone(), Arc::clone(&self.clock))
+        let depot = self.bucket.depot(&format!("disk {}", self.lost));
+        let depot: Arc<dyn Depot> = depot;
+        self.open_at(&self.disk, self.settings.ships.then_some(depot))
+    }
+
+    fn open_at(&self, disk: &SimFs, depot: Option<Arc<dyn Depot>>) -> TraceStore {
+        let builder = TraceStore::builder(Path::new("store"))
+            .config(self.config.clone())
+            .fs(Arc::new(disk.clone()))
+            .clock(Arc::<ManualClock>::clone(&self.clock))
+            .shared(Shared::without_workers());
+        let builder = match depot {
+            Some(depot) => builder.depot(depot),
+            None => builder,
+        };
+        builder.open().unwrap()
     }
 
     fn store(&self) -> TraceStore {
@@ -342,6 +383,13 @@ impl Run {
             Work::Flush => store.flush(),
             Work::Compact => store.compact(),
             Work::Maintain => store.maintain(),
+            Work::Ship => store.ship().map(drop),
+            Work::Evict => {
+                self.bucket.set_copies_max(Some(0));
+                let shipped = store.ship();
+                self.bucket.set_copies_max(None);
+                shipped.map(drop)
+            }
             Work::Backup => {
                 self.backups += 1;
                 let target = format!("backup{}", self.backups);
@@ -357,8 +405,14 @@ impl Run {
                 let (model, result) = self.work(work);
                 result.unwrap();
                 self.model = model;
-                if let Work::Backup = work {
-                    self.check_backup();
+                match (work, &self.follower) {
+                    (Work::Backup, _) => self.check_backup(),
+                    (Work::Ship, Some(follower)) => {
+                        follower.follow().unwrap();
+                        let found = seen(&follower.snapshot());
+                        assert_eq!(found, self.expected(&self.model), "follower");
+                    }
+                    _ => {}
                 }
             }
             Op::Cut(work, after, power, seed) => {
@@ -386,6 +440,16 @@ impl Run {
             Op::Reopen => {
                 self.store = None;
                 self.kept.clear();
+                self.store = Some(self.open());
+            }
+            Op::Lose => {
+                self.kept.clear();
+                if self.settings.ships {
+                    self.work(&Work::Ship).1.unwrap();
+                    self.disk = SimFs::new();
+                    self.lost += 1;
+                }
+                self.store = None;
                 self.store = Some(self.open());
             }
             Op::Advance(by) => {

@@ -1,6 +1,9 @@
-//! Reads blocks where they lie: nothing is decoded at open, tables are checked at the first query.
+//! Reads blocks where they lie: nothing is decoded at open, tables are checked at the first query. Of a
+//! block that is far away all that a read needs is fetched in four rounds: head, tables, runs, and the
+//! timestamps that these name.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -39,6 +42,18 @@ pub(crate) struct Tables {
     exemplars: Option<Box<ExemplarTable>>,
 }
 
+/// The sections that every read needs.
+pub(crate) const TABLES: [u32; 5] = [
+    format::INDEX,
+    format::SERIES,
+    format::TIMES,
+    format::PAGES,
+    exemplar::SECTION,
+];
+
+/// Series whose samples are fetched together, at most.
+const FETCHED_AT_ONCE: usize = 4096;
+
 /// What a reader that goes through series in order used last.
 #[derive(Debug, Default)]
 pub(crate) struct PageCache {
@@ -65,6 +80,7 @@ impl BlockFile {
         if let Some(tables) = self.tables.get() {
             return Ok(tables);
         }
+        self.file.prefetch_sections(&TABLES)?;
         let name = self.file.name();
         let tables = Tables {
             index: FrozenIndex::open(name, self.file.section(format::INDEX)?)?,
@@ -89,6 +105,80 @@ impl BlockFile {
     /// As [`BlockFile::tables`].
     pub(crate) fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
         self.tables()?.index.select(matchers)
+    }
+
+    /// Whether reads may have to wait for another machine.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.file.is_remote()
+    }
+
+    /// Begins to fetch the runs of the first of the series `places`, of about `bytes_max` bytes, where
+    /// the block is far away. Gives of how many. What goes wrong is told by who reads them.
+    pub(crate) fn fetch_runs(&self, places: impl Iterator<Item = u32>, bytes_max: u64) -> usize {
+        if !self.is_remote() {
+            return 0;
+        }
+        let Ok(tables) = self.tables() else { return 0 };
+        let (mut count, mut left, mut pages) = (0, bytes_max, BTreeSet::new());
+        for place in places.take(FETCHED_AT_ONCE) {
+            count += 1;
+            let Some([number, _]) = numbers(&tables.series, place) else {
+                continue;
+            };
+            if pages.insert(number) {
+                let page = self.page_ref(tables, number);
+                let bytes = page.map_or(0, |page| u64::from(page.len));
+                match left.checked_sub(bytes) {
+                    Some(rest) => left = rest,
+                    None => break,
+                }
+            }
+        }
+        self.fetch_pages(tables, &pages);
+        count
+    }
+
+    /// Begins to fetch the timestamps of the series `places`, whose runs are waited for.
+    pub(crate) fn fetch_times(&self, places: impl Iterator<Item = u32>) {
+        if let (true, Ok(tables)) = (self.is_remote(), self.tables()) {
+            let mut cache = PageCache::default();
+            let columns = places.filter_map(|place| self.times_of(tables, place, &mut cache).ok());
+            let columns: BTreeSet<u32> = columns.collect();
+            let pages = columns
+                .iter()
+                .filter_map(|&number| numbers(&tables.times, number));
+            self.fetch_pages(tables, &pages.map(|[page, _, _]| page).collect());
+        }
+    }
+
+    /// Which column of timestamps a series has.
+    fn times_of(&self, tables: &Tables, place: u32, cache: &mut PageCache) -> Result<u32> {
+        let [page, offset] = numbers(&tables.series, place)
+            .ok_or_else(|| self.corrupt("the index names a series that is not there"))?;
+        let page = self.page(tables, page, cache)?;
+        let mut reader = self.reader(&page, offset)?;
+        reader.varint()?;
+        Ok(u32::try_from(reader.varint()?).unwrap_or(u32::MAX))
+    }
+
+    fn fetch_pages(&self, tables: &Tables, numbers: &BTreeSet<u32>) {
+        let pages = numbers.iter();
+        let pages = pages.filter_map(|&number| self.page_ref(tables, number).ok());
+        let pages: Vec<PageRef> = pages.collect();
+        if !pages.is_empty() {
+            self.file.prefetch(&pages);
+        }
+    }
+
+    fn page_ref(&self, tables: &Tables, number: u32) -> Result<PageRef> {
+        let at = usize::try_from(number)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(16);
+        let entry = tables.pages.get(at..at.saturating_add(16));
+        PageRef::read(&mut Reader::new(
+            self.file.name(),
+            entry.unwrap_or_default(),
+        ))
     }
 
     /// Adds the samples of the series `place` in `range` to `columns`.
@@ -192,14 +282,7 @@ impl BlockFile {
         {
             return Ok(page.clone());
         }
-        let at = usize::try_from(number)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(16);
-        let entry = tables
-            .pages
-            .get(at..at.saturating_add(16))
-            .unwrap_or_default();
-        let page = PageRef::read(&mut Reader::new(self.file.name(), entry))?;
+        let page = self.page_ref(tables, number)?;
         let bytes = self.file.read(&[page])?.pop().unwrap_or_default();
         cache.page = Some((number, bytes.clone()));
         Ok(bytes)

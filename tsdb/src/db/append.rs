@@ -39,6 +39,7 @@ impl Inner {
         if batch.is_empty() {
             return Ok(None);
         }
+        self.require_writer()?;
         self.check_healthy()?;
         self.shared.memory().admit(batch.bytes())?;
         self.bound_log()?;
@@ -71,7 +72,9 @@ impl Inner {
     fn learn(&self, entry: &Entry, accepted: &mut Accepted) -> bool {
         let mut table = self.metadata.lock();
         if table.has_room(&entry.metric, self.config.metadata_max) {
-            return table.insert(entry.clone());
+            let is_new = table.insert(entry.clone());
+            self.told.fetch_or(is_new, Ordering::Relaxed);
+            return is_new;
         }
         accepted.reject(Reason::TooMuchMetadata, || {
             format!("metric={}", entry.metric)

@@ -18,7 +18,9 @@ impl Inner {
     /// Deletes the samples in `range` of the series that satisfy all `matchers`.
     pub(super) fn delete(&self, matchers: &[Matcher], range: TimeRange) -> Result<()> {
         self.check_open()?;
+        self.require_writer()?;
         let _deleting = self.deleting.lock();
+        self.catch_up()?;
         self.flush()?;
         let version = self.blocks.version();
         let delete = Delete {
@@ -47,6 +49,10 @@ impl Inner {
     /// Forgets the deletes that no file holds samples of any more.
     pub(super) fn forget_deletes(&self) -> Result<()> {
         let _deleting = self.deleting.lock();
+        if self.blocks.depot().is_some() && !self.blocks.quarantined().is_empty() {
+            // What cannot be read now may come back, with samples that are deleted.
+            return Ok(());
+        }
         let version = self.blocks.version();
         let done: Vec<u64> = version
             .deletes

@@ -7,16 +7,17 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
-use trine_storage::clock::Clock;
-use trine_storage::fs::{self, Fs};
+use trine_storage::depot::Role;
+use trine_storage::fs;
 use trine_storage::label_index::LabelIndex;
-use trine_storage::shared::{self, Maintain, Shared};
+use trine_storage::shared::{self, Maintain};
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Labels, Result};
 
-use super::{BackgroundErrors, Compactor, Inner, Tsdb};
-use crate::block::Sealed;
-use crate::config::{Config, Progress};
+use super::ship::{Shipper, Shipping};
+use super::{BackgroundErrors, Compactor, Handle, Inner, Tsdb};
+use crate::block::{PART_LEVEL, Sealed};
+use crate::config::{Components, Config, Progress};
 use crate::head::{Head, Restored};
 use crate::metadata::MetadataTable;
 use crate::tombstone::Tombstone;
@@ -31,21 +32,23 @@ impl Tsdb {
     pub(crate) fn assemble(
         path: &Path,
         config: Config,
-        fs: Arc<dyn Fs>,
-        clock: Arc<dyn Clock>,
-        process: &Shared,
+        components: Components,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        let Components {
+            fs,
+            clock,
+            shared: process,
+            shippers,
+            depot,
+        } = components;
         let lock = fs::claim(&*fs, path)?;
-        let blocks = BlockSet::open(Arc::clone(&fs), path)?;
+        // Who gets the lease after this takes over when it is told to, or when something is appended.
+        let role = depot.as_ref().map(|depot| depot.role());
+        let blocks = BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         // A delete that cannot be read is not passed over: deleted samples would come back.
         let version = blocks.version();
-        let tombstones = version
-            .deletes
-            .iter()
-            .cloned()
-            .map(|delete| Tombstone::from_catalog(delete).map(Arc::new))
-            .collect::<Result<Vec<_>>>()?;
+        let tombstones = Tombstone::all(&version.deletes)?;
         let head = Head::new(process.memory().max());
         let mut replaying = Replaying {
             head: &head,
@@ -79,6 +82,9 @@ impl Tsdb {
         wal.truncate(from)?;
         let account = process.memory().account();
         account.set(head.bytes() + metadata.bytes());
+        let uncut = version.blocks.iter().map(|block| &block.meta);
+        let uncut = uncut.filter(|meta| meta.level == PART_LEVEL && !meta.range.is_empty());
+        let uncut_ms = uncut.map(|meta| meta.created_ms).min();
         let empty = head.is_empty(FIRST_EPOCH) && !metadata.has_changed();
         let inner = Arc::new(Inner {
             config,
@@ -94,14 +100,21 @@ impl Tsdb {
             quiet_epoch: AtomicU32::new(0),
             sealing: Mutex::new(None),
             compacting: Mutex::new(()),
+            cutting: Mutex::new(()),
+            uncut_ms: AtomicI64::new(uncut_ms.unwrap_or(i64::MAX)),
+            // Whether it did is not written down.
+            told: AtomicBool::new(true),
+            shipping: Shipping::new(since_ms),
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
             account,
             shared: process.clone(),
+            shippers: shippers.clone(),
             replay,
             background_error: Mutex::new(BackgroundErrors::default()),
             closed: AtomicBool::new(false),
             compactor: Mutex::new(None),
+            shipper: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
         });
         let sealer: Weak<dyn Maintain> = Arc::<Inner>::downgrade(&inner);
@@ -112,7 +125,24 @@ impl Tsdb {
         let registered: Weak<dyn Maintain> = Arc::<Compactor>::downgrade(&compactor);
         process.register(registered);
         *inner.compactor.lock() = Some(compactor);
-        let handle = Arc::new(super::Handle { inner });
+        // Closes what was opened if something fails.
+        let handle = Arc::new(Handle { inner });
+        let inner = &handle.inner;
+        // What cannot be read now is read by the first who follows.
+        inner.learn_metadata().ok();
+        if let Some(role) = role {
+            if let Role::Writer { epoch } = role
+                && !inner.blocks.is_behind()
+            {
+                inner.go_behind(epoch)?;
+            }
+            let shipper = Arc::new(Shipper {
+                inner: Arc::downgrade(inner),
+            });
+            let registered: Weak<dyn Maintain> = Arc::<Shipper>::downgrade(&shipper);
+            shippers.register(registered);
+            *inner.shipper.lock() = Some(shipper);
+        }
         Ok(Self { handle })
     }
 }
@@ -147,7 +177,7 @@ impl Replaying<'_> {
             .iter()
             .filter_map(|block| match &block.reader {
                 Sealed::Part(part) => Some((block.meta.sequence, part)),
-                Sealed::Block(_) => None,
+                Sealed::Block(_) | Sealed::Metadata(_) => None,
             })
             .collect();
         parts.sort_by_key(|(sequence, _)| *sequence);

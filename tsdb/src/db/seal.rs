@@ -15,14 +15,24 @@ use crate::part::writer::PartWriter;
 const SAMPLES_PART_MIN: u64 = 8;
 
 impl Inner {
+    /// As [`Inner::flush`], and writes down what series there are that no part defines, though nothing
+    /// was appended to them.
+    pub(super) fn flush_definitions(&self) -> Result<()> {
+        self.flush_as(true)
+    }
+
     pub(super) fn flush(&self) -> Result<()> {
+        self.flush_as(false)
+    }
+
+    fn flush_as(&self, always: bool) -> Result<()> {
         let mut sealing = self.sealing.lock();
         // What an earlier seal could not write goes first.
         if let Some(again) = *sealing {
             self.seal(again)?;
             *sealing = None;
         }
-        if let Some(begun) = self.begin_seal()? {
+        if let Some(begun) = self.begin_seal(always)? {
             *sealing = Some(begun);
             self.seal(begun)?;
             *sealing = None;
@@ -30,8 +40,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Flips the epoch, unless there is nothing to seal.
-    fn begin_seal(&self) -> Result<Option<Sealing>> {
+    /// Flips the epoch, unless there is nothing to seal; `always` where series are not defined yet.
+    fn begin_seal(&self, always: bool) -> Result<Option<Sealing>> {
         if let Some(error) = self.wal.failure() {
             return Err(Error::caused_by(
                 Kind::Poisoned,
@@ -40,7 +50,7 @@ impl Inner {
             ));
         }
         let mut epoch = self.epoch.write();
-        if self.nothing_in(*epoch) {
+        if self.nothing_in(*epoch) && !(always && self.head.has_undefined()) {
             return Ok(None);
         }
         let begun = Sealing {
@@ -49,14 +59,15 @@ impl Inner {
             metadata: self.metadata.lock().take_changed(),
         };
         *epoch = epoch.wrapping_add(1);
-        self.since_ms.store(i64::MAX, Ordering::Relaxed);
+        let since_ms = self.since_ms.swap(i64::MAX, Ordering::Relaxed);
+        self.uncut_ms.fetch_min(since_ms, Ordering::Relaxed);
         self.flipped_ms
             .store(self.clock.now_ms(), Ordering::Relaxed);
         Ok(Some(begun))
     }
 
     /// Whether there is nothing to seal.
-    fn nothing_in(&self, epoch: u32) -> bool {
+    pub(super) fn nothing_in(&self, epoch: u32) -> bool {
         self.head.is_empty(epoch) && !self.metadata.lock().has_changed()
     }
 

@@ -14,4 +14,5 @@ mod limits;
 mod loss;
 mod model;
 mod refusals;
+mod shipping;
 mod store;

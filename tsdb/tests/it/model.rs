@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use trine_storage::clock::{Clock, ManualClock};
+use trine_storage::depot::Role;
 use trine_storage::shared::Shared;
-use trine_storage::sim::{Crash, SimFs};
+use trine_storage::sim::{Crash, MemoryBucket, SimFs};
 use trine_storage::{Error, Labels, MatchOp, Matcher, Result, TimeRange};
-use trine_tsdb::{Accepted, Config, Durability, Reason, SeriesRef, Tsdb, Value};
+use trine_tsdb::{Accepted, Builder, Config, Durability, Reason, SeriesRef, Tsdb, Value};
 
 use crate::disk::{self, Answer};
 use crate::store::{clock, labels};
@@ -48,6 +49,8 @@ struct Settings {
     few_ranges: bool,
     small_segments: bool,
     small_log: bool,
+    cut_early: bool,
+    ships: bool,
 }
 
 /// Where samples or labels are looked for or deleted.
@@ -70,6 +73,9 @@ enum Work {
     Compact,
     Maintain,
     Backup,
+    /// What follows does nothing where nothing is shipped.
+    Ship,
+    Evict,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +117,8 @@ fn work() -> impl Strategy<Value = Work> {
         3 => Just(Work::Compact),
         3 => Just(Work::Maintain),
         1 => Just(Work::Backup),
+        3 => Just(Work::Ship),
+        2 => Just(Work::Evict),
     ]
 }
 
@@ -129,14 +137,25 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    any::<[bool; 6]>().prop_map(
-        |[past, kept, late, few_ranges, small_segments, small_log]| Settings {
+    any::<[bool; 8]>().prop_map(
+        |[
+            past,
+            kept,
+            late,
+            few_ranges,
+            small_segments,
+            small_log,
+            cut_early,
+            ships,
+        ]| Settings {
             past,
             retention: kept && !past,
             late: late && !past,
             few_ranges,
             small_segments,
             small_log,
+            cut_early,
+            ships,
         },
     )
 }
@@ -246,6 +265,7 @@ struct Run {
     settings: Settings,
     clock: Arc<ManualClock>,
     fs: SimFs,
+    bucket: MemoryBucket,
     db: Option<Tsdb>,
     model: Model,
     references: BTreeMap<u8, SeriesRef>,
@@ -258,12 +278,13 @@ impl Run {
             settings,
             clock: clock(),
             fs: SimFs::new(),
+            bucket: MemoryBucket::new(),
             db: None,
             model: Model::default(),
             references: BTreeMap::new(),
             backups: 0,
         };
-        run.db = Some(run.open(&run.fs, "store"));
+        run.db = Some(run.open_own());
         run
     }
 
@@ -284,15 +305,48 @@ impl Run {
         if self.settings.small_log {
             config.wal_bytes_max = 700;
         }
+        if self.settings.cut_early {
+            config.cut_age = Some(Duration::from_secs(20 * 60));
+        }
         config
     }
 
     fn open(&self, fs: &SimFs, path: &str) -> Tsdb {
+        self.builder(fs, path).open().unwrap()
+    }
+
+    fn builder(&self, fs: &SimFs, path: &str) -> Builder {
         let builder = Tsdb::builder(Path::new(path)).config(self.config());
         let builder = builder
             .fs(Arc::new(fs.clone()))
             .clock(Arc::clone(&self.clock) as _);
-        builder.shared(Shared::without_workers()).open().unwrap()
+        builder.shared(Shared::without_workers())
+    }
+
+    fn open_own(&self) -> Tsdb {
+        match self.settings.ships {
+            true => {
+                let builder = self.builder(&self.fs, "store");
+                builder.depot(self.bucket.depot("store")).open().unwrap()
+            }
+            false => self.open(&self.fs, "store"),
+        }
+    }
+
+    /// Ships, and looks what is on an empty disk then.
+    fn ship(&mut self) -> Result<()> {
+        self.db().ship()?;
+        self.model.seal();
+        let stats = self.db().stats();
+        assert_eq!(
+            (stats.unshipped_blocks, stats.unshipped_since_ms),
+            (0, None)
+        );
+        let depot = self.bucket.depot("reader");
+        depot.set_role(Role::ReadOnly);
+        let builder = self.builder(&SimFs::new(), "store").depot(depot);
+        self.check(&builder.open()?, None, TimeRange::ALL);
+        Ok(())
     }
 
     fn db(&self) -> &Tsdb {
@@ -439,6 +493,18 @@ impl Run {
                 }
             }
             Work::Backup => self.back_up()?,
+            Work::Ship if self.settings.ships => self.ship()?,
+            Work::Evict if self.settings.ships => {
+                self.bucket.set_copies_max(Some(0));
+                self.clock.advance(Duration::from_secs(11));
+                let evicted = self.db().maintain();
+                self.bucket.set_copies_max(None);
+                evicted?;
+                if self.db().stats().head_samples == 0 {
+                    self.model.seal();
+                }
+            }
+            Work::Ship | Work::Evict => {}
         }
         Ok(())
     }
@@ -510,7 +576,7 @@ impl Run {
     fn reopen(&mut self) {
         self.references.clear();
         self.db = None;
-        self.db = Some(self.open(&self.fs, "store"));
+        self.db = Some(self.open_own());
         let stats = self.db().stats();
         assert!(stats.damaged.is_empty(), "{:?}", stats.damaged);
     }

@@ -38,6 +38,7 @@ fn check_allowed(asked: &Asked) -> Result<(), Failure> {
 /// `POST`: deletes what the query finds in the range.
 pub(super) fn add(asked: &Asked) -> Result<(), Failure> {
     check_allowed(asked)?;
+    asked.app.tenants.may_write()?;
     let wanted = wanted(&asked.params, asked.app.clock.now_ns())?;
     let Some(tenant) = &asked.tenant else {
         return Ok(());
@@ -91,6 +92,7 @@ pub(super) fn list(asked: &Asked) -> Result<String, Failure> {
 /// `DELETE`: takes a delete back.
 pub(super) fn cancel(asked: &Asked) -> Result<(), Failure> {
     check_allowed(asked)?;
+    asked.app.tenants.may_write()?;
     let id = asked.params.get("request_id");
     let unknown = || Failure::not_found("could not find delete request with given id");
     let number = id.and_then(|id| u64::from_str_radix(id, 16).ok());

@@ -19,6 +19,7 @@ pub(super) fn delete_series(asked: &Asked) -> Result<Reply, Failure> {
     if asked.params.all("match[]").next().is_none() {
         return Err(Failure::bad("no match[] parameter provided"));
     }
+    asked.app.tenants.may_write()?;
     let range = request::window(&asked.params)?;
     let selectors = request::selectors(&asked.params);
     let selectors = selectors.map_err(|why| request::invalid("match[]", &why))?;
@@ -32,6 +33,7 @@ pub(super) fn delete_series(asked: &Asked) -> Result<Reply, Failure> {
 
 /// `clean_tombstones`: deleted samples leave the files.
 pub(super) fn clean_tombstones(asked: &Asked) -> Result<Reply, Failure> {
+    asked.app.tenants.may_write()?;
     if let Some(store) = store(asked)? {
         store.compact()?;
     }

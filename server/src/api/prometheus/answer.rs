@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trine_query::budget::BudgetError;
 use trine_query::promql::QueryError;
-use trine_storage::Error;
+use trine_storage::{Error, Kind};
 
 use super::json::{self, Object};
 use crate::refusal::{RETRY_AFTER, Reason, Refusal};
@@ -33,6 +33,7 @@ enum FailureKind {
     SwitchedOff,
     TooLarge,
     NotFound,
+    Forbidden,
     Internal,
 }
 
@@ -50,6 +51,8 @@ impl FailureKind {
             Self::SwitchedOff => ("unavailable", StatusCode::INTERNAL_SERVER_ERROR),
             Self::TooLarge => ("bad_data", StatusCode::PAYLOAD_TOO_LARGE),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
+            // The word of those who refuse it before it comes to Prometheus.
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -102,6 +105,7 @@ impl From<Refusal> for Failure {
             Reason::TooLarge => FailureKind::TooLarge,
             Reason::NotFound => FailureKind::NotFound,
             Reason::Execution | Reason::Blocked(_) => FailureKind::Execution,
+            Reason::Forbidden => FailureKind::Forbidden,
             Reason::Timeout => FailureKind::Timeout,
             Reason::Busy | Reason::Unavailable => FailureKind::Unavailable,
             Reason::Internal => FailureKind::Internal,
@@ -125,6 +129,10 @@ impl From<QueryError> for Failure {
             QueryError::Invalid(_) => FailureKind::BadData,
             QueryError::Budget(BudgetError::TimedOut) => FailureKind::Timeout,
             QueryError::Budget(BudgetError::Canceled) => FailureKind::Canceled,
+            // It may go well in a moment.
+            QueryError::Source(error) if error.kind() == Kind::Unavailable => {
+                FailureKind::Unavailable
+            }
             _ => FailureKind::Execution,
         };
         Self {

@@ -271,6 +271,7 @@ fn golden_bytes() {
             wal_position: 10,
             blocks: vec![],
             deletes: vec![],
+            ..Document::default()
         },
         epoch: 1,
         writer: "a".to_owned(),

@@ -232,6 +232,18 @@ impl Disk {
         state.open.push((key, bytes.clone(), priority));
     }
 
+    /// Drops the pages of an object. Their files stay until it is their turn.
+    pub(super) fn forget(&self, object: u128) {
+        let mut state = self.state.lock();
+        state.index.retain(|key, _| key.object != object);
+        state.open.retain(|(key, ..)| key.object != object);
+        state.open_bytes = state
+            .open
+            .iter()
+            .map(|(_, page, _)| page.len() as u64)
+            .sum();
+    }
+
     pub(super) fn has_full_segment(&self) -> bool {
         self.state.lock().open_bytes >= self.options.segment_bytes
     }

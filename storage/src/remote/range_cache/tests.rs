@@ -6,11 +6,12 @@
 use std::io;
 use std::path::Path as FsPath;
 
-use super::super::counters::{Cost, Spent, Verb};
+use super::super::counters::Verb;
 use super::super::fault::Faults;
 use super::super::file::RemoteFile;
 use super::super::stage::{Stage, handle};
 use super::*;
+use crate::cost::{Cost, Spent};
 use crate::fs::{Fs, ReadFile};
 use crate::sim::{Crash, Rng, SimFs};
 
@@ -438,6 +439,27 @@ fn damaged_pages_and_files_are_fetched_again() {
 }
 
 #[test]
+fn what_is_distrusted_is_fetched_again_and_nothing_else() {
+    let stage = Stage::new(1, Faults::default());
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let cache = cache(&stage, on_disk(2, 100), &fs);
+    let (wrong, good) = (
+        stored(&stage, &cache, "wrong", 2 * PAGE),
+        stored(&stage, &cache, "good", 2 * PAGE),
+    );
+    for file in [&wrong, &good] {
+        expect(file, &[0..2 * PAGE]);
+    }
+    cache.flush();
+    assert_eq!(spent(|| expect(&wrong, &[0..2 * PAGE])).misses, 0);
+    wrong.distrust();
+    assert_eq!(spent(|| expect(&good, &[0..2 * PAGE])).misses, 0);
+    assert_eq!(spent(|| expect(&wrong, &[0..2 * PAGE])).misses, 2);
+    let stats = cache.stats();
+    assert!(stats.memory_bytes <= 2 * PAGE && stats.memory_pages <= 2);
+}
+
+#[test]
 fn a_full_disk_is_told_and_nothing_else_suffers() {
     let stage = Stage::new(1, Faults::default());
     let disk = SimFs::new();
@@ -497,14 +519,14 @@ fn a_block_opens_and_is_read_as_a_local_one_is() {
     stage.store.set("b", bytes);
     let file = Arc::new(RemoteFile::new(&stage.bucket(1), &cache, "b", len));
     let opened = spent(|| {
-        let sealed =
-            SealedFile::open(Arc::clone(&file) as Arc<dyn ReadFile>, "b", *b"test").unwrap();
+        let file = Arc::clone(&file) as Arc<dyn ReadFile>;
+        let sealed = SealedFile::deferred(file, "b", *b"test", &[7]);
         assert_eq!(sealed.section(7).unwrap(), content(300));
     });
     assert_eq!(
         (opened.requests, opened.depth),
-        (2, 1),
-        "header and footer at the same time"
+        (1, 1),
+        "the footer, and what is near it"
     );
     let sealed = SealedFile::open(file as Arc<dyn ReadFile>, "b", *b"test").unwrap();
     let read = spent(|| {

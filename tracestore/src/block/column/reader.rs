@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use trine_storage::sealed::SealedFile;
+use trine_storage::sealed::{PageRef, SealedFile};
 use trine_storage::{Error, Result};
 
 use super::super::blob::BlobPage;
@@ -16,7 +16,7 @@ use super::super::numbers::{Bounds, NumberPage, Wanted, ordered, unordered};
 use super::super::presence;
 use super::super::template::{Needle, TemplatePage, Templates, split};
 use super::super::values::{Texts, Type, ValueRef, Values};
-use super::{ColumnMeta, Encoding, PAGE_NUMBERS_MAX, PageMeta, Prepared, Probe, load};
+use super::{ColumnMeta, Encoding, PAGE_NUMBERS_MAX, PageMeta, Prepared, Probe, Stored, load};
 
 /// Texts are read one by one from a dictionary that has so many times more entries; else all of it
 /// is decoded.
@@ -57,6 +57,32 @@ impl ColumnReader {
     /// The type of the values.
     pub(crate) fn kind(&self) -> Type {
         self.kind
+    }
+
+    /// Appends where some pages lie, and what it takes to read their values, unless that is known.
+    pub(crate) fn places(&self, pages: Range<usize>, out: &mut Vec<PageRef>) {
+        let before = out.len();
+        for page in pages {
+            let meta = u32::try_from(page)
+                .ok()
+                .and_then(|page| self.meta.page(page));
+            out.extend(meta.map(|meta| meta.place).filter(|place| place.len > 0));
+        }
+        if out.len() > before {
+            self.stored(out);
+        }
+    }
+
+    /// Appends where that lies which all pages have in common, unless it is known.
+    pub(crate) fn stored(&self, out: &mut Vec<PageRef>) {
+        let stored = match &self.meta.encoding {
+            Encoding::Dictionary { stored, .. } if self.dictionary.get().is_none() => stored,
+            Encoding::Templates { stored, .. } if self.templates.get().is_none() => stored,
+            _ => return,
+        };
+        if let Stored::Page(place) = stored {
+            out.push(*place);
+        }
     }
 
     /// The dictionary, when the column has one.
@@ -158,6 +184,16 @@ impl ColumnReader {
             Encoding::Numbers => self.meta.page(page).is_some_and(|m| range.meets(m.bounds)),
             _ => self.meta.page(page).is_some(),
         }
+    }
+
+    /// The least and the greatest number of a page of signed numbers, as far as the directory tells.
+    pub(crate) fn bounds(&self, page: u32) -> Option<(i64, i64)> {
+        let page = match (&self.meta.encoding, self.kind) {
+            (Encoding::Numbers, Type::Int) => self.meta.page(page)?,
+            _ => return None,
+        };
+        let told = |number| unordered(Type::Int, number).cast_signed();
+        Some((told(page.bounds.least), told(page.bounds.greatest)))
     }
 
     /// Appends the rows that a page of a column of rows has in `wanted`, of a page of the table that

@@ -3,6 +3,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -194,6 +195,17 @@ impl TableReader {
             true => Ok(values),
             false => Err(self.corrupt("a shared column has too few values")),
         }
+    }
+
+    /// The column that has the values of an attribute which shares one, and the pages that they are in.
+    pub(super) fn pooled_pages(&self, key: &Key) -> Option<(&Column, Range<usize>)> {
+        let Key::Attribute(name, kind) = key else {
+            return None;
+        };
+        let (_, held) = self.pooled.get(self.pooled.find(name, *kind)?)?;
+        let (first, count) = (held.first as usize, held.count as usize);
+        let pages = first / PAGE_ROWS..(first + count).div_ceil(PAGE_ROWS);
+        Some((self.told(&Key::Pool(held.kind))?, pages))
     }
 
     /// The values of a page of a pool.

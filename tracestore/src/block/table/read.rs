@@ -337,6 +337,12 @@ impl TableReader {
         }
     }
 
+    /// A column that it shares with no other, if the table has it.
+    pub(super) fn own(&self, key: &Key) -> Option<&Column> {
+        let at = self.columns.binary_search_by(|column| column.key.cmp(key));
+        at.ok().and_then(|at| self.columns.get(at))
+    }
+
     fn slot(&self, key: &Key) -> Option<Slot> {
         let own = self.columns.binary_search_by(|column| column.key.cmp(key));
         match (own, key) {
@@ -586,7 +592,7 @@ impl TableReader {
 }
 
 /// How many pages a column that tells its rows has.
-fn pages_of(column: &ColumnReader) -> usize {
+pub(super) fn pages_of(column: &ColumnReader) -> usize {
     let values = usize::try_from(column.meta().values()).unwrap_or(usize::MAX);
     values.div_ceil(PAGE_ROWS)
 }

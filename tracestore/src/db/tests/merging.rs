@@ -447,7 +447,7 @@ fn every_flipped_bit_is_found() {
     let report = store.verify();
     assert!(report.errors.is_empty(), "{:?}", report.errors);
     assert_eq!((report.spans, report.records), (40, 20));
-    let is_ours = |path: &PathBuf| {
+    let is_ours = |path: &std::path::PathBuf| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         path.ends_with("catalog") || matches!(extension, Some("block" | "wal"))
     };

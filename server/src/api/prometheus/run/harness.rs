@@ -58,11 +58,14 @@ impl Harness {
         change(&mut config);
         let clock = Arc::new(SystemClock::new());
         let shared = Shared::without_workers();
+        let lock = trine_storage::fs::claim(&RealFs, &config.data_dir).unwrap();
         let tenants = Tenants::open(
             &config,
             Arc::new(RealFs),
             Arc::<SystemClock>::clone(&clock),
             shared,
+            lock,
+            None,
         )
         .unwrap();
         let observer = Observer::new(LogLines::default(), String::new(), 0);

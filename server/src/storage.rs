@@ -1,0 +1,420 @@
+//! Object storage of one server: the bucket that it was told to use, whether it may write there, and
+//! what is wrong with it. `server` opens it before the tenants and closes it after them; [`watch`] runs
+//! beside it. What is done with the bucket is `trine_storage::remote`'s.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use trine_storage::clock::Clock;
+use trine_storage::depot::Role;
+use trine_storage::fs::{self, Fs};
+use trine_storage::remote::{
+    Bucket, CacheOptions, Depots, DepotsConfig, DiskOptions, Holder, Options, RangeCache,
+    SweepOptions,
+};
+use trine_storage::shared::{self, Shared};
+use trine_storage::ulid::{BlockId, IdSource};
+use trine_storage::{Error, Kind};
+
+use crate::app::App;
+use crate::config::{self, Config};
+
+/// Threads that keep the lease and sweep: nothing else may run on them.
+const KEEPERS: usize = 2;
+/// Threads that ship and follow for all engines.
+const SHIPPERS: usize = 2;
+/// Of the disk for copies, the part that single pages may take: one in so many.
+const PAGES_ONE_IN: u64 = 5;
+/// How often it is looked what this server may do now.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long after a failure it is tried again to take over.
+const REST: Duration = Duration::from_secs(5);
+/// By how much the clocks of store and server may differ before it is told.
+const AHEAD_MS_MAX: i64 = 60_000;
+
+/// The bucket of a server.
+#[derive(Debug)]
+pub struct Storage {
+    config: config::Storage,
+    depots: Arc<Depots>,
+    keepers: Shared,
+    shippers: Shared,
+    /// The epoch in which the engines have taken over, so that writes are let in; 0 for none.
+    admitted: AtomicU64,
+    told: Mutex<Told>,
+}
+
+/// What was logged last.
+#[derive(Debug, Default)]
+struct Told {
+    role: Option<Role>,
+    /// Troubles by what stays the same of their lines.
+    troubles: BTreeMap<String, String>,
+}
+
+impl Storage {
+    /// Opens the bucket that the configuration names, checks it, and tries to take its lease; nothing
+    /// when it names none. Requests run on `handle`. The data directory has to be locked. Blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the setting or the environment is wrong, [`Kind::Unavailable`] or
+    /// [`Kind::Unsupported`] when the bucket is no good, [`Kind::Io`].
+    pub fn open(
+        config: &Config,
+        fs: &Arc<dyn Fs>,
+        clock: &Arc<dyn Clock>,
+        handle: &Handle,
+    ) -> Result<Option<Arc<Self>>, Error> {
+        let settings = &config.storage;
+        let Some(url) = &settings.url else {
+            return Ok(None);
+        };
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let options = Options {
+            requests_in_flight_max: settings.requests_max,
+            ..Options::default()
+        };
+        let bucket = Bucket::open(
+            url,
+            &environment,
+            options,
+            handle.clone(),
+            Arc::clone(clock),
+        )?;
+        if settings.read_only {
+            bucket.is_empty("")?;
+        } else {
+            let ahead_ms = bucket.check()?.ahead_ms;
+            if ahead_ms.abs() > AHEAD_MS_MAX {
+                tracing::warn!(
+                    "the clock of {} is ahead of this machine's by {} s; synchronise them",
+                    bucket.name(),
+                    ahead_ms / 1000
+                );
+            }
+        }
+        let instance = instance(&**fs, &config.data_dir, &**clock)?;
+        let (pages, copies) = shares(settings.cache_disk_max as u64);
+        let mut disk = DiskOptions::new(config.data_dir.join("cache"));
+        disk.bytes_max = pages;
+        disk.segment_bytes = disk.segment_bytes.min(pages / 4);
+        let cache = CacheOptions {
+            memory_bytes_max: settings.cache_memory_max as u64,
+            disk: Some(disk),
+            ..CacheOptions::default()
+        };
+        let cache = RangeCache::open(cache, fs, handle.clone(), clock)?;
+        let bandwidth = settings.ship_bandwidth_max as u64;
+        let depots_config = DepotsConfig {
+            is_read_only: settings.read_only,
+            list_interval: settings.follow_interval,
+            sweep: SweepOptions {
+                delete_delay: settings.delete_delay,
+                ..SweepOptions::default()
+            },
+            upload_bytes_per_second: Some(bandwidth).filter(|&bytes| bytes > 0),
+            copies_bytes_max: copies,
+            ..DepotsConfig::new(Holder::new(&name(settings), Some(&instance)))
+        };
+        let workers = |workers| {
+            Shared::new(&shared::Config {
+                workers,
+                ..shared::Config::default()
+            })
+        };
+        let (keepers, shippers) = (workers(KEEPERS), workers(SHIPPERS));
+        let depots = Depots::open(&bucket, depots_config, cache, &keepers)?;
+        let storage = Self {
+            config: settings.clone(),
+            // No engine is open yet that would have to take over.
+            admitted: AtomicU64::new(epoch(&depots).unwrap_or(0)),
+            depots,
+            keepers,
+            shippers,
+            told: Mutex::default(),
+        };
+        storage.tell();
+        Ok(Some(Arc::new(storage)))
+    }
+
+    /// The stores of the bucket.
+    pub fn depots(&self) -> &Arc<Depots> {
+        &self.depots
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &config::Storage {
+        &self.config
+    }
+
+    /// Threads on which engines ship and follow.
+    pub fn shippers(&self) -> &Shared {
+        &self.shippers
+    }
+
+    /// Why nothing may be written now; nothing when it may. Asks nothing of the bucket.
+    pub fn refusal(&self) -> Option<Error> {
+        match epoch(&self.depots) {
+            Some(epoch) if epoch == self.admitted.load(Ordering::Acquire) => None,
+            Some(_) => {
+                let name = self.depots.name();
+                let what = format!("this server takes {name} over; try again in a moment");
+                Some(Error::new(Kind::Locked, what))
+            }
+            None => self.depots.refusal(),
+        }
+    }
+
+    /// The epoch that was gained, and in which the engines have not taken over yet.
+    fn gained(&self) -> Option<u64> {
+        let epoch = epoch(&self.depots)?;
+        (epoch != self.admitted.load(Ordering::Acquire)).then_some(epoch)
+    }
+
+    /// Whether the server does its work, and the text that says so to those who probe it.
+    pub fn readiness(&self) -> (bool, String) {
+        let name = self.depots.name();
+        match self.depots.role() {
+            Role::Standby { by } => {
+                let by = some_name(&by);
+                let text = format!(
+                    "not ready: {name} is written to by {by}; takes over when its lease has run out\n"
+                );
+                (false, text)
+            }
+            Role::Writer { .. } if self.gained().is_some() => {
+                (false, format!("not ready: {name} is being taken over\n"))
+            }
+            _ => {
+                let mut text = "ready\n".to_owned();
+                for line in self.depots.ready() {
+                    // Writing to a String cannot fail.
+                    writeln!(text, "storage: {line}").ok();
+                }
+                (true, text)
+            }
+        }
+    }
+
+    /// What this server does with the bucket, in one sentence for its operator.
+    pub fn role(&self) -> String {
+        let name = self.depots.name();
+        match self.depots.role() {
+            Role::Writer { .. } => format!("It ships its data to {name}."),
+            Role::ReadOnly => format!("It reads {name} and writes nothing."),
+            Role::Standby { by } => format!(
+                "It stands by: {name} is written to by {}, and it takes over when that is gone.",
+                some_name(&by)
+            ),
+        }
+    }
+
+    /// Logs what has changed since the last time.
+    fn tell(&self) {
+        let mut told = self.told.lock();
+        let (name, role) = (self.depots.name(), self.depots.role());
+        if told.role.as_ref() != Some(&role) {
+            match &role {
+                Role::Writer { epoch } => {
+                    tracing::info!("this server writes to {name} from now on, in epoch {epoch}");
+                }
+                Role::Standby { by } => tracing::warn!(
+                    "{name} is written to by {}; this server stands by and takes no writes",
+                    some_name(by)
+                ),
+                Role::ReadOnly => tracing::info!("this server reads {name} and writes nothing"),
+            }
+            told.role = Some(role);
+        }
+        let lines = self.depots.ready().into_iter();
+        let troubles: BTreeMap<String, String> =
+            lines.map(|line| (key(&line).to_owned(), line)).collect();
+        for (key, line) in &troubles {
+            if !told.troubles.contains_key(key) {
+                tracing::warn!("storage: {line}");
+            }
+        }
+        for key in told.troubles.keys() {
+            if !troubles.contains_key(key) {
+                tracing::info!("storage: it is over: {key}");
+            }
+        }
+        told.troubles = troubles;
+    }
+
+    /// Ends everything that goes on and gives the lease back: after the engines were closed. Blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`]: the lease runs out by itself.
+    pub fn close(&self) -> Result<(), Error> {
+        self.depots.end();
+        self.shippers.stop();
+        let released = self.depots.release();
+        self.keepers.stop();
+        released
+    }
+}
+
+/// Looks until `stop` changes what the server may do: lets writes in once the engines have taken over,
+/// and logs what changes.
+pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let Some(storage) = app.tenants.storage().cloned() else {
+        return;
+    };
+    // In which epoch everything was opened that is on this disk.
+    let mut opened = None;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            _ = stop.changed() => return,
+        }
+        storage.tell();
+        let Some(epoch) = storage.gained() else {
+            let epoch = epoch(&storage.depots);
+            if epoch.is_some() && epoch != opened {
+                opened = epoch;
+                tokio::task::spawn_blocking(open_written(Arc::clone(&app)));
+            }
+            continue;
+        };
+        let work = Arc::clone(&app);
+        let done = tokio::task::spawn_blocking(move || work.tenants.take_over()).await;
+        match done {
+            Ok(Ok(())) => storage.admitted.store(epoch, Ordering::Release),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot take the bucket over; it is tried again");
+                tokio::time::sleep(REST).await;
+            }
+            // A panic was told by its hook.
+            Err(_) => tokio::time::sleep(REST).await,
+        }
+    }
+}
+
+/// Opens what is on this disk, until it is open or the server ends.
+fn open_written(app: Arc<App>) -> impl FnOnce() + Send + 'static {
+    move || {
+        if let Err(error) = app.tenants.open_written() {
+            tracing::warn!(%error, "not everything on this disk can be opened and shipped");
+        }
+    }
+}
+
+fn epoch(depots: &Depots) -> Option<u64> {
+    match depots.role() {
+        Role::Writer { epoch } => Some(epoch),
+        _ => None,
+    }
+}
+
+fn some_name(by: &str) -> &str {
+    if by.is_empty() { "another server" } else { by }
+}
+
+/// What stays the same of a line as long as its trouble does.
+fn key(line: &str) -> &str {
+    line.split_once(" UTC:").map_or(line, |(key, _)| key)
+}
+
+/// What of the disk single pages may take, and what whole copies may.
+fn shares(disk: u64) -> (u64, u64) {
+    let pages = disk / PAGES_ONE_IN;
+    (pages, disk - pages)
+}
+
+/// What others are told of this process.
+fn name(settings: &config::Storage) -> String {
+    if let Some(name) = &settings.instance_name {
+        return name.clone();
+    }
+    let host = std::env::var("HOSTNAME").ok();
+    let host = host.filter(|host| !host.is_empty()).or_else(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    });
+    let host = host.unwrap_or_else(|| "trine".to_owned());
+    format!("{host} (process {})", std::process::id())
+}
+
+/// The name of the data directory, made once: the file `instance`.
+fn instance(fs: &dyn Fs, dir: &Path, clock: &dyn Clock) -> Result<String, Error> {
+    let path = dir.join("instance");
+    let shown = path.display();
+    let found = fs::read_if_exists(fs, &path).map_err(|e| Error::io(format!("read {shown}"), e))?;
+    if let Some(bytes) = found {
+        let text = String::from_utf8_lossy(&bytes);
+        let id: BlockId = text.trim().parse().map_err(|_| {
+            Error::corrupt(
+                &shown,
+                0,
+                "it is not the name of a data directory; restore it, or remove it if all data of the directory is shipped",
+            )
+        })?;
+        return Ok(id.to_string());
+    }
+    let id = IdSource::new(RandomState::new().build_hasher().finish())
+        .next(clock)
+        .to_string();
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = fs.create(&temporary)?;
+        file.write_all(format!("{id}\n").as_bytes())?;
+        file.sync()?;
+        fs.rename(&temporary, &path)?;
+        fs.sync_dir(dir)
+    };
+    write().map_err(|e| Error::io(format!("write {shown}"), e))?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use trine_storage::clock::SystemClock;
+    use trine_storage::fs::RealFs;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = SystemClock::new();
+        let first = instance(&RealFs, dir.path(), &clock).unwrap();
+        assert_eq!(instance(&RealFs, dir.path(), &clock).unwrap(), first);
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(instance(&RealFs, other.path(), &clock).unwrap(), first);
+        let mut file = RealFs.create(&dir.path().join("instance")).unwrap();
+        file.write_all(b"x").unwrap();
+        let error = instance(&RealFs, dir.path(), &clock).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn a_trouble_is_told_once_however_its_line_changes() {
+        let line = |minutes| {
+            format!(
+                "s3://b fails since 12:01:07 UTC: it does not answer; the oldest for {minutes} min"
+            )
+        };
+        assert_eq!(key(&line(1)), key(&line(2)));
+        assert_eq!(key("block x is damaged"), "block x is damaged");
+    }
+
+    #[test]
+    fn others_are_told_the_host_and_the_process_unless_it_has_a_name() {
+        let mut settings = config::Storage::default();
+        assert!(name(&settings).ends_with(&format!(" (process {})", std::process::id())));
+        settings.instance_name = Some("a".to_owned());
+        assert_eq!(name(&settings), "a");
+        assert_eq!(shares(100), (20, 80));
+    }
+}

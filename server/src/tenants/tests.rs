@@ -1,0 +1,120 @@
+//! Ids, and engines that are opened when they are needed.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderValue};
+use trine_storage::Kind;
+use trine_storage::clock::SystemClock;
+use trine_storage::fs::RealFs;
+use trine_storage::shared::Shared;
+
+use super::{ID_BYTES_MAX, TENANT_HEADER, TenantId, Tenants};
+use crate::config::Config;
+
+#[test]
+fn ids() {
+    let longest = "a".repeat(ID_BYTES_MAX);
+    for good in ["a", "team-1", "...", "A_b.c*(d)!'", "0", &longest] {
+        assert_eq!(TenantId::parse(good).unwrap().as_str(), good);
+    }
+    let too_long = "a".repeat(ID_BYTES_MAX + 1);
+    for (bad, why) in [
+        ("", "is not allowed"),
+        (".", "is not allowed"),
+        ("..", "is not allowed"),
+        ("../../x", "unsupported character '/'"),
+        ("a\\b", "unsupported character '\\\\'"),
+        ("a b", "unsupported character ' '"),
+        ("é", "unsupported character 'é'"),
+        ("a\0", "unsupported character"),
+        ("a|b", "several tenants at once (a|b) can only be read"),
+        (&too_long, "too long"),
+    ] {
+        let refusal = TenantId::parse(bad).unwrap_err();
+        assert!(refusal.text.contains(why), "{bad:?}: {refusal}");
+    }
+}
+
+#[test]
+fn a_request_without_the_header_is_anonymous() {
+    let mut headers = HeaderMap::new();
+    assert_eq!(TenantId::of(&headers).unwrap().as_str(), "anonymous");
+    headers.insert(TENANT_HEADER, HeaderValue::from_static(""));
+    assert_eq!(TenantId::of(&headers).unwrap().as_str(), "anonymous");
+    headers.insert(TENANT_HEADER, HeaderValue::from_static("a"));
+    assert_eq!(TenantId::of(&headers).unwrap().as_str(), "a");
+    headers.insert(TENANT_HEADER, HeaderValue::from_bytes(b"\xff").unwrap());
+    assert!(TenantId::of(&headers).is_err());
+}
+
+#[test]
+fn a_request_may_name_several() {
+    let mut headers = HeaderMap::new();
+    let mut check = |text: Option<&'static str>, expect: Option<&[&str]>| {
+        headers.clear();
+        if let Some(text) = text {
+            headers.insert(TENANT_HEADER, HeaderValue::from_static(text));
+        }
+        let found = TenantId::all_of(&headers).ok();
+        let found: Option<Vec<String>> =
+            found.map(|ids| ids.iter().map(ToString::to_string).collect());
+        assert_eq!(
+            found.as_deref(),
+            expect
+                .map(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .as_deref(),
+            "{text:?}"
+        );
+    };
+    check(None, Some(&["anonymous"]));
+    check(Some("a"), Some(&["a"]));
+    check(Some("b|a|b"), Some(&["a", "b"]));
+    check(Some("a|"), None);
+    check(Some("a|../b"), None);
+}
+
+fn open(config: &Config) -> Result<Tenants, trine_storage::Error> {
+    let shared = Shared::without_workers();
+    let lock = trine_storage::fs::claim(&RealFs, &config.data_dir)?;
+    Tenants::open(
+        config,
+        Arc::new(RealFs),
+        Arc::new(SystemClock::new()),
+        shared,
+        lock,
+        None,
+    )
+}
+
+#[test]
+fn reads_create_nothing_and_writes_are_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        data_dir: dir.path().to_owned(),
+        tenants_max: 2,
+        ..Config::default()
+    };
+    let id = |text: &str| TenantId::parse(text).unwrap();
+    {
+        let tenants = open(&config).unwrap();
+        assert!(tenants.get(&id("a")).is_none());
+        let tenant = tenants.get_or_create(&id("a")).unwrap();
+        assert!(tenant.read_metrics().unwrap().is_none());
+        tenant.metrics().unwrap();
+        assert!(tenant.read_metrics().unwrap().is_some());
+        assert!(tenant.read_logs().unwrap().is_none());
+        tenants.get_or_create(&id("b")).unwrap().logs().unwrap();
+        let error = tenants.get_or_create(&id("c")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Limit);
+        assert_eq!(open(&config).unwrap_err().kind(), Kind::Locked);
+        tenants.close().unwrap();
+    }
+    let tenants = open(&config).unwrap();
+    let tenant = tenants.get(&id("a")).unwrap();
+    assert!(tenant.read_metrics().unwrap().is_some());
+    assert!(tenant.read_traces().unwrap().is_none());
+    assert!(
+        tenants.get_or_create(&id("c")).is_err(),
+        "tenants on disk count"
+    );
+}
