@@ -192,6 +192,10 @@ fn begin(fs: Arc<dyn Fs>, store: &Path) -> Result<Arc<Files>> {
     let dir = store.join("blocks");
     fs.create_dir_all(&dir)
         .map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
+    // A process may have died between giving a catalog its name and syncing that: what follows from the
+    // catalog, as letting go of the log, must not outlive it.
+    fs.sync_dir(store)
+        .map_err(|e| Error::io(format!("sync {}", store.display()), e))?;
     Ok(Arc::new(Files::new(fs, dir)))
 }
 

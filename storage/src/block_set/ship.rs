@@ -101,6 +101,8 @@ impl<R: BlockReader> BlockSet<R> {
             return Ok(Shipped::default());
         };
         let _shipping = link.shipping.lock();
+        // What could not be seen here would be sent again and again.
+        self.check_healthy()?;
         let mut done = Shipped::default();
         let result = self
             .ship_batches(link, check, &mut done)

@@ -61,6 +61,13 @@ impl Directory {
         }
     }
 
+    /// The process is killed and the power stays: what was written is there and may still be lost.
+    fn restart(&mut self) {
+        self.store = None;
+        self.fs.cut_after(u64::MAX);
+        self.is_cut = false;
+    }
+
     fn crash(&mut self, seed: u64) {
         self.store = None;
         self.fs = self.fs.crash(Crash::Power, seed);
@@ -203,9 +210,12 @@ impl World {
             16 => self.bucket.sweep(),
             17 => {
                 let which = self.rng.below(2) as usize;
-                self.log.push(format!("crash {which}"));
                 let seed = self.rng.next_u64();
-                self.directories[which].crash(seed);
+                match self.rng.below(2) {
+                    0 => self.directories[which].crash(seed),
+                    _ => self.directories[which].restart(),
+                }
+                self.log.push(format!("crash or restart {which}"));
             }
             18 => {
                 let directory = &mut self.directories[self.writer];
