@@ -16,7 +16,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Kind::Corrupt`](trine_storage::Kind::Corrupt) and [`Kind::Io`](trine_storage::Kind::Io)
-    /// when a block cannot be read.
+    /// when a block cannot be read, [`Kind::Unavailable`](trine_storage::Kind::Unavailable) when it is
+    /// far away and the depot does not answer.
     pub fn trace(&self, id: TraceId) -> Result<Option<Trace>> {
         // What is far away comes in four rounds: heads, directories, where the trace is, what it is.
         let blocks = || self.places.iter().filter_map(Place::block);
