@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
-use trine_storage::depot::Role;
 use trine_storage::fs;
 use trine_storage::shared::Maintain;
 use trine_storage::wal::{Replayer, Wal};
@@ -37,8 +36,6 @@ impl LogStore {
             language,
         } = components;
         let lock = fs::claim(&*fs, path)?;
-        // Who gets the lease after this takes over when it is told to, or when something is appended.
-        let role = depot.as_ref().map(|depot| depot.role());
         let blocks = BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         // A delete that cannot be read is not passed over: deleted entries would come back.
         let version = blocks.version();
@@ -105,11 +102,14 @@ impl LogStore {
         // Closes what was opened if that fails.
         let handle = Handle { inner };
         let inner = &handle.inner;
-        if let Some(role) = role {
-            if let Role::Writer { epoch } = role
-                && !inner.blocks.is_behind()
-            {
-                inner.go_behind(epoch)?;
+        if let Some(depot) = inner.blocks.depot() {
+            if depot.role().is_writer() && !inner.blocks.is_behind() {
+                // Reads go on without it, and the next append asks for it again.
+                let is_passing = |kind| matches!(kind, Kind::Unavailable | Kind::Locked);
+                match inner.take_over() {
+                    Err(error) if is_passing(error.kind()) => {}
+                    taken => taken?,
+                }
             }
             let shipper = Arc::new(Shipper {
                 inner: Arc::downgrade(inner),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use trine_storage::block_set::{Edit, Shipped};
-use trine_storage::depot::Role;
+use trine_storage::depot::{Role, ShipEdit};
 use trine_storage::shared::Maintain;
 use trine_storage::time::nanos;
 use trine_storage::wal::Durability;
@@ -96,15 +96,17 @@ impl Inner {
         if self.shipping.has_taken(epoch) {
             return Ok(());
         }
-        // Whoever wrote before may have shipped and deleted until the lease was taken.
+        // Whoever wrote before can do so no more from here on, but may have until now.
+        if self.blocks.floor() > 0 {
+            depot.commit(&ShipEdit::default())?;
+        }
         self.follow_held()?;
         self.go_behind(epoch)
     }
 
     /// Sees to it that what is appended from now on is later than all that was ever shipped, which is
-    /// known, so that no delete that is there concerns it. `deleting` is held, or nobody else knows the
-    /// store yet.
-    pub(super) fn go_behind(&self, epoch: u64) -> Result<()> {
+    /// known, so that no delete that is there concerns it. `deleting` is held.
+    fn go_behind(&self, epoch: u64) -> Result<()> {
         let floor = self.blocks.floor();
         while self.wal.next_position() < floor {
             // A replay would miss what is in memory.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::BlockSet;
-use trine_storage::depot::Role;
 use trine_storage::fs;
 use trine_storage::label_index::LabelIndex;
 use trine_storage::shared::{self, Maintain};
@@ -43,8 +42,6 @@ impl Tsdb {
             depot,
         } = components;
         let lock = fs::claim(&*fs, path)?;
-        // Who gets the lease after this takes over when it is told to, or when something is appended.
-        let role = depot.as_ref().map(|depot| depot.role());
         let blocks = BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         // A delete that cannot be read is not passed over: deleted samples would come back.
         let version = blocks.version();
@@ -130,11 +127,14 @@ impl Tsdb {
         let inner = &handle.inner;
         // What cannot be read now is read by the first who follows.
         inner.learn_metadata().ok();
-        if let Some(role) = role {
-            if let Role::Writer { epoch } = role
-                && !inner.blocks.is_behind()
-            {
-                inner.go_behind(epoch)?;
+        if let Some(depot) = inner.blocks.depot() {
+            if depot.role().is_writer() && !inner.blocks.is_behind() {
+                // Reads go on without it, and the next append asks for it again.
+                let is_passing = |kind| matches!(kind, Kind::Unavailable | Kind::Locked);
+                match inner.take_over() {
+                    Err(error) if is_passing(error.kind()) => {}
+                    taken => taken?,
+                }
             }
             let shipper = Arc::new(Shipper {
                 inner: Arc::downgrade(inner),
