@@ -293,6 +293,12 @@ fn who_only_reads_says_so_and_writes_nothing() {
             "{path}: {answer:?}"
         );
     }
+    let tail = path("/loki/api/v1/tail", &[("query", r#"{app="x"}"#)]);
+    for tail in [tail.as_str(), "/api/prom/tail?query=%7Ba%3D%22b%22%7D"] {
+        let answer = running.get(tail).send();
+        assert_eq!(answer.status, 501, "{answer:?}");
+        assert!(answer.text().contains("cannot be followed"), "{answer:?}");
+    }
     // Queries of what nobody wrote are answered as ever.
     let answer = running.get("/api/v1/query?query=x").send();
     assert_eq!(answer.status, 200);
