@@ -157,6 +157,12 @@ impl Server {
                 .ok();
         }
         let app = Arc::clone(&self.app);
+        let patience = self.app.tenants.storage().cloned().map(|storage| {
+            tokio::spawn(async move {
+                tokio::time::sleep(BUCKET_PATIENCE).await;
+                storage.give_up();
+            })
+        });
         let closed = tokio::task::spawn_blocking(move || {
             let closed = app.tenants.close();
             if let Some(Err(error)) = app.tenants.storage().map(|storage| storage.close()) {
@@ -165,6 +171,9 @@ impl Server {
             closed
         });
         let closed = closed.await;
+        if let Some(patience) = patience {
+            patience.abort();
+        }
         match closed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

@@ -294,6 +294,11 @@ impl Storage {
         told.troubles = troubles;
     }
 
+    /// Waits for the bucket no longer: whoever waits for an answer gets an error.
+    pub fn give_up(&self) {
+        self.depots.give_up();
+    }
+
     /// Ends everything that goes on and gives the lease back: after the engines were closed. Blocks.
     ///
     /// # Errors
@@ -346,15 +351,15 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
 /// Says how far the history in the bucket goes, and opens what is on this disk, until it is open or the server ends.
 fn open_written(app: Arc<App>) -> impl FnOnce() + Send + 'static {
     move || {
+        let told = app.tenants.storage().map(|storage| storage.tell_history());
+        if let Some(Err(error)) = told {
+            tracing::warn!(%error, "it is not known how far the history in the bucket goes");
+        }
         if let Err(error) = app.tenants.open_written() {
             tracing::warn!(%error, "not everything on this disk can be opened and shipped");
         }
     }
 }
-        let told = app.tenants.storage().map(|storage| storage.tell_history());
-        if let Some(Err(error)) = told {
-            tracing::warn!(%error, "it is not known how far the history in the bucket goes");
-        }
 
 fn epoch(depots: &Depots) -> Option<u64> {
     match depots.role() {
@@ -365,11 +370,6 @@ fn epoch(depots: &Depots) -> Option<u64> {
 
 fn some_name(by: &str) -> &str {
     if by.is_empty() { "another server" } else { by }
-}
-
-/// What stays the same of a line as long as its trouble does.
-fn key(line: &str) -> &str {
-    line.split_once(" UTC:").map_or(line, |(key, _)| key)
 }
 
 /// The time up to which a store has rows in the bucket, milliseconds since 1970; nothing when it has
@@ -400,6 +400,11 @@ fn has_nothing(fs: &dyn Fs, dir: &Path) -> Result<bool, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(Error::io(format!("list {}", dir.display()), error)),
     }
+}
+
+/// What stays the same of a line as long as its trouble does.
+fn key(line: &str) -> &str {
+    line.split_once(" UTC:").map_or(line, |(key, _)| key)
 }
 
 /// What of the disk single pages may take, and what whole copies may.
