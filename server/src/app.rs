@@ -49,8 +49,8 @@ impl App {
     ) -> Self {
         Self {
             appends: Pool::new("write", config.appends_max, config.waiting_max),
-            queries: Pool::new("query", config.queries_max, config.waiting_max),
-            reads: Pool::new("read", config.remote_reads_max, config.waiting_max),
+            queries: Pool::new("query", config.queries_max, config.waiting_max).metered(),
+            reads: Pool::new("read", config.remote_reads_max, config.waiting_max).metered(),
             // A quarter of the budget; the engines have the rest.
             bodies: Budget::new((config.memory_budget_bytes / 4).max(config.body_bytes_max)),
             tails: Slots::default(),

@@ -13,6 +13,7 @@
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing_subscriber::filter::Targets;
@@ -48,6 +49,9 @@ use observe::log_lines::{LogLayer, LogLines};
 /// needs more than the usual two mebibytes in a debug build.
 const STACK_BYTES: usize = 8 << 20;
 
+/// How long work of requests that were cut off is waited for at the end.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Serves until the process is told to stop (SIGTERM or SIGINT).
 ///
 /// # Errors
@@ -74,7 +78,7 @@ pub fn run(config: Config) -> Result<(), String> {
         .thread_stack_size(STACK_BYTES)
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let data_dir = config.data_dir.clone();
         let server = Server::start(config, lines).await?;
         for warning in server.warnings() {
@@ -86,7 +90,10 @@ pub fn run(config: Config) -> Result<(), String> {
         asked_to_stop(server.app().quit.subscribe()).await?;
         tracing::info!("stopping");
         server.stop().await
-    })
+    });
+    // The engines are closed. What still runs waits for something that does not come.
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    served
 }
 
 async fn asked_to_stop(mut quit: watch::Receiver<bool>) -> Result<(), String> {

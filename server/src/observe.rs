@@ -16,11 +16,13 @@ use crate::tenants::{Tenant, TenantId};
 
 mod generators;
 pub mod log_lines;
+pub mod query_cost;
 pub mod registry;
 pub mod request_spans;
 mod storage;
 
 use log_lines::{Line, LogLines};
+use query_cost::QueryCosts;
 use registry::{Registry, Signal};
 use request_spans::RequestSpans;
 
@@ -39,6 +41,8 @@ pub struct Observer {
     pub lines: LogLines,
     /// Spans.
     pub spans: RequestSpans,
+    /// What queries cost of the bucket.
+    pub query_costs: QueryCosts,
     instance: String,
     started: u64,
 }
@@ -51,6 +55,7 @@ impl Observer {
             registry: Registry::default(),
             lines,
             spans: RequestSpans::default(),
+            query_costs: QueryCosts::default(),
             instance,
             started,
         }
@@ -203,6 +208,7 @@ pub fn gather(app: &App) -> Vec<registry::Family> {
     let registry = &app.observer.registry;
     let mut families = registry.gather(&app.tenants, Duration::from_nanos(up));
     let bucket = app.tenants.storage().map(AsRef::as_ref);
-    families.extend(storage::families(bucket, app.clock.now_ms()));
+    let costs = &app.observer.query_costs;
+    families.extend(storage::families(bucket, costs, app.clock.now_ms()));
     families
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::observe::query_cost::Query;
 use crate::refusal::{Reason, Refusal};
 
 /// Runs blocking work for one class of requests: at most `running_max` calls at a time and at most
@@ -12,6 +13,7 @@ use crate::refusal::{Reason, Refusal};
 #[derive(Debug, Clone)]
 pub struct Pool {
     class: &'static str,
+    is_metered: bool,
     admitted: Arc<Semaphore>,
     running: Arc<Semaphore>,
 }
@@ -23,45 +25,55 @@ impl Pool {
         let waiting_max = waiting_max.min(Semaphore::MAX_PERMITS / 2);
         Self {
             class,
+            is_metered: false,
             admitted: Arc::new(Semaphore::new(running_max + waiting_max)),
             running: Arc::new(Semaphore::new(running_max)),
         }
+    }
+
+    /// The pool, of which is counted what its work reads from the bucket for the request that the
+    /// calling task handles.
+    #[must_use]
+    pub fn metered(mut self) -> Self {
+        self.is_metered = true;
+        self
     }
 
     /// Runs `work` on a thread that may block and gives its result.
     ///
     /// # Errors
     /// [`Reason::Busy`] when the pool is full, [`Reason::Internal`] when `work` panicked.
-    pub async fn run<T, F>(&self, work: F) -> Result<T, Refusal>
+    pub fn run<T, F>(&self, work: F) -> impl Future<Output = Result<T, Refusal>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T, Refusal> + Send + 'static,
     {
-        let admitted = Arc::clone(&self.admitted)
-            .try_acquire_owned()
-            .map_err(|_| {
+        // Now: the future may be given to another task.
+        let query = self.is_metered.then(Query::current).flatten();
+        let pool = self.clone();
+        async move {
+            let admitted = pool.admitted.try_acquire_owned().map_err(|_| {
                 // Loki's words; its clients look for them.
                 Refusal::new(Reason::Busy, "too many outstanding requests")
             })?;
-        let running = Arc::clone(&self.running)
-            .acquire_owned()
-            .await
-            .map_err(|_| {
+            let running = pool.running.acquire_owned().await.map_err(|_| {
                 Refusal::new(
                     Reason::Unavailable,
                     "the server is shutting down".to_owned(),
                 )
             })?;
-        let done = tokio::task::spawn_blocking(move || {
-            // The permits go with the work: a client that hangs up does not free the slot early.
-            let _permits = (admitted, running);
-            work()
-        })
-        .await;
-        done.unwrap_or_else(|_| {
-            let text = format!("a defect stopped this {} request; see the log", self.class);
-            Err(Refusal::new(Reason::Internal, text))
-        })
+            let done = tokio::task::spawn_blocking(move || {
+                // The permits go with the work: a client that hangs up does not free the slot early.
+                let _permits = (admitted, running);
+                let _counting = query.as_ref().map(|query| query.enter());
+                work()
+            })
+            .await;
+            done.unwrap_or_else(|_| {
+                let text = format!("a defect stopped this {} request; see the log", pool.class);
+                Err(Refusal::new(Reason::Internal, text))
+            })
+        }
     }
 }
 

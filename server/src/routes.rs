@@ -2,6 +2,7 @@
 //! also there under a prefix of its own, since data-source URLs are free-form.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -25,13 +26,22 @@ use crate::ingest::grpc;
 use crate::ingest::http;
 use crate::ingest::otlp_http::export;
 use crate::ingest::span_http;
+use crate::observe::query_cost::{self, Meter};
 use crate::observe::request_spans;
+
+/// Queries over gRPC.
+const TEMPO_GRPC: &str = "/tempopb.StreamingQuerier/{method}";
+const JAEGER_GRPC: &str = "/jaeger.api_v3.QueryService/{method}";
+const GRPC_APIS: [(&str, &str); 2] = [(TEMPO_GRPC, "tempo"), (JAEGER_GRPC, "jaeger")];
 
 /// Routes in the making, with a list of their paths.
 #[derive(Debug, Default)]
 pub struct Routes {
     router: Router<Arc<App>>,
     paths: Vec<String>,
+    /// The API that paths are added for, and those of the paths.
+    api: &'static str,
+    apis: HashMap<String, &'static str>,
 }
 
 impl Routes {
@@ -40,6 +50,14 @@ impl Routes {
     pub fn route(mut self, path: &str, handler: MethodRouter<Arc<App>>) -> Self {
         self.router = self.router.route(path, handler);
         self.paths.push(path.to_owned());
+        self.apis.insert(path.to_owned(), self.api);
+        self
+    }
+
+    /// The routes, to which those of `api` are added from now on.
+    #[must_use]
+    fn of(mut self, api: &'static str) -> Self {
+        self.api = api;
         self
     }
 
@@ -57,26 +75,32 @@ impl Routes {
 /// The routes of all APIs over HTTP (not those of gRPC).
 pub fn all() -> Routes {
     let mut routes = Routes::default();
-    routes = ops_routes(routes);
-    routes = write_routes(routes);
+    routes = ops_routes(routes.of("ops"));
+    routes = write_routes(routes.of("write"));
+    routes = routes.of("prometheus");
     for prefix in ["", "/prometheus"] {
         routes = prometheus::mount(routes, prefix);
     }
+    routes = routes.of("loki");
     for prefix in ["", "/loki"] {
         routes = loki::mount(routes, prefix);
     }
+    routes = routes.of("tempo");
     for prefix in ["", "/tempo"] {
         routes = tempo::mount(routes, prefix);
     }
+    routes = routes.of("jaeger");
     for prefix in ["", "/jaeger"] {
         routes = jaeger::mount(routes, prefix);
     }
-    signals::mount(routes, "")
+    signals::mount(routes.of("signals"), "")
 }
 
 /// All routes over one server's state.
 pub fn router(app: Arc<App>) -> Router {
-    let mut routes = all().into_router();
+    let routes = all();
+    let mut apis = routes.apis.clone();
+    let mut routes = routes.into_router();
     if let Some(prefix) = &app.config.http_prefix {
         routes = routes.nest(prefix, all().into_router());
     }
@@ -85,11 +109,17 @@ pub fn router(app: Arc<App>) -> Router {
         .allow_headers(AnyOrigin)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::OPTIONS])
         .expose_headers([header::DATE]);
-    grpc_routes(routes, &app)
+    let mut routes = grpc_routes(routes, &app)
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::disable())
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CatchPanicLayer::custom(panicked));
+    if app.tenants.storage().is_some() {
+        apis.extend(GRPC_APIS.map(|(path, api)| (path.to_owned(), api)));
+        let meter = Meter::new(&app, apis);
+        routes = routes.layer(middleware::from_fn_with_state(meter, query_cost::meter));
+    }
+    routes
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             request_spans::observe,
@@ -198,14 +228,8 @@ fn grpc_routes(routes: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
             any(grpc::traces),
         )
         .route("/logproto.Pusher/{method}", any(grpc::pusher))
-        .route(
-            "/tempopb.StreamingQuerier/{method}",
-            any(tempo::streaming::serve),
-        )
-        .route(
-            "/jaeger.api_v3.QueryService/{method}",
-            any(jaeger::grpc::serve),
-        )
+        .route(TEMPO_GRPC, any(tempo::streaming::serve))
+        .route(JAEGER_GRPC, any(jaeger::grpc::serve))
         .route_service(
             "/opentelemetry.proto.collector.logs.v1.LogsService/{method}",
             logs.service(),

@@ -20,7 +20,10 @@ use crate::observe::{self, Observer};
 use crate::process::rounds;
 use crate::routes;
 use crate::storage::{self, Storage};
-use crate::tenants::Tenants;
+use crate::tenants::{Tenants, revival};
+
+/// How long a stop waits for a bucket that does not answer.
+const BUCKET_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Threads that seal and expire for all engines.
 const WORKERS: usize = 2;
@@ -39,6 +42,7 @@ pub struct Server {
     observer: Option<JoinHandle<()>>,
     rounds: JoinHandle<()>,
     storage: JoinHandle<()>,
+    revival: JoinHandle<()>,
 }
 
 impl Server {
@@ -70,6 +74,7 @@ impl Server {
         let (stop_rounds, rounds_stopped) = watch::channel(false);
         let rounds = tokio::spawn(rounds::run(Arc::clone(&app), rounds_stopped));
         let storage = tokio::spawn(storage::watch(Arc::clone(&app), stopped.clone()));
+        let revival = tokio::spawn(revival::watch(Arc::clone(&app), stopped.clone()));
         let mut observer = None;
         if self_observe {
             let message = format!(
@@ -103,6 +108,7 @@ impl Server {
             observer,
             rounds,
             storage,
+            revival,
         })
     }
 
@@ -145,10 +151,18 @@ impl Server {
         tokio::time::timeout(Duration::from_secs(5), self.rounds)
             .await
             .ok();
-        tokio::time::timeout(Duration::from_secs(5), self.storage)
-            .await
-            .ok();
+        for watching in [self.storage, self.revival] {
+            tokio::time::timeout(Duration::from_secs(5), watching)
+                .await
+                .ok();
+        }
         let app = Arc::clone(&self.app);
+        let patience = self.app.tenants.storage().cloned().map(|storage| {
+            tokio::spawn(async move {
+                tokio::time::sleep(BUCKET_PATIENCE).await;
+                storage.give_up();
+            })
+        });
         let closed = tokio::task::spawn_blocking(move || {
             let closed = app.tenants.close();
             if let Some(Err(error)) = app.tenants.storage().map(|storage| storage.close()) {
@@ -157,6 +171,9 @@ impl Server {
             closed
         });
         let closed = closed.await;
+        if let Some(patience) = patience {
+            patience.abort();
+        }
         match closed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

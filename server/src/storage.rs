@@ -13,12 +13,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use trine_storage::catalog::Document;
 use trine_storage::clock::Clock;
 use trine_storage::depot::Role;
 use trine_storage::fs::{self, Fs};
 use trine_storage::remote::{
     Bucket, CacheOptions, Depots, DepotsConfig, DiskOptions, Holder, Options, RangeCache,
-    SweepOptions,
+    StoreName, SweepOptions,
 };
 use trine_storage::shared::{self, Shared};
 use trine_storage::ulid::{BlockId, IdSource};
@@ -26,6 +27,7 @@ use trine_storage::{Error, Kind};
 
 use crate::app::App;
 use crate::config::{self, Config};
+use crate::tenants::METRICS;
 
 /// Threads that keep the lease and sweep: nothing else may run on them.
 const KEEPERS: usize = 2;
@@ -37,6 +39,8 @@ const PAGES_ONE_IN: u64 = 5;
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long after a failure it is tried again to take over.
 const REST: Duration = Duration::from_secs(5);
+/// Stores whose history is told to probes.
+const HISTORY_MAX: usize = 16;
 /// By how much the clocks of store and server may differ before it is told.
 const AHEAD_MS_MAX: i64 = 60_000;
 
@@ -50,6 +54,10 @@ pub struct Storage {
     /// The epoch in which the engines have taken over, so that writes are let in; 0 for none.
     admitted: AtomicU64,
     told: Mutex<Told>,
+    /// Whether there was nothing in the data directory at the start.
+    was_empty: bool,
+    /// How far the history goes that was found in the bucket instead.
+    history: Mutex<Vec<String>>,
 }
 
 /// What was logged last.
@@ -103,6 +111,7 @@ impl Storage {
                 );
             }
         }
+        let was_empty = has_nothing(&**fs, &config.data_dir.join("tenants"))?;
         let instance = instance(&**fs, &config.data_dir, &**clock)?;
         let (pages, copies) = shares(settings.cache_disk_max as u64);
         let mut disk = DiskOptions::new(config.data_dir.join("cache"));
@@ -142,6 +151,8 @@ impl Storage {
             keepers,
             shippers,
             told: Mutex::default(),
+            was_empty,
+            history: Mutex::default(),
         };
         storage.tell();
         Ok(Some(Arc::new(storage)))
@@ -197,7 +208,8 @@ impl Storage {
             }
             _ => {
                 let mut text = "ready\n".to_owned();
-                for line in self.depots.ready() {
+                let history = self.history.lock().clone();
+                for line in self.depots.ready().into_iter().chain(history) {
                     // Writing to a String cannot fail.
                     writeln!(text, "storage: {line}").ok();
                 }
@@ -217,6 +229,36 @@ impl Storage {
                 some_name(&by)
             ),
         }
+    }
+
+    /// Says how far the history of each store goes, when this server writes to the bucket with a data
+    /// directory that was empty: what was not shipped before is not here. Asks the bucket.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`]; it may be done again.
+    fn tell_history(&self) -> Result<(), Error> {
+        if !self.was_empty || !self.history.lock().is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for name in self.depots.stores() {
+            let document = self.depots.store(&name.tenant, &name.signal).peek()?;
+            if let Some(ms) = newest_ms(&document, &name.signal) {
+                lines.push(history(self.depots.name(), &name, ms));
+            }
+        }
+        for line in &lines {
+            tracing::warn!("storage: {line}");
+        }
+        let more = lines.len().saturating_sub(HISTORY_MAX);
+        lines.truncate(HISTORY_MAX);
+        if more > 0 {
+            lines.push(format!(
+                "and {more} more like the last; the log has them all"
+            ));
+        }
+        *self.history.lock() = lines;
+        Ok(())
     }
 
     /// Logs what has changed since the last time.
@@ -250,6 +292,11 @@ impl Storage {
             }
         }
         told.troubles = troubles;
+    }
+
+    /// Waits for the bucket no longer: whoever waits for an answer gets an error.
+    pub fn give_up(&self) {
+        self.depots.give_up();
     }
 
     /// Ends everything that goes on and gives the lease back: after the engines were closed. Blocks.
@@ -301,9 +348,13 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Opens what is on this disk, until it is open or the server ends.
+/// Says how far the history in the bucket goes, and opens what is on this disk, until it is open or the server ends.
 fn open_written(app: Arc<App>) -> impl FnOnce() + Send + 'static {
     move || {
+        let told = app.tenants.storage().map(|storage| storage.tell_history());
+        if let Some(Err(error)) = told {
+            tracing::warn!(%error, "it is not known how far the history in the bucket goes");
+        }
         if let Err(error) = app.tenants.open_written() {
             tracing::warn!(%error, "not everything on this disk can be opened and shipped");
         }
@@ -319,6 +370,36 @@ fn epoch(depots: &Depots) -> Option<u64> {
 
 fn some_name(by: &str) -> &str {
     if by.is_empty() { "another server" } else { by }
+}
+
+/// The time up to which a store has rows in the bucket, milliseconds since 1970; nothing when it has
+/// none. Blocks of metrics have the range of their window, so that the time at which a block was made
+/// bounds it, too.
+fn newest_ms(document: &Document, signal: &str) -> Option<i64> {
+    let unit = if signal == METRICS { 1 } else { 1_000_000 };
+    let rows = document.blocks.iter().filter(|block| block.rows > 0);
+    rows.map(|block| {
+        let last = block.range.end.saturating_sub(1).div_euclid(unit);
+        last.min(block.created_ms)
+    })
+    .max()
+}
+
+fn history(bucket: &str, store: &StoreName, newest_ms: i64) -> String {
+    let newest = config::rfc3339(newest_ms.saturating_mul(1_000_000));
+    let StoreName { tenant, signal } = store;
+    format!(
+        "the {signal} of tenant {tenant} were taken over from {bucket} into an empty data directory: the newest shipped row is from {newest}; what was appended after it is lost with the former disk, unless a server starts on that again"
+    )
+}
+
+/// Whether there is no such directory, or nothing in it.
+fn has_nothing(fs: &dyn Fs, dir: &Path) -> Result<bool, Error> {
+    match fs.list(dir) {
+        Ok(entries) => Ok(entries.is_empty()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Error::io(format!("list {}", dir.display()), error)),
+    }
 }
 
 /// What stays the same of a line as long as its trouble does.

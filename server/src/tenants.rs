@@ -29,6 +29,11 @@ use crate::process::patterns::{Patterns, Total};
 use crate::refusal::Refusal;
 use crate::storage::Storage;
 
+pub mod revival;
+mod slot;
+
+use slot::Slot;
+
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "x-scope-orgid";
 
@@ -39,7 +44,10 @@ const ID_BYTES_MAX: usize = 150;
 const LEVEL_BYTES_MAX: usize = 4096;
 
 /// The names of what a tenant has, in its directory and in a bucket.
-const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
+const SIGNALS: [&str; 3] = [METRICS, "logs", "traces"];
+
+/// The name of a tenant's metrics.
+pub const METRICS: &str = "metrics";
 
 /// How long a store may take to open before it is told how far it is, milliseconds.
 const TOLD_AFTER_MS: i64 = 1_000;
@@ -231,47 +239,6 @@ pub struct Tenant {
     traces: Slot<TraceStore>,
     /// Metrics of the spans.
     generator: Generator,
-}
-
-/// An engine that is opened when it is first needed.
-#[derive(Debug)]
-struct Slot<E> {
-    /// Held while it is opened, which may take long.
-    opening: Mutex<()>,
-    engine: Mutex<Option<E>>,
-}
-
-impl<E: Clone> Slot<E> {
-    fn new() -> Self {
-        Self {
-            opening: Mutex::new(()),
-            engine: Mutex::new(None),
-        }
-    }
-
-    fn get_or_open(&self, open: impl FnOnce() -> Result<E, Error>) -> Result<E, Error> {
-        if let Some(engine) = self.get() {
-            return Ok(engine);
-        }
-        let _one = self.opening.lock();
-        if let Some(engine) = self.get() {
-            return Ok(engine);
-        }
-        let engine = open()?;
-        *self.engine.lock() = Some(engine.clone());
-        Ok(engine)
-    }
-
-    /// The engine if it is open by now.
-    fn get(&self) -> Option<E> {
-        self.engine.lock().clone()
-    }
-
-    /// The engine if it is open, or is being opened.
-    fn get_opened(&self) -> Option<E> {
-        let _one = self.opening.lock();
-        self.get()
-    }
 }
 
 impl Tenants {
@@ -544,23 +511,25 @@ impl Tenant {
     /// # Errors
     /// As the engine's builder.
     pub fn metrics(&self) -> Result<Tsdb, Error> {
-        self.metrics.get_or_open(|| {
-            let parts = &self.parts;
-            let began_ms = parts.clock.now_ms();
-            let dir = self.dir.join("metrics");
-            let mut builder = Tsdb::builder(&dir)
-                .config(parts.metrics.clone())
-                .fs(Arc::clone(&parts.fs))
-                .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone());
-            if let Some((depot, shippers)) = self.depot("metrics") {
-                builder = builder.depot(depot).shippers(shippers);
+        self.metrics.get_or_open(|| self.begin_metrics())
+    }
+
+    fn begin_metrics(&self) -> Result<Tsdb, Error> {
+        let parts = &self.parts;
+        let began_ms = parts.clock.now_ms();
+        let dir = self.dir.join(METRICS);
+        let mut builder = Tsdb::builder(&dir)
+            .config(parts.metrics.clone())
+            .fs(Arc::clone(&parts.fs))
+            .clock(Arc::clone(&parts.clock))
+            .shared(parts.shared.clone());
+        if let Some((depot, shippers)) = self.depot(METRICS) {
+            builder = builder.depot(depot).shippers(shippers);
+        }
+        builder.open_with_progress(|progress| {
+            if parts.clock.now_ms() - began_ms >= TOLD_AFTER_MS {
+                tracing::info!("opening {}: {progress}", dir.display());
             }
-            builder.open_with_progress(|progress| {
-                if parts.clock.now_ms() - began_ms >= TOLD_AFTER_MS {
-                    tracing::info!("opening {}: {progress}", dir.display());
-                }
-            })
         })
     }
 
@@ -594,19 +563,21 @@ impl Tenant {
     /// # Errors
     /// As the engine's builder.
     pub fn logs(&self) -> Result<LogStore, Error> {
-        self.logs.get_or_open(|| {
-            let parts = &self.parts;
-            let mut builder = LogStore::builder(self.dir.join("logs"))
-                .config(parts.logs.of(&self.id).clone())
-                .fs(Arc::clone(&parts.fs))
-                .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone())
-                .language(Arc::new(Conditions));
-            if let Some((depot, shippers)) = self.depot("logs") {
-                builder = builder.depot(depot).shippers(shippers);
-            }
-            builder.open()
-        })
+        self.logs.get_or_open(|| self.begin_logs())
+    }
+
+    fn begin_logs(&self) -> Result<LogStore, Error> {
+        let parts = &self.parts;
+        let mut builder = LogStore::builder(self.dir.join("logs"))
+            .config(parts.logs.of(&self.id).clone())
+            .fs(Arc::clone(&parts.fs))
+            .clock(Arc::clone(&parts.clock))
+            .shared(parts.shared.clone())
+            .language(Arc::new(Conditions));
+        if let Some((depot, shippers)) = self.depot("logs") {
+            builder = builder.depot(depot).shippers(shippers);
+        }
+        builder.open()
     }
 
     /// The traces engine, for writing.
@@ -614,18 +585,20 @@ impl Tenant {
     /// # Errors
     /// As the engine's builder.
     pub fn traces(&self) -> Result<TraceStore, Error> {
-        self.traces.get_or_open(|| {
-            let parts = &self.parts;
-            let mut builder = TraceStore::builder(self.dir.join("traces"))
-                .config(parts.traces.clone())
-                .fs(Arc::clone(&parts.fs))
-                .clock(Arc::clone(&parts.clock))
-                .shared(parts.shared.clone());
-            if let Some((depot, shippers)) = self.depot("traces") {
-                builder = builder.depot(depot).shippers(shippers);
-            }
-            builder.open()
-        })
+        self.traces.get_or_open(|| self.begin_traces())
+    }
+
+    fn begin_traces(&self) -> Result<TraceStore, Error> {
+        let parts = &self.parts;
+        let mut builder = TraceStore::builder(self.dir.join("traces"))
+            .config(parts.traces.clone())
+            .fs(Arc::clone(&parts.fs))
+            .clock(Arc::clone(&parts.clock))
+            .shared(parts.shared.clone());
+        if let Some((depot, shippers)) = self.depot("traces") {
+            builder = builder.depot(depot).shippers(shippers);
+        }
+        builder.open()
     }
 
     /// The metrics engine if there is something in it, for reading.

@@ -77,6 +77,16 @@ impl Cost {
         CURRENT.with_borrow(|stack| stack.last().map(|(cost, _)| Arc::clone(cost)))
     }
 
+    /// Told when this thread has waited for others that work for the same query: what it reads from
+    /// now on comes after what they read.
+    pub fn caught_up() {
+        CURRENT.with_borrow_mut(|stack| {
+            if let Some((cost, depth)) = stack.last_mut() {
+                *depth = cost.depth.load(Ordering::Relaxed);
+            }
+        });
+    }
+
     /// Told by a file that this thread has to wait for once.
     pub fn waited() {
         CURRENT.with_borrow_mut(|stack| {
@@ -133,5 +143,25 @@ mod tests {
         let spent = cost.now();
         assert_eq!((spent.rounds, spent.depth), (4, 3));
         assert!(Cost::current().is_none());
+    }
+
+    #[test]
+    fn threads_of_a_join_count_for_the_query_and_what_follows_comes_after_them() {
+        let cost = Arc::new(Cost::default());
+        let counting = cost.enter();
+        let beside = || {
+            Cost::waited();
+            Cost::waited();
+        };
+        crate::shared::join(beside, Cost::waited);
+        assert_eq!(cost.now().rounds, 3);
+        let together = cost.now().depth;
+        // The thread may have begun after this one had waited.
+        assert!((2..=3).contains(&together), "{together}");
+        Cost::waited();
+        assert_eq!(cost.now().depth, together + 1);
+        drop(counting);
+        crate::shared::join(Cost::waited, Cost::waited);
+        assert_eq!(cost.now().rounds, 4);
     }
 }

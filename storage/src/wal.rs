@@ -89,6 +89,8 @@ pub struct Stats {
     pub segments: usize,
     /// The position that the next record gets.
     pub next_position: u64,
+    /// Whether a write failed, so that nothing is written until the log is opened again.
+    pub is_poisoned: bool,
 }
 
 /// A write-ahead log in a directory of its own.
@@ -449,6 +451,7 @@ impl Wal {
             bytes: closed + open.map_or(0, |o| o.bytes),
             segments: state.closed.len() + usize::from(open.is_some()),
             next_position: state.next_position,
+            is_poisoned: state.failed.is_some(),
         }
     }
 

@@ -25,6 +25,10 @@ pub struct KnownSeries {
     references: RwLock<References>,
 }
 
+/// How often everything was forgotten before something was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since(u64);
+
 /// References in the order in which they were learned. Senders name series in the same order again
 /// and again, so the next one mostly lies behind the last one, and memory is read from front to
 /// back: a look-up in a table of ten thousand series costs a miss of the cache, twice as much as
@@ -34,6 +38,7 @@ struct References {
     learned: Vec<(Print, SeriesRef)>,
     /// Places in `learned`.
     table: HashTable<u32>,
+    forgotten: u64,
 }
 
 /// Stands for the bytes of a label set: their XXH3 of 128 bits, with a secret. Two sets share one
@@ -106,6 +111,11 @@ pub struct Lookup<'a> {
 }
 
 impl References {
+    fn forget(&mut self) {
+        self.learned = Vec::new();
+        self.table = HashTable::new();
+    }
+
     fn place(&self, print: Print) -> Option<usize> {
         let same = |place: &u32| {
             let learned = self.learned.get(*place as usize);
@@ -122,7 +132,7 @@ impl References {
             return;
         }
         if self.learned.len() >= KNOWN_MAX {
-            *self = Self::default();
+            self.forget();
         }
         let place = self.learned.len() as u32;
         self.learned.push((print, reference));
@@ -153,21 +163,32 @@ impl KnownSeries {
         }
     }
 
-    /// Remembers series.
-    pub fn learn(&self, series: &[(Print, SeriesRef)]) {
+    /// Remembers series, unless everything was forgotten since: they may be those of an engine that is
+    /// closed by now.
+    pub fn learn(&self, since: Since, series: &[(Print, SeriesRef)]) {
         let mut references = self.references.write();
+        if Since(references.forgotten) != since {
+            return;
+        }
         for &(print, reference) in series {
             references.learn(print, reference);
         }
     }
 
-    /// Forgets everything: a reference has ended, and others may have.
+    /// Forgets everything: a reference has ended, and others may have, or there will be another engine.
     pub fn forget(&self) {
-        *self.references.write() = References::default();
+        let mut references = self.references.write();
+        references.forget();
+        references.forgotten += 1;
     }
 }
 
 impl Lookup<'_> {
+    /// For [`KnownSeries::learn`].
+    pub fn since(&self) -> Since {
+        Since(self.references.forgotten)
+    }
+
     /// The print of a label set as it was sent.
     #[inline]
     pub fn print(&self, wire: &[u8]) -> Print {
@@ -197,7 +218,7 @@ mod tests {
     use trine_storage::Labels;
     use trine_tsdb::{Durability, SeriesRef, Tsdb, Value};
 
-    use super::{KNOWN_MAX, KnownSeries, Print};
+    use super::{KNOWN_MAX, KnownSeries, Print, Since};
 
     /// A store with series of these names, and their references.
     fn store(dir: &Path, names: &[&str]) -> Vec<SeriesRef> {
@@ -228,7 +249,7 @@ mod tests {
         let print = |name: &str| known.read(false).print(name.as_bytes());
         let prints = names.map(print);
         let series: Vec<_> = prints.into_iter().zip(references.iter().copied()).collect();
-        known.learn(&series);
+        known.learn(Since(0), &series);
         for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 1, 3, 0], [2, 3, 0, 1]] {
             let mut lookup = known.read(false);
             for at in order {
@@ -246,7 +267,7 @@ mod tests {
         let known = KnownSeries::default();
         let print = known.read(false).print(b"bytes");
         assert_eq!(known.read(false).get(print), None);
-        known.learn(&[(print, reference)]);
+        known.learn(Since(0), &[(print, reference)]);
         assert_eq!(known.read(false).get(print), Some(reference));
         let [a, b] = [b"a", b"b"].map(|wire| known.read(false).print(wire));
         let several = [
@@ -273,11 +294,11 @@ mod tests {
         let series: Vec<_> = (1..KNOWN_MAX as u64)
             .map(|i| (print_of(i), reference))
             .collect();
-        known.learn(&series);
+        known.learn(Since(0), &series);
         assert_eq!(known.read(false).references.learned.len(), KNOWN_MAX);
-        known.learn(&[(print_of(5), reference)]);
+        known.learn(Since(0), &[(print_of(5), reference)]);
         assert_eq!(known.read(false).references.learned.len(), KNOWN_MAX);
-        known.learn(&[(print_of(u64::MAX), reference)]);
+        known.learn(Since(0), &[(print_of(u64::MAX), reference)]);
         assert_eq!(known.read(false).references.learned.len(), 1);
         known.forget();
         assert_eq!(known.read(false).get(print_of(u64::MAX)), None);

@@ -118,6 +118,7 @@ impl<'a> Metrics<'a> {
             return self.commit(rejections).map(Committed::Done);
         };
         // Others may learn while this one waits for the log.
+        let since = known.lookup.since();
         drop(known.lookup);
         let commit = self.appender.commit(trine_tsdb::Durability::Synced)?;
         let accepted = commit.wait()?;
@@ -129,7 +130,7 @@ impl<'a> Metrics<'a> {
         if !known.learned.is_empty() {
             let found = known.learned.into_iter();
             let found = found.filter_map(|(p, labels)| Some((p, self.engine.reference(&labels)?)));
-            known.series.learn(&found.collect::<Vec<_>>());
+            known.series.learn(since, &found.collect::<Vec<_>>());
         }
         Ok(Committed::Done(outcome(accepted, rejections)))
     }

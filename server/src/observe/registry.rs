@@ -104,6 +104,27 @@ impl Family {
             value,
         });
     }
+
+    /// Adds a histogram: how many values are at most as high as each bound, their sum, and how many
+    /// there are.
+    pub(super) fn add_histogram(
+        &mut self,
+        labels: &[(&'static str, String)],
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+        sum: f64,
+        count: u64,
+    ) {
+        for (bound, at_most) in buckets {
+            let mut labels = labels.to_vec();
+            labels.push(("le", bound.to_string()));
+            self.add("_bucket", labels, at_most as f64);
+        }
+        let mut infinite = labels.to_vec();
+        infinite.push(("le", "+Inf".to_owned()));
+        self.add("_bucket", infinite, count as f64);
+        self.add("_sum", labels.to_vec(), sum);
+        self.add("_count", labels.to_vec(), count as f64);
+    }
 }
 
 impl Signal {
@@ -220,16 +241,12 @@ impl Registry {
                 ("status", route.status.to_string()),
             ];
             total.add("", labels.clone(), figures.count as f64);
-            for (bound, count) in BOUNDS.iter().zip(figures.buckets) {
-                let mut labels = labels.clone();
-                labels.push(("le", bound.to_string()));
-                durations.add("_bucket", labels, count as f64);
-            }
-            let mut infinite = labels.clone();
-            infinite.push(("le", "+Inf".to_owned()));
-            durations.add("_bucket", infinite, figures.count as f64);
-            durations.add("_sum", labels.clone(), figures.seconds);
-            durations.add("_count", labels, figures.count as f64);
+            durations.add_histogram(
+                &labels,
+                BOUNDS.into_iter().zip(figures.buckets),
+                figures.seconds,
+                figures.count,
+            );
         }
         [total, durations]
     }

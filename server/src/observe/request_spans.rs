@@ -16,7 +16,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, Key
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use parking_lot::Mutex;
+use trine_storage::cost::Spent;
 
+use super::query_cost;
 use crate::app::App;
 use crate::tenants::TenantId;
 
@@ -81,6 +83,9 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
             int("http.response.status_code", i64::from(status)),
             text("trine.tenant", &tenant),
         ];
+        if let Some(spent) = response.extensions().get::<Spent>() {
+            span.attributes.extend(of_storage(spent));
+        }
         if status >= 500 {
             span.status = Some(Status {
                 code: STATUS_ERROR,
@@ -90,6 +95,17 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
         app.observer.spans.push(span);
     }
     response
+}
+
+/// What the request cost of the bucket.
+fn of_storage(spent: &Spent) -> [KeyValue; 4] {
+    let count = |key, value: u64| int(key, i64::try_from(value).unwrap_or(i64::MAX));
+    [
+        count("trine.storage.requests", spent.requests),
+        count("trine.storage.bytes", spent.bytes),
+        count("trine.storage.depth", spent.depth),
+        count("trine.storage.hits", query_cost::hits(spent)),
+    ]
 }
 
 /// The tenants that a request names, `a|b` for two of them.

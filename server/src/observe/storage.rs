@@ -1,21 +1,23 @@
-//! Figures of the bucket: requests, caches, who writes, and how far each store has come. `registry`
+//! Figures of the bucket: requests, caches, what queries cost, who writes, and how far each store has come. `registry`
 //! gathers them; there are none where there is no bucket.
 
 use trine_storage::remote::{DepotsStats, StoreStats, Verb};
 
+use super::query_cost::QueryCosts;
 use super::registry::Family;
 use crate::storage::Storage;
 
 type Labels = Vec<(&'static str, String)>;
 
 /// All figures, at `now_ms` since 1970.
-pub(super) fn families(storage: Option<&Storage>, now_ms: i64) -> Vec<Family> {
+pub(super) fn families(storage: Option<&Storage>, costs: &QueryCosts, now_ms: i64) -> Vec<Family> {
     let Some(storage) = storage else {
         return Vec::new();
     };
     let stats = storage.depots().stats();
     let mut families = of_requests(&stats);
     families.extend(of_caches(&stats));
+    families.extend(costs.families());
     families.extend(of_process(&stats));
     families.extend(of_stores(&stats, now_ms));
     families
@@ -279,6 +281,6 @@ mod tests {
 
     #[test]
     fn there_is_nothing_to_tell_without_a_bucket() {
-        assert!(families(None, 0).is_empty());
+        assert!(families(None, &QueryCosts::default(), 0).is_empty());
     }
 }

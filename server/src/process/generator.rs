@@ -9,7 +9,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use trine_tracestore::{ResourceView, SpanReader, SpanView, StoredSpans};
@@ -47,6 +47,8 @@ pub struct Generator {
     /// Held by the one who counts a request that waited, from when it waits no more.
     serving: Mutex<()>,
     state: Mutex<State>,
+    /// Whether references are those of an engine that is closed by now.
+    is_other_engine: AtomicBool,
     figures: Counts,
 }
 
@@ -151,6 +153,7 @@ impl Generator {
             waiting: Mutex::default(),
             serving: Mutex::default(),
             state: Mutex::new(state),
+            is_other_engine: AtomicBool::new(false),
             figures: Counts::default(),
         }
     }
@@ -263,6 +266,9 @@ impl Generator {
             true => Ok(()),
             false => engine().and_then(|engine| {
                 self.figures.rounds.fetch_add(1, Ordering::Relaxed);
+                if self.is_other_engine.swap(false, Ordering::AcqRel) {
+                    state.references = References::default();
+                }
                 state.store(&self.settings, now_ms, &engine)
             }),
         };
@@ -279,6 +285,12 @@ impl Generator {
             );
         }
         result
+    }
+
+    /// Forgets how the engine knows the series: there will be another engine. Waits for nobody, since a
+    /// round may wait for that.
+    pub fn forget_references(&self) {
+        self.is_other_engine.store(true, Ordering::Release);
     }
 
     fn next(&self) -> Option<(StoredSpans, i64)> {
@@ -451,7 +463,11 @@ impl State {
         };
         self.tell(round, &mut |table, told| batch.add(table, told));
         let (references, result) = batch.finish();
-        self.references = references;
+        // An engine that fails may be closed and opened again.
+        self.references = match &result {
+            Ok(()) => references,
+            Err(_) => References::default(),
+        };
         result
     }
 }

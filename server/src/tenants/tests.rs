@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
 use trine_storage::Kind;
-use trine_storage::clock::SystemClock;
-use trine_storage::fs::RealFs;
+use trine_storage::clock::{Clock, SystemClock};
+use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
+use trine_storage::sim::SimFs;
+use trine_storage::{Labels, TimeRange};
 
-use super::{ID_BYTES_MAX, TENANT_HEADER, TenantId, Tenants};
+use super::{ID_BYTES_MAX, TENANT_HEADER, Tenant, TenantId, Tenants};
 use crate::config::Config;
 
 #[test]
@@ -74,16 +76,13 @@ fn a_request_may_name_several() {
 }
 
 fn open(config: &Config) -> Result<Tenants, trine_storage::Error> {
+    open_on(config, Arc::new(RealFs))
+}
+
+fn open_on(config: &Config, fs: Arc<dyn Fs>) -> Result<Tenants, trine_storage::Error> {
     let shared = Shared::without_workers();
-    let lock = trine_storage::fs::claim(&RealFs, &config.data_dir)?;
-    Tenants::open(
-        config,
-        Arc::new(RealFs),
-        Arc::new(SystemClock::new()),
-        shared,
-        lock,
-        None,
-    )
+    let lock = trine_storage::fs::claim(&*fs, &config.data_dir)?;
+    Tenants::open(config, fs, Arc::new(SystemClock::new()), shared, lock, None)
 }
 
 #[test]
@@ -117,4 +116,69 @@ fn reads_create_nothing_and_writes_are_found_again() {
         tenants.get_or_create(&id("c")).is_err(),
         "tenants on disk count"
     );
+}
+
+/// Writes a sample, a line and a span of this number.
+fn write(tenant: &Tenant, number: i64) -> [Result<(), Kind>; 3] {
+    let kind = |error: trine_storage::Error| error.kind();
+    let now_ms = SystemClock::new().now_ms();
+    let labels = Labels::from_pairs([("__name__", "x"), ("row", &number.to_string())]).unwrap();
+    let metrics = tenant.metrics().map_err(kind).and_then(|engine| {
+        let mut appender = engine.appender();
+        appender.append(&labels, now_ms, 1.0.into());
+        let commit = appender.commit(trine_tsdb::Durability::Synced);
+        commit.and_then(|c| c.wait()).map(drop).map_err(kind)
+    });
+    let logs = tenant.logs().map_err(kind).and_then(|engine| {
+        let mut appender = engine.appender();
+        appender.append(&labels, now_ms * 1_000_000, b"line", &Labels::empty());
+        let commit = appender.commit(trine_logstore::Durability::Synced);
+        commit.and_then(|c| c.wait()).map(drop).map_err(kind)
+    });
+    [metrics, logs, Ok(())]
+}
+
+#[test]
+fn what_a_full_disk_stopped_is_written_again_when_there_is_room() {
+    let config = Config {
+        data_dir: "/data".into(),
+        ..Config::default()
+    };
+    let fs = SimFs::new();
+    let tenants = open_on(&config, Arc::new(fs.clone())).unwrap();
+    let tenant = tenants.get_or_create(&TenantId::anonymous()).unwrap();
+    assert_eq!(write(&tenant, 1), [Ok(()); 3]);
+    let labels = Labels::from_pairs([("__name__", "x"), ("row", "1")]).unwrap();
+    let known = tenant.known_series();
+    let lookup = known.read(false);
+    let (print, since) = (lookup.print(b"x"), lookup.since());
+    drop(lookup);
+    let reference = tenant.metrics().unwrap().reference(&labels).unwrap();
+    known.learn(since, &[(print, reference)]);
+    fs.fill_after(0);
+    for kind in [Kind::Io, Kind::Poisoned] {
+        assert_eq!(write(&tenant, 2), [Err(kind), Err(kind), Ok(())]);
+    }
+    // As long as the disk is full they stay as they are, and are read.
+    tenants.revive();
+    assert_eq!(write(&tenant, 2)[0], Err(Kind::Poisoned));
+    assert!(known.read(false).get(print).is_some());
+    fs.fill_after(u64::MAX);
+    assert_eq!(write(&tenant, 2)[0], Err(Kind::Poisoned));
+    tenants.revive();
+    assert_eq!(write(&tenant, 3), [Ok(()); 3]);
+    // References were those of the engine before.
+    assert!(known.read(false).get(print).is_none());
+    known.learn(since, &[(print, reference)]);
+    assert!(known.read(false).get(print).is_none());
+    // What was acknowledged is there.
+    let snapshot = tenant.metrics().unwrap().snapshot();
+    let rows = snapshot
+        .label_values("row", &[], TimeRange::ALL, None)
+        .unwrap();
+    for row in ["1", "3"] {
+        assert!(rows.iter().any(|value| &**value == row), "{rows:?}");
+    }
+    assert!(!tenant.open_logs().unwrap().stats().wal.is_poisoned);
+    tenants.close().unwrap();
 }

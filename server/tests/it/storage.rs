@@ -293,6 +293,12 @@ fn who_only_reads_says_so_and_writes_nothing() {
             "{path}: {answer:?}"
         );
     }
+    let tail = path("/loki/api/v1/tail", &[("query", r#"{app="x"}"#)]);
+    for tail in [tail.as_str(), "/api/prom/tail?query=%7Ba%3D%22b%22%7D"] {
+        let answer = running.get(tail).send();
+        assert_eq!(answer.status, 501, "{answer:?}");
+        assert!(answer.text().contains("cannot be followed"), "{answer:?}");
+    }
     // Queries of what nobody wrote are answered as ever.
     let answer = running.get("/api/v1/query?query=x").send();
     assert_eq!(answer.status, 200);
@@ -519,4 +525,103 @@ fn a_bucket_that_is_away_stops_no_write_and_is_caught_up_with() {
     let reader = reader(&bucket, &root.path().join("c"));
     assert_eq!(rows(reader.address), all(&[1, 2, 3]));
     reader.stop();
+}
+
+/// What the header of an answer says that a query cost: requests, bytes, depth, hits.
+fn cost(answer: &Response) -> [u64; 4] {
+    let told = answer.header("x-trine-storage").unwrap();
+    let mut words = told.split(' ');
+    let cost = ["requests", "bytes", "depth", "hits"].map(|name| {
+        let word = words.next().unwrap();
+        let number = word.strip_prefix(name).and_then(|w| w.strip_prefix('='));
+        number.unwrap().parse().unwrap()
+    });
+    assert_eq!(words.next(), None, "{told}");
+    cost
+}
+
+#[test]
+fn a_query_says_what_it_cost_of_the_bucket() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, a) = (root.path().join("bucket"), root.path().join("a"));
+    let writer = start(&bucket, &a, "host-a");
+    for row in 1..4 {
+        write_row(writer.address, row);
+        ship(&writer);
+    }
+    let ready = writer.get("/ready").send();
+    assert_eq!(ready.header("x-trine-storage"), None, "it is no query");
+    writer.stop();
+    // Nothing is on its disk.
+    let reader = reader(&bucket, &root.path().join("b"));
+    let id = "/api/traces/07070707070707070000000000000002";
+    let first = reader.get(id).send();
+    assert_eq!(first.status, 200);
+    let [requests, bytes, depth, _] = cost(&first);
+    assert!(requests > 0 && bytes > 0, "{first:?}");
+    assert!((1..=4).contains(&depth), "{first:?}");
+    let again = reader.get(id).send();
+    assert_eq!(again.status, 200);
+    let [requests, bytes, depth, _] = cost(&again);
+    assert_eq!([requests, bytes, depth], [0, 0, 0], "{again:?}");
+    let query = path("/api/v1/query", &[("query", "last_over_time(x[1h])")]);
+    let answer = reader.get(&query).send();
+    assert!(cost(&answer)[0] > 0, "{answer:?}");
+    let metrics = reader.get("/metrics").send();
+    for line in [
+        "trine_storage_query_requests_bucket{api=\"tempo\",le=\"0\"} 1\n",
+        "trine_storage_query_requests_count{api=\"tempo\"} 2\n",
+        "trine_storage_query_bytes_count{api=\"prometheus\"} 1\n",
+    ] {
+        assert!(metrics.text().contains(line), "{}", metrics.text());
+    }
+    reader.stop();
+    // Without a bucket there is nothing to say.
+    let alone = Running::start(&root.path().join("c"), |_| {});
+    let answer = alone.get(&query).send();
+    assert_eq!(
+        (answer.status, answer.header("x-trine-storage")),
+        (200, None)
+    );
+    let metrics = alone.get("/metrics").send();
+    assert!(!metrics.text().contains("trine_storage_"), "{metrics:?}");
+    alone.stop();
+}
+
+#[test]
+fn a_writer_whose_directory_was_empty_says_how_far_the_history_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, dir) = (root.path().join("bucket"), root.path().join("a"));
+    let first = start(&bucket, &dir, "host-a");
+    write_row(first.address, 1);
+    ship(&first);
+    write_row(first.address, 2);
+    first.stop();
+    std::fs::remove_dir_all(&dir).unwrap();
+    // Who only reads has lost nothing.
+    let reader = reader(&bucket, &root.path().join("b"));
+    assert_eq!(rows(reader.address), all(&[1]));
+    assert_eq!(reader.get("/ready").send().text(), "ready\n");
+    reader.stop();
+    let second = start(&bucket, &dir, "host-a");
+    until("it says how far the history goes", || {
+        let ready = second.get("/ready").send();
+        assert_eq!(ready.status, 200, "{ready:?}");
+        ready.text().lines().count() == 4
+    });
+    let ready = second.get("/ready").send();
+    for signal in ["metrics", "logs", "traces"] {
+        let line = format!("storage: the {signal} of tenant anonymous were taken over from ");
+        assert!(ready.text().contains(&line), "{ready:?}");
+    }
+    assert!(
+        ready.text().contains("the newest shipped row is from 20"),
+        "{ready:?}"
+    );
+    assert_eq!(rows(second.address), all(&[1]));
+    second.stop();
+    let third = start(&bucket, &dir, "host-a");
+    assert_eq!(rows(third.address), all(&[1]));
+    assert_eq!(third.get("/ready").send().text(), "ready\n");
+    third.stop();
 }

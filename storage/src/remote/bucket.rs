@@ -19,7 +19,7 @@ use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::counters::{Counters, Verb};
 use super::failure::{Failure, Reason};
@@ -134,6 +134,8 @@ struct Shared {
     ids: IdSource,
     salt: u64,
     draws: AtomicU64,
+    /// Whether nobody waits for the store any more.
+    is_over: watch::Sender<bool>,
 }
 
 impl Bucket {
@@ -202,6 +204,7 @@ impl Bucket {
                 ids: IdSource::new(salt),
                 salt,
                 draws: AtomicU64::new(0),
+                is_over: watch::Sender::new(false),
             }),
         }
     }
@@ -227,6 +230,13 @@ impl Bucket {
             request_time_max,
             ..self.clone()
         }
+    }
+
+    /// Ends all requests, of those within and around it too, that go on or are made later, with
+    /// [`Kind::Unavailable`](crate::Kind::Unavailable): at the end of a process that has waited long
+    /// enough. What became of requests that were sent is not known.
+    pub fn give_up(&self) {
+        self.shared.is_over.send_replace(true);
     }
 
     /// What errors call it.
@@ -549,13 +559,30 @@ impl Bucket {
     ) -> Result<T, Failure> {
         let shared = &self.shared;
         let closed = |_| Failure::new(Reason::Runtime, "");
-        let _permit = shared.in_flight.acquire().await.map_err(closed)?;
-        shared.counters.request(verb, 1);
-        let max = self.request_time_max;
-        let failure = match tokio::time::timeout(max, request).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => Failure::from(error),
-            Err(_) => Failure::new(Reason::Unavailable, format!("no answer within {max:?}")),
+        let work = async {
+            let permit = shared.in_flight.acquire().await.map_err(closed)?;
+            shared.counters.request(verb, 1);
+            let max = self.request_time_max;
+            let answer = tokio::time::timeout(max, request).await;
+            drop(permit);
+            match answer {
+                Ok(answer) => answer.map_err(Failure::from),
+                Err(_) => Err(Failure::new(
+                    Reason::Unavailable,
+                    format!("no answer within {max:?}"),
+                )),
+            }
+        };
+        let done = match self.unless_over(work).await {
+            Some(done) => done,
+            None => Err(Failure::new(
+                Reason::Unavailable,
+                "the process ends and waits no longer",
+            )),
+        };
+        let failure = match done {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
         };
         match failure.reason {
             Reason::Missing | Reason::Exists => {}
@@ -572,7 +599,7 @@ impl Bucket {
     /// Waits before the next attempt; gives the failure back when there is none left.
     pub(crate) async fn pause(&self, attempt: u32, failure: Failure) -> Result<(), Failure> {
         let options = &self.shared.options;
-        if attempt >= self.attempts_max {
+        if attempt >= self.attempts_max || *self.shared.is_over.borrow() {
             return Err(failure);
         }
         self.shared.counters.retry();
@@ -588,9 +615,24 @@ impl Bucket {
             let half = longest / 2;
             let by_chance = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
             let jitter = Duration::from_nanos(rng.below(by_chance.saturating_add(1)));
-            tokio::time::sleep(half + jitter).await;
+            self.rest(half + jitter).await;
         }
         Ok(())
+    }
+
+    /// Sleeps, but not longer than anybody waits for the store.
+    pub(crate) async fn rest(&self, time: Duration) {
+        self.unless_over(tokio::time::sleep(time)).await;
+    }
+
+    /// What `work` gives; nothing when nobody waits for it any more.
+    async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut over = self.shared.is_over.subscribe();
+        tokio::select! {
+            biased;
+            _ = over.wait_for(|is_over| *is_over) => None,
+            done = work => Some(done),
+        }
     }
 
     pub(crate) fn object(&self, meta: &ObjectMeta) -> Object {

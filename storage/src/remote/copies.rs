@@ -22,6 +22,8 @@ pub(super) struct Copies {
 struct State {
     stores: BTreeMap<StoreName, Vec<LocalCopy>>,
     surplus: u64,
+    /// Those that are to keep none.
+    hungry: BTreeSet<StoreName>,
 }
 
 impl Copies {
@@ -37,6 +39,11 @@ impl Copies {
     pub(super) fn surplus(&self, store: &StoreName, copies: &[LocalCopy]) -> Vec<BlockId> {
         let mut state = self.state.lock();
         state.stores.insert(store.clone(), copies.to_vec());
+        if state.hungry.remove(store) {
+            state.stores.remove(store);
+            state.surplus += copies.len() as u64;
+            return copies.iter().map(|copy| copy.id).collect();
+        }
         let mut bytes = state.bytes();
         if bytes <= self.bytes_max {
             return Vec::new();
@@ -65,6 +72,12 @@ impl Copies {
         }
         state.surplus += gone.len() as u64;
         gone.into_iter().collect()
+    }
+
+    /// Has every store keep none when it next asks: the disk is full.
+    pub(super) fn make_room(&self) {
+        let state = &mut *self.state.lock();
+        state.hungry = state.stores.keys().cloned().collect();
     }
 
     /// Bytes of all copies, and how many were told to go so far.
@@ -117,5 +130,19 @@ mod tests {
         let all = [copy(1, 300, 50), copy(2, 300, 10)];
         assert_eq!(copies.surplus(&store, &all).len(), 2);
         assert_eq!(copies.now(), (0, 2));
+    }
+
+    #[test]
+    fn a_full_disk_takes_the_copies_of_all_stores_once() {
+        let copies = Copies::new(1000);
+        let (a, b) = (StoreName::new("t", "logs"), StoreName::new("t", "traces"));
+        assert_eq!(copies.surplus(&a, &[copy(1, 300, 50)]), []);
+        assert_eq!(copies.surplus(&b, &[copy(2, 300, 50)]), []);
+        copies.make_room();
+        let gone = copies.surplus(&a, &[copy(1, 300, 50), copy(3, 1, 50)]);
+        assert_eq!(gone, [BlockId::from_bits(1), BlockId::from_bits(3)]);
+        assert_eq!(copies.surplus(&a, &[copy(4, 300, 50)]), []);
+        assert_eq!(copies.surplus(&b, &[copy(2, 300, 50)]).len(), 1);
+        assert_eq!(copies.now(), (300, 3));
     }
 }

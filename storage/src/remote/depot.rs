@@ -131,6 +131,20 @@ impl StoreDepot {
         &self.name
     }
 
+    /// The newest version of the catalog that is known here; asks for it when none is. The block set
+    /// hears nothing of it.
+    ///
+    /// # Errors
+    /// As [`Depot::newest`].
+    pub fn peek(&self) -> Result<Document> {
+        let mut state = self.state.lock();
+        if state.newest.is_none() {
+            state.load(&self.catalog)?;
+        }
+        let newest = state.newest.as_ref();
+        Ok(newest.map_or_else(Document::default, |newest| newest.catalog.clone()))
+    }
+
     /// What the block set told last, and since when it fails, milliseconds since 1970.
     pub(super) fn told(&self) -> (ShipState, Option<i64>) {
         let told = self.told.lock();

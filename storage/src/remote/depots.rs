@@ -417,6 +417,18 @@ impl Depots {
         self.is_over.store(true, Ordering::Release);
     }
 
+    /// Has all stores let go of their local copies of shipped blocks when they next look after them,
+    /// because the disk is full. Asks nothing.
+    pub fn make_room(&self) {
+        self.common.copies.make_room();
+    }
+
+    /// Ends all requests to the bucket, and lets no other begin: for the end of a process that has
+    /// waited long enough. What waits for one fails with [`Kind::Unavailable`].
+    pub fn give_up(&self) {
+        self.common.bucket.give_up();
+    }
+
     /// Gives the lease back and takes none any more: at the end of the process, after its engines were
     /// closed. Writes what is in memory for the cache on the disk.
     ///

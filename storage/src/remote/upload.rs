@@ -141,7 +141,7 @@ impl Bucket {
             let (this, path) = (self.clone(), self.path(key));
             self.run("upload", key, async move {
                 let _permit = permit;
-                tokio::time::sleep(pause).await;
+                this.rest(pause).await;
                 let payload = PutPayload::from(bytes);
                 this.ask(Verb::Put, || {
                     this.backend().store.put(&path, payload.clone())
@@ -221,7 +221,7 @@ impl Bucket {
             let sender = sender.clone();
             self.handle().spawn(async move {
                 let _permit = permit;
-                tokio::time::sleep(pause).await;
+                this.rest(pause).await;
                 let payload = PutPayload::from(bytes);
                 let put = || store.put_part(&path, &id, i, payload.clone());
                 let done = this.ask(Verb::Put, put).await;
@@ -300,7 +300,7 @@ impl Bucket {
             let this = self.clone();
             let sent = self.run("upload a part of", key, async move {
                 let _permit = permit;
-                tokio::time::sleep(pause).await;
+                this.rest(pause).await;
                 let len = bytes.len() as u64;
                 let put = upload.put_part(PutPayload::from(bytes));
                 if let Err(failure) = this.attempt(Verb::Put, put).await {

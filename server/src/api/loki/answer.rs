@@ -51,6 +51,14 @@ impl Failure {
         }
     }
 
+    /// This server does not do this.
+    pub(super) fn not_implemented(text: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::NOT_IMPLEMENTED,
+            text: text.into(),
+        }
+    }
+
     /// There is no such thing.
     pub(super) fn not_found(text: impl Into<String>) -> Self {
         Self {

@@ -63,6 +63,9 @@ pub(super) async fn tail(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
 ) -> Response {
+    if let Some(failure) = only_blocks(&app) {
+        return failure.into_response();
+    }
     let wanted = match Wanted::of(&app, &request) {
         Ok(wanted) => wanted,
         Err(failure) => return failure.into_response(),
@@ -74,6 +77,18 @@ pub(super) async fn tail(
             Failure::bad(text).into_response()
         }
     }
+}
+
+/// Why nothing can be followed on a server that only reads: entries come to it in blocks, long after
+/// they were written, and never pass its memory.
+fn only_blocks(app: &App) -> Option<Failure> {
+    let storage = app.tenants.storage()?;
+    storage.config().read_only.then(|| {
+        let name = storage.depots().name();
+        Failure::not_implemented(format!(
+            "logs cannot be followed on this server: it is read-only (--read-only) and sees entries of {name} only once they are in blocks; follow them on the server that writes there, or query\n"
+        ))
+    })
 }
 
 /// What a client wants to follow.

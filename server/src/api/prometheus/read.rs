@@ -150,8 +150,9 @@ async fn answer(app: Arc<App>, request: Request) -> Result<Response, Refusal> {
         }
         Ok(())
     };
+    let done = reads.run(work);
     tokio::spawn(async move {
-        if let Err(refusal) = reads.run(work).await {
+        if let Err(refusal) = done.await {
             failed.set(refusal).ok();
         }
         // Until here, so that the body does not end before it can know why.

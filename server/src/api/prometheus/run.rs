@@ -130,7 +130,7 @@ pub(in crate::api) fn detached(
     let pool = app.queries.clone();
     let asked = Asked::new(app, ids, headers, Params::default());
     let guard = CancelOnDrop(asked.cancel.clone());
-    Ok((async move { pool.run(move || work(&asked)).await }, guard))
+    Ok((pool.run(move || work(&asked)), guard))
 }
 
 /// The future of a handler is dropped when its client hangs up; the thread that works for it learns

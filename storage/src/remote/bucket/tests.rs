@@ -346,3 +346,26 @@ fn the_last_number_is_found_in_few_steps() {
         }
     }
 }
+
+#[test]
+fn who_has_waited_long_enough_waits_for_no_request() {
+    let stage = Stage::new(1, quiet());
+    let bucket = stage.bucket(1);
+    let within = bucket.within("x");
+    bucket.put("a", "1".into()).unwrap();
+    stage.store.set_faults(Faults {
+        latency: Duration::from_secs(3600),
+        ..quiet()
+    });
+    let waiting = || within.put("b", "2".into()).unwrap_err();
+    let (error, ()) = crate::shared::join(waiting, || {
+        while bucket.counters().now().of(Verb::Put) < 2 {
+            std::thread::yield_now();
+        }
+        bucket.give_up();
+    });
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert!(error.to_string().contains("the process ends"), "{error}");
+    // Nor for one that comes later.
+    assert_eq!(bucket.get("a").unwrap_err().kind(), Kind::Unavailable);
+}
