@@ -315,6 +315,28 @@ fn who_was_overtaken_keeps_its_rows_and_ships_them_when_it_writes_again() {
 }
 
 #[test]
+fn who_was_overtaken_without_knowing_it_deletes_nothing_of_what_comes() {
+    let world = World::new();
+    let (first, _depot) = world.open(&SimFs::new(), "first", writer(1));
+    append(&first, 0..3);
+    first.ship().unwrap();
+    for row in 3..12 {
+        append(&first, row..row + 1);
+    }
+    let (second, _depot) = world.open(&SimFs::new(), "second", writer(2));
+    // As late as what the first one has, which is later than what the second one appends.
+    let app = [Matcher::equal("app", "a")];
+    let refused = first.delete(&app, &[], TimeRange::ALL).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Locked);
+    append(&second, 12..15);
+    second.ship().unwrap();
+    assert!(second.deletes().is_empty());
+    assert_eq!(rows(&second), [0, 1, 2, 12, 13, 14]);
+    assert_eq!(first.ship().unwrap_err().kind(), Kind::Locked);
+    assert_eq!(rows(&first).len(), 12);
+}
+
+#[test]
 fn rows_are_sealed_and_shipped_before_they_are_too_old() {
     let world = World::new();
     let (store, depot) = world.open(&SimFs::new(), "first", writer(1));

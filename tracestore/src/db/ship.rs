@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use trine_storage::Result;
 use trine_storage::block_set::{Block, Edit, Shipped};
 use trine_storage::catalog::BlockMeta;
-use trine_storage::depot::Role;
+use trine_storage::depot::{Role, ShipEdit};
 use trine_storage::shared::Maintain;
 use trine_storage::time::nanos;
 
@@ -106,6 +106,10 @@ impl Inner {
         if self.shipping.has_taken(epoch) {
             return Ok(());
         }
+        // Whoever wrote before can do so no more from here on, but may have until now.
+        if self.blocks.floor() > 0 {
+            depot.commit(&ShipEdit::default())?;
+        }
         self.follow_held()?;
         self.go_behind(epoch)
     }
@@ -174,9 +178,8 @@ impl Inner {
             || self.live.lock().figures().spans > 0
     }
 
-    /// Goes on behind everything that is shipped, which is known; `deleting` is held, or nobody else
-    /// knows the store yet.
-    pub(super) fn go_behind(&self, epoch: u64) -> Result<()> {
+    /// Goes on behind everything that is shipped, which is known; `deleting` is held.
+    fn go_behind(&self, epoch: u64) -> Result<()> {
         if self.has_own() && self.others_have_shipped()? {
             self.introduce()?;
         }

@@ -328,6 +328,33 @@ fn rows_that_were_not_shipped_stay_with_their_disk() {
 }
 
 #[test]
+fn who_was_overtaken_without_knowing_it_deletes_nothing_of_what_comes() {
+    let bucket = MemoryBucket::new();
+    let (first, second) = (
+        Machine::new(&bucket, "first"),
+        Machine::new(&bucket, "second"),
+    );
+    let store = first.open();
+    put_one(&store, span(1, 1, 0, "shipped", 1));
+    ship(&store);
+    for id in 2..=9 {
+        put_one(&store, span(id, 1, 0, "of the first", id.into()));
+    }
+    second.writes(2);
+    let other = second.open();
+    // As late as what the first one has, which is later than what the second one appends.
+    let refused = store.delete_trace([3; 16]).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Locked);
+    put_one(&other, span(3, 2, 0, "of the second", 10));
+    ship(&other);
+    assert_eq!(find_all(&other), ["of the second", "shipped"]);
+    assert!(other.deletes().is_empty());
+    assert_eq!(store.ship().unwrap_err().kind(), Kind::Locked);
+    first.standby();
+    assert_eq!(find_all(&store).len(), 9);
+}
+
+#[test]
 fn a_trace_that_two_machines_have_is_one() {
     let bucket = MemoryBucket::new();
     let (first, second) = (

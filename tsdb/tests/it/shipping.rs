@@ -392,6 +392,26 @@ fn who_was_overtaken_keeps_its_samples_and_ships_them_when_it_writes_again() {
 }
 
 #[test]
+fn who_was_overtaken_without_knowing_it_deletes_nothing_of_what_comes() {
+    let world = World::new();
+    let now = world.now();
+    let (first, _depot) = world.open(&SimFs::new(), "first", writer(1));
+    put(&first, &[("n=a", now, 1.0)]);
+    first.ship().unwrap();
+    for number in 1..10u8 {
+        put(&first, &[("n=b", now + i64::from(number), number.into())]);
+    }
+    let (second, _depot) = world.open(&SimFs::new(), "second", writer(2));
+    // As late as what the first one has, which is later than what the second one appends.
+    let refused = first.delete(&[], TimeRange::ALL).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Locked);
+    put(&second, &[("n=c", now + 1, 1.0)]);
+    second.ship().unwrap();
+    assert_eq!(all(&second).len(), 2);
+    assert_eq!(first.ship().unwrap_err().kind(), Kind::Locked);
+}
+
+#[test]
 fn while_the_depot_is_away_samples_are_taken_and_deletes_are_refused() {
     let world = World::new();
     let fs = SimFs::new();
