@@ -143,6 +143,20 @@ impl<R: BlockReader> BlockSet<R> {
         Ok(copies.iter().map(|copy| copy.bytes).sum())
     }
 
+    /// Gives `written` back, after [making room](BlockSet::make_room) if it failed because the disk is full:
+    /// who tries again may get through.
+    ///
+    /// # Errors
+    /// That of `written`, or as [`BlockSet::make_room`].
+    pub fn make_room_if_full<T>(&self, written: Result<T>) -> Result<T> {
+        if let Err(error) = &written
+            && is_full(error)
+        {
+            self.make_room()?;
+        }
+        written
+    }
+
     /// The copies of shipped blocks that there are.
     fn copies(&self) -> Vec<LocalCopy> {
         let version = self.version();
@@ -234,6 +248,14 @@ impl<R: BlockReader> BlockSet<R> {
             }
         }
     }
+}
+
+/// Whether something could not be written because the disk is full.
+fn is_full(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    error.kind() == Kind::Io
+        && io.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }
 
 impl<R> Block<R> {
