@@ -7,11 +7,13 @@
 //! new one until its directory is synced. Synced bytes are never damaged (tests damage them by
 //! hand, [`SimFs::corrupt`]). Everything is chosen by a seed.
 
+mod counting_depot;
 mod crash;
 mod crash_shipped;
 mod memory_depot;
 mod sim_fs;
 
+pub use counting_depot::{Asked, CountingDepot};
 pub use crash::{Step, Subject, check_every_cut, script};
 pub use crash_shipped::{ShippedStep, ShippedSubject, check_every_cut_shipped, script_shipped};
 pub use memory_depot::{Cut, MemoryBucket, MemoryDepot};

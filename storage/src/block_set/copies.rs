@@ -114,7 +114,7 @@ impl<R: BlockReader> BlockSet<R> {
             .filter(|(_, bytes, _)| *bytes > 0)
             .collect();
         let sum: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
-        let mut surplus = sum.saturating_sub(link.depot.kept_bytes_max());
+        let mut surplus = sum.saturating_sub(link.depot.kept_bytes_max(sum));
         kept.sort_by_key(|(was_read, bytes, _)| (*was_read, std::cmp::Reverse(*bytes)));
         let mut renewed = Vec::new();
         for (_, bytes, block) in kept {

@@ -305,7 +305,7 @@ impl Depot for MemoryDepot {
         surplus
     }
 
-    fn kept_bytes_max(&self) -> u64 {
+    fn kept_bytes_max(&self, _kept: u64) -> u64 {
         self.bucket.contents.lock().kept_max.unwrap_or(u64::MAX)
     }
 
