@@ -357,7 +357,9 @@ impl Inner {
                 })
             };
             let deletes = version.deletes.iter();
-            let done = deletes.filter(|delete| self.is_due(delete) && !concerned(delete));
+            let done = deletes.filter(|delete| {
+                self.is_due(delete) && !concerned(delete) && self.blocks.may_forget(delete)
+            });
             done.map(|delete| delete.number).collect()
         };
         if done.is_empty() {

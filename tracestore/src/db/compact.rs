@@ -348,7 +348,11 @@ impl Inner {
         let tombstones = self.tombstones();
         let version = self.blocks.version();
         let mut done = Vec::new();
-        for tombstone in tombstones.iter().filter(|held| self.is_due(&held.delete)) {
+        for tombstone in tombstones.iter() {
+            let delete = &tombstone.delete;
+            if !self.is_due(delete) || !self.blocks.may_forget(delete) {
+                continue;
+            }
             let alone = Hidden {
                 tombstones: Arc::new(vec![Arc::clone(tombstone)]),
                 retention: Arc::default(),

@@ -150,11 +150,6 @@ impl World {
             false => store.forget(),
         };
         self.write("forget", act);
-        // Who forgets a delete does not see what another directory has not shipped yet.
-        let other = &self.directories[1 - self.writer].appended;
-        let unseen = other.difference(&self.shipped).copied();
-        let unseen: Vec<u64> = unseen.filter(|row| self.deleted.remove(row)).collect();
-        self.maybe.extend(unseen);
     }
 
     /// The other directory writes from now on, if the bucket answers.
