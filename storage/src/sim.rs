@@ -19,6 +19,15 @@ pub use crash_shipped::{ShippedStep, ShippedSubject, check_every_cut_shipped, sc
 pub use memory_depot::{Cut, MemoryBucket, MemoryDepot};
 pub use sim_fs::{Crash, SimFs};
 
+/// The seeds of random runs: as many as `TRINE_CASES` says, `cases` if it says nothing, or only `SIM_SEED`.
+pub fn seeds(cases: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("SIM_SEED") {
+        Some(seed) => seed..seed.saturating_add(1),
+        None => 0..number("TRINE_CASES").unwrap_or(cases),
+    }
+}
+
 /// A small deterministic generator (SplitMix64): the same seed gives the same run.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);

@@ -9,7 +9,7 @@ use super::rows::Rows;
 use crate::clock::ManualClock;
 use crate::depot::{Depot, Role};
 use crate::error::Result;
-use crate::sim::{Crash, Cut, MemoryBucket, MemoryDepot, Rng, SimFs};
+use crate::sim::{Crash, Cut, MemoryBucket, MemoryDepot, Rng, SimFs, seeds};
 use crate::time::TimeRange;
 use crate::wal::Durability::Synced;
 
@@ -295,7 +295,7 @@ impl World {
 
 #[test]
 fn two_directories_and_one_bucket_keep_every_promise() {
-    for seed in 0..400 {
+    for seed in seeds(400) {
         let mut world = World::new(seed);
         for _ in 0..80 {
             world.step();
