@@ -40,6 +40,7 @@ mod open;
 mod ship;
 
 pub use copies::warm;
+pub use edit::DELETE_KEPT_MS;
 use files::{Files, Place};
 use link::Link;
 pub use ship::Shipped;
@@ -189,6 +190,8 @@ struct State {
     doubtful: BTreeSet<BlockId>,
     /// Changes of shipped blocks that wait for the depot.
     pending: Vec<Edit>,
+    /// The deletes that were asked for here and not forgotten since, by number.
+    own_deletes: BTreeSet<u64>,
 }
 
 impl<R: BlockReader> BlockSet<R> {

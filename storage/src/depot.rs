@@ -254,11 +254,9 @@ pub trait Depot: Send + Sync + fmt::Debug {
     /// them. Asks nothing.
     fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId>;
 
-    /// How many bytes of sections the readers of this store's blocks may keep that are not on this disk.
-    /// Asks nothing.
-    fn kept_bytes_max(&self) -> u64 {
-        128 << 20
-    }
+    /// How many bytes of sections the readers of this store's blocks may keep that are not on this disk,
+    /// as the budget of all stores allows, told how many they keep. Asks nothing.
+    fn kept_bytes_max(&self, kept: u64) -> u64;
 
     /// Tells how far the store has come. Asks nothing.
     fn tell(&self, state: ShipState);

@@ -18,6 +18,7 @@ mod depots;
 mod failure;
 mod fault;
 mod file;
+mod kept;
 mod lease;
 mod location;
 mod markers;

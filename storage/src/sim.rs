@@ -7,15 +7,26 @@
 //! new one until its directory is synced. Synced bytes are never damaged (tests damage them by
 //! hand, [`SimFs::corrupt`]). Everything is chosen by a seed.
 
+mod counting_depot;
 mod crash;
 mod crash_shipped;
 mod memory_depot;
 mod sim_fs;
 
+pub use counting_depot::{Asked, CountingDepot};
 pub use crash::{Step, Subject, check_every_cut, script};
 pub use crash_shipped::{ShippedStep, ShippedSubject, check_every_cut_shipped, script_shipped};
 pub use memory_depot::{Cut, MemoryBucket, MemoryDepot};
 pub use sim_fs::{Crash, SimFs};
+
+/// The seeds of random runs: as many as `TRINE_CASES` says, `cases` if it says nothing, or only `SIM_SEED`.
+pub fn seeds(cases: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("SIM_SEED") {
+        Some(seed) => seed..seed.saturating_add(1),
+        None => 0..number("TRINE_CASES").unwrap_or(cases),
+    }
+}
 
 /// A small deterministic generator (SplitMix64): the same seed gives the same run.
 #[derive(Debug, Clone)]

@@ -261,7 +261,7 @@ impl TraceStore {
     }
 
     /// Seals all of memory, ships everything that is on this disk only, and waits for it. Without a depot
-    /// this does nothing but to seal.
+    /// it does nothing but to seal.
     ///
     /// # Errors
     /// As [`TraceStore::flush`]; [`Kind::Unavailable`] when the depot does not answer, [`Kind::Locked`]

@@ -185,7 +185,7 @@ impl Tsdb {
     }
 
     /// Seals what is in memory, makes blocks of all that was sealed and ships what is on this disk only;
-    /// waits for it. Without a depot it does nothing.
+    /// waits for it. Without a depot it does nothing but to seal.
     ///
     /// # Errors
     /// As [`Tsdb::compact`]; [`Kind::Unavailable`] when the depot does not answer, [`Kind::Locked`] and

@@ -247,7 +247,7 @@ impl Inner {
         let inputs = merge.inputs.iter().filter_map(named).cloned();
         let inputs: Vec<Arc<Block<BlockFile>>> = inputs.collect();
         // Read from front to back, they are fetched as wholes.
-        let inputs = match self.make_room_if_full(self.blocks.localize(&inputs)) {
+        let inputs = match self.blocks.make_room_if_full(self.blocks.localize(&inputs)) {
             Ok(local) => local,
             Err(error) => {
                 let inputs: Vec<_> = inputs.iter().map(|block| &**block).collect();
@@ -262,7 +262,7 @@ impl Inner {
             }
             written => written,
         };
-        match self.make_room_if_full(written) {
+        match self.blocks.make_room_if_full(written) {
             Ok((edit, _file)) => self.blocks.replace(edit),
             Err(error) => self.blame(&inputs, error),
         }
@@ -357,7 +357,9 @@ impl Inner {
                 })
             };
             let deletes = version.deletes.iter();
-            let done = deletes.filter(|delete| self.is_due(delete) && !concerned(delete));
+            let done = deletes.filter(|delete| {
+                self.is_due(delete) && !concerned(delete) && self.blocks.may_forget(delete)
+            });
             done.map(|delete| delete.number).collect()
         };
         if done.is_empty() {

@@ -43,7 +43,7 @@ impl Inner {
             config: &self.config,
         };
         let written = sealer.write(&sealing.buffer.view(), sealing.position);
-        let add = self.make_room_if_full(written)?;
+        let add = self.blocks.make_room_if_full(written)?;
         let edit = Edit {
             add,
             wal_position: Some(sealing.position),

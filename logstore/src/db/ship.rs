@@ -209,7 +209,10 @@ impl Inner {
         self.check_open()?;
         self.require_writer()?;
         self.flush()?;
-        self.ship_blocks()
+        let shipped = self.ship_blocks()?;
+        // Nothing is shipped once another writes.
+        self.require_writer()?;
+        Ok(shipped)
     }
 
     /// Ships blocks until none is left to be shipped.
@@ -273,24 +276,6 @@ impl Inner {
         }
         result
     }
-
-    /// Makes room where the disk is full: what the depot has can be had again.
-    pub(super) fn make_room_if_full<T>(&self, written: Result<T>) -> Result<T> {
-        if let Err(error) = &written
-            && is_full(error)
-        {
-            self.blocks.make_room()?;
-        }
-        written
-    }
-}
-
-/// Whether something could not be written because the disk is full.
-fn is_full(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
-    error.kind() == Kind::Io
-        && io.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }
 
 /// Follows and ships when it is due, beside the ones who seal and merge: the network must not hold back

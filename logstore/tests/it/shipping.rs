@@ -1,7 +1,7 @@
 //! Stores whose blocks are shipped: crashes at every operation of the disk and of the depot, empty
 //! disks, stores that others write to, and how much is read of blocks that are far away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +11,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use trine_logstore::{Config, Direction, Durability, LineFilter, LogStore, Rows};
 use trine_storage::block_set::Shipped;
-use trine_storage::catalog::{BlockMeta, Document};
 use trine_storage::clock::ManualClock;
-use trine_storage::depot::{Adopted, Depot, Guard, LocalCopy, Role, ShipEdit, ShipState};
-use trine_storage::fs::{ReadFile, WriteFile};
+use trine_storage::depot::{Depot, Role};
 use trine_storage::sim::{
-    Crash, MemoryBucket, MemoryDepot, ShippedStep, ShippedSubject, SimFs, Subject,
-    check_every_cut_shipped, script_shipped,
+    Asked, CountingDepot, Crash, MemoryBucket, MemoryDepot, ShippedStep, ShippedSubject, SimFs,
+    Subject, check_every_cut_shipped, script_shipped,
 };
-use trine_storage::ulid::BlockId;
 use trine_storage::{Kind, Labels, Matcher, Result, TimeRange};
 
 use crate::store::{self, Entry};
@@ -315,6 +312,52 @@ fn who_was_overtaken_keeps_its_rows_and_ships_them_when_it_writes_again() {
 }
 
 #[test]
+fn who_was_overtaken_without_knowing_it_deletes_nothing_of_what_comes() {
+    let world = World::new();
+    let (first, _depot) = world.open(&SimFs::new(), "first", writer(1));
+    append(&first, 0..3);
+    first.ship().unwrap();
+    for row in 3..12 {
+        append(&first, row..row + 1);
+    }
+    let (second, _depot) = world.open(&SimFs::new(), "second", writer(2));
+    // As late as what the first one has, which is later than what the second one appends.
+    let app = [Matcher::equal("app", "a")];
+    let refused = first.delete(&app, &[], TimeRange::ALL).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Locked);
+    append(&second, 12..15);
+    second.ship().unwrap();
+    assert!(second.deletes().is_empty());
+    assert_eq!(rows(&second), [0, 1, 2, 12, 13, 14]);
+    assert_eq!(first.ship().unwrap_err().kind(), Kind::Locked);
+    assert_eq!(rows(&first).len(), 15);
+}
+
+#[test]
+fn a_full_disk_lets_go_of_copies_and_what_was_refused_goes_on_with_room() {
+    let world = World::new();
+    let fs = SimFs::new();
+    let (store, _depot) = world.open(&fs, "first", writer(1));
+    append(&store, 0..6);
+    store.ship().unwrap();
+    append(&store, 6..9);
+    assert!(block_files(&fs) > 0);
+    fs.fill_after(0);
+    assert_eq!(store.flush().unwrap_err().kind(), Kind::Io);
+    assert_eq!(block_files(&fs), 0, "a seal makes room");
+    assert_eq!(rows(&store), (0..9).collect::<Vec<_>>());
+    fs.fill_after(u64::MAX);
+    store.ship().unwrap();
+    assert!(block_files(&fs) > 0);
+    fs.fill_after(0);
+    assert_eq!(store.compact().unwrap_err().kind(), Kind::Io);
+    assert_eq!(block_files(&fs), 0, "a merge makes room");
+    fs.fill_after(u64::MAX);
+    store.compact().unwrap();
+    assert_eq!(rows(&store), (0..9).collect::<Vec<_>>());
+}
+
+#[test]
 fn rows_are_sealed_and_shipped_before_they_are_too_old() {
     let world = World::new();
     let (store, depot) = world.open(&SimFs::new(), "first", writer(1));
@@ -354,123 +397,14 @@ fn while_the_depot_is_away_rows_are_taken_and_deletes_are_refused() {
     assert_eq!(rows(&store), (0..18).collect::<Vec<_>>());
 }
 
-/// Which pages were asked for, each of them once, and how many answers had to be waited for before.
-#[derive(Debug, Default)]
-struct Asked {
-    pages: BTreeMap<(BlockId, u64), u64>,
-    rounds: u64,
-}
-
-/// Counts pages and rounds of reads: what is asked for while nothing is waited for comes in one.
-#[derive(Debug)]
-struct Counting {
-    depot: Arc<MemoryDepot>,
-    asked: Arc<Mutex<Asked>>,
-}
-
-#[derive(Debug)]
-struct CountedFile {
-    id: BlockId,
-    file: Arc<dyn ReadFile>,
-    asked: Arc<Mutex<Asked>>,
-}
-
 const PAGE: u64 = 64 << 10;
-
-impl CountedFile {
-    /// Asks for pages; gives the round in which the last of them comes.
-    fn ask(&self, ranges: &[Range<u64>]) -> u64 {
-        let mut asked = self.asked.lock();
-        let next = asked.rounds + 1;
-        let of = |range: &Range<u64>| range.start / PAGE..range.end.div_ceil(PAGE);
-        let pages = ranges.iter().flat_map(of);
-        let rounds = pages.map(|page| *asked.pages.entry((self.id, page)).or_insert(next));
-        rounds.max().unwrap_or(0)
-    }
-}
-
-impl ReadFile for CountedFile {
-    fn len(&self) -> u64 {
-        self.file.len()
-    }
-
-    fn read(&self, ranges: &[Range<u64>]) -> std::io::Result<Vec<Bytes>> {
-        let round = self.ask(ranges);
-        let mut asked = self.asked.lock();
-        asked.rounds = asked.rounds.max(round);
-        self.file.read(ranges)
-    }
-
-    fn is_remote(&self) -> bool {
-        true
-    }
-
-    fn prefetch(&self, ranges: &[Range<u64>]) -> std::io::Result<()> {
-        self.ask(ranges);
-        Ok(())
-    }
-}
-
-impl Depot for Counting {
-    fn name(&self) -> &str {
-        self.depot.name()
-    }
-
-    fn instance(&self) -> &str {
-        self.depot.instance()
-    }
-
-    fn role(&self) -> Role {
-        self.depot.role()
-    }
-
-    fn newest(&self, known: u64) -> Result<Option<Arc<Document>>> {
-        self.depot.newest(known)
-    }
-
-    fn commit(&self, edit: &ShipEdit) -> Result<Adopted> {
-        self.depot.commit(edit)
-    }
-
-    fn upload(
-        &self,
-        id: BlockId,
-        file: &dyn ReadFile,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<Guard> {
-        self.depot.upload(id, file, check)
-    }
-
-    fn open(&self, meta: &BlockMeta) -> Arc<dyn ReadFile> {
-        Arc::new(CountedFile {
-            id: meta.id,
-            file: self.depot.open(meta),
-            asked: Arc::clone(&self.asked),
-        })
-    }
-
-    fn download(&self, meta: &BlockMeta, to: &mut dyn WriteFile) -> Result<()> {
-        self.depot.download(meta, to)
-    }
-
-    fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId> {
-        self.depot.surplus(copies)
-    }
-
-    fn tell(&self, state: ShipState) {
-        self.depot.tell(state);
-    }
-}
 
 /// A store on an empty disk whose reads are counted.
 fn counted(world: &World, config: Config) -> (LogStore, Arc<Mutex<Asked>>) {
-    let asked = Arc::new(Mutex::new(Asked::default()));
     let depot = world.bucket.depot("reader");
     depot.set_role(Role::ReadOnly);
-    let depot = Arc::new(Counting {
-        depot,
-        asked: Arc::clone(&asked),
-    });
+    let depot = CountingDepot::new(depot, PAGE);
+    let asked = depot.asked();
     let store = store::open_with(&SimFs::new(), &world.clock, config, depot).unwrap();
     (store, asked)
 }
@@ -493,7 +427,7 @@ fn a_search_of_many_blocks_takes_few_rounds() {
     let ask = |needle: &str, limit: Option<usize>| {
         let (reader, asked) = counted(&world, Config::default());
         assert!(reader.stats().blocks >= 30);
-        assert_eq!(asked.lock().rounds, 0, "nothing is read at open");
+        assert_eq!(asked.lock().rounds(), 0, "nothing is read at open");
         let needle = Bytes::copy_from_slice(needle.as_bytes());
         let request = Rows {
             lines: vec![LineFilter::Contains(needle)],
@@ -502,7 +436,7 @@ fn a_search_of_many_blocks_takes_few_rounds() {
             ..store::everything()
         };
         let found = store::rows(&reader, request).unwrap().len();
-        let rounds = asked.lock().rounds;
+        let rounds = asked.lock().rounds();
         (found, rounds)
     };
     let (found, rounds) = ask("row 299 token", None);
@@ -552,7 +486,7 @@ fn of_a_rare_needle_little_is_read() {
     drop(store);
     let (reader, asked) = counted(&world, Config::default());
     let ask = |needle: &str| {
-        let before = asked.lock().pages.len() as u64;
+        let before = asked.lock().pages();
         let request = Rows {
             lines: vec![LineFilter::Contains(Bytes::copy_from_slice(
                 needle.as_bytes(),
@@ -561,7 +495,7 @@ fn of_a_rare_needle_little_is_read() {
             ..store::everything()
         };
         let found = store::rows(&reader, request).unwrap().len();
-        (found, (asked.lock().pages.len() as u64 - before) * PAGE)
+        (found, (asked.lock().pages() - before) * PAGE)
     };
     let (found, cold) = ask("meltdown");
     assert_eq!(found, 1);

@@ -114,7 +114,7 @@ impl<R: BlockReader> BlockSet<R> {
             .filter(|(_, bytes, _)| *bytes > 0)
             .collect();
         let sum: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
-        let mut surplus = sum.saturating_sub(link.depot.kept_bytes_max());
+        let mut surplus = sum.saturating_sub(link.depot.kept_bytes_max(sum));
         kept.sort_by_key(|(was_read, bytes, _)| (*was_read, std::cmp::Reverse(*bytes)));
         let mut renewed = Vec::new();
         for (_, bytes, block) in kept {
@@ -141,6 +141,20 @@ impl<R: BlockReader> BlockSet<R> {
         let ids: Vec<BlockId> = copies.iter().map(|copy| copy.id).collect();
         self.evict(link, &ids)?;
         Ok(copies.iter().map(|copy| copy.bytes).sum())
+    }
+
+    /// Gives `written` back, after [making room](BlockSet::make_room) if it failed because the disk is full:
+    /// who tries again may get through.
+    ///
+    /// # Errors
+    /// That of `written`, or as [`BlockSet::make_room`].
+    pub fn make_room_if_full<T>(&self, written: Result<T>) -> Result<T> {
+        if let Err(error) = &written
+            && is_full(error)
+        {
+            self.make_room()?;
+        }
+        written
     }
 
     /// The copies of shipped blocks that there are.
@@ -234,6 +248,14 @@ impl<R: BlockReader> BlockSet<R> {
             }
         }
     }
+}
+
+/// Whether something could not be written because the disk is full.
+fn is_full(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    error.kind() == Kind::Io
+        && io.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }
 
 impl<R> Block<R> {

@@ -10,6 +10,11 @@ use crate::depot::ShipEdit;
 use crate::error::{Error, Kind, Result};
 use crate::ulid::BlockId;
 
+/// A delete that another data directory may have asked for is not forgotten before it is this old,
+/// milliseconds: a day. A directory that is away for longer may bring back rows that it had deleted and
+/// not shipped.
+pub const DELETE_KEPT_MS: i64 = 24 * 3_600_000;
+
 impl<R: BlockReader> BlockSet<R> {
     /// Makes a change, durably and as one. `publish` runs at the moment of the change, before
     /// anybody can [`BlockSet::read`] the new version: there an engine lets go of the memory that
@@ -132,6 +137,18 @@ impl<R: BlockReader> BlockSet<R> {
         Ok((next, added))
     }
 
+    /// Whether a delete that concerns none of these blocks any more may be forgotten. One that was asked
+    /// for here may: what it was to hide was seen here. Another data directory may have asked for any
+    /// other one, and may still have to ship rows that it deleted: such a delete stays for
+    /// [`DELETE_KEPT_MS`], so that it is there when they come.
+    pub fn may_forget(&self, delete: &Delete) -> bool {
+        let Some(link) = &self.link else {
+            return true;
+        };
+        delete.created_ms.saturating_add(DELETE_KEPT_MS) <= link.clock.now_ms()
+            || self.state.lock().own_deletes.contains(&delete.number)
+    }
+
     /// Asks the depot for a change of what is deleted, and sees to the rest here.
     fn commit_deletes(&self, link: &Link, edit: &Edit, publish: impl FnOnce()) -> Result<()> {
         link.require_writer()?;
@@ -161,6 +178,10 @@ impl<R: BlockReader> BlockSet<R> {
             forget_deletes: edit.forget_deletes.clone(),
         };
         let mut state = self.state.lock();
+        let asked_here = edit.delete.iter().map(|delete| delete.number);
+        state.own_deletes.extend(asked_here);
+        let left = |number: &u64| document.deletes.iter().any(|d| d.number == *number);
+        state.own_deletes.retain(left);
         let forgets = |delete: &Delete| edit.forget_deletes.contains(&delete.number);
         let is_local = !rest.add.is_empty()
             || !rest.remove.is_empty()

@@ -172,6 +172,7 @@ impl State {
             busy: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             pending: Vec::new(),
+            own_deletes: BTreeSet::new(),
         }
     }
 }

@@ -17,18 +17,9 @@ use super::stage::{handle, options};
 use super::*;
 use crate::catalog::{BlockMeta, decode_as};
 use crate::clock::{Clock, ManualClock};
-use crate::sim::Rng;
+use crate::sim::{Rng, seeds};
 use crate::time::TimeRange;
 use crate::ulid::BlockId;
-
-/// Runs: as many as `TRINE_CASES` says.
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TRINE_CASES").unwrap_or(100),
-    }
-}
 
 /// What a process was told.
 #[derive(Debug, Clone)]
@@ -409,7 +400,7 @@ fn names(document: &BucketDocument, key: &str) -> bool {
 #[test]
 fn one_history_whatever_fails() {
     let mut all = Summary::default();
-    for seed in seeds() {
+    for seed in seeds(100) {
         let one = run(seed);
         all.requests += one.requests;
         all.commits += one.commits;
@@ -421,9 +412,9 @@ fn one_history_whatever_fails() {
         all.blocks_removed += one.blocks_removed;
         all.taken_back += one.taken_back;
     }
-    println!("{} seeds: {all:?}", seeds().count());
+    println!("{} seeds: {all:?}", seeds(100).count());
     assert!(all.versions >= all.commits);
-    if seeds().count() > 20 {
+    if seeds(100).count() > 20 {
         let happened = [
             all.fenced,
             all.unknown,

@@ -15,6 +15,7 @@ use super::bucket_catalog::{BucketCatalog, BucketDocument, Commit, block_key};
 use super::copies::Copies;
 use super::failure::Reason;
 use super::file::RemoteFile;
+use super::kept::Kept;
 use super::lease::Lease;
 use super::markers::{Markers, StoreName};
 use super::range_cache::RangeCache;
@@ -43,6 +44,7 @@ pub(super) struct Common {
     pub(super) tenure: Tenure,
     pub(super) markers: Markers,
     pub(super) copies: Copies,
+    pub(super) kept: Kept,
     pub(super) throttle: Throttle,
     pub(super) cache: RangeCache,
     pub(super) clock: Arc<dyn Clock>,
@@ -301,6 +303,10 @@ impl Depot for StoreDepot {
 
     fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId> {
         self.common.copies.surplus(&self.name, copies)
+    }
+
+    fn kept_bytes_max(&self, kept: u64) -> u64 {
+        self.common.kept.share(&self.name, kept)
     }
 
     fn tell(&self, state: ShipState) {

@@ -20,6 +20,7 @@ use super::bucket::Bucket;
 use super::copies::Copies;
 use super::counters::Counted;
 use super::depot::{Common, StoreDepot};
+use super::kept::Kept;
 use super::lease::{Holder, LeaseTimes};
 use super::markers::{Markers, StoreName};
 use super::range_cache::{CacheStats, RangeCache};
@@ -63,6 +64,9 @@ pub struct DepotsConfig {
     pub upload_bytes_per_second: Option<u64>,
     /// Bytes of local copies of shipped blocks. Default 16 GiB.
     pub copies_bytes_max: u64,
+    /// Bytes of sections that readers of remote blocks keep, all stores together, as far as that is
+    /// checked every few seconds. Nothing, the default, for half of the memory of the cache.
+    pub kept_bytes_max: Option<u64>,
 }
 
 impl DepotsConfig {
@@ -78,6 +82,7 @@ impl DepotsConfig {
             sweep_interval: Duration::from_secs(600),
             upload_bytes_per_second: None,
             copies_bytes_max: 16 << 30,
+            kept_bytes_max: None,
         }
     }
 }
@@ -170,6 +175,8 @@ impl Depots {
     ) -> Result<Arc<Self>> {
         let hurried = bucket.hurried(HURRIED_ATTEMPTS, HURRIED_TIME);
         let clock = Arc::clone(bucket.clock());
+        let half = cache.options().memory_bytes_max / 2;
+        let kept_bytes_max = config.kept_bytes_max.unwrap_or(half);
         let common = Arc::new(Common {
             bucket: bucket.clone(),
             tenure: Tenure::new(
@@ -181,6 +188,7 @@ impl Depots {
             markers: Markers::new(hurried.clone()),
             hurried,
             copies: Copies::new(config.copies_bytes_max),
+            kept: Kept::new(kept_bytes_max, Arc::clone(&clock)),
             throttle: Throttle::new(
                 Arc::clone(&clock),
                 config.upload_bytes_per_second,

@@ -16,7 +16,7 @@ use crate::depot::Depot;
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::shared::Shared;
-use crate::sim::{Crash, Rng, SimFs};
+use crate::sim::{Crash, Rng, SimFs, seeds};
 use crate::time::TimeRange;
 use crate::wal::Durability::Synced;
 
@@ -400,7 +400,7 @@ impl World {
 #[test]
 fn two_processes_and_a_bucket_that_fails_keep_every_promise() {
     let mut done = 0;
-    for seed in 0..60 {
+    for seed in seeds(60) {
         let mut world = World::new(seed);
         for _ in 0..80 {
             world.step();
@@ -408,5 +408,7 @@ fn two_processes_and_a_bucket_that_fails_keep_every_promise() {
         world.check();
         done += world.done;
     }
-    assert!(done > 300, "only {done} writes went well");
+    let all = seeds(60).count();
+    println!("{all} lives: {done} writes went well");
+    assert!(done > 5 * all as u64, "only {done} writes went well");
 }

@@ -33,6 +33,8 @@ pub struct MemoryBucket {
 #[derive(Debug, Default)]
 struct Contents {
     document: Arc<Document>,
+    /// The highest epoch that has committed: lower ones can do so no more.
+    claimed: u64,
     objects: BTreeMap<BlockId, Bytes>,
     /// How many guards hold each object.
     held: BTreeMap<BlockId, u64>,
@@ -57,6 +59,18 @@ impl Contents {
             },
             _ => Ok(false),
         }
+    }
+
+    /// Refuses a writer that was overtaken, whatever it believes of itself.
+    fn claim(&mut self, role: &Role) -> Result<()> {
+        if let Role::Writer { epoch } = *role {
+            if epoch < self.claimed {
+                let what = format!("memory: epoch {} writes, not {epoch}", self.claimed);
+                return Err(Error::new(Kind::Locked, what));
+            }
+            self.claimed = epoch;
+        }
+        Ok(())
     }
 
     fn is_gone(&self) -> bool {
@@ -207,6 +221,7 @@ impl Depot for MemoryDepot {
         self.role().require_writer(self.name())?;
         let mut contents = self.bucket.contents.lock();
         let is_lost = contents.call()?;
+        contents.claim(&self.role())?;
         let next = Arc::new(edit.applied_to(&contents.document, &self.instance)?);
         for meta in &next.blocks {
             let object = contents.objects.get(&meta.id);
@@ -290,7 +305,7 @@ impl Depot for MemoryDepot {
         surplus
     }
 
-    fn kept_bytes_max(&self) -> u64 {
+    fn kept_bytes_max(&self, _kept: u64) -> u64 {
         self.bucket.contents.lock().kept_max.unwrap_or(u64::MAX)
     }
 

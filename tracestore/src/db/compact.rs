@@ -82,11 +82,11 @@ impl Inner {
         let _compacting = self.compacting.lock();
         self.flush()?;
         loop {
-            self.ship()?;
+            self.ship_blocks()?;
             self.retain()?;
             self.merge_due(true)?;
             // What was merged of shipped blocks is seen, and merged again, when the depot has it.
-            if self.ship()?.replaced == 0 {
+            if self.ship_blocks()?.replaced == 0 {
                 return self.forget_deletes();
             }
         }
@@ -242,9 +242,10 @@ impl Inner {
         let named = |id: &BlockId| version.blocks.iter().find(|block| block.meta.id == *id);
         let inputs: Vec<Arc<Block<BlockFile>>> =
             merge.inputs.iter().filter_map(named).cloned().collect();
+        // Read from front to back, they are fetched as wholes.
         let merged = self.blocks.localize(&inputs);
         let merged = merged.and_then(|inputs| self.write_merged(version, &inputs, merge, hidden));
-        match merged {
+        match self.blocks.make_room_if_full(merged) {
             Ok((edit, _file)) => {
                 self.check_open()?;
                 self.blocks.replace(edit)
@@ -347,7 +348,11 @@ impl Inner {
         let tombstones = self.tombstones();
         let version = self.blocks.version();
         let mut done = Vec::new();
-        for tombstone in tombstones.iter().filter(|held| self.is_due(&held.delete)) {
+        for tombstone in tombstones.iter() {
+            let delete = &tombstone.delete;
+            if !self.is_due(delete) || !self.blocks.may_forget(delete) {
+                continue;
+            }
             let alone = Hidden {
                 tombstones: Arc::new(vec![Arc::clone(tombstone)]),
                 retention: Arc::default(),

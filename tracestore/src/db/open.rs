@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::{BlockSet, Version};
-use trine_storage::depot::Role;
 use trine_storage::fs;
 use trine_storage::shared::Maintain;
 use trine_storage::wal::{Replayer, Wal};
@@ -36,8 +35,6 @@ impl TraceStore {
             depot,
         } = components;
         let lock = fs::claim(&*fs, path)?;
-        // Who gets the lease after this takes over when it is told to, or when something is appended.
-        let role = depot.as_ref().map(|depot| depot.role());
         let blocks: BlockSet<BlockFile> =
             BlockSet::open_with(Arc::clone(&fs), Arc::clone(&clock), path, depot)?;
         let version = blocks.version();
@@ -103,14 +100,13 @@ impl TraceStore {
         // Closes what was opened if that fails.
         let handle = Handle { inner };
         let inner = &handle.inner;
-        if let Some(role) = role {
-            if let Role::Writer { epoch } = role
-                && !inner.blocks.is_behind()
-            {
-                match inner.go_behind(epoch) {
-                    // It is done before the first append.
-                    Err(error) if error.kind() == Kind::Unavailable => {}
-                    done => done?,
+        if let Some(depot) = inner.blocks.depot() {
+            if depot.role().is_writer() && !inner.blocks.is_behind() {
+                // Reads go on without it, and the next append asks for it again.
+                let is_passing = |kind| matches!(kind, Kind::Unavailable | Kind::Locked);
+                match inner.take_over() {
+                    Err(error) if is_passing(error.kind()) => {}
+                    taken => taken?,
                 }
             }
             let shipper = Arc::new(Shipper {

@@ -45,7 +45,7 @@ impl Inner {
         let Some(sealing) = self.begin_seal() else {
             return Ok(());
         };
-        let written = self.write_runs(&sealing)?;
+        let written = self.blocks.make_room_if_full(self.write_runs(&sealing))?;
         let edit = Edit {
             add: written.iter().map(|(meta, _)| meta.clone()).collect(),
             wal_position: Some(sealing.position),

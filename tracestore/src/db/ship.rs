@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use trine_storage::Result;
 use trine_storage::block_set::{Block, Edit, Shipped};
 use trine_storage::catalog::BlockMeta;
-use trine_storage::depot::Role;
+use trine_storage::depot::{Role, ShipEdit};
 use trine_storage::shared::Maintain;
 use trine_storage::time::nanos;
+use trine_storage::{Error, Kind, Result};
 
 use super::{Inner, by_sequence};
 use crate::block::build::{Input, Source};
@@ -106,6 +106,10 @@ impl Inner {
         if self.shipping.has_taken(epoch) {
             return Ok(());
         }
+        // Whoever wrote before can do so no more from here on, but may have until now.
+        if self.blocks.floor() > 0 {
+            depot.commit(&ShipEdit::default())?;
+        }
         self.follow_held()?;
         self.go_behind(epoch)
     }
@@ -174,9 +178,8 @@ impl Inner {
             || self.live.lock().figures().spans > 0
     }
 
-    /// Goes on behind everything that is shipped, which is known; `deleting` is held, or nobody else
-    /// knows the store yet.
-    pub(super) fn go_behind(&self, epoch: u64) -> Result<()> {
+    /// Goes on behind everything that is shipped, which is known; `deleting` is held.
+    fn go_behind(&self, epoch: u64) -> Result<()> {
         if self.has_own() && self.others_have_shipped()? {
             self.introduce()?;
         }
@@ -261,14 +264,10 @@ impl Inner {
     }
 
     /// Ships all blocks that there are, and makes the changes of shipped ones that wait.
-    pub(super) fn ship(&self) -> Result<Shipped> {
+    pub(super) fn ship_blocks(&self) -> Result<Shipped> {
         let mut done = Shipped::default();
         let _working = self.shipping.working.lock();
         for _ in 0..ROUNDS_MAX {
-            if self.blocks.depot().is_none() || self.only_reads() {
-                break;
-            }
-            self.check_writer()?;
             if self.blocks.is_behind() {
                 self.follow()?;
             }
@@ -277,19 +276,22 @@ impl Inner {
             done.bytes += shipped.bytes;
             done.replaced += shipped.replaced;
             if !self.blocks.is_behind() {
-                break;
+                return Ok(done);
             }
         }
-        Ok(done)
+        let what = "others change what is shipped all the time; nothing is shipped until they stop";
+        Err(Error::new(Kind::Unavailable, what))
     }
 
-    /// Seals, ships and looks after local copies.
+    /// Seals what is in memory and ships all there is.
     pub(super) fn ship_all(&self) -> Result<Shipped> {
         self.check_open()?;
+        self.check_writer()?;
         self.flush()?;
-        let shipped = self.check_writer().and_then(|()| self.ship());
-        self.blocks.care()?;
-        shipped
+        let shipped = self.ship_blocks()?;
+        // Nothing is shipped once another writes.
+        self.check_writer()?;
+        Ok(shipped)
     }
 
     /// Does of following, sealing, shipping and looking after copies what is due.
@@ -302,18 +304,25 @@ impl Inner {
         // Those who seal may be in the midst of a long merge.
         let mut result = self.seal_if_due();
         if now_ms >= shipping.retry_ms.load(Ordering::Relaxed) {
-            let shipped = self.follow_if_due(now_ms).and_then(|()| self.ship());
+            let shipped = self.follow_if_due(now_ms).and_then(|()| {
+                if self.only_reads() {
+                    return Ok(());
+                }
+                self.check_writer()?;
+                self.ship_blocks().map(drop)
+            });
             let retry_ms = match shipped {
-                Ok(_) => 0,
+                Ok(()) => 0,
                 Err(_) => now_ms.saturating_add(RETRY_MS),
             };
             shipping.retry_ms.store(retry_ms, Ordering::Relaxed);
-            result = result.and(shipped.map(drop));
+            result = result.and(shipped);
         }
         let cared_ms = shipping.cared_ms.load(Ordering::Relaxed);
         if now_ms.saturating_sub(cared_ms) >= CARE_MS {
             shipping.cared_ms.store(now_ms, Ordering::Relaxed);
-            result = result.and(self.blocks.care());
+            let _working = shipping.working.lock();
+            result = result.and(self.check_open().and_then(|()| self.blocks.care()));
         }
         result
     }

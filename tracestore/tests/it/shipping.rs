@@ -56,7 +56,8 @@ impl ShippedSubject for Shipped {
     }
 
     fn evict(&self, store: &TraceStore) -> Result<()> {
-        store.ship().map(drop)
+        self.0.advance(Duration::from_secs(11));
+        store.maintain()
     }
 }
 
@@ -328,6 +329,33 @@ fn rows_that_were_not_shipped_stay_with_their_disk() {
 }
 
 #[test]
+fn who_was_overtaken_without_knowing_it_deletes_nothing_of_what_comes() {
+    let bucket = MemoryBucket::new();
+    let (first, second) = (
+        Machine::new(&bucket, "first"),
+        Machine::new(&bucket, "second"),
+    );
+    let store = first.open();
+    put_one(&store, span(1, 1, 0, "shipped", 1));
+    ship(&store);
+    for id in 2..=9 {
+        put_one(&store, span(id, 1, 0, "of the first", id.into()));
+    }
+    second.writes(2);
+    let other = second.open();
+    // As late as what the first one has, which is later than what the second one appends.
+    let refused = store.delete_trace([3; 16]).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Locked);
+    put_one(&other, span(3, 2, 0, "of the second", 10));
+    ship(&other);
+    assert_eq!(find_all(&other), ["of the second", "shipped"]);
+    assert!(other.deletes().is_empty());
+    assert_eq!(store.ship().unwrap_err().kind(), Kind::Locked);
+    first.standby();
+    assert_eq!(find_all(&store).len(), 9);
+}
+
+#[test]
 fn a_trace_that_two_machines_have_is_one() {
     let bucket = MemoryBucket::new();
     let (first, second) = (
@@ -413,8 +441,8 @@ fn blocks_are_read_merged_and_retained_wherever_they_are() {
     let bucket = MemoryBucket::new();
     let machine = Machine::new(&bucket, "first");
     let store = machine.open();
-    let all: Vec<String> = (1..=9u8).rev().map(|id| format!("span {id}")).collect();
-    for id in 1..=9u8 {
+    let all: Vec<String> = (1..=3u8).rev().map(|id| format!("span {id}")).collect();
+    for id in 1..=3u8 {
         put_one(&store, span(id, 1, 0, &format!("span {id}"), id.into()));
         ship(&store);
     }
@@ -423,13 +451,14 @@ fn blocks_are_read_merged_and_retained_wherever_they_are() {
         let blocks = files.filter(|path| path.starts_with("store/blocks"));
         blocks.collect::<BTreeSet<_>>().len()
     };
-    assert_eq!((store.stats().blocks, files()), (9, 9));
+    assert_eq!((store.stats().blocks, files()), (3, 3));
     let kept = store.snapshot();
     bucket.set_copies_max(Some(0));
-    store.ship().unwrap();
+    machine.clock.advance(Duration::from_secs(11));
+    store.maintain().unwrap();
     assert_eq!(find_all(&store), all);
     drop(kept);
-    assert_eq!((store.stats().blocks, files()), (9, 0));
+    assert_eq!((store.stats().blocks, files()), (3, 0));
     assert_eq!(find_all(&store), all);
     bucket.set_copies_max(None);
     store.compact().unwrap();
@@ -442,4 +471,38 @@ fn blocks_are_read_merged_and_retained_wherever_they_are() {
     drop(store);
     let empty = Machine::new(&bucket, "second").open();
     assert_eq!(find_all(&empty), all);
+}
+
+#[test]
+fn a_full_disk_lets_go_of_copies_and_what_was_refused_goes_on_with_room() {
+    let bucket = MemoryBucket::new();
+    let machine = Machine::new(&bucket, "first");
+    let store = machine.open();
+    let copies = || {
+        let files = machine.disk.files().into_iter();
+        let blocks = files.filter(|path| path.extension().is_some_and(|e| e == "block"));
+        blocks.count()
+    };
+    for id in 1..=3u8 {
+        put_one(&store, span(id, 1, 0, &format!("span {id}"), id.into()));
+        ship(&store);
+    }
+    assert_eq!(copies(), 3);
+    put_one(&store, span(4, 1, 0, "span 4", 4));
+    machine.disk.fill_after(0);
+    assert_eq!(store.flush().unwrap_err().kind(), Kind::Io);
+    assert_eq!(copies(), 0, "a seal makes room");
+    let all = ["span 4", "span 3", "span 2", "span 1"];
+    assert_eq!(find_all(&store), all);
+    machine.disk.fill_after(u64::MAX);
+    ship(&store);
+    assert_eq!(copies(), 1);
+    machine.disk.fill_after(0);
+    assert_eq!(store.compact().unwrap_err().kind(), Kind::Io);
+    assert_eq!(copies(), 0, "a merge makes room");
+    assert_eq!(find_all(&store), all);
+    machine.disk.fill_after(u64::MAX);
+    store.compact().unwrap();
+    assert_eq!((store.stats().blocks, copies()), (1, 1));
+    assert_eq!(find_all(&store), all);
 }

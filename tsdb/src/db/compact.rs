@@ -130,9 +130,11 @@ impl Inner {
 
     fn merge(&self, inputs: &[Arc<Block<Sealed>>], window: TimeRange, level: u8) -> Result<()> {
         // Read from front to back, they are fetched as wholes.
-        let inputs = self.make_room_if_full(self.blocks.localize(inputs))?;
+        let inputs = self
+            .blocks
+            .make_room_if_full(self.blocks.localize(inputs))?;
         let written = self.write_merged(&inputs, window, level);
-        let (edit, _file) = self.make_room_if_full(written)?;
+        let (edit, _file) = self.blocks.make_room_if_full(written)?;
         self.blocks.replace(edit)
     }
 

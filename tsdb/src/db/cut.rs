@@ -139,7 +139,7 @@ impl Inner {
             self.uncut_ms.fetch_min(since_ms, Ordering::Relaxed);
             self.told.fetch_or(told, Ordering::Relaxed);
         }
-        self.make_room_if_full(written)
+        self.blocks.make_room_if_full(written)
     }
 
     fn cut_parts(&self, version: &Version<Sealed>, all: bool, told: bool) -> Result<()> {

@@ -58,10 +58,9 @@ impl Inner {
             .deletes
             .iter()
             .filter(|delete| {
-                !version
-                    .blocks
-                    .iter()
-                    .any(|block| delete.concerns(&block.meta))
+                let mut blocks = version.blocks.iter();
+                let concerned = blocks.any(|block| delete.concerns(&block.meta));
+                !concerned && self.blocks.may_forget(delete)
             })
             .map(|delete| delete.number)
             .collect();

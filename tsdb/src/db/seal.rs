@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use trine_storage::block_set::Edit;
+use trine_storage::block_set::{Edit, Unfinished};
 use trine_storage::catalog::BlockMeta;
 use trine_storage::{Error, Kind, Result};
 
@@ -72,6 +72,22 @@ impl Inner {
     }
 
     fn seal(&self, sealing: Sealing) -> Result<()> {
+        let written = self.write_part(sealing);
+        let (meta, defined, _file) = self.blocks.make_room_if_full(written)?;
+        let edit = Edit {
+            add: vec![meta],
+            wal_position: Some(sealing.position),
+            ..Edit::default()
+        };
+        self.blocks.commit(&edit, || {})?;
+        // Only now: who read before has not missed anything.
+        self.head.release(sealing.epoch, &defined);
+        self.account.set(self.memory_bytes());
+        self.wal.truncate(sealing.position)
+    }
+
+    /// Writes a part, which is not in the catalog yet, and gives the series that it defines.
+    fn write_part(&self, sealing: Sealing) -> Result<(BlockMeta, Vec<u32>, Unfinished)> {
         let file = self.blocks.begin(&*self.clock);
         let mut part = PartWriter::create(&*self.fs, file.path())?;
         let mut defined = Vec::new();
@@ -99,16 +115,7 @@ impl Inner {
             created_ms: self.clock.now_ms(),
             deletes_applied: 0,
         };
-        let edit = Edit {
-            add: vec![meta],
-            wal_position: Some(sealing.position),
-            ..Edit::default()
-        };
-        self.blocks.commit(&edit, || {})?;
-        // Only now: who read before has not missed anything.
-        self.head.release(sealing.epoch, &defined);
-        self.account.set(self.memory_bytes());
-        self.wal.truncate(sealing.position)
+        Ok((meta, defined, file))
     }
 
     /// Seals when memory or the log is large enough or memory is old enough.

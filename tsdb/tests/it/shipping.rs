@@ -1,25 +1,18 @@
 //! Stores whose blocks are shipped: crashes at every operation of the disk and of the depot, empty
 //! disks, stores that others write to, and how many rounds a read of blocks that are far away takes.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use parking_lot::Mutex;
-use trine_storage::catalog::{BlockMeta, Document};
 use trine_storage::clock::{Clock, ManualClock};
-use trine_storage::depot::{Adopted, Depot, Guard, LocalCopy, Role, ShipEdit, ShipState};
-use trine_storage::fs::{ReadFile, WriteFile};
+use trine_storage::depot::{Depot, Role};
 use trine_storage::shared::Shared;
 use trine_storage::sim::{
-    MemoryBucket, MemoryDepot, ShippedStep, ShippedSubject, SimFs, Subject,
+    Asked, CountingDepot, MemoryBucket, MemoryDepot, ShippedStep, ShippedSubject, SimFs, Subject,
     check_every_cut_shipped, script_shipped,
 };
-use trine_storage::ulid::BlockId;
 use trine_storage::{Kind, Matcher, Result, TimeRange};
 use trine_tsdb::{Config, Durability, Hints, Metadata, MetricType, Tsdb, Value, Values};
 
@@ -392,6 +385,53 @@ fn who_was_overtaken_keeps_its_samples_and_ships_them_when_it_writes_again() {
 }
 
 #[test]
+fn who_was_overtaken_without_knowing_it_deletes_nothing_of_what_comes() {
+    let world = World::new();
+    let now = world.now();
+    let (first, _depot) = world.open(&SimFs::new(), "first", writer(1));
+    put(&first, &[("n=a", now, 1.0)]);
+    first.ship().unwrap();
+    for number in 1..10u8 {
+        put(&first, &[("n=b", now + i64::from(number), number.into())]);
+    }
+    let (second, _depot) = world.open(&SimFs::new(), "second", writer(2));
+    // As late as what the first one has, which is later than what the second one appends.
+    let refused = first.delete(&[], TimeRange::ALL).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Locked);
+    put(&second, &[("n=c", now + 1, 1.0)]);
+    second.ship().unwrap();
+    assert_eq!(all(&second).len(), 2);
+    assert_eq!(first.ship().unwrap_err().kind(), Kind::Locked);
+}
+
+#[test]
+fn a_full_disk_lets_go_of_copies_and_what_was_refused_goes_on_with_room() {
+    let world = World::new();
+    let fs = SimFs::new();
+    let (db, _depot) = world.open(&fs, "first", writer(1));
+    let files = || {
+        let is = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "block");
+        fs.files().iter().filter(|path| is(path)).count()
+    };
+    put(&db, &[("n=a", world.now(), 1.0)]);
+    db.ship().unwrap();
+    put(&db, &[("n=b", world.now(), 2.0)]);
+    let expected = all(&db);
+    let before = files();
+    fs.fill_after(0);
+    assert_eq!(db.ship().unwrap_err().kind(), Kind::Io);
+    // The part that defines the series stays.
+    assert_eq!(files(), before - 1, "a seal makes room");
+    assert_eq!(all(&db), expected);
+    fs.fill_after(u64::MAX);
+    db.ship().unwrap();
+    assert_eq!(
+        (world.read("reader"), all(&db)),
+        (expected.clone(), expected)
+    );
+}
+
+#[test]
 fn while_the_depot_is_away_samples_are_taken_and_deletes_are_refused() {
     let world = World::new();
     let fs = SimFs::new();
@@ -414,113 +454,7 @@ fn while_the_depot_is_away_samples_are_taken_and_deletes_are_refused() {
     assert_eq!(world.read("reader"), all(&db));
 }
 
-/// Which pages were asked for, and how many answers had to be waited for before.
-#[derive(Debug, Default)]
-struct Asked {
-    pages: BTreeMap<(BlockId, u64), u64>,
-    rounds: u64,
-}
-
-/// Counts rounds of reads: what is asked for while nothing is waited for comes in one.
-#[derive(Debug)]
-struct Counting {
-    depot: Arc<MemoryDepot>,
-    asked: Arc<Mutex<Asked>>,
-}
-
-#[derive(Debug)]
-struct CountedFile {
-    id: BlockId,
-    file: Arc<dyn ReadFile>,
-    asked: Arc<Mutex<Asked>>,
-}
-
 const PAGE: u64 = 4 << 10;
-
-impl CountedFile {
-    /// Asks for pages; gives the round in which the last of them comes.
-    fn ask(&self, ranges: &[Range<u64>]) -> u64 {
-        let mut asked = self.asked.lock();
-        let next = asked.rounds + 1;
-        let of = |range: &Range<u64>| range.start / PAGE..range.end.div_ceil(PAGE);
-        let pages = ranges.iter().flat_map(of);
-        let rounds = pages.map(|page| *asked.pages.entry((self.id, page)).or_insert(next));
-        rounds.max().unwrap_or(0)
-    }
-}
-
-impl ReadFile for CountedFile {
-    fn len(&self) -> u64 {
-        self.file.len()
-    }
-
-    fn read(&self, ranges: &[Range<u64>]) -> std::io::Result<Vec<Bytes>> {
-        let round = self.ask(ranges);
-        let mut asked = self.asked.lock();
-        asked.rounds = asked.rounds.max(round);
-        self.file.read(ranges)
-    }
-
-    fn is_remote(&self) -> bool {
-        true
-    }
-
-    fn prefetch(&self, ranges: &[Range<u64>]) -> std::io::Result<()> {
-        self.ask(ranges);
-        Ok(())
-    }
-}
-
-impl Depot for Counting {
-    fn name(&self) -> &str {
-        self.depot.name()
-    }
-
-    fn instance(&self) -> &str {
-        self.depot.instance()
-    }
-
-    fn role(&self) -> Role {
-        self.depot.role()
-    }
-
-    fn newest(&self, known: u64) -> Result<Option<Arc<Document>>> {
-        self.depot.newest(known)
-    }
-
-    fn commit(&self, edit: &ShipEdit) -> Result<Adopted> {
-        self.depot.commit(edit)
-    }
-
-    fn upload(
-        &self,
-        id: BlockId,
-        file: &dyn ReadFile,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<Guard> {
-        self.depot.upload(id, file, check)
-    }
-
-    fn open(&self, meta: &BlockMeta) -> Arc<dyn ReadFile> {
-        Arc::new(CountedFile {
-            id: meta.id,
-            file: self.depot.open(meta),
-            asked: Arc::clone(&self.asked),
-        })
-    }
-
-    fn download(&self, meta: &BlockMeta, to: &mut dyn WriteFile) -> Result<()> {
-        self.depot.download(meta, to)
-    }
-
-    fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId> {
-        self.depot.surplus(copies)
-    }
-
-    fn tell(&self, state: ShipState) {
-        self.depot.tell(state);
-    }
-}
 
 #[test]
 fn a_read_of_many_blocks_takes_four_rounds() {
@@ -539,16 +473,13 @@ fn a_read_of_many_blocks_takes_four_rounds() {
         }
         db.ship().unwrap();
     }
-    let asked = Arc::new(Mutex::new(Asked::default()));
     let depot = world.bucket.depot("reader");
     depot.set_role(Role::ReadOnly);
-    let depot = Arc::new(Counting {
-        depot,
-        asked: Arc::clone(&asked),
-    });
+    let depot = CountingDepot::new(depot, PAGE);
+    let asked = depot.asked();
     let reader = open_with(&SimFs::new(), &world.clock, Config::default(), depot).unwrap();
     assert!(reader.stats().blocks >= 24);
-    assert_eq!(asked.lock().rounds, 0, "nothing is read at open");
+    assert_eq!(asked.lock().rounds(), 0, "nothing is read at open");
     let matchers = [Matcher::equal("n", "s77")];
     let select = || -> usize {
         let snapshot = reader.snapshot();
@@ -559,8 +490,16 @@ fn a_read_of_many_blocks_takes_four_rounds() {
             .sum()
     };
     assert_eq!(select(), 24 * 30);
-    assert!(asked.lock().rounds <= 4, "{} rounds", asked.lock().rounds);
+    assert!(
+        asked.lock().rounds() <= 4,
+        "{} rounds",
+        asked.lock().rounds()
+    );
     *asked.lock() = Asked::default();
     assert_eq!(select(), 24 * 30);
-    assert!(asked.lock().rounds <= 2, "{} rounds", asked.lock().rounds);
+    assert!(
+        asked.lock().rounds() <= 2,
+        "{} rounds",
+        asked.lock().rounds()
+    );
 }

@@ -103,6 +103,10 @@ impl Depot for Busy {
         self.depot.surplus(copies)
     }
 
+    fn kept_bytes_max(&self, kept: u64) -> u64 {
+        self.depot.kept_bytes_max(kept)
+    }
+
     fn tell(&self, state: ShipState) {
         self.depot.tell(state);
     }

@@ -279,7 +279,7 @@ impl Rows {
         let version = self.blocks.version();
         let is_done = |delete: &&Delete| {
             let mut blocks = version.blocks.iter();
-            !blocks.any(|block| delete.concerns(&block.meta))
+            !blocks.any(|block| delete.concerns(&block.meta)) && self.blocks.may_forget(delete)
         };
         let done = version.deletes.iter().filter(is_done);
         let done: Vec<u64> = done.map(|delete| delete.number).collect();

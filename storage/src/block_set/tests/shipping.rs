@@ -542,6 +542,40 @@ fn changes_of_others_are_seen_by_the_next_follow_and_deletes_at_once() {
 }
 
 #[test]
+fn what_was_deleted_and_not_shipped_stays_deleted_when_another_directory_wrote_meanwhile() {
+    let machine = Machine::new();
+    let first = machine.open();
+    ship_each(&first, [1]);
+    first.add(&[2, 3], Synced).unwrap();
+    first.delete(TimeRange::new(2, 3)).unwrap();
+    machine.depot.set_role(Role::Standby { by: "b".into() });
+    let second = Machine::of(&machine.bucket, "second");
+    second.depot.set_role(Role::Writer { epoch: 2 });
+    let store = second.open();
+    ship_each(&store, [4]);
+    // It has no block that the delete concerns, and the first one has.
+    store.forget().unwrap();
+    assert_eq!(machine.bucket.document().deletes.len(), 1);
+    // What it asks for itself it may forget.
+    store.delete(TimeRange::new(9, 10)).unwrap();
+    store.forget().unwrap();
+    assert_eq!(machine.bucket.document().deletes.len(), 1);
+    second.depot.set_role(Role::Standby { by: "a".into() });
+    machine.depot.set_role(Role::Writer { epoch: 3 });
+    first.follow().unwrap();
+    first.take_over().unwrap();
+    first.ship().unwrap();
+    assert_eq!(sorted(&first), [1, 3, 4]);
+    store.follow().unwrap();
+    assert_eq!(sorted(&store), [1, 3, 4]);
+    // Who has seen all of it forgets it, and so does everybody after a day.
+    let delete = machine.bucket.document().deletes[0].clone();
+    assert!(first.blocks.may_forget(&delete) && !store.blocks.may_forget(&delete));
+    second.clock.advance(Duration::from_secs(24 * 3_600));
+    assert!(store.blocks.may_forget(&delete));
+}
+
+#[test]
 fn a_delete_whose_answer_is_lost_is_in_force_after_the_next_follow() {
     let machine = Machine::new();
     let store = machine.open();

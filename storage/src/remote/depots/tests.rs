@@ -379,3 +379,21 @@ fn it_is_kept_in_the_background() {
     drop(depots);
     workers.stop();
 }
+
+#[test]
+fn readers_of_all_stores_keep_half_of_the_memory_of_the_cache_or_what_is_set() {
+    let stage = Stage::new(1, Faults::default());
+    let half = CacheOptions::default().memory_bytes_max / 2;
+    for kept_bytes_max in [None, Some(9_000)] {
+        let config = DepotsConfig {
+            kept_bytes_max,
+            ..DepotsConfig::new(Holder::new("host-a", Some("host-a")))
+        };
+        let depots = open(&stage, 1, config).unwrap();
+        let (a, b) = (depots.store("a", "logs"), depots.store("b", "logs"));
+        let max = kept_bytes_max.unwrap_or(half);
+        assert_eq!(a.kept_bytes_max(max), max);
+        assert_eq!(b.kept_bytes_max(max), max / 2);
+        assert_eq!(a.kept_bytes_max(max / 2), max / 2);
+    }
+}
