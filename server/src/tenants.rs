@@ -39,7 +39,7 @@ const ID_BYTES_MAX: usize = 150;
 const LEVEL_BYTES_MAX: usize = 4096;
 
 /// The names of what a tenant has, in its directory and in a bucket.
-const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
+pub(crate) const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
 
 /// How long a store may take to open before it is told how far it is, milliseconds.
 const TOLD_AFTER_MS: i64 = 1_000;
