@@ -183,6 +183,7 @@ fn a_bucket_becomes_a_directory_that_needs_none() {
     );
     // What is restored can be shipped to a new bucket.
     let server = start(&at("next"), &dir, "host-a");
+    assert_eq!(rows(server.address), expected);
     ship(&server);
     server.stop();
     let reader = reader(&at("next"), &at("reader"));
@@ -364,7 +365,6 @@ fn a_copy_that_is_told_to_stop_gives_its_place_back() {
     arguments.extend(["--bandwidth-max", "512", "--at-once", "1"]);
     let child = command(&arguments).spawn().unwrap();
     until("a first block is there", || blocks(&at("copy")) > 0);
-    // Another one at the same time is told who is there.
     let pid = child.id().to_string();
     Command::new("kill").args(["-INT", &pid]).status().unwrap();
     let output = child.wait_with_output().unwrap();

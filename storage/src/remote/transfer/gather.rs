@@ -81,7 +81,7 @@ impl Depot for Gather {
 
     fn role(&self) -> Role {
         Role::Writer {
-            epoch: self.target.epoch(),
+            epoch: self.target.lease.epoch(),
         }
     }
 
@@ -113,7 +113,7 @@ impl Depot for Gather {
         }
         progress.plan(std::iter::once(bytes));
         let check = || {
-            self.target.require()?;
+            self.target.lease.require()?;
             (self.transfer.check)()?;
             check()
         };

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use super::super::bucket::Bucket;
 use super::object::ObjectFile;
 use super::target::Target;
 use super::{Blocks, Source, Transfer, block_key};
-use crate::catalog::BlockMeta;
+use crate::catalog::{BlockMeta, Document};
 use crate::error::Result;
 
 impl Target {
@@ -39,10 +40,10 @@ impl Target {
     fn mirror_store(
         &self,
         mut blocks: Blocks,
-        to: &super::Bucket,
+        to: &Bucket,
         objects: BTreeMap<String, u64>,
         transfer: &Transfer,
-    ) -> Result<crate::catalog::Document> {
+    ) -> Result<Document> {
         let from = blocks.bucket.clone();
         let objects = Mutex::new(objects);
         let is_there = |meta: &BlockMeta| {
@@ -56,7 +57,7 @@ impl Target {
                 key: key.clone(),
                 len: meta.bytes,
             };
-            let check = || self.require().and_then(|()| (transfer.check)());
+            let check = || self.lease.require().and_then(|()| (transfer.check)());
             to.upload_while(&key, &file, &transfer.throttle, &check)?;
             objects.lock().insert(key, meta.bytes);
             Ok(())

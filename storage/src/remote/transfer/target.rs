@@ -29,7 +29,8 @@ pub type Wait<'a> = &'a dyn Fn(Duration) -> Result<()>;
 #[derive(Debug)]
 pub struct Target {
     bucket: Bucket,
-    lease: Arc<Lease>,
+    /// Held unless it was lost.
+    pub(super) lease: Arc<Lease>,
     markers: Markers,
     beating: JoinHandle<()>,
 }
@@ -76,8 +77,8 @@ impl Target {
         let lease = loop {
             match Lease::take(bucket, &holder, times, &mut watch)? {
                 Taken::Held(lease) => break lease,
-                // It may have been killed, and then it beats no more.
-                Taken::Refused { by, left } if is_copier(&by) && left <= least => {
+                // It may have been killed, and then it beats no more, and ever less is left.
+                Taken::Refused { by, left } if is_copier(&by) && left < least => {
                     least = left;
                     wait(left)?;
                 }
@@ -111,16 +112,6 @@ impl Target {
     /// The bucket.
     pub fn bucket(&self) -> &Bucket {
         &self.bucket
-    }
-
-    /// The epoch of the lease.
-    pub(super) fn epoch(&self) -> u64 {
-        self.lease.epoch()
-    }
-
-    /// Refuses to go on when somebody else has taken the bucket over.
-    pub(super) fn require(&self) -> Result<()> {
-        self.lease.require()
     }
 
     /// The blocks of a store that are there, named or not, with their lengths.
