@@ -15,6 +15,7 @@ mod file;
 pub mod generator;
 mod ingest;
 mod logs;
+mod places;
 mod storage;
 mod traces;
 mod value;
@@ -22,6 +23,7 @@ mod value;
 pub use generator::Generator;
 pub use ingest::{HighAvailability, OtlpMetrics};
 pub use logs::{Action, Logs, OtlpLogs, rfc3339, shown as limits_of_logs};
+pub use places::{Copying, Place};
 pub use storage::Storage;
 pub use traces::{Traces, shown as limits_of_traces};
 
@@ -570,6 +572,8 @@ fn settings() -> impl Iterator<Item = &'static Setting> {
 pub enum Invocation {
     /// Run the server.
     Serve(Box<Config>),
+    /// Copy all data from one place to another.
+    Copy(Copying),
     /// Say whether the configuration is good, and nothing else.
     Check,
     /// Print this text (help or version) and nothing else.
@@ -606,6 +610,9 @@ impl Invocation {
             Err(error) if !error.use_stderr() => return Ok(Self::Print(error.to_string())),
             Err(error) => return Err(error.to_string().trim_end().to_owned()),
         };
+        if let Some(copying) = places::read(&flags)? {
+            return Ok(Self::Copy(copying));
+        }
         let mut config = Config::default();
         let path = flags
             .get_one::<String>("config")
@@ -680,6 +687,8 @@ fn command() -> Command {
              in the file that --config names (YAML, `data-dir: ...`). An option wins over the \
              environment, the environment over the file.",
         )
+        .subcommands(places::commands())
+        .args_conflicts_with_subcommands(true)
         .arg(
             Arg::new("config")
                 .long("config")

@@ -8,6 +8,7 @@
 //! [`routes`] bring requests in, [`app`] is what handlers share; [`tenants`], [`pool`], [`body`]
 //! [`slots`], [`storage`] and [`params`] are what they use. [`ingest`] holds the write paths with [`proto`], [`api`]
 //! the read paths, [`process`] what is learned on the way, [`observe`] what the server stores of itself.
+//! [`commands`] copies all data from one place to another instead of serving it.
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod api;
 pub mod app;
 pub mod banner;
 pub mod body;
+pub mod commands;
 pub mod config;
 pub mod ingest;
 pub mod listen;

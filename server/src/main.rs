@@ -1,4 +1,5 @@
-//! The binary `trine`: reads its configuration and serves until it is told to stop.
+//! The binary `trine`: reads its configuration and serves until it is told to stop, or copies all data
+//! from one place to another.
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     };
     let told = match Invocation::load(std::env::args(), &outside) {
         Ok(Invocation::Serve(config)) => trine_server::run(*config),
+        Ok(Invocation::Copy(copying)) => trine_server::commands::run(copying),
         Ok(Invocation::Check) => {
             println!("the configuration is good");
             Ok(())

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use trine_storage::clock::{Clock, SystemClock};
 use trine_storage::fs::{self, Fs, RealFs};
+use trine_storage::remote::unfinished;
 use trine_storage::shared::{self, Shared};
 
 use crate::app::App;
@@ -188,6 +189,7 @@ async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Tenants, String
     let opened = tokio::task::spawn_blocking(move || {
         let real: Arc<dyn Fs> = Arc::new(RealFs);
         let lock = fs::claim(&*real, &config.data_dir)?;
+        unfinished(&*real, &config.data_dir)?.map_or(Ok(()), Err)?;
         let storage = Storage::open(&config, &real, &clock, &handle)?;
         let memory = config.memory_budget_bytes as u64;
         let cache = config.storage.memory_bytes() as u64;

@@ -85,16 +85,13 @@ impl Storage {
         let Some(url) = &settings.url else {
             return Ok(None);
         };
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
         let options = Options {
             requests_in_flight_max: settings.requests_max,
             ..Options::default()
         };
         let bucket = Bucket::open(
             url,
-            &environment,
+            &environment(),
             options,
             handle.clone(),
             Arc::clone(clock),
@@ -413,8 +410,15 @@ fn shares(disk: u64) -> (u64, u64) {
     (pages, disk - pages)
 }
 
+/// Where credentials and endpoints of buckets come from.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 /// What others are told of this process.
-fn name(settings: &config::Storage) -> String {
+pub(crate) fn name(settings: &config::Storage) -> String {
     if let Some(name) = &settings.instance_name {
         return name.clone();
     }
@@ -428,7 +432,7 @@ fn name(settings: &config::Storage) -> String {
 }
 
 /// The name of the data directory, made once: the file `instance`.
-fn instance(fs: &dyn Fs, dir: &Path, clock: &dyn Clock) -> Result<String, Error> {
+pub(crate) fn instance(fs: &dyn Fs, dir: &Path, clock: &dyn Clock) -> Result<String, Error> {
     let path = dir.join("instance");
     let shown = path.display();
     let found = fs::read_if_exists(fs, &path).map_err(|e| Error::io(format!("read {shown}"), e))?;

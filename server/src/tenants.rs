@@ -44,7 +44,7 @@ const ID_BYTES_MAX: usize = 150;
 const LEVEL_BYTES_MAX: usize = 4096;
 
 /// The names of what a tenant has, in its directory and in a bucket.
-const SIGNALS: [&str; 3] = [METRICS, "logs", "traces"];
+pub(crate) const SIGNALS: [&str; 3] = [METRICS, "logs", "traces"];
 
 /// The name of a tenant's metrics.
 pub const METRICS: &str = "metrics";

@@ -4,7 +4,7 @@
 //! In reading order: [`Bucket`] asks and repeats, [`BucketCatalog`] says which objects belong to the
 //! store, [`Lease`] who may change it, [`upload`](Bucket::upload) ships a file, [`RemoteFile`] reads it
 //! through a [`RangeCache`], [`sweep`] removes what nobody needs, [`Depots`] does all of it for the stores
-//! of a process, [`FaultStore`] is a store that fails.
+//! of a process, [`Transfer`] copies them to another place, [`FaultStore`] is a store that fails.
 //!
 //! All calls block. They run their requests on a tokio runtime that the caller gives, and refuse to be
 //! called on a thread that drives it. See `FORMAT.md`, "Bucket".
@@ -26,6 +26,7 @@ mod probe;
 mod range_cache;
 mod sweep;
 mod tenure;
+mod transfer;
 mod upload;
 
 pub use bucket::{Bucket, Object, Options, PutNew};
@@ -43,6 +44,7 @@ pub use markers::StoreName;
 pub use probe::Checked;
 pub use range_cache::{CacheOptions, CacheStats, DiskOptions, Priority, RangeCache};
 pub use sweep::{Hold, Holds, SweepOptions, Swept, sweep};
+pub use transfer::{Done, Fetch, Gather, Progress, Source, Target, Transfer, Wait, unfinished};
 pub use upload::{PART_BYTES, Throttle, Uploaded};
 
 #[cfg(test)]

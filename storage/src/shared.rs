@@ -3,7 +3,7 @@
 //! Engines are given one [`Shared`], so that a thousand tenants cost what their data costs.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -338,9 +338,40 @@ pub fn join<A: Send, B>(beside: impl FnOnce() -> A + Send, here: impl FnOnce() -
     done
 }
 
+/// Does the work for each of the items, for `at_once` of them at a time on as many threads, this one among
+/// them. After a failure no further item is begun.
+///
+/// # Errors
+/// The first of the work.
+pub fn for_each<T: Sync>(
+    at_once: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<()> + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let run = || {
+        while failed.lock().is_none() {
+            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                return;
+            };
+            if let Err(error) = work(item) {
+                failed.lock().get_or_insert(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..at_once.min(items.len()) {
+            // Where there can be none the others do its work.
+            std::thread::Builder::new().spawn_scoped(scope, run).ok();
+        }
+        run();
+    });
+    failed.into_inner().map_or(Ok(()), Err)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
@@ -382,6 +413,29 @@ mod tests {
         let panics = || join(|| panic!("beside"), || 1);
         let panic = std::panic::catch_unwind(panics).unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&"beside"));
+    }
+
+    #[test]
+    fn every_item_has_its_turn_once_until_one_fails() {
+        let items: Vec<usize> = (0..100).collect();
+        for at_once in [0, 1, 4, 200] {
+            let sum = AtomicUsize::new(0);
+            let add = |item: &usize| {
+                sum.fetch_add(*item, Ordering::Relaxed);
+                Ok(())
+            };
+            for_each(at_once, &items, add).unwrap();
+            assert_eq!(sum.into_inner(), 4950);
+            let begun = AtomicUsize::new(0);
+            let fail = |_: &usize| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                Err(Error::new(Kind::Closed, "it is over"))
+            };
+            let error = for_each(at_once, &items, fail).unwrap_err();
+            assert_eq!(error.kind(), Kind::Closed);
+            assert!((1..=100).contains(&begun.into_inner()));
+        }
+        for_each(4, &[], |_: &usize| panic!("there is none")).unwrap();
     }
 
     #[test]

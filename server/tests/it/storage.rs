@@ -23,11 +23,11 @@ use crate::query::path;
 use crate::wire::{now_ms, push_request, series, snappy, write_request};
 
 /// A server on `dir` over the bucket.
-fn start(bucket: &Path, dir: &Path, name: &str) -> Running {
+pub(crate) fn start(bucket: &Path, dir: &Path, name: &str) -> Running {
     Running::start(dir, |config| over(config, bucket, name))
 }
 
-fn reader(bucket: &Path, dir: &Path) -> Running {
+pub(crate) fn reader(bucket: &Path, dir: &Path) -> Running {
     Running::start(dir, |config| {
         over(config, bucket, "reader");
         config.storage.read_only = true;
@@ -49,7 +49,7 @@ fn write(running: &Running, name: &str) -> Response {
 }
 
 /// Writes a sample, a line and a span, all of this number.
-fn write_row(address: SocketAddr, row: u64) {
+pub(crate) fn write_row(address: SocketAddr, row: u64) {
     let now = now_ms();
     let labels = [("__name__", "x"), ("row", &row.to_string())];
     let body = snappy(&write_request(vec![series(&labels, &[(now, 1.0)])]));
@@ -89,7 +89,7 @@ fn write_row(address: SocketAddr, row: u64) {
 }
 
 /// Which rows are answered, by the samples, by the lines and by the spans.
-fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
+pub(crate) fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
     let url = path("/api/v1/query", &[("query", "last_over_time(x[1h])")]);
     let answer = request(address, "GET", &url).send();
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -132,17 +132,17 @@ fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
     [samples, lines, spans]
 }
 
-fn all(rows: &[u64]) -> [Vec<u64>; 3] {
+pub(crate) fn all(rows: &[u64]) -> [Vec<u64>; 3] {
     [rows.to_vec(), rows.to_vec(), rows.to_vec()]
 }
 
-fn ship(running: &Running) {
+pub(crate) fn ship(running: &Running) {
     let answer = running.post("/flush").send();
     assert_eq!(answer.status, 204, "{answer:?}");
 }
 
 /// Waits until it is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..1_500 {
         if is_so() {
             return;
@@ -153,7 +153,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The names of all objects.
-fn objects(bucket: &Path) -> Vec<String> {
+pub(crate) fn objects(bucket: &Path) -> Vec<String> {
     fn walk(dir: &Path, root: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

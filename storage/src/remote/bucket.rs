@@ -461,6 +461,17 @@ impl Bucket {
         })
     }
 
+    /// Waits so long.
+    pub(crate) fn rest(&self, time: Duration) -> Result<()> {
+        if time.is_zero() {
+            return Ok(());
+        }
+        self.run("wait for", "the bandwidth", async move {
+            tokio::time::sleep(time).await;
+            Ok(())
+        })
+    }
+
     /// Runs requests on the runtime and waits for them.
     pub(crate) fn run<T: Send + 'static>(
         &self,

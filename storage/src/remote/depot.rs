@@ -29,8 +29,6 @@ use crate::error::{Error, Result};
 use crate::fs::{ReadFile, WriteFile};
 use crate::ulid::BlockId;
 
-/// Bytes of a block that are fetched with one request when all of it is.
-const PIECE_BYTES: u64 = 8 << 20;
 /// How often a commit is made again because another version took its number.
 const CONFLICTS_MAX: u32 = 16;
 
@@ -289,16 +287,8 @@ impl Depot for StoreDepot {
     }
 
     fn download(&self, meta: &BlockMeta, to: &mut dyn WriteFile) -> Result<()> {
-        let key = block_key(meta.id);
-        let mut at = 0;
-        while at < meta.bytes {
-            let end = meta.bytes.min(at + PIECE_BYTES);
-            let piece = self.blocks.get_range(&key, at..end)?;
-            to.write_all(&piece)
-                .map_err(|e| Error::io(format!("write a copy of {key}"), e))?;
-            at = end;
-        }
-        Ok(())
+        self.blocks
+            .download_while(&block_key(meta.id), meta.bytes, to, &|_| Ok(()))
     }
 
     fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId> {
@@ -321,7 +311,7 @@ impl Depot for StoreDepot {
 }
 
 /// Whether two documents say the same, whatever their versions are.
-fn is_same(mut a: Document, b: &Document) -> bool {
+pub(super) fn is_same(mut a: Document, b: &Document) -> bool {
     a.version = b.version;
     a == *b
 }

@@ -252,6 +252,19 @@ impl Lease {
         }
     }
 
+    /// What tells this bucket from all others, whatever it is called; nothing when nobody ever took its
+    /// lease. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`Lease::take`].
+    pub fn identity(bucket: &Bucket) -> Result<Option<String>> {
+        // The first epoch stays for ever.
+        match bucket.head(&epoch_key(1))? {
+            Some(_) => Ok(Some(epoch_of(bucket, 1)?.token)),
+            None => Ok(None),
+        }
+    }
+
     fn require_kept(&self) -> Result<()> {
         if self.released.load(Ordering::Acquire) {
             let what = format!("the lease of {} was given back", self.bucket.name());
@@ -341,14 +354,17 @@ fn newest_epoch(bucket: &Bucket) -> Result<u64> {
 }
 
 fn read_epoch(bucket: &Bucket, epoch: u64) -> Result<Holder> {
+    Ok(epoch_of(bucket, epoch)?.holder)
+}
+
+fn epoch_of(bucket: &Bucket, epoch: u64) -> Result<Epoch> {
     let key = epoch_key(epoch);
     let name = format!("{key} in {}", bucket.name());
     let bytes = bucket
         .get(&key)?
         .ok_or_else(|| Error::corrupt(&name, 0, "it is missing"))?;
-    let epoch: Epoch = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::caused_by(Kind::Corrupt, format!("{name} is damaged: {e}"), e))?;
-    Ok(epoch.holder)
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::caused_by(Kind::Corrupt, format!("{name} is damaged: {e}"), e))
 }
 
 #[cfg(test)]

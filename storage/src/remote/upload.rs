@@ -16,7 +16,7 @@ use super::counters::Verb;
 use super::failure::{Failure, Reason};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::fs::ReadFile;
+use crate::fs::{ReadFile, WriteFile};
 
 /// Bytes of a part, unless the file would have too many.
 pub const PART_BYTES: u64 = 8 << 20;
@@ -48,7 +48,7 @@ impl Throttle {
     }
 
     /// Takes its share of the bandwidth; gives how long to wait before it is used.
-    fn reserve(&self, bytes: u64) -> Duration {
+    pub(super) fn reserve(&self, bytes: u64) -> Duration {
         let Some(rate) = self.bytes_per_second else {
             return Duration::ZERO;
         };
@@ -124,6 +124,27 @@ impl Bucket {
             Reason::Damaged,
             "what the store gives back is not what was sent; it is sent again",
         ))
+    }
+
+    /// Writes the `bytes` of the object `key` to a file, without syncing it. `check` is asked before each
+    /// piece, and told how long that is; its error ends the download.
+    pub(super) fn download_while(
+        &self,
+        key: &str,
+        bytes: u64,
+        to: &mut dyn WriteFile,
+        check: &dyn Fn(u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut at = 0;
+        while at < bytes {
+            let end = bytes.min(at + PART_BYTES);
+            check(end - at)?;
+            let piece = self.get_range(key, at..end)?;
+            to.write_all(&piece)
+                .map_err(|e| Error::io(format!("write a copy of {key}"), e))?;
+            at = end;
+        }
+        Ok(())
     }
 
     fn send(
