@@ -127,13 +127,19 @@ fn write(tenant: &Tenant, number: i64) -> [Result<(), Kind>; 3] {
         let mut appender = engine.appender();
         appender.append(&labels, now_ms, 1.0.into());
         let commit = appender.commit(trine_tsdb::Durability::Synced);
-        commit.and_then(|c| c.wait()).map(drop).map_err(kind)
+        commit
+            .and_then(trine_tsdb::Commit::wait)
+            .map(drop)
+            .map_err(kind)
     });
     let logs = tenant.logs().map_err(kind).and_then(|engine| {
         let mut appender = engine.appender();
         appender.append(&labels, now_ms * 1_000_000, b"line", &Labels::empty());
         let commit = appender.commit(trine_logstore::Durability::Synced);
-        commit.and_then(|c| c.wait()).map(drop).map_err(kind)
+        commit
+            .and_then(trine_logstore::Commit::wait)
+            .map(drop)
+            .map_err(kind)
     });
     [metrics, logs, Ok(())]
 }

@@ -461,13 +461,14 @@ impl Bucket {
         })
     }
 
-    /// Waits so long.
-    pub(crate) fn rest(&self, time: Duration) -> Result<()> {
+    /// Waits so long, but not longer than anybody waits for the store.
+    pub(crate) fn wait(&self, time: Duration) -> Result<()> {
         if time.is_zero() {
             return Ok(());
         }
+        let this = self.clone();
         self.run("wait for", "the bandwidth", async move {
-            tokio::time::sleep(time).await;
+            this.rest(time).await;
             Ok(())
         })
     }

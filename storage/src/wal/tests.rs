@@ -122,7 +122,8 @@ fn truncation_removes_whole_segments_only() {
         Stats {
             bytes: 0,
             segments: 0,
-            next_position: 10
+            next_position: 10,
+            is_poisoned: false,
         }
     );
     assert_eq!(put(&wal, b"goes on"), 10);

@@ -137,7 +137,7 @@ impl Fetch {
             let mut file = self.fs.create(&temporary).map_err(io)?;
             let pass = |bytes| {
                 (transfer.check)()?;
-                from.rest(transfer.throttle.reserve(bytes))
+                from.wait(transfer.throttle.reserve(bytes))
             };
             from.download_while(&block_key(meta.id), meta.bytes, &mut *file, &pass)?;
             file.sync().map_err(io)?;

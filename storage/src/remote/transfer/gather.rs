@@ -142,6 +142,11 @@ impl Depot for Gather {
         Vec::new()
     }
 
+    /// What is gathered is not read again.
+    fn kept_bytes_max(&self, _kept: u64) -> u64 {
+        0
+    }
+
     fn tell(&self, state: ShipState) {
         *self.told.lock() = state;
     }
