@@ -458,7 +458,9 @@ impl Run {
             Work::Compact => {
                 self.store().compact()?;
                 let stats = self.store().stats();
-                assert_eq!((stats.sealed_blocks, stats.deletes), (0, 0));
+                assert_eq!(stats.sealed_blocks, 0);
+                // Of a bucket a delete that an earlier process asked for stays for a day.
+                assert!(stats.deletes == 0 || self.settings.ships);
             }
             Work::Maintain => self.store().maintain()?,
             Work::Backup => self.back_up()?,
