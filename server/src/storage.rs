@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use trine_storage::catalog::Document;
 use trine_storage::clock::Clock;
-use trine_storage::depot::Role;
+use trine_storage::depot::{Depot as _, Role};
 use trine_storage::fs::{self, Fs};
 use trine_storage::remote::{
     Bucket, CacheOptions, Depots, DepotsConfig, DiskOptions, Holder, Options, RangeCache,
@@ -58,6 +58,8 @@ pub struct Storage {
     was_empty: bool,
     /// How far the history goes that was found in the bucket instead.
     history: Mutex<Vec<String>>,
+    /// Whether that is found out: only once, as what is shipped later is this server's.
+    is_told: AtomicBool,
 }
 
 /// What was logged last.
@@ -150,6 +152,7 @@ impl Storage {
             told: Mutex::default(),
             was_empty,
             history: Mutex::default(),
+            is_told: AtomicBool::new(false),
         };
         storage.tell();
         Ok(Some(Arc::new(storage)))
@@ -234,12 +237,17 @@ impl Storage {
     /// # Errors
     /// [`Kind::Unavailable`]; it may be done again.
     fn tell_history(&self) -> Result<(), Error> {
-        if !self.was_empty || !self.history.lock().is_empty() {
+        if !self.was_empty || self.is_told.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut lines = Vec::new();
         for name in self.depots.stores() {
-            let document = self.depots.store(&name.tenant, &name.signal).peek()?;
+            let store = self.depots.store(&name.tenant, &name.signal);
+            let document = store.peek()?;
+            // What this directory has shipped itself is not what it found.
+            if document.shipped.contains_key(store.instance()) {
+                continue;
+            }
             if let Some(ms) = newest_ms(&document, &name.signal) {
                 lines.push(history(self.depots.name(), &name, ms));
             }
@@ -255,6 +263,7 @@ impl Storage {
             ));
         }
         *self.history.lock() = lines;
+        self.is_told.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -400,7 +400,8 @@ impl Tenants {
     /// The first failure; the others are flushed nevertheless.
     pub fn flush(&self) -> Result<(), Error> {
         self.may_write()?;
-        let mut first = Ok(());
+        // What nobody has asked for since the start is flushed, too.
+        let mut first = self.open_written();
         for (_, tenant) in self.all() {
             first = first.and(tenant.flush());
         }

@@ -147,6 +147,8 @@ fn a_bucket_becomes_a_directory_that_needs_none() {
         write_row(server.address, row);
         ship(&server);
     }
+    // Times of deletes are whole seconds.
+    std::thread::sleep(Duration::from_millis(1100));
     let now = now_ms() / 1000;
     let delete = path(
         "/loki/api/v1/delete",
@@ -156,7 +158,6 @@ fn a_bucket_becomes_a_directory_that_needs_none() {
             ("end", &now.to_string()),
         ],
     );
-    std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(server.post(&delete).send().status, 204);
     server.stop();
     let (from, dir) = (url(&at("bucket")), at("new"));
