@@ -518,15 +518,9 @@ fn a_bucket_that_is_away_stops_no_write_and_is_caught_up_with() {
     std::fs::remove_file(&bucket).unwrap();
     std::fs::rename(&away, &bucket).unwrap();
     ship(&running);
-    let mut told = String::new();
-    for _ in 0..1_500 {
-        told = running.get("/ready").send().text().to_owned();
-        if told == "ready\n" {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(told, "ready\n");
+    until("it is over", || {
+        running.get("/ready").send().text() == "ready\n"
+    });
     running.stop();
     let reader = reader(&bucket, &root.path().join("c"));
     assert_eq!(rows(reader.address), all(&[1, 2, 3]));
