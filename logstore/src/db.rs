@@ -30,12 +30,12 @@ use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Maintain, Shared};
+use trine_storage::shipping::{Shipper, Shipping, Ships as _};
 use trine_storage::wal::{Durability, Replay, Wal};
 use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use self::compact::Compaction;
 pub use self::delete::Deletion;
-use self::ship::{Shipper, Shipping};
 use crate::appender::{Appender, Rooms};
 use crate::block::reader::BlockFile;
 use crate::buffer::Buffer;
@@ -117,7 +117,7 @@ pub(crate) struct Inner {
     closed: AtomicBool,
     /// Kept for the workers, who only know it weakly.
     compactor: Mutex<Option<Arc<Compactor>>>,
-    shipper: Mutex<Option<Arc<Shipper>>>,
+    shipper: Mutex<Option<Arc<Shipper<Inner>>>>,
     /// Held until the store is closed.
     lock: Mutex<Option<Box<dyn Lock>>>,
 }

@@ -11,7 +11,7 @@
 //! [`frozen_index`] in blocks, [`cardinality`] counts them, [`fs`] and
 //! [`clock`] are the only doors to the outside, [`wal`] keeps what was acknowledged, [`sealed`]
 //! holds what is immutable, [`catalog`] says which blocks exist, [`compaction`] which
-//! of them become one, [`depot`] where they are shipped to, [`cost`] what reading them there costs,
+//! of them become one, [`depot`] where they are shipped to, [`shipping`] how an engine does that, [`cost`] what reading them there costs,
 //! [`shared`] is what all engines of a process have in common, [`sim`] runs all of it under simulated crashes. With the feature `remote`,
 //! `remote` keeps blocks and catalog in an object store.
 //!
@@ -37,6 +37,7 @@ pub mod regex;
 pub mod remote;
 pub mod sealed;
 pub mod shared;
+pub mod shipping;
 pub mod sim;
 pub mod time;
 pub mod ulid;

@@ -27,11 +27,12 @@ use trine_storage::catalog::BlockMeta;
 use trine_storage::clock::Clock;
 use trine_storage::fs::{Fs, Lock};
 use trine_storage::shared::{Account, Maintain, Shared};
+use trine_storage::shipping::{Shipper, Shipping, Ships as _};
 use trine_storage::wal::{Durability, Replay, Wal};
 use trine_storage::{Error, Kind, Labels, Matcher, Result, TimeRange};
 
 pub(crate) use self::delete::Tombstones;
-use self::ship::{Shipper, Shipping};
+use self::ship::Recalled;
 use crate::appender::{Appender, SeriesRef};
 use crate::block::{PART_LEVEL, Sealed};
 use crate::config::{Builder, Config};
@@ -95,6 +96,7 @@ pub(crate) struct Inner {
     /// Metadata changed since it was written to a file of its own.
     told: AtomicBool,
     shipping: Shipping,
+    recalled: Recalled,
     /// Held by the one who changes the deletes.
     deleting: Mutex<()>,
     tombstones: RwLock<Arc<Tombstones>>,
@@ -107,7 +109,7 @@ pub(crate) struct Inner {
     closed: AtomicBool,
     /// Kept for the workers, who only know it weakly.
     compactor: Mutex<Option<Arc<Compactor>>>,
-    shipper: Mutex<Option<Arc<Shipper>>>,
+    shipper: Mutex<Option<Arc<Shipper<Inner>>>>,
     /// Held until the store is closed.
     lock: Mutex<Option<Box<dyn Lock>>>,
 }

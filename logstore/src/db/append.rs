@@ -1,6 +1,7 @@
 //! From a batch to log and memory.
 
 use trine_storage::Result;
+use trine_storage::shipping::Ships as _;
 
 use super::Inner;
 use crate::appender::Bounds;

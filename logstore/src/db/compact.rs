@@ -10,6 +10,7 @@ use std::time::Duration;
 use trine_storage::block_set::{Block, Edit, Unfinished, Version};
 use trine_storage::catalog::{BlockMeta, Delete};
 use trine_storage::compaction::{Merge, Rules, Settings, Sized, next_merge};
+use trine_storage::shipping::Ships as _;
 use trine_storage::ulid::BlockId;
 use trine_storage::{Error, Kind, Result};
 use xxhash_rust::xxh3::xxh3_64;

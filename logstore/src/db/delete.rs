@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use trine_storage::block_set::{Edit, Version};
 use trine_storage::catalog::Delete;
+use trine_storage::shipping::Ships as _;
 use trine_storage::{Error, Kind, Matcher, Result, TimeRange};
 
 use super::Inner;

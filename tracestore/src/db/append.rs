@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use trine_storage::Result;
+use trine_storage::shipping::Ships as _;
 use trine_storage::wal::Durability;
 
 use super::Inner;
@@ -33,7 +34,7 @@ impl Inner {
         bounds: &Bounds,
     ) -> Result<(Option<u64>, Accepted)> {
         self.check_open()?;
-        self.check_writer()?;
+        self.require_writer()?;
         let (plan, accepted) = check(request, bounds).map_err(Malformed::into_error)?;
         if plan.spans.is_empty() {
             return Ok((None, accepted));

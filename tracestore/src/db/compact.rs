@@ -10,6 +10,7 @@ use std::sync::Arc;
 use trine_storage::block_set::{Block, BlockReader, Edit, Unfinished, Version, warm};
 use trine_storage::catalog::{BlockMeta, Delete};
 use trine_storage::compaction::{Merge, Rules, Settings, Sized, next_merge};
+use trine_storage::shipping::Ships as _;
 use trine_storage::ulid::BlockId;
 use trine_storage::{Error, Kind, Result};
 
@@ -61,7 +62,7 @@ impl Compaction {
 impl Inner {
     /// Merges, deletes and retains what is due, if that is for this process to do.
     pub(super) fn compact_if_due(&self) -> Result<()> {
-        if self.only_reads() {
+        if !self.is_writer() {
             return Ok(());
         }
         let _compacting = self.compacting.lock();
@@ -78,7 +79,7 @@ impl Inner {
 
     /// Merges, deletes and retains whatever there is.
     pub(super) fn compact_all(&self) -> Result<()> {
-        self.check_writer()?;
+        self.require_writer()?;
         let _compacting = self.compacting.lock();
         self.flush()?;
         loop {

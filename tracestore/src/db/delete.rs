@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use trine_storage::block_set::Edit;
 use trine_storage::catalog::Delete;
+use trine_storage::shipping::Ships as _;
 use trine_storage::{Error, Kind, Result, TimeRange};
 
 use super::Inner;
@@ -56,7 +57,7 @@ impl Inner {
             let what = "the conditions of a delete are nested too deep; use fewer levels";
             return Err(Error::new(Kind::Limit, what));
         }
-        self.check_writer()?;
+        self.require_writer()?;
         let _deleting = self.deleting.lock();
         self.catch_up()?;
         if self.tombstones().len() >= self.config.deletes_max {
@@ -93,7 +94,7 @@ impl Inner {
     /// Takes a delete back.
     pub(super) fn cancel_delete(&self, number: u64) -> Result<()> {
         self.check_open()?;
-        self.check_writer()?;
+        self.require_writer()?;
         let _deleting = self.deleting.lock();
         self.catch_up()?;
         let tombstones = self.tombstones();
@@ -108,14 +109,6 @@ impl Inner {
             )));
         }
         self.forget(&[number])
-    }
-
-    /// Follows if this is behind, as nothing is decided before; `deleting` is held.
-    fn catch_up(&self) -> Result<()> {
-        if self.blocks.is_behind() {
-            self.follow_held()?;
-        }
-        Ok(())
     }
 
     /// Whether files are written without what this deletes: it cannot be cancelled any more.

@@ -8,10 +8,10 @@ use parking_lot::{Mutex, RwLock};
 use trine_storage::block_set::{BlockSet, Version};
 use trine_storage::fs;
 use trine_storage::shared::Maintain;
+use trine_storage::shipping::{Shipper, Shipping};
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Result};
 
-use super::ship::{Shipper, Shipping};
 use super::{BackgroundErrors, Compactor, Handle, Inner, TraceStore};
 use crate::block::image::BlockFile;
 use crate::config::{Components, Config, Progress};
@@ -100,22 +100,7 @@ impl TraceStore {
         // Closes what was opened if that fails.
         let handle = Handle { inner };
         let inner = &handle.inner;
-        if let Some(depot) = inner.blocks.depot() {
-            if depot.role().is_writer() && !inner.blocks.is_behind() {
-                // Reads go on without it, and the next append asks for it again.
-                let is_passing = |kind| matches!(kind, Kind::Unavailable | Kind::Locked);
-                match inner.take_over() {
-                    Err(error) if is_passing(error.kind()) => {}
-                    taken => taken?,
-                }
-            }
-            let shipper = Arc::new(Shipper {
-                inner: Arc::downgrade(inner),
-            });
-            let registered: Weak<dyn Maintain> = Arc::<Shipper>::downgrade(&shipper);
-            shippers.register(registered);
-            *inner.shipper.lock() = Some(shipper);
-        }
+        *inner.shipper.lock() = Shipper::begin(inner, &shippers)?;
         Ok(Self {
             inner: Arc::new(handle),
         })

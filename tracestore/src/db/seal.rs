@@ -117,7 +117,7 @@ impl Inner {
 
     /// Whether a seal waits for what is far away: not when somebody waits for the seal.
     fn patience(&self) -> Patience {
-        match self.depot_fails() || self.memory_is(1) {
+        match self.shipping.depot_fails() || self.memory_is(1) {
             true => Patience::None,
             false => Patience::Some,
         }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use trine_storage::Result;
+use trine_storage::shipping::Ships as _;
 use trine_storage::wal::Durability;
 
 use super::Inner;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use trine_storage::block_set::{Block, Edit, Unfinished, Version};
 use trine_storage::catalog::BlockMeta;
+use trine_storage::shipping::Ships as _;
 use trine_storage::ulid::BlockId;
 use trine_storage::{Kind, Result, TimeRange};
 
@@ -35,7 +36,7 @@ impl Inner {
             return Ok(());
         }
         self.cut_if_due()?;
-        if !self.shipping.may_merge(self.clock.now_ms()) {
+        if !self.recalled.may_merge(self.clock.now_ms()) {
             return Ok(());
         }
         let merged = self
@@ -44,7 +45,7 @@ impl Inner {
             .and_then(|()| self.retain());
         merged.inspect_err(|error| {
             if error.kind() == Kind::Unavailable {
-                self.shipping.hold_merges(self.clock.now_ms());
+                self.recalled.hold_merges(self.clock.now_ms());
             }
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use trine_storage::block_set::{Edit, Version};
 use trine_storage::catalog::Delete;
+use trine_storage::shipping::Ships as _;
 use trine_storage::{Matcher, Result, TimeRange};
 
 use super::Inner;

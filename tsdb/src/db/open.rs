@@ -10,10 +10,11 @@ use trine_storage::block_set::BlockSet;
 use trine_storage::fs;
 use trine_storage::label_index::LabelIndex;
 use trine_storage::shared::{self, Maintain};
+use trine_storage::shipping::{Shipper, Shipping};
 use trine_storage::wal::{Replayer, Wal};
 use trine_storage::{Kind, Labels, Result};
 
-use super::ship::{Shipper, Shipping};
+use super::ship::Recalled;
 use super::{BackgroundErrors, Compactor, Handle, Inner, Tsdb};
 use crate::block::{PART_LEVEL, Sealed};
 use crate::config::{Components, Config, Progress};
@@ -102,6 +103,7 @@ impl Tsdb {
             // Whether it did is not written down.
             told: AtomicBool::new(true),
             shipping: Shipping::new(since_ms),
+            recalled: Recalled::default(),
             deleting: Mutex::new(()),
             tombstones: RwLock::new(Arc::new(tombstones)),
             account,
@@ -127,22 +129,7 @@ impl Tsdb {
         let inner = &handle.inner;
         // What cannot be read now is read by the first who follows.
         inner.learn_metadata().ok();
-        if let Some(depot) = inner.blocks.depot() {
-            if depot.role().is_writer() && !inner.blocks.is_behind() {
-                // Reads go on without it, and the next append asks for it again.
-                let is_passing = |kind| matches!(kind, Kind::Unavailable | Kind::Locked);
-                match inner.take_over() {
-                    Err(error) if is_passing(error.kind()) => {}
-                    taken => taken?,
-                }
-            }
-            let shipper = Arc::new(Shipper {
-                inner: Arc::downgrade(inner),
-            });
-            let registered: Weak<dyn Maintain> = Arc::<Shipper>::downgrade(&shipper);
-            shippers.register(registered);
-            *inner.shipper.lock() = Some(shipper);
-        }
+        *inner.shipper.lock() = Shipper::begin(inner, &shippers)?;
         Ok(Self { handle })
     }
 }
