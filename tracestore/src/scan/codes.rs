@@ -268,35 +268,14 @@ pub(crate) fn values(
 
 /// Where the values of a column are that wanted rows have, and where the answer has these rows.
 fn positions(page: &Page<'_>, column: &Column, wanted: &Wanted) -> Result<(Vec<usize>, Vec<u32>)> {
-    let first = page.number() * PAGE_ROWS;
     let mut positions = Vec::with_capacity(wanted.rows.len());
     let mut places = Vec::with_capacity(wanted.rows.len());
-    let pairs = wanted.rows.iter().zip(&wanted.out);
-    match page.locate(column)? {
-        Located::Every => {
-            positions.extend(wanted.rows.iter().map(|row| first + *row as usize));
-            places.clone_from(&wanted.out);
-        }
-        Located::Starts(starts) => {
-            for (row, at) in pairs {
-                let ends = starts.get(*row as usize).zip(starts.get(*row as usize + 1));
-                if let Some((start, end)) = ends
-                    && start < end
-                {
-                    positions.push(first + *start as usize);
-                    places.push(*at);
-                }
-            }
-        }
-        Located::Rows(rows, first) => {
-            for (row, at) in pairs {
-                if let Ok(held) = rows.binary_search(row) {
-                    positions.push(first + held);
-                    places.push(*at);
-                }
-            }
-        }
-    }
+    let pairs = wanted.rows.iter().copied().zip(&wanted.out);
+    let begin = page.each_place(column, pairs, |at, place| {
+        positions.push(place as usize);
+        places.push(*at);
+    })?;
+    positions.iter_mut().for_each(|place| *place += begin);
     Ok((positions, places))
 }
 

@@ -138,7 +138,7 @@ fn add_as_one(
     let count = column.values.count(number);
     counts.add(two.0, 0, count.into());
     if count > 0 && !slots.few.is_empty() {
-        page.each_place(column, slots.few.iter().copied(), |_, _| {
+        page.each_place(column, slots.few(), |(), _| {
             counts.shift(two, 0);
         })?;
     }
@@ -168,7 +168,7 @@ fn add_whole(
         *held.get_mut(*code as usize).ok_or_else(missing)? += 1;
     }
     if !codes.is_empty() && !slots.few.is_empty() {
-        page.each_place(column, slots.few.iter().copied(), |_, place| {
+        page.each_place(column, slots.few(), |(), place| {
             if let Some(code) = codes.get(place as usize) {
                 counts.shift(two, *code as usize);
             }
@@ -265,6 +265,10 @@ struct Slots {
 impl Slots {
     fn of(&self, at: u32) -> usize {
         self.each.get(at as usize).copied().unwrap_or(0)
+    }
+
+    fn few(&self) -> impl Iterator<Item = (u32, ())> {
+        self.few.iter().map(|row| (*row, ()))
     }
 }
 

@@ -188,37 +188,40 @@ impl<'a> Page<'a> {
         Ok(self.table.has_one_each(column, shapes))
     }
 
-    /// Hands over those of some rows (ascending) that have a value of a column, each with the place of
-    /// the first in the page of the column.
-    pub(crate) fn each_place(
+    /// Hands over what comes with those of some rows (ascending) that have a value of a column, each
+    /// with the place of the first value from where the values of the page begin in the column, which is
+    /// given.
+    pub(crate) fn each_place<T>(
         &self,
         column: &Column,
-        among: impl Iterator<Item = u32>,
-        mut each: impl FnMut(u32, u32),
-    ) -> Result<()> {
+        among: impl Iterator<Item = (u32, T)>,
+        mut each: impl FnMut(T, u32),
+    ) -> Result<usize> {
+        let mut begin = self.number * PAGE_ROWS;
         match self.locate(column)? {
-            Located::Every => among.for_each(|row| each(row, row)),
+            Located::Every => among.for_each(|(row, with)| each(with, row)),
             Located::Starts(starts) => {
-                for row in among {
+                for (row, with) in among {
                     let ends = starts.get(row as usize).zip(starts.get(row as usize + 1));
                     if let Some((start, end)) = ends
                         && start < end
                     {
-                        each(row, *start);
+                        each(with, *start);
                     }
                 }
             }
-            Located::Rows(held, _) => {
+            Located::Rows(held, first) => {
+                begin = first;
                 let mut held = (0u32..).zip(held).peekable();
-                for row in among {
+                for (row, with) in among {
                     while held.next_if(|(_, at)| *at < row).is_some() {}
                     if let Some((place, _)) = held.next_if(|(_, at)| *at == row) {
-                        each(row, place);
+                        each(with, place);
                     }
                 }
             }
         }
-        Ok(())
+        Ok(begin)
     }
 
     /// The rows that have a value of a column.
@@ -331,7 +334,7 @@ impl<'a> Page<'a> {
     fn places_of(&self, column: &Column, among: &PageRows) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut rows = Vec::new();
         let mut positions = Vec::new();
-        self.each_place(column, among.iter(), |row, place| {
+        self.each_place(column, among.iter().map(|row| (row, row)), |row, place| {
             rows.push(row);
             positions.push(place);
         })?;
