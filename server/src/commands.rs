@@ -90,7 +90,12 @@ async fn copy(copying: Copying) -> Result<(), String> {
             eprintln!("{}", report.line(transfer.progress.now()));
         }
     };
-    let lacks = answer(result, copying.verb)?;
+    let lacks = answer(result, copying.verb).inspect_err(|_| {
+        let done = transfer.progress.now();
+        if done.stores > 0 {
+            eprintln!("{}", report.line(done));
+        }
+    })?;
     println!("{}", report.summary(transfer.progress.now(), &copying));
     if lacks.is_empty() {
         return Ok(());

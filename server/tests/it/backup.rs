@@ -375,7 +375,8 @@ fn a_copy_that_is_told_to_stop_gives_its_place_back() {
         said.contains("run the same `trine backup` again to go on"),
         "{said}"
     );
-    assert!(said.contains("backup: 0 of 3 stores; "), "{said}");
+    // How many stores were done by then is up to the machine.
+    assert!(said.contains(" of 3 stores; "), "{said}");
     // At once, as the lease was given back.
     copy("backup", &from, &to);
     check(&at("copy"), &at("reader"), &[1, 2, 3]);
