@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Fs, parent, read_if_exists};
+use crate::fs::{Fs, read_if_exists, replace};
 use crate::time::TimeRange;
 use crate::ulid::BlockId;
 
@@ -158,15 +158,9 @@ impl Catalog {
     /// # Errors
     /// [`Kind::Io`], and then either version may be the one that is found after a restart.
     pub fn put(&self, document: &Document) -> Result<()> {
-        let temporary = self.path.with_extension("tmp");
-        let write = || {
-            let mut file = self.fs.create(&temporary)?;
-            file.write_all(&encode(document)?)?;
-            file.sync()?;
-            self.fs.rename(&temporary, &self.path)?;
-            self.fs.sync_dir(&parent(&self.path))
-        };
-        write().map_err(|e| Error::io(format!("write {}", self.path.display()), e))
+        let bytes = encode(document)
+            .map_err(|e| Error::io(format!("write {}", self.path.display()), e.into()))?;
+        replace(&*self.fs, &self.path, &bytes)
     }
 }
 

@@ -155,6 +155,23 @@ pub fn read_if_exists(fs: &dyn Fs, path: &Path) -> io::Result<Option<Bytes>> {
     Ok(file.read(&[whole])?.pop())
 }
 
+/// Puts `bytes` in place of whatever a file holds, durably: through a file of the same name with the
+/// ending `tmp`.
+///
+/// # Errors
+/// [`Kind::Io`], and then either content may be the one that is found after a restart.
+pub fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = fs.create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        fs.rename(&temporary, path)?;
+        fs.sync_dir(&parent(path))
+    };
+    write().map_err(|e| Error::io(format!("write {}", path.display()), e))
+}
+
 /// Slices ranges out of a file that is one piece of memory.
 pub(crate) fn slice_ranges(whole: &Bytes, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
     let slice = |range: &Range<u64>| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Blocks, Source, Transfer, block_key, store_dir};
 use crate::catalog::{BlockMeta, Catalog, Document};
 use crate::error::{Error, Kind, Result};
-use crate::fs::{Fs, read_if_exists};
+use crate::fs::{Fs, read_if_exists, replace};
 use crate::remote::markers::StoreName;
 use crate::sealed::SealedFile;
 
@@ -72,17 +72,7 @@ impl Fetch {
                 );
                 return Err(Error::invalid(what));
             }
-            None => {
-                let temporary = marker.with_extension("tmp");
-                let write = || {
-                    let mut file = fs.create(&temporary)?;
-                    file.write_all(text.as_bytes())?;
-                    file.sync()?;
-                    fs.rename(&temporary, &marker)?;
-                    fs.sync_dir(dir)
-                };
-                write().map_err(|e| Error::io(format!("write {shown}"), e))?;
-            }
+            None => replace(&*fs, &marker, text.as_bytes())?,
         }
         Ok(Self {
             fs,
