@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,8 +18,8 @@ use trine_storage::clock::Clock;
 use trine_storage::depot::{Depot as _, Role};
 use trine_storage::fs::{self, Fs};
 use trine_storage::remote::{
-    Bucket, CacheOptions, Depots, DepotsConfig, DiskOptions, Holder, Options, RangeCache,
-    StoreName, SweepOptions,
+    Bucket, CacheOptions, Depots, DepotsConfig, DiskOptions, FirstAsk, Holder, Options, RangeCache,
+    Reason, StoreName, SweepOptions,
 };
 use trine_storage::shared::{self, Shared};
 use trine_storage::ulid::{BlockId, IdSource};
@@ -27,7 +27,7 @@ use trine_storage::{Error, Kind};
 
 use crate::app::App;
 use crate::config::{self, Config};
-use crate::tenants::METRICS;
+use crate::tenants::{METRICS, SIGNALS, TenantId};
 
 /// Threads that keep the lease and sweep: nothing else may run on them.
 const KEEPERS: usize = 2;
@@ -43,12 +43,24 @@ const REST: Duration = Duration::from_secs(5);
 const HISTORY_MAX: usize = 16;
 /// By how much the clocks of store and server may differ before it is told.
 const AHEAD_MS_MAX: i64 = 60_000;
+/// How often a server that can begin without the bucket asks it before it does so, and how long it
+/// waits each time.
+const FIRST_ATTEMPTS: u32 = 2;
+const FIRST_TIME: Duration = Duration::from_secs(10);
+/// In the data directory: its name.
+const INSTANCE: &str = "instance";
+/// In the data directory: which stores were seen in the bucket, a line each.
+const STORES: &str = "stores";
 
 /// The bucket of a server.
 #[derive(Debug)]
 pub struct Storage {
     config: config::Storage,
+    fs: Arc<dyn Fs>,
+    data_dir: PathBuf,
     depots: Arc<Depots>,
+    /// How many stores the data directory says are in the bucket.
+    remembered: AtomicUsize,
     keepers: Shared,
     shippers: Shared,
     /// The epoch in which the engines have taken over, so that writes are let in; 0 for none.
@@ -74,6 +86,9 @@ impl Storage {
     /// Opens the bucket that the configuration names, checks it, and tries to take its lease; nothing
     /// when it names none. Requests run on `handle`. The data directory has to be locked. Blocks.
     ///
+    /// A bucket that does not answer is no reason not to begin for a data directory that was used with
+    /// one before: the server then answers from what is on its disk, takes no writes, and goes on trying.
+    ///
     /// # Errors
     /// [`Kind::Invalid`] when the setting or the environment is wrong, [`Kind::Unavailable`] or
     /// [`Kind::Unsupported`] when the bucket is no good, [`Kind::Io`].
@@ -98,20 +113,11 @@ impl Storage {
             handle.clone(),
             Arc::clone(clock),
         )?;
-        if settings.read_only {
-            bucket.is_empty("")?;
-        } else {
-            let ahead_ms = bucket.check()?.ahead_ms;
-            if ahead_ms.abs() > AHEAD_MS_MAX {
-                tracing::warn!(
-                    "the clock of {} is ahead of this machine's by {} s; synchronise them",
-                    bucket.name(),
-                    ahead_ms / 1000
-                );
-            }
-        }
+        let was_used = is_named(&**fs, &config.data_dir)?;
+        let first = reach(&bucket, settings.read_only, was_used)?;
         let was_empty = has_nothing(&**fs, &config.data_dir.join("tenants"))?;
         let instance = instance(&**fs, &config.data_dir, &**clock)?;
+        let remembered = remembered(&**fs, &config.data_dir)?;
         let (pages, copies) = shares(settings.cache_disk_max as u64);
         let mut disk = DiskOptions::new(config.data_dir.join("cache"));
         disk.bytes_max = pages;
@@ -132,6 +138,8 @@ impl Storage {
             },
             upload_bytes_per_second: Some(bandwidth).filter(|&bytes| bytes > 0),
             copies_bytes_max: copies,
+            first,
+            known: remembered.clone(),
             ..DepotsConfig::new(Holder::new(&name(settings), Some(&instance)))
         };
         let workers = |workers| {
@@ -144,6 +152,9 @@ impl Storage {
         let depots = Depots::open(&bucket, depots_config, cache, &keepers)?;
         let storage = Self {
             config: settings.clone(),
+            fs: Arc::clone(fs),
+            data_dir: config.data_dir.clone(),
+            remembered: AtomicUsize::new(remembered.len()),
             // No engine is open yet that would have to take over.
             admitted: AtomicU64::new(epoch(&depots).unwrap_or(0)),
             depots,
@@ -154,6 +165,15 @@ impl Storage {
             history: Mutex::default(),
             is_told: AtomicBool::new(false),
         };
+        if !storage.is_remembered() {
+            storage.remember()?;
+        }
+        if storage.depots.is_away() {
+            tracing::warn!(
+                "{} does not answer; the server begins with what is on its disk",
+                bucket.name()
+            );
+        }
         storage.tell();
         Ok(Some(Arc::new(storage)))
     }
@@ -161,6 +181,20 @@ impl Storage {
     /// The stores of the bucket.
     pub fn depots(&self) -> &Arc<Depots> {
         &self.depots
+    }
+
+    /// Writes down which stores are in the bucket: a server that begins
+    /// without the bucket then knows what it does not have. Blocks.
+    fn remember(&self) -> Result<(), Error> {
+        let stores = self.depots.stores();
+        let lines: String = stores.iter().map(|store| format!("{store}\n")).collect();
+        fs::replace(&*self.fs, &self.data_dir.join(STORES), lines.as_bytes())?;
+        self.remembered.store(stores.len(), Ordering::Release);
+        Ok(())
+    }
+
+    fn is_remembered(&self) -> bool {
+        self.remembered.load(Ordering::Acquire) == self.depots.store_count()
     }
 
     /// What it was told.
@@ -196,6 +230,13 @@ impl Storage {
     pub fn readiness(&self) -> (bool, String) {
         let name = self.depots.name();
         match self.depots.role() {
+            Role::Standby { .. } if self.depots.is_away() => {
+                let troubles = self.depots.ready().join("; ");
+                let text = format!(
+                    "not ready: {troubles}; answers from what is on its disk, takes writes once the bucket answers\n"
+                );
+                (false, text)
+            }
             Role::Standby { by } => {
                 let by = some_name(&by);
                 let text = format!(
@@ -222,6 +263,9 @@ impl Storage {
     pub fn role(&self) -> String {
         let name = self.depots.name();
         match self.depots.role() {
+            _ if self.depots.is_away() => {
+                format!("It answers from what is on its disk until {name} answers, too.")
+            }
             Role::Writer { .. } => format!("It ships its data to {name}."),
             Role::ReadOnly => format!("It reads {name} and writes nothing."),
             Role::Standby { by } => format!(
@@ -271,7 +315,7 @@ impl Storage {
     fn tell(&self) {
         let mut told = self.told.lock();
         let (name, role) = (self.depots.name(), self.depots.role());
-        if told.role.as_ref() != Some(&role) {
+        if told.role.as_ref() != Some(&role) && !self.depots.is_away() {
             match &role {
                 Role::Writer { epoch } => {
                     tracing::info!("this server writes to {name} from now on, in epoch {epoch}");
@@ -332,6 +376,14 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => return,
         }
         storage.tell();
+        if !storage.is_remembered() {
+            let known = Arc::clone(&storage);
+            let remembered = tokio::task::spawn_blocking(move || known.remember()).await;
+            if let Ok(Err(error)) = remembered {
+                tracing::warn!(%error, "it is not written down which stores the bucket has");
+                tokio::time::sleep(REST).await;
+            }
+        }
         let Some(epoch) = storage.gained() else {
             let epoch = epoch(&storage.depots);
             if epoch.is_some() && epoch != opened {
@@ -413,6 +465,56 @@ fn key(line: &str) -> &str {
     line.split_once(" UTC:").map_or(line, |(key, _)| key)
 }
 
+/// Checks a bucket, which is only read, or written to. It may be away if the data directory `was_used`
+/// with one before.
+fn reach(bucket: &Bucket, is_read_only: bool, was_used: bool) -> Result<FirstAsk, Error> {
+    let hurried;
+    let asked = if was_used {
+        hurried = bucket.hurried(FIRST_ATTEMPTS, FIRST_TIME);
+        &hurried
+    } else {
+        bucket
+    };
+    let checked = match is_read_only {
+        true => asked.is_empty("").map(|_| 0),
+        false => asked.check().map(|checked| checked.ahead_ms),
+    };
+    match checked {
+        Ok(ahead_ms) => {
+            if ahead_ms.abs() > AHEAD_MS_MAX {
+                tracing::warn!(
+                    "the clock of {} is ahead of this machine's by {} s; synchronise them",
+                    bucket.name(),
+                    ahead_ms / 1000
+                );
+            }
+            Ok(match was_used {
+                true => FirstAsk::Optional,
+                false => FirstAsk::Required,
+            })
+        }
+        Err(error) if was_used && Reason::of(&error).is_some_and(Reason::passes) => {
+            Ok(FirstAsk::Failed(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The stores that the data directory says are in the bucket. Lines that say nothing are passed over.
+fn remembered(fs: &dyn Fs, dir: &Path) -> Result<Vec<StoreName>, Error> {
+    let path = dir.join(STORES);
+    let found = fs::read_if_exists(fs, &path)
+        .map_err(|e| Error::io(format!("read {}", path.display()), e))?
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&found);
+    let pairs = text.lines().filter_map(|line| line.split_once('/'));
+    let stores = pairs
+        .filter(|(tenant, signal)| TenantId::parse(tenant).is_ok() && SIGNALS.contains(signal));
+    Ok(stores
+        .map(|(tenant, signal)| StoreName::new(tenant, signal))
+        .collect())
+}
+
 /// What of the disk single pages may take, and what whole copies may.
 fn shares(disk: u64) -> (u64, u64) {
     let pages = disk / PAGES_ONE_IN;
@@ -440,9 +542,17 @@ pub(crate) fn name(settings: &config::Storage) -> String {
     format!("{host} (process {})", std::process::id())
 }
 
+/// Whether a data directory has a [name](instance): it was used with a bucket.
+fn is_named(fs: &dyn Fs, dir: &Path) -> Result<bool, Error> {
+    let path = dir.join(INSTANCE);
+    let found = fs::read_if_exists(fs, &path);
+    let found = found.map_err(|e| Error::io(format!("read {}", path.display()), e))?;
+    Ok(found.is_some())
+}
+
 /// The name of the data directory, made once: the file `instance`.
 pub(crate) fn instance(fs: &dyn Fs, dir: &Path, clock: &dyn Clock) -> Result<String, Error> {
-    let path = dir.join("instance");
+    let path = dir.join(INSTANCE);
     let shown = path.display();
     let found = fs::read_if_exists(fs, &path).map_err(|e| Error::io(format!("read {shown}"), e))?;
     if let Some(bytes) = found {
@@ -459,15 +569,7 @@ pub(crate) fn instance(fs: &dyn Fs, dir: &Path, clock: &dyn Clock) -> Result<Str
     let id = IdSource::new(RandomState::new().build_hasher().finish())
         .next(clock)
         .to_string();
-    let temporary = path.with_extension("tmp");
-    let write = || {
-        let mut file = fs.create(&temporary)?;
-        file.write_all(format!("{id}\n").as_bytes())?;
-        file.sync()?;
-        fs.rename(&temporary, &path)?;
-        fs.sync_dir(dir)
-    };
-    write().map_err(|e| Error::io(format!("write {shown}"), e))?;
+    fs::replace(fs, &path, format!("{id}\n").as_bytes())?;
     Ok(id)
 }
 

@@ -35,7 +35,7 @@ pub use bucket_catalog::{
 };
 pub use counters::{Counted, Counters, Verb};
 pub use depot::StoreDepot;
-pub use depots::{Depots, DepotsConfig, DepotsStats, StoreStats};
+pub use depots::{Depots, DepotsConfig, DepotsStats, FirstAsk, StoreStats};
 pub use failure::Reason;
 pub use fault::{Change, FaultStore, Faults, Turns};
 pub use file::RemoteFile;

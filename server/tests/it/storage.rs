@@ -488,10 +488,7 @@ fn a_bucket_that_is_away_stops_no_write_and_is_caught_up_with() {
     let running = start(&bucket, &a, "host-a");
     write_row(running.address, 1);
     ship(&running);
-    // A file where the directory was: nothing can be read or written.
-    let away = root.path().join("away");
-    std::fs::rename(&bucket, &away).unwrap();
-    drop(std::fs::File::create(&bucket).unwrap());
+    take_away(&bucket);
     write_row(running.address, 2);
     let answer = running.post("/flush").send();
     assert_eq!(answer.status, 503, "{answer:?}");
@@ -515,8 +512,7 @@ fn a_bucket_that_is_away_stops_no_write_and_is_caught_up_with() {
         .send();
     assert_eq!(delete.status, 503, "{delete:?}");
     assert_eq!(rows(running.address), all(&[1, 2, 3]));
-    std::fs::remove_file(&bucket).unwrap();
-    std::fs::rename(&away, &bucket).unwrap();
+    bring_back(&bucket);
     ship(&running);
     until("it is over", || {
         running.get("/ready").send().text() == "ready\n"
@@ -525,6 +521,80 @@ fn a_bucket_that_is_away_stops_no_write_and_is_caught_up_with() {
     let reader = reader(&bucket, &root.path().join("c"));
     assert_eq!(rows(reader.address), all(&[1, 2, 3]));
     reader.stop();
+}
+
+#[test]
+fn a_server_starts_without_its_bucket_on_what_it_has() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    let bucket = at("bucket");
+    let running = start(&bucket, &at("a"), "host-a");
+    write_row(running.address, 1);
+    ship(&running);
+    write_row(running.address, 2);
+    running.stop();
+    // It has seen what is in the bucket, and opened none of it.
+    reader(&bucket, &at("b")).stop();
+    take_away(&bucket);
+    let running = start(&bucket, &at("a"), "host-a");
+    assert_eq!(rows(running.address), all(&[1, 2]));
+    let ready = running.get("/ready").send();
+    assert_eq!(ready.status, 503);
+    let said = ready.text();
+    assert!(
+        said.starts_with("not ready: file://") && said.contains(" fails since "),
+        "{said}"
+    );
+    assert!(
+        said.contains("; answers from what is on its disk, takes writes once the bucket answers"),
+        "{said}"
+    );
+    let refused = write(&running, "x");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(
+        refused
+            .text()
+            .contains("has not answered since this server started"),
+        "{refused:?}"
+    );
+    // What is not here is not told to be nowhere.
+    let ignorant = reader(&bucket, &at("b"));
+    let url = path("/api/v1/query", &[("query", "x")]);
+    let answer = ignorant.get(&url).send();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    // Whoever never saw the bucket does not begin without it.
+    let mut config = Config {
+        data_dir: at("c"),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        ..Config::default()
+    };
+    over(&mut config, &bucket, "host-c");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let error = runtime.block_on(Server::start(config, LogLines::default()));
+    let error = error.err().unwrap();
+    assert!(error.contains("the store does not answer"), "{error}");
+    bring_back(&bucket);
+    until("it takes writes", || {
+        running.get("/ready").send().text() == "ready\n"
+    });
+    write_row(running.address, 3);
+    ship(&running);
+    until("readers follow", || {
+        ignorant.get(&url).send().status == 200 && rows(ignorant.address) == all(&[1, 2, 3])
+    });
+    ignorant.stop();
+    running.stop();
+}
+
+/// Puts a file where the bucket's directory was: nothing can be read or written.
+fn take_away(bucket: &Path) {
+    std::fs::rename(bucket, bucket.with_extension("away")).unwrap();
+    drop(std::fs::File::create(bucket).unwrap());
+}
+
+fn bring_back(bucket: &Path) {
+    std::fs::remove_file(bucket).unwrap();
+    std::fs::rename(bucket.with_extension("away"), bucket).unwrap();
 }
 
 /// What the header of an answer says that a query cost: requests, bytes, depth, hits.
@@ -559,7 +629,8 @@ fn a_query_says_what_it_cost_of_the_bucket() {
     assert_eq!(first.status, 200);
     let [requests, bytes, depth, _] = cost(&first);
     assert!(requests > 0 && bytes > 0, "{first:?}");
-    assert!((1..=4).contains(&depth), "{first:?}");
+    // What was asked for ahead may be there before anybody waits for it.
+    assert!(depth <= 4, "{first:?}");
     let again = reader.get(id).send();
     assert_eq!(again.status, 200);
     let [requests, bytes, depth, _] = cost(&again);

@@ -137,6 +137,7 @@ impl StoreDepot {
     /// # Errors
     /// As [`Depot::newest`].
     pub fn peek(&self) -> Result<Document> {
+        self.common.tenure.check_reached()?;
         let mut state = self.state.lock();
         if state.newest.is_none() {
             state.load(&self.catalog)?;
@@ -206,6 +207,7 @@ impl Depot for StoreDepot {
     }
 
     fn newest(&self, known: u64) -> Result<Option<Arc<Document>>> {
+        self.common.tenure.check_reached()?;
         let mut state = self.state.lock();
         state.refresh(&self.catalog)?;
         let version = state.version();

@@ -20,6 +20,7 @@ use super::bucket::Bucket;
 use super::copies::Copies;
 use super::counters::Counted;
 use super::depot::{Common, StoreDepot};
+use super::failure::Reason;
 use super::kept::Kept;
 use super::lease::{Holder, LeaseTimes};
 use super::markers::{Markers, StoreName};
@@ -67,6 +68,22 @@ pub struct DepotsConfig {
     /// Bytes of sections that readers of remote blocks keep, all stores together, as far as that is
     /// checked every few seconds. Nothing, the default, for half of the memory of the cache.
     pub kept_bytes_max: Option<u64>,
+    /// What becomes of a process whose bucket does not answer at the beginning. Default an error.
+    pub first: FirstAsk,
+    /// Stores that an earlier process has seen in the bucket. Default none.
+    pub known: Vec<StoreName>,
+}
+
+/// How the bucket is asked first. A process that begins without it has what is on its disk, asks for
+/// nothing more, and tries to reach the bucket in the background.
+#[derive(Debug, Clone)]
+pub enum FirstAsk {
+    /// It has to answer.
+    Required,
+    /// If it does not answer, the process begins without it.
+    Optional,
+    /// It was asked a moment ago and did not answer, for this reason: the process begins without it.
+    Failed(Error),
 }
 
 impl DepotsConfig {
@@ -83,6 +100,8 @@ impl DepotsConfig {
             upload_bytes_per_second: None,
             copies_bytes_max: 16 << 30,
             kept_bytes_max: None,
+            first: FirstAsk::Required,
+            known: Vec::new(),
         }
     }
 }
@@ -162,8 +181,9 @@ struct Sweeper(Weak<Depots>);
 
 impl Depots {
     /// The stores of `bucket`, read through `cache`. Tries to take the lease once, unless the process only
-    /// reads, and learns which stores there are; goes on with both on the threads of `workers`, which
-    /// should be two and nobody else's, so that nothing keeps the lease from being beaten.
+    /// reads, and learns which stores there are, as far as [`DepotsConfig::first`] says; goes
+    /// on with both on the threads of `workers`, which should be two and nobody else's, so that nothing
+    /// keeps the lease from being beaten.
     ///
     /// # Errors
     /// [`Kind::Unavailable`], [`Kind::Corrupt`] when something else is in the place of the lease.
@@ -197,23 +217,38 @@ impl Depots {
             cache,
             clock: Arc::clone(&clock),
         });
-        common.tenure.keep()?;
-        common.markers.list()?;
+        common.markers.learn(config.known.iter().cloned());
+        let ask = || common.tenure.keep().and_then(|()| common.markers.list());
+        let away = match &config.first {
+            FirstAsk::Required => ask().map(|()| None)?,
+            FirstAsk::Optional => match ask() {
+                Err(error) if Reason::of(&error).is_some_and(Reason::passes) => Some(error),
+                asked => asked.map(|()| None)?,
+            },
+            FirstAsk::Failed(error) => Some(error.clone()),
+        };
+        let is_away = away.is_some();
+        let mut troubles = Troubles::default();
+        if let Some(error) = away {
+            troubles.bucket = Some((clock.now_ms(), error.clone()));
+            common.tenure.begin_away(error);
+        }
         let depots = Arc::new_cyclic(|this| Self {
             common,
             config,
             stores: Mutex::default(),
             due: Mutex::default(),
-            troubles: Mutex::default(),
+            troubles: Mutex::new(troubles),
             swept: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
             keeper: Arc::new(Keeper(this.clone())),
             sweeper: Arc::new(Sweeper(this.clone())),
         });
         let next = |interval| clock.monotonic_ns().saturating_add(nanoseconds(interval));
+        let first = |interval| if is_away { 0 } else { next(interval) };
         *depots.due.lock() = Due {
-            lease_ns: next(depots.config.take_interval),
-            list_ns: next(depots.config.list_interval),
+            lease_ns: first(depots.config.take_interval),
+            list_ns: first(depots.config.list_interval),
             sweep_ns: next(depots.config.sweep_interval),
         };
         let keeper: Arc<dyn Maintain> = Arc::clone(&depots.keeper) as _;
@@ -231,6 +266,11 @@ impl Depots {
     /// What this process may do now. Asks nothing.
     pub fn role(&self) -> Role {
         self.common.tenure.role()
+    }
+
+    /// Whether the bucket has not answered since the beginning: see [`FirstAsk`]. Asks nothing.
+    pub fn is_away(&self) -> bool {
+        self.common.tenure.check_reached().is_err()
     }
 
     /// Why this process may not write; nothing when it may. Asks nothing.
@@ -251,6 +291,11 @@ impl Depots {
     /// The stores that are known to be in the bucket. Asks nothing.
     pub fn stores(&self) -> Vec<StoreName> {
         self.common.markers.all()
+    }
+
+    /// How many stores are known to be in the bucket, which are never fewer than before. Asks nothing.
+    pub fn store_count(&self) -> usize {
+        self.common.markers.count()
     }
 
     /// Whether a store is known to be in the bucket. Asks nothing.

@@ -64,14 +64,18 @@ impl Markers {
         }
     }
 
+    /// Told which there are.
+    pub(super) fn learn(&self, names: impl IntoIterator<Item = StoreName>) {
+        self.known.write().extend(names);
+    }
+
     /// Learns which there are. A store that was seen once stays.
     ///
     /// # Errors
     /// [`Kind::Unavailable`](crate::Kind::Unavailable).
     pub(super) fn list(&self) -> Result<()> {
         let objects = self.bucket.list(DIR)?;
-        let found = objects.iter().filter_map(|object| name_of(&object.key));
-        self.known.write().extend(found);
+        self.learn(objects.iter().filter_map(|object| name_of(&object.key)));
         Ok(())
     }
 
@@ -86,12 +90,16 @@ impl Markers {
         let parts = self.bucket.within(DIR).within(&name.tenant);
         // Whoever made it, it is there.
         parts.put_new(&name.signal, Bytes::from(self.bucket.token()))?;
-        self.known.write().insert(name.clone());
+        self.learn([name.clone()]);
         Ok(())
     }
 
     pub(super) fn has(&self, name: &StoreName) -> bool {
         self.known.read().contains(name)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.known.read().len()
     }
 
     pub(super) fn all(&self) -> Vec<StoreName> {

@@ -17,6 +17,8 @@ pub(super) struct Tenure {
     holder: Holder,
     times: LeaseTimes,
     is_reader: bool,
+    /// Why the bucket could not be asked, as long as it never was.
+    away: RwLock<Option<Error>>,
     state: RwLock<State>,
     /// What the tries have seen; held while the lease is taken, beaten or given back.
     watch: Mutex<Watch>,
@@ -38,9 +40,24 @@ impl Tenure {
             holder,
             times,
             is_reader,
+            away: RwLock::default(),
             state: RwLock::default(),
             watch: Mutex::default(),
         }
+    }
+
+    /// Told that the bucket does not answer now, for this reason.
+    pub(super) fn begin_away(&self, error: Error) {
+        *self.away.write() = Some(error);
+    }
+
+    /// Refuses what needs the bucket while it has not answered since the beginning: nobody is to wait for
+    /// it once more.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`].
+    pub(super) fn check_reached(&self) -> Result<()> {
+        self.away.read().clone().map_or(Ok(()), Err)
     }
 
     /// What stays the same when the process starts again on the same data.
@@ -97,7 +114,10 @@ impl Tenure {
     pub(super) fn refusal(&self) -> Option<Error> {
         match self.role() {
             Role::Writer { .. } => None,
-            Role::Standby { by } => Some(self.locked(&by)),
+            Role::Standby { by } => Some(match self.check_reached() {
+                Ok(()) => self.locked(&by),
+                Err(error) => self.unreached(error),
+            }),
             Role::ReadOnly => Some(self.read_only()),
         }
     }
@@ -113,6 +133,14 @@ impl Tenure {
             ),
         };
         Error::new(Kind::ReadOnly, what)
+    }
+
+    fn unreached(&self, error: Error) -> Error {
+        let what = format!(
+            "{} has not answered since this server started, so that nobody knows whether another one writes there; writes are taken once it answers",
+            self.bucket.name()
+        );
+        Error::caused_by(Kind::Unavailable, what, error)
     }
 
     fn locked(&self, by: &str) -> Error {
@@ -131,6 +159,12 @@ impl Tenure {
     /// [`Kind::Unavailable`]: try again soon. [`Kind::Corrupt`] when there is something else in the place
     /// of the lease.
     pub(super) fn keep(&self) -> Result<()> {
+        self.ask()?;
+        *self.away.write() = None;
+        Ok(())
+    }
+
+    fn ask(&self) -> Result<()> {
         let mut watch = self.watch.lock();
         if self.is_reader {
             let last = Lease::last_holder(&self.bucket)?;
