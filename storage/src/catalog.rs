@@ -217,7 +217,9 @@ pub(crate) fn decode_as<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result
     if format != FORMAT.to_string() {
         return Err(Error::new(
             Kind::Unsupported,
-            format!("{name} has format {format}, this program reads {FORMAT}"),
+            format!(
+                "{name} has format {format}, this program reads {FORMAT}; use the version of trine that wrote it, or a later one"
+            ),
         ));
     }
     if crc != format!("{:08x}", crc32fast::hash(json.as_bytes())) {

@@ -84,7 +84,10 @@ fn every_flipped_byte_and_every_cut_is_noticed() {
 fn a_newer_format_is_refused_by_number() {
     let error = decode("c", b"trine-catalog 2 crc32=00000000\n{}").unwrap_err();
     assert_eq!(error.kind(), Kind::Unsupported);
-    assert_eq!(error.to_string(), "c has format 2, this program reads 1");
+    assert_eq!(
+        error.to_string(),
+        "c has format 2, this program reads 1; use the version of trine that wrote it, or a later one"
+    );
 }
 
 /// The text written down in FORMAT.md, "Catalog".

@@ -190,7 +190,8 @@ fn reason_of(error: &object_store::Error, words: &str) -> Reason {
             (Some(416), _) => Reason::Damaged,
             (Some(_), _) => Reason::Refused,
             (None, Some(io::ErrorKind::PermissionDenied)) => Reason::Denied,
-            (None, Some(io::ErrorKind::UnexpectedEof)) => Reason::Damaged,
+            // Over a network it is a connection that broke within a body.
+            (None, Some(io::ErrorKind::UnexpectedEof)) if is_file(error) => Reason::Damaged,
             (None, _) if words.contains("bytes long") => Reason::Damaged,
             // No answer at all: refused, reset and timed-out connections, broken bodies.
             (None, _) => Reason::Unavailable,
@@ -198,13 +199,21 @@ fn reason_of(error: &object_store::Error, words: &str) -> Reason {
     }
 }
 
+/// What the client calls a store that is a directory.
+const FILES: &str = "LocalFileSystem";
+
 /// The HTTP status in the words of an error, which is the only place where it can be seen.
 fn status(words: &str) -> Option<u16> {
     let (_, rest) = words.split_once("status code: ")?;
     rest.get(..3)?.parse().ok()
 }
 
-/// The kind of the file system's error behind this one.
+/// Whether the object is a file of this machine.
+fn is_file(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { store, .. } if *store == FILES)
+}
+
+/// The kind of the system's error behind this one.
 fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = source {
@@ -224,6 +233,13 @@ mod tests {
         object_store::Error::Generic {
             store: "S3",
             source: words.into(),
+        }
+    }
+
+    fn io_error(store: &'static str, kind: io::ErrorKind) -> object_store::Error {
+        object_store::Error::Generic {
+            store,
+            source: Box::new(io::Error::from(kind)),
         }
     }
 
@@ -267,11 +283,20 @@ mod tests {
             ),
             (generic("connection refused"), Reason::Unavailable),
             (
-                object_store::Error::Generic {
-                    store: "LocalFileSystem",
-                    source: Box::new(io::Error::from(io::ErrorKind::PermissionDenied)),
-                },
+                io_error(FILES, io::ErrorKind::PermissionDenied),
                 Reason::Denied,
+            ),
+            (
+                io_error(FILES, io::ErrorKind::UnexpectedEof),
+                Reason::Damaged,
+            ),
+            (
+                io_error("S3", io::ErrorKind::UnexpectedEof),
+                Reason::Unavailable,
+            ),
+            (
+                io_error("S3", io::ErrorKind::ConnectionReset),
+                Reason::Unavailable,
             ),
         ] {
             let words = error.to_string();
