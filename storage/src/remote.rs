@@ -52,6 +52,8 @@ mod campaign;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
+mod moto;
+#[cfg(test)]
 mod s3;
 #[cfg(test)]
 mod stage;

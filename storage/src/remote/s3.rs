@@ -1,14 +1,10 @@
-//! The S3 protocol for real: `moto_server` (PyPI `moto[s3,server]`) on loopback, where it is installed.
+//! The S3 protocol for real, where `moto_server` is installed.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::moto::{self, Moto};
 use super::stage::{handle, lease, options};
 use super::*;
 use crate::clock::{Clock, SystemClock};
@@ -16,77 +12,19 @@ use crate::cost::Cost;
 use crate::fs::{Fs, MemoryFile, ReadFile};
 use crate::sim::SimFs;
 
-/// A server with the bucket `trine`; it ends with the test.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-impl Server {
-    /// Nothing where it is not installed.
-    fn start() -> Option<Self> {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let child = Command::new("moto_server")
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let server = Self { child, port };
-        for _ in 0..600 {
-            if server
-                .request("PUT", "/trine")
-                .is_some_and(|status| status == 200)
-            {
-                return Some(server);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        None
-    }
-
-    /// The status of a request without a body.
-    fn request(&self, method: &str, path: &str) -> Option<u16> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.split(' ').nth(1)?.parse().ok()
-    }
-
-    fn bucket(&self, url: &str) -> Bucket {
-        let port = self.port;
-        let environment: BTreeMap<String, String> = [
-            ("AWS_ACCESS_KEY_ID", "id".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
-            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        let clock = Arc::new(SystemClock::new());
-        Bucket::open(url, &environment, options(1), handle(), clock).unwrap()
-    }
+fn open(server: &Moto, url: &str) -> Bucket {
+    let environment = moto::environment(server.address());
+    let environment = environment.map(|(name, value)| (name.to_owned(), value));
+    let clock = Arc::new(SystemClock::new());
+    Bucket::open(url, &environment.into(), options(1), handle(), clock).unwrap()
 }
 
 #[test]
 fn everything_works_over_the_s3_protocol() {
-    let Some(server) = Server::start() else {
-        println!("SKIPPED: moto_server is not installed");
+    let Some(server) = Moto::start() else {
         return;
     };
-    let whole = server.bucket("s3://trine/pre/fix");
+    let whole = open(&server, "s3://trine/pre/fix");
     let checked = whole.check().unwrap();
     assert!(checked.is_empty);
     assert!(checked.ahead_ms.abs() < 60_000, "{checked:?}");
@@ -175,7 +113,8 @@ fn everything_works_over_the_s3_protocol() {
     assert_eq!((swept.orphans, swept.versions), (0, 0), "all is young");
 
     // What is wrong is told as what it is.
-    let error = server.bucket("s3://no-such-bucket/x").check().unwrap_err();
+    let missing = open(&server, "s3://no-such-bucket/x");
+    let error = missing.check().unwrap_err();
     assert_eq!(Reason::of(&error), Some(Reason::NoBucket), "{error}");
     drop(server);
     let error = bucket.get("a").unwrap_err();
