@@ -15,7 +15,10 @@ mod sim_fs;
 
 pub use counting_depot::{Asked, CountingDepot};
 pub use crash::{Step, Subject, check_every_cut, script};
-pub use crash_shipped::{ShippedStep, ShippedSubject, check_every_cut_shipped, script_shipped};
+pub use crash_shipped::{
+    ShippedBucket, ShippedStep, ShippedSubject, check_cuts_over, check_every_cut_shipped,
+    script_shipped,
+};
 pub use memory_depot::{Cut, MemoryBucket, MemoryDepot};
 pub use sim_fs::{Crash, SimFs};
 

@@ -7,6 +7,8 @@ mod damage;
 #[cfg(test)]
 mod delete;
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod naive;

@@ -29,7 +29,7 @@ fn writer(epoch: u64) -> Role {
 
 /// Rows in three streams, spread over several blocks.
 #[derive(Debug, Default)]
-struct Logs {
+pub(crate) struct Logs {
     opened: AtomicU64,
 }
 
@@ -59,7 +59,7 @@ fn rows(store: &LogStore) -> Vec<u64> {
     rows
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config {
         block_range: Duration::from_nanos(2_000),
         delete_delay: Duration::ZERO,
@@ -70,7 +70,7 @@ fn config() -> Config {
 }
 
 /// A store and the time it lives in.
-type Timed = (LogStore, Arc<ManualClock>);
+pub(crate) type Timed = (LogStore, Arc<ManualClock>);
 
 impl Subject for Logs {
     type Store = Timed;

@@ -24,7 +24,7 @@ use object_store::{
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::sim::Rng;
+use crate::sim::{Cut, Rng};
 
 mod turns;
 
@@ -90,6 +90,7 @@ struct State {
     in_flight: u64,
     in_flight_most: u64,
     gone: bool,
+    cut: Option<(u64, Cut)>,
 }
 
 /// The store, as one actor sees it. Clones are the same actor of the same store.
@@ -125,6 +126,7 @@ impl FaultStore {
                 in_flight: 0,
                 in_flight_most: 0,
                 gone: false,
+                cut: None,
             })),
             clock,
             turns: None,
@@ -145,9 +147,17 @@ impl FaultStore {
         self.state.lock().faults = faults;
     }
 
-    /// Whether the store answers at all.
+    /// Whether the store answers at all. `false` also ends what [`FaultStore::cut_after`] began.
     pub fn set_gone(&self, gone: bool) {
-        self.state.lock().gone = gone;
+        let mut state = self.state.lock();
+        state.gone = gone;
+        state.cut = None;
+    }
+
+    /// Lets requests pass until there were so many in all, and none after them; what becomes of the
+    /// first of those says `cut`.
+    pub fn cut_after(&self, requests: u64, cut: Cut) {
+        self.state.lock().cut = Some((requests, cut));
     }
 
     /// Requests so far.
@@ -202,8 +212,13 @@ impl FaultStore {
         state.requests += 1;
         let requests = state.requests;
         state.land(requests, now_ms);
-        if state.gone {
-            return Err(generic("connection refused"));
+        match state.cut {
+            _ if state.gone => return Err(generic("connection refused")),
+            Some((after, Cut::Answer)) if requests == after.saturating_add(1) => {
+                return Ok(Fate::After);
+            }
+            Some((after, _)) if requests > after => return Err(generic("connection refused")),
+            _ => {}
         }
         let faults = state.faults;
         let mut draw = state.rng.below(1000);

@@ -1,35 +1,81 @@
 //! Random lives of two processes that ship to one bucket which fails in all ways, with depots as servers
-//! have them, against a model that knows only which rows must be there and which may be.
+//! have them, against a model that knows only which rows must be there and which may be. Every engine
+//! lives them.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::depots::{Depots, DepotsConfig};
+use super::depots::Depots;
 use super::fault::Faults;
-use super::lease::Holder;
-use super::range_cache::{CacheOptions, RangeCache};
-use super::stage::{Stage, handle};
-use super::sweep::SweepOptions;
-use crate::block_set::tests::rows::Rows;
-use crate::clock::Clock;
+use super::stage::{Mode, Stage};
+use crate::clock::ManualClock;
 use crate::depot::Depot;
 use crate::error::Result;
-use crate::fs::Fs;
-use crate::shared::Shared;
-use crate::sim::{Crash, Rng, SimFs, seeds};
-use crate::time::TimeRange;
+use crate::sim::{Crash, Rng, ShippedSubject, SimFs};
 use crate::wal::Durability::Synced;
 
 const TENANT: &str = "t";
 const SIGNAL: &str = "rows";
 
+/// The bytes of local copies that processes of a life may have.
+const COPIES_BYTES_MAX: [u64; 3] = [0, 5_000, u64::MAX];
+
+/// An engine whose stores live with a bucket that fails.
+pub trait LivingSubject: ShippedSubject {
+    /// As [`ShippedSubject::open_with`], in the time that `clock` tells. No two stores may make blocks at
+    /// the same time.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn open_at(
+        &self,
+        fs: &SimFs,
+        clock: &Arc<ManualClock>,
+        depot: Arc<dyn Depot>,
+    ) -> Result<Self::Store>;
+
+    /// Looks what others have shipped.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn follow(&self, store: &Self::Store) -> Result<()>;
+
+    /// Makes the store ready to be written to.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn take_over(&self, store: &Self::Store) -> Result<()>;
+
+    /// Deletes the rows of these numbers that are there, and no others.
+    ///
+    /// # Errors
+    /// The engine's; some may be deleted then.
+    fn delete(&self, store: &Self::Store, rows: Range<u64>) -> Result<()>;
+}
+
+/// One life of `steps` steps, chosen by `seed`. Gives how many writes went well.
+///
+/// # Panics
+/// When a promise is broken; the message names the seed and tells the life.
+pub fn live<S: LivingSubject>(subject: &S, seed: u64, steps: u32) -> u64 {
+    let mut world = World::new(subject, seed);
+    for _ in 0..steps {
+        world.step();
+    }
+    world.check();
+    world.done
+}
+
 /// A process and its data directory.
-struct Process {
+struct Process<S: LivingSubject> {
     name: String,
-    is_reader: bool,
+    mode: Mode,
     fs: SimFs,
     depots: Option<Arc<Depots>>,
-    store: Option<Rows>,
+    store: Option<S::Store>,
     /// The epoch in which the store has taken over.
     admitted: u64,
     /// Rows that were acknowledged here.
@@ -38,11 +84,11 @@ struct Process {
     is_cut: bool,
 }
 
-impl Process {
-    fn new(name: &str) -> Self {
+impl<S: LivingSubject> Process<S> {
+    fn new(name: &str, mode: Mode) -> Self {
         Self {
             name: name.to_owned(),
-            is_reader: false,
+            mode,
             fs: SimFs::new(),
             depots: None,
             store: None,
@@ -53,27 +99,14 @@ impl Process {
     }
 
     /// Starts what does not run, as far as the bucket lets it.
-    fn open(&mut self, stage: &Stage, salt: u64, copies_bytes_max: u64) -> Result<()> {
+    fn open(&mut self, subject: &S, stage: &Stage, salt: u64) -> Result<()> {
         if self.depots.is_none() {
-            let clock = Arc::clone(&stage.clock) as Arc<dyn Clock>;
-            let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
-            let cache = RangeCache::open(CacheOptions::default(), &fs, handle(), &clock)?;
-            let config = DepotsConfig {
-                is_read_only: self.is_reader,
-                copies_bytes_max,
-                sweep: SweepOptions {
-                    versions_kept_min: 2,
-                    ..SweepOptions::default()
-                },
-                ..DepotsConfig::new(Holder::new(&self.name, Some(&self.name)))
-            };
-            let workers = Shared::without_workers();
-            self.depots = Some(Depots::open(&stage.bucket(salt), config, cache, &workers)?);
+            self.depots = Some(stage.depots(&self.name, salt, self.mode)?);
         }
         if let (Some(depots), None) = (&self.depots, &self.store) {
             let depot: Arc<dyn Depot> = depots.store(TENANT, SIGNAL);
             let epoch = epoch(depots);
-            let store = Rows::open(&self.fs, &stage.clock, Some(depot))?;
+            let store = subject.open_at(&self.fs, &stage.clock, depot)?;
             self.admitted = epoch;
             self.store = Some(store);
         }
@@ -81,14 +114,14 @@ impl Process {
     }
 
     /// Lets writes in where the lease was gained.
-    fn admit(&mut self) -> Result<bool> {
+    fn admit(&mut self, subject: &S) -> Result<bool> {
         let (Some(depots), Some(store)) = (&self.depots, &self.store) else {
             return Ok(false);
         };
         let epoch = epoch(depots);
         if epoch != 0 && epoch != self.admitted {
-            store.follow()?;
-            store.take_over()?;
+            subject.follow(store)?;
+            subject.take_over(store)?;
             self.admitted = epoch;
         }
         Ok(epoch != 0)
@@ -101,8 +134,8 @@ impl Process {
         self.is_cut = false;
     }
 
-    fn seen(&self) -> Option<Vec<u64>> {
-        let mut rows = self.store.as_ref()?.all().ok()?;
+    fn seen(&self, subject: &S) -> Option<Vec<u64>> {
+        let mut rows = subject.rows(self.store.as_ref()?).ok()?;
         rows.sort_unstable();
         Some(rows)
     }
@@ -116,11 +149,12 @@ fn epoch(depots: &Depots) -> u64 {
     }
 }
 
-struct World {
+struct World<'a, S: LivingSubject> {
+    subject: &'a S,
     seed: u64,
     rng: Rng,
     stage: Stage,
-    processes: [Process; 2],
+    processes: [Process<S>; 2],
     next_row: u64,
     /// Rows that were told to be shipped.
     shipped: BTreeSet<u64>,
@@ -131,13 +165,19 @@ struct World {
     done: u64,
 }
 
-impl World {
-    fn new(seed: u64) -> Self {
+impl<'a, S: LivingSubject> World<'a, S> {
+    fn new(subject: &'a S, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let copies = COPIES_BYTES_MAX.get(index(rng.below(3))).copied();
+        let mode = Mode::Writes {
+            copies_bytes_max: copies.unwrap_or(0),
+        };
         Self {
+            subject,
             seed,
-            rng: Rng::new(seed),
+            rng,
             stage: Stage::new(seed, Faults::default()),
-            processes: [Process::new("host-a"), Process::new("host-b")],
+            processes: ["host-a", "host-b"].map(|name| Process::new(name, mode)),
             next_row: 0,
             shipped: BTreeSet::new(),
             deleted: BTreeSet::new(),
@@ -149,19 +189,22 @@ impl World {
 
     fn open(&mut self, which: usize) -> Result<()> {
         let salt = self.rng.next_u64();
-        // A few blocks.
-        self.processes[which].open(&self.stage, salt, 1_000)
+        self.processes[which].open(self.subject, &self.stage, salt)
     }
 
     /// Does something in the store of a process that may write, as its gate says.
-    fn write(&mut self, what: &str, act: impl FnOnce(&Rows) -> Result<()>) -> Option<usize> {
-        let which = usize::try_from(self.rng.below(2)).unwrap();
+    fn write(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&S, &S::Store) -> Result<()>,
+    ) -> Option<usize> {
+        let which = index(self.rng.below(2));
         self.open(which).ok();
         let process = &mut self.processes[which];
-        if !matches!(process.admit(), Ok(true)) {
+        if !matches!(process.admit(self.subject), Ok(true)) {
             return None;
         }
-        let done = act(process.store.as_ref()?);
+        let done = act(self.subject, process.store.as_ref()?);
         self.done += u64::from(done.is_ok());
         self.log.push(format!("{which} {what}: {done:?}"));
         done.is_ok().then_some(which)
@@ -170,8 +213,8 @@ impl World {
     fn append(&mut self) {
         let rows: Vec<u64> = (self.next_row..=self.next_row + self.rng.below(3)).collect();
         self.next_row += rows.len() as u64;
-        match self.write(&format!("append {rows:?}"), |store| {
-            store.add(&rows, Synced)
+        match self.write(&format!("append {rows:?}"), |subject, store| {
+            subject.append(store, &rows, Synced)
         }) {
             Some(which) => self.processes[which].appended.extend(rows),
             None => self.maybe.extend(rows),
@@ -179,7 +222,7 @@ impl World {
     }
 
     fn ship(&mut self) {
-        if let Some(which) = self.write("ship", Rows::ship) {
+        if let Some(which) = self.write("ship", S::ship) {
             let appended = &self.processes[which].appended;
             self.shipped.extend(appended.iter().copied());
         }
@@ -188,12 +231,10 @@ impl World {
     fn delete(&mut self) {
         let start = self.rng.below(self.next_row + 1);
         let range = start..start + 1 + self.rng.below(4);
-        let time = |row: u64| i64::try_from(row).unwrap();
-        let time = TimeRange::new(time(range.start), time(range.end));
         let mut seen = Vec::new();
-        let done = self.write(&format!("delete {range:?}"), |store| {
-            seen = store.all()?;
-            store.delete(time).map(drop)
+        let done = self.write(&format!("delete {range:?}"), |subject, store| {
+            seen = subject.rows(store)?;
+            subject.delete(store, range.clone())
         });
         for row in range {
             match done.is_some() && seen.contains(&row) {
@@ -219,7 +260,7 @@ impl World {
             match self.rng.below(3) {
                 0 => self.append(),
                 1 => self.ship(),
-                _ => drop(self.write("merge", Rows::merge)),
+                _ => drop(self.write("merge", S::merge)),
             }
         }
     }
@@ -231,10 +272,10 @@ impl World {
             ..Faults::default()
         };
         self.append();
-        self.write("seal", Rows::seal);
+        self.write("seal", S::flush);
         self.stage.store.set_faults(lost);
         let seed = self.rng.next_u64();
-        let shipped = self.write("ship", Rows::ship);
+        let shipped = self.write("ship", S::ship);
         self.stage.store.set_faults(Faults::default());
         for (which, process) in self.processes.iter_mut().enumerate() {
             if shipped.is_none() && process.depots.as_ref().is_some_and(|d| epoch(d) != 0) {
@@ -257,11 +298,11 @@ impl World {
         }
         match self.rng.below(24) {
             0..=4 => self.append(),
-            5 => drop(self.write("seal", Rows::seal)),
+            5 => drop(self.write("seal", S::flush)),
             6..=8 => self.ship(),
-            9..=11 => drop(self.write("merge", Rows::merge)),
+            9..=11 => drop(self.write("merge", S::merge)),
             12 => self.delete(),
-            13 => drop(self.write("evict", |store| store.blocks.care())),
+            13 => drop(self.write("evict", S::evict)),
             14 => {
                 self.stage.advance(1_000);
                 for process in &self.processes {
@@ -273,14 +314,14 @@ impl World {
                 self.log.push("sweep".into());
             }
             15 | 16 => {
-                let which = usize::try_from(self.rng.below(2)).unwrap();
+                let which = index(self.rng.below(2));
                 let seed = self.rng.next_u64();
                 self.processes[which].crash(seed);
                 self.log.push(format!("crash {which}"));
                 self.hand_over(1 - which);
             }
             17 => {
-                let which = usize::try_from(self.rng.below(2)).unwrap();
+                let which = index(self.rng.below(2));
                 if let Some(depots) = &self.processes[which].depots {
                     depots.release().ok();
                 }
@@ -303,13 +344,14 @@ impl World {
                     short: self.rng.below(30),
                     throttled: self.rng.below(60),
                     list_lag_changes: self.rng.below(20),
+                    latency: Duration::from_millis(self.rng.below(8) / 7),
                     ..Faults::default()
                 };
                 self.stage.store.set_faults(faults);
                 self.log.push("faults".into());
             }
             20 => {
-                let which = usize::try_from(self.rng.below(2)).unwrap();
+                let which = index(self.rng.below(2));
                 let process = &mut self.processes[which];
                 let after = process.fs.operations() + self.rng.below(12);
                 process.fs.cut_after(after);
@@ -325,7 +367,7 @@ impl World {
             }
         }
         for process in &self.processes {
-            let rows = process.seen().unwrap_or_default();
+            let rows = process.seen(self.subject).unwrap_or_default();
             let twice = rows.windows(2).find(|two| two[0] == two[1]);
             assert_eq!(twice, None, "seed {}: {:#?}", self.seed, self.log);
         }
@@ -342,39 +384,51 @@ impl World {
             if self.processes[which].is_cut {
                 self.processes[which].crash(seed);
             }
-            self.open(which).expect("it opens when all is well");
+            let opened = self.open(which);
+            self.well(opened, "open");
         }
         let mut writers = 0;
         for _ in 0..20 {
             self.stage.advance(5);
             writers = 0;
-            for process in &self.processes {
-                let depots = process.depots.as_ref().unwrap();
-                depots.keep().expect("it is kept when all is well");
+            for depots in self.processes.iter().filter_map(|p| p.depots.as_ref()) {
+                self.well(depots.keep(), "keep the lease");
                 writers += u64::from(depots.role().is_writer());
             }
         }
         assert_eq!(writers, 1, "seed {}: {:#?}", self.seed, self.log);
-        for process in &mut self.processes {
-            process
-                .store
-                .as_ref()
-                .unwrap()
-                .follow()
-                .expect("it follows");
-            process.admit().expect("it takes over when all is well");
+        for which in 0..2 {
+            let store = self.processes[which].store.as_ref();
+            let followed = store.map_or(Ok(()), |store| self.subject.follow(store));
+            self.well(followed, "follow");
+            let admitted = self.processes[which].admit(self.subject);
+            self.well(admitted, "take over");
         }
         for process in &self.processes {
             let must: BTreeSet<u64> = process.appended.union(&self.shipped).copied().collect();
-            self.compare(&process.name, &must, process.seen());
+            self.compare(&process.name, &must, process.seen(self.subject));
         }
-        let mut reader = Process::new("reader");
-        reader.is_reader = true;
+        let mut reader = Process::<S>::new("reader", Mode::Reads);
         let before = self.stage.store.changes().len();
         let salt = self.rng.next_u64();
-        reader.open(&self.stage, salt, 0).expect("it opens");
-        self.compare("a reader on an empty disk", &self.shipped, reader.seen());
+        let opened = reader.open(self.subject, &self.stage, salt);
+        self.well(opened, "open on an empty disk");
+        self.compare(
+            "a reader on an empty disk",
+            &self.shipped,
+            reader.seen(self.subject),
+        );
         assert_eq!(self.stage.store.changes().len(), before, "a reader wrote");
+    }
+
+    /// What has to go well when all is well.
+    fn well<T: Debug>(&self, done: Result<T>, what: &str) {
+        if let Err(error) = done {
+            panic!(
+                "seed {}: cannot {what}: {error}: {:#?}",
+                self.seed, self.log
+            );
+        }
     }
 
     fn compare(&self, name: &str, must: &BTreeSet<u64>, seen: Option<Vec<u64>>) {
@@ -397,18 +451,9 @@ impl World {
     }
 }
 
-#[test]
-fn two_processes_and_a_bucket_that_fails_keep_every_promise() {
-    let mut done = 0;
-    for seed in seeds(60) {
-        let mut world = World::new(seed);
-        for _ in 0..80 {
-            world.step();
-        }
-        world.check();
-        done += world.done;
-    }
-    let all = seeds(60).count();
-    println!("{all} lives: {done} writes went well");
-    assert!(done > 5 * all as u64, "only {done} writes went well");
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

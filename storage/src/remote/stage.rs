@@ -1,12 +1,22 @@
-//! What the tests of this module play on: one runtime, a store that fails, a clock that is moved.
+//! What tests of this module and lives of engines play on: one runtime, a store that fails, a clock that
+//! is moved.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Bucket, FaultStore, Faults, Holder, Lease, LeaseTimes, Options, Taken, Watch};
+use super::{
+    Bucket, CacheOptions, Depots, DepotsConfig, FaultStore, Faults, Holder, Options, RangeCache,
+    SweepOptions,
+};
+#[cfg(test)]
+use super::{Lease, LeaseTimes, Taken, Watch};
 use crate::clock::{Clock, ManualClock};
+use crate::error::Result;
+use crate::fs::Fs;
+use crate::shared::Shared;
+use crate::sim::SimFs;
 
 /// A runtime for all tests of the process.
 pub(super) fn handle() -> Handle {
@@ -27,6 +37,18 @@ pub(super) fn options(salt: u64) -> Options {
         salt: Some(salt),
         ..Options::default()
     }
+}
+
+/// What a process does with the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It only reads.
+    Reads,
+    /// It writes when it has the lease.
+    Writes {
+        /// Bytes of local copies.
+        copies_bytes_max: u64,
+    },
 }
 
 /// A store and a clock.
@@ -53,12 +75,38 @@ impl Stage {
         Bucket::over(store, "test:", options, handle(), clock)
     }
 
+    /// The stores of a process of this name, on a data directory of its own.
+    pub(super) fn depots(&self, name: &str, salt: u64, mode: Mode) -> Result<Arc<Depots>> {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+        let cache = RangeCache::open(CacheOptions::default(), &fs, handle(), &clock)?;
+        let config = DepotsConfig {
+            is_read_only: mode == Mode::Reads,
+            copies_bytes_max: match mode {
+                Mode::Reads => 0,
+                Mode::Writes { copies_bytes_max } => copies_bytes_max,
+            },
+            sweep: SweepOptions {
+                versions_kept_min: 2,
+                ..SweepOptions::default()
+            },
+            ..DepotsConfig::new(Holder::new(name, Some(name)))
+        };
+        Depots::open(
+            &self.bucket(salt),
+            config,
+            cache,
+            &Shared::without_workers(),
+        )
+    }
+
     pub(super) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 }
 
 /// Takes the lease of a bucket that nobody holds.
+#[cfg(test)]
 pub(super) fn lease(bucket: &Bucket, name: &str) -> Lease {
     let holder = Holder::new(name, None);
     let times = LeaseTimes::default();

@@ -42,6 +42,58 @@ pub trait ShippedSubject: Subject {
     fn evict(&self, store: &Self::Store) -> Result<()>;
 }
 
+/// A bucket under test, for one store.
+pub trait ShippedBucket {
+    /// A depot on it for the data directory `instance`: a process that starts, and writes unless that of
+    /// another directory does.
+    ///
+    /// # Errors
+    /// Those of a bucket that does not answer.
+    fn depot(&self, instance: &str) -> Result<Arc<dyn Depot>>;
+
+    /// How many calls there were that could fail.
+    fn calls(&self) -> u64;
+
+    /// Lets the first `calls` calls pass and every later one fail; what becomes of the first of those
+    /// says `cut`.
+    fn cut_after(&self, calls: u64, cut: Cut);
+
+    /// Whether nothing answers any more. `false` also ends everything else that goes wrong.
+    fn set_away(&self, is_away: bool);
+
+    /// Whether there is no room for copies: told before they are looked after, and after it.
+    fn evict(&self, is_full: bool);
+
+    /// Removes the objects that nothing names or holds.
+    fn sweep(&self);
+}
+
+impl ShippedBucket for MemoryBucket {
+    fn depot(&self, instance: &str) -> Result<Arc<dyn Depot>> {
+        Ok(self.depot(instance))
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls()
+    }
+
+    fn cut_after(&self, calls: u64, cut: Cut) {
+        self.cut_after(calls, cut);
+    }
+
+    fn set_away(&self, is_away: bool) {
+        self.set_away(is_away);
+    }
+
+    fn evict(&self, is_full: bool) {
+        self.set_copies_max(is_full.then_some(0));
+    }
+
+    fn sweep(&self) {
+        self.sweep();
+    }
+}
+
 /// One step of a workload with a depot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShippedStep {
@@ -117,15 +169,55 @@ pub fn check_every_cut_shipped<S: ShippedSubject>(
     operations + calls
 }
 
+/// Runs the workload over buckets that `make` makes, all alike, with as many cuts as `cuts_max` says,
+/// spread over all calls of the bucket, and once without one: then steps may fail as the bucket likes.
+///
+/// Gives how many cuts there were.
+///
+/// # Panics
+/// As [`check_every_cut_shipped`].
+pub fn check_cuts_over<S: ShippedSubject, B: ShippedBucket>(
+    subject: &S,
+    make: impl Fn() -> B,
+    workload: &[ShippedStep],
+    seed: u64,
+    cuts_max: u64,
+) -> u64 {
+    let (disk, whole) = (SimFs::new(), make());
+    let told = run(subject, &disk, &whole, workload);
+    let calls = whole.calls();
+    let found = disk.crash(Crash::Power, seed);
+    let place = format!("seed {seed}, no cut");
+    check(subject, &found, &whole, &told, Crash::Power, &place);
+    let stride = calls.div_ceil(cuts_max.max(1)).max(1);
+    let mut cuts = 0;
+    let mut cut = seed % stride;
+    while cut <= calls {
+        let what = match (cut / stride) % 2 {
+            0 => Cut::Request,
+            _ => Cut::Answer,
+        };
+        let (disk, bucket) = (SimFs::new(), make());
+        bucket.cut_after(cut, what);
+        let told = run(subject, &disk, &bucket, workload);
+        let found = disk.crash(Crash::Power, seed ^ cut);
+        let place = format!("seed {seed}, bucket cut {cut} of {calls}, {what:?} lost");
+        check(subject, &found, &bucket, &told, Crash::Power, &place);
+        cuts += 1;
+        cut += stride;
+    }
+    cuts
+}
+
 /// Runs the workload until it ends or the disk fails. What the depot refuses is passed over.
-fn run<S: ShippedSubject>(
+fn run<S: ShippedSubject, B: ShippedBucket>(
     subject: &S,
     fs: &SimFs,
-    bucket: &MemoryBucket,
+    bucket: &B,
     workload: &[ShippedStep],
 ) -> Told {
     let mut told = Told::default();
-    let open = || subject.open_with(fs, bucket.depot("first"));
+    let open = || subject.open_with(fs, bucket.depot("first")?);
     let Ok(mut store) = open() else {
         told.failed = true;
         return told;
@@ -160,9 +252,9 @@ fn run<S: ShippedSubject>(
             }),
             ShippedStep::Merge => subject.merge(&store),
             ShippedStep::Evict => {
-                bucket.set_copies_max(Some(0));
+                bucket.evict(true);
                 let done = subject.evict(&store);
-                bucket.set_copies_max(None);
+                bucket.evict(false);
                 done
             }
         };
@@ -171,17 +263,18 @@ fn run<S: ShippedSubject>(
     told
 }
 
-fn check<S: ShippedSubject>(
+fn check<S: ShippedSubject, B: ShippedBucket>(
     subject: &S,
     found: &SimFs,
-    bucket: &MemoryBucket,
+    bucket: &B,
     told: &Told,
     how: Crash,
     place: &str,
 ) {
     // A disk that was lost has lost what was not shipped, and nothing else.
     bucket.set_away(false);
-    let empty = subject.open_with(&SimFs::new(), bucket.depot("reader"));
+    let depot = |instance: &str| must(bucket.depot(instance), place, "start a process");
+    let empty = subject.open_with(&SimFs::new(), depot("reader"));
     let empty = must(empty, place, "open on an empty disk");
     let rows = must(subject.rows(&empty), place, "read on an empty disk");
     let all: BTreeSet<u64> = rows.iter().copied().collect();
@@ -192,8 +285,9 @@ fn check<S: ShippedSubject>(
         "{place}: {lost:?} were shipped and are gone"
     );
     // On the disk first while the depot is away, then when it is back.
+    let first = depot("first");
     bucket.set_away(true);
-    if let Ok(store) = subject.open_with(found, bucket.depot("first")) {
+    if let Ok(store) = subject.open_with(found, first) {
         if let Ok(rows) = subject.rows(&store) {
             check_rows(rows, told, how, &format!("{place}, depot away"));
         }
@@ -205,7 +299,7 @@ fn check<S: ShippedSubject>(
     bucket.set_away(false);
     bucket.sweep();
     let store = must(
-        subject.open_with(found, bucket.depot("first")),
+        subject.open_with(found, depot("first")),
         place,
         "open after the crash",
     );
@@ -226,7 +320,7 @@ fn check<S: ShippedSubject>(
     bucket.sweep();
     let empty = SimFs::new();
     let other = must(
-        subject.open_with(&empty, bucket.depot("second")),
+        subject.open_with(&empty, depot("second")),
         place,
         "open on an empty disk",
     );

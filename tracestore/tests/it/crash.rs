@@ -10,7 +10,9 @@ use trine_tracestore::{
     Config, Durability, Intrinsic, Scope, Span, Test, Trace, TraceFilter, TraceStore, Value,
 };
 
-use crate::store::{batches, clock, find_all, intrinsic, open, put, service, span, try_open};
+use crate::store::{
+    SECOND, batches, clock, find_all, intrinsic, open, put, service, span, try_open,
+};
 
 /// Row `n` is span `n` of one of three traces, minutes apart, so that a seal makes several blocks.
 pub(crate) struct Spans;
@@ -18,8 +20,16 @@ pub(crate) struct Spans;
 fn is_row(row: u64) -> Span {
     Span {
         span_id: (row + 1).to_be_bytes(),
-        ..span(1 + (row % 3) as u8, 1, 0, "s", row * 600)
+        ..span(1 + (row % 3) as u8, 1, 0, "s", row * SECONDS)
     }
+}
+
+/// How far rows lie apart.
+const SECONDS: u64 = 600;
+
+/// When the span of a row begins, nanoseconds since 1970.
+pub(crate) fn time_of(row: u64) -> i64 {
+    (row * SECONDS * SECOND).cast_signed()
 }
 
 pub(crate) fn config() -> Config {

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod far;
 mod limits;
+mod lives;
 mod model;
 mod names;
 mod otlp;

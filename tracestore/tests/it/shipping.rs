@@ -19,7 +19,7 @@ use crate::crash::{self, Spans};
 use crate::store::{clock, find_all, put, service, span};
 
 /// [`Spans`] with a depot.
-struct Shipped(Arc<ManualClock>);
+pub(crate) struct Shipped(pub(crate) Arc<ManualClock>);
 
 impl Subject for Shipped {
     type Store = TraceStore;
@@ -70,7 +70,7 @@ fn every_cut_of_the_disk_and_of_the_depot_keeps_every_promise() {
     }
 }
 
-fn try_open(
+pub(crate) fn try_open(
     fs: &SimFs,
     config: Config,
     clock: &Arc<ManualClock>,

@@ -11,6 +11,7 @@ mod disk;
 mod golden;
 mod kinds;
 mod limits;
+mod lives;
 mod loss;
 mod model;
 mod refusals;

@@ -25,7 +25,7 @@ fn writer(epoch: u64) -> Role {
     Role::Writer { epoch }
 }
 
-fn open_with(
+pub(crate) fn open_with(
     fs: &SimFs,
     clock: &Arc<ManualClock>,
     config: Config,
@@ -41,12 +41,23 @@ fn open_with(
 
 /// Row `n` is the sample with the value `n` of one of three series, minutes apart.
 #[derive(Debug, Default)]
-struct Rows {
+pub(crate) struct Rows {
     opened: AtomicU64,
 }
 
+/// When the sample of a row is, milliseconds since 1970.
+pub(crate) fn time_of(row: u64) -> i64 {
+    i64::try_from(row).unwrap() * 600_000
+}
+
+pub(crate) fn config() -> Config {
+    let mut config = Config::default();
+    config.wal.segment_bytes = 200;
+    config
+}
+
 /// A store and the time it lives in.
-type Timed = (Tsdb, Arc<ManualClock>);
+pub(crate) type Timed = (Tsdb, Arc<ManualClock>);
 
 impl Subject for Rows {
     type Store = Timed;
@@ -59,8 +70,7 @@ impl Subject for Rows {
         let mut appender = db.0.appender();
         for &row in rows {
             let series = labels(&format!("n=s{}", row % 3));
-            let timestamp = i64::try_from(row).unwrap() * 600_000;
-            appender.append(&series, timestamp, Value::Float(row as f64));
+            appender.append(&series, time_of(row), Value::Float(row as f64));
         }
         appender.commit(durability)?.wait().map(drop)
     }
@@ -87,9 +97,7 @@ impl ShippedSubject for Rows {
         let opened = self.opened.fetch_add(1, Ordering::Relaxed);
         let clock = clock();
         clock.advance(Duration::from_millis(opened));
-        let mut config = Config::default();
-        config.wal.segment_bytes = 200;
-        let db = open_with(fs, &clock, config, depot)?;
+        let db = open_with(fs, &clock, config(), depot)?;
         Ok((db, clock))
     }
 

@@ -365,3 +365,24 @@ impl ShippedSubject for RowsSubject {
         store.blocks.care()
     }
 }
+
+#[cfg(feature = "remote")]
+impl crate::remote::LivingSubject for RowsSubject {
+    fn open_at(&self, fs: &SimFs, clock: &Arc<ManualClock>, depot: Arc<dyn Depot>) -> Result<Rows> {
+        Rows::open(fs, clock, Some(depot))
+    }
+
+    fn follow(&self, store: &Rows) -> Result<()> {
+        store.follow().map(drop)
+    }
+
+    fn take_over(&self, store: &Rows) -> Result<()> {
+        store.take_over()
+    }
+
+    fn delete(&self, store: &Rows, rows: std::ops::Range<u64>) -> Result<()> {
+        let time = |row: u64| i64::try_from(row).unwrap();
+        let range = TimeRange::new(time(rows.start), time(rows.end));
+        store.delete(range).map(drop)
+    }
+}
