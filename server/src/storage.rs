@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use trine_storage::catalog::Document;
 use trine_storage::clock::Clock;
 use trine_storage::depot::{Depot as _, Role};
@@ -39,6 +40,8 @@ const PAGES_ONE_IN: u64 = 5;
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long after a failure it is tried again to take over.
 const REST: Duration = Duration::from_secs(5);
+/// How often it is tried to open what could not be opened.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(10);
 /// Stores whose history is told to probes.
 const HISTORY_MAX: usize = 16;
 /// By how much the clocks of store and server may differ before it is told.
@@ -66,6 +69,8 @@ pub struct Storage {
     /// The epoch in which the engines have taken over, so that writes are let in; 0 for none.
     admitted: AtomicU64,
     told: Mutex<Told>,
+    /// Why something that is on this disk cannot be opened, and so is not shipped.
+    unopened: Mutex<Option<String>>,
     /// Whether there was nothing in the data directory at the start.
     was_empty: bool,
     /// How far the history goes that was found in the bucket instead.
@@ -161,6 +166,7 @@ impl Storage {
             keepers,
             shippers,
             told: Mutex::default(),
+            unopened: Mutex::default(),
             was_empty,
             history: Mutex::default(),
             is_told: AtomicBool::new(false),
@@ -250,13 +256,20 @@ impl Storage {
             _ => {
                 let mut text = "ready\n".to_owned();
                 let history = self.history.lock().clone();
-                for line in self.depots.ready().into_iter().chain(history) {
+                for line in self.troubles().into_iter().chain(history) {
                     // Writing to a String cannot fail.
                     writeln!(text, "storage: {line}").ok();
                 }
                 (true, text)
             }
         }
+    }
+
+    /// What is wrong, one line each.
+    fn troubles(&self) -> Vec<String> {
+        let mut lines = self.depots.ready();
+        lines.extend(self.unopened.lock().clone());
+        lines
     }
 
     /// What this server does with the bucket, in one sentence for its operator.
@@ -328,7 +341,7 @@ impl Storage {
             }
             told.role = Some(role);
         }
-        let lines = self.depots.ready().into_iter();
+        let lines = self.troubles().into_iter();
         let troubles: BTreeMap<String, String> =
             lines.map(|line| (key(&line).to_owned(), line)).collect();
         for (key, line) in &troubles {
@@ -368,8 +381,10 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let Some(storage) = app.tenants.storage().cloned() else {
         return;
     };
-    // In which epoch everything was opened that is on this disk.
+    // In which epoch it was tried to open everything that is on this disk, and how long ago.
     let mut opened = None;
+    let mut since = Duration::ZERO;
+    let mut opening: Option<JoinHandle<()>> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
@@ -386,9 +401,13 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         }
         let Some(epoch) = storage.gained() else {
             let epoch = epoch(&storage.depots);
-            if epoch.is_some() && epoch != opened {
-                opened = epoch;
-                tokio::task::spawn_blocking(open_written(Arc::clone(&app)));
+            since = since.saturating_add(LOOK_INTERVAL);
+            let is_due = since >= REOPEN_INTERVAL && storage.unopened.lock().is_some();
+            let is_free = opening.as_ref().is_none_or(JoinHandle::is_finished);
+            if epoch.is_some() && is_free && (epoch != opened || is_due) {
+                (opened, since) = (epoch, Duration::ZERO);
+                let work = open_written(Arc::clone(&app), Arc::clone(&storage));
+                opening = Some(tokio::task::spawn_blocking(work));
             }
             continue;
         };
@@ -406,16 +425,16 @@ pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Says how far the history in the bucket goes, and opens what is on this disk, until it is open or the server ends.
-fn open_written(app: Arc<App>) -> impl FnOnce() + Send + 'static {
+/// Says how far the history in the bucket goes, and opens what is on this disk as far as it can be.
+fn open_written(app: Arc<App>, storage: Arc<Storage>) -> impl FnOnce() + Send + 'static {
     move || {
-        let told = app.tenants.storage().map(|storage| storage.tell_history());
-        if let Some(Err(error)) = told {
+        if let Err(error) = storage.tell_history() {
             tracing::warn!(%error, "it is not known how far the history in the bucket goes");
         }
-        if let Err(error) = app.tenants.open_written() {
-            tracing::warn!(%error, "not everything on this disk can be opened and shipped");
-        }
+        let error = app.tenants.open_written().err();
+        let line =
+            |error| format!("not everything on this disk can be opened and shipped: {error}");
+        *storage.unopened.lock() = error.map(line);
     }
 }
 

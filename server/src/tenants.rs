@@ -12,6 +12,7 @@ use axum::http::HeaderMap;
 use parking_lot::Mutex;
 use trine_logstore::LogStore;
 use trine_query::logql::logstore::Conditions;
+use trine_storage::block_set::Shipped;
 use trine_storage::clock::Clock;
 use trine_storage::depot::Depot;
 use trine_storage::fs::{Fs, Lock};
@@ -479,25 +480,21 @@ impl Tenant {
 
     fn flush(&self) -> Result<(), Error> {
         let is_shipped = self.parts.storage.is_some();
-        if let Some(engine) = self.open_metrics() {
-            engine.flush()?;
-            if is_shipped {
-                engine.ship()?;
+        // What one of them cannot do is no reason for the others not to.
+        let of = |flushed: Result<(), Error>, ship: &dyn Fn() -> Result<Shipped, Error>| {
+            flushed?;
+            match is_shipped {
+                true => ship().map(drop),
+                false => Ok(()),
             }
-        }
-        if let Some(engine) = self.open_logs() {
-            engine.flush()?;
-            if is_shipped {
-                engine.ship()?;
-            }
-        }
-        if let Some(engine) = self.open_traces() {
-            engine.flush()?;
-            if is_shipped {
-                engine.ship()?;
-            }
-        }
-        Ok(())
+        };
+        let metrics = self.open_metrics();
+        let metrics = metrics.map_or(Ok(()), |engine| of(engine.flush(), &|| engine.ship()));
+        let logs = self.open_logs();
+        let logs = logs.map_or(Ok(()), |engine| of(engine.flush(), &|| engine.ship()));
+        let traces = self.open_traces();
+        let traces = traces.map_or(Ok(()), |engine| of(engine.flush(), &|| engine.ship()));
+        metrics.and(logs).and(traces)
     }
 
     /// The depot of a store and the threads that ship it, where there is a bucket.

@@ -9,6 +9,7 @@ use trine_storage::fs::{Fs, RealFs};
 use trine_storage::shared::Shared;
 use trine_storage::sim::SimFs;
 use trine_storage::{Labels, TimeRange};
+use trine_tracestore::Span;
 
 use super::{ID_BYTES_MAX, TENANT_HEADER, Tenant, TenantId, Tenants};
 use crate::config::Config;
@@ -141,7 +142,25 @@ fn write(tenant: &Tenant, number: i64) -> [Result<(), Kind>; 3] {
             .map(drop)
             .map_err(kind)
     });
-    [metrics, logs, Ok(())]
+    let traces = tenant.traces().map_err(kind).and_then(|engine| {
+        let start_ns = u64::try_from(now_ms * 1_000_000).unwrap();
+        let span = Span {
+            trace_id: [7; 16],
+            span_id: number.to_be_bytes(),
+            name: "x".into(),
+            start_ns,
+            end_ns: start_ns + 1,
+            ..Span::default()
+        };
+        let mut appender = engine.appender();
+        appender.append(&Arc::default(), &Arc::default(), span);
+        let commit = appender.commit(trine_tracestore::Durability::Synced);
+        commit
+            .and_then(trine_tracestore::Commit::wait)
+            .map(drop)
+            .map_err(kind)
+    });
+    [metrics, logs, traces]
 }
 
 #[test]
@@ -163,14 +182,14 @@ fn what_a_full_disk_stopped_is_written_again_when_there_is_room() {
     known.learn(since, &[(print, reference)]);
     fs.fill_after(0);
     for kind in [Kind::Io, Kind::Poisoned] {
-        assert_eq!(write(&tenant, 2), [Err(kind), Err(kind), Ok(())]);
+        assert_eq!(write(&tenant, 2), [Err(kind); 3]);
     }
     // As long as the disk is full they stay as they are, and are read.
     tenants.revive();
-    assert_eq!(write(&tenant, 2)[0], Err(Kind::Poisoned));
+    assert_eq!(write(&tenant, 2), [Err(Kind::Poisoned); 3]);
     assert!(known.read(false).get(print).is_some());
     fs.fill_after(u64::MAX);
-    assert_eq!(write(&tenant, 2)[0], Err(Kind::Poisoned));
+    assert_eq!(write(&tenant, 2), [Err(Kind::Poisoned); 3]);
     tenants.revive();
     assert_eq!(write(&tenant, 3), [Ok(()); 3]);
     // References were those of the engine before.
@@ -186,5 +205,11 @@ fn what_a_full_disk_stopped_is_written_again_when_there_is_room() {
         assert!(rows.iter().any(|value| &**value == row), "{rows:?}");
     }
     assert!(!tenant.open_logs().unwrap().stats().wal.is_poisoned);
+    let snapshot = tenant.traces().unwrap().snapshot();
+    let trace = snapshot.trace([7; 16]).unwrap().unwrap();
+    let ids: Vec<[u8; 8]> = trace.spans().map(|(_, _, span)| span.span_id).collect();
+    for row in [1i64, 3] {
+        assert!(ids.contains(&row.to_be_bytes()), "{ids:?}");
+    }
     tenants.close().unwrap();
 }
