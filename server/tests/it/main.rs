@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod backup;
+mod bad_bucket;
 mod bad_input;
 mod cancel;
 mod client;
@@ -15,15 +16,20 @@ mod loki_limits;
 mod loki_push;
 mod loki_tail;
 mod loki_traps;
+#[path = "../../../storage/src/remote/moto.rs"]
+mod moto;
 mod ops;
 mod process;
+mod proxy;
 mod query;
 mod remote_write;
+mod s3;
 #[path = "../../src/proto/schema.rs"]
 mod schema;
 mod sdk;
 mod span_metrics;
 mod storage;
+mod storage_s3;
 mod tempo_streaming;
 mod traps;
 mod websocket;

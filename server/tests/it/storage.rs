@@ -22,6 +22,8 @@ use crate::process::Process;
 use crate::query::path;
 use crate::wire::{now_ms, push_request, series, snappy, write_request};
 
+pub(crate) const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
+
 /// A server on `dir` over the bucket.
 pub(crate) fn start(bucket: &Path, dir: &Path, name: &str) -> Running {
     Running::start(dir, |config| over(config, bucket, name))
@@ -50,7 +52,11 @@ fn write(running: &Running, name: &str) -> Response {
 
 /// Writes a sample, a line and a span, all of this number.
 pub(crate) fn write_row(address: SocketAddr, row: u64) {
-    let now = now_ms();
+    write_row_at(address, row, now_ms());
+}
+
+/// As [`write_row`], at this time, milliseconds since 1970.
+pub(crate) fn write_row_at(address: SocketAddr, row: u64, now: i64) {
     let labels = [("__name__", "x"), ("row", &row.to_string())];
     let body = snappy(&write_request(vec![series(&labels, &[(now, 1.0)])]));
     let post = request(address, "POST", "/api/v1/write").body("application/x-protobuf", body);
@@ -88,9 +94,23 @@ pub(crate) fn write_row(address: SocketAddr, row: u64) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Which rows are answered, by the samples, by the lines and by the spans.
+/// Which rows of the last hour are answered, by the samples, by the lines and by the spans.
 pub(crate) fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
-    let url = path("/api/v1/query", &[("query", "last_over_time(x[1h])")]);
+    rows_of(address, 1)
+}
+
+/// As [`rows`], of so many hours.
+pub(crate) fn rows_of(address: SocketAddr, hours: i64) -> [Vec<u64>; 3] {
+    [
+        samples_of(address, hours),
+        lines_of(address, hours),
+        spans_of(address, hours),
+    ]
+}
+
+fn samples_of(address: SocketAddr, hours: i64) -> Vec<u64> {
+    let query = format!("last_over_time(x[{hours}h])");
+    let url = path("/api/v1/query", &[("query", &query)]);
     let answer = request(address, "GET", &url).send();
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = answer.json();
@@ -98,10 +118,15 @@ pub(crate) fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
     let number = |one: &serde_json::Value| one["metric"]["row"].as_str().unwrap().parse().unwrap();
     let mut samples: Vec<u64> = found.iter().map(number).collect();
     samples.sort_unstable();
+    samples
+}
+
+fn lines_of(address: SocketAddr, hours: i64) -> Vec<u64> {
+    let since = format!("{hours}h");
     let query = [
         ("query", r#"{app="x"}"#),
         ("limit", "1000"),
-        ("since", "1h"),
+        ("since", &since),
     ];
     let url = path("/loki/api/v1/query_range", &query);
     let answer = request(address, "GET", &url).send();
@@ -115,10 +140,19 @@ pub(crate) fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
     };
     let mut lines: Vec<u64> = lines.map(number).collect();
     lines.sort_unstable();
-    let url = path(
-        "/api/search",
-        &[("q", r#"{ name = "x" }"#), ("limit", "1000")],
-    );
+    lines
+}
+
+fn spans_of(address: SocketAddr, hours: i64) -> Vec<u64> {
+    let now = now_ms() / 1000;
+    let (start, end) = ((now - hours * 3_600).to_string(), (now + 60).to_string());
+    let query = [
+        ("q", r#"{ name = "x" }"#),
+        ("limit", "1000"),
+        ("start", &start),
+        ("end", &end),
+    ];
+    let url = path("/api/search", &query);
     let answer = request(address, "GET", &url).send();
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = answer.json();
@@ -129,7 +163,7 @@ pub(crate) fn rows(address: SocketAddr) -> [Vec<u64>; 3] {
     };
     let mut spans: Vec<u64> = traces.iter().map(number).collect();
     spans.sort_unstable();
-    [samples, lines, spans]
+    spans
 }
 
 pub(crate) fn all(rows: &[u64]) -> [Vec<u64>; 3] {
