@@ -255,14 +255,23 @@ impl World {
                 depots.keep().ok();
             }
         }
-        match self.rng.below(24) {
+        match self.rng.below(25) {
             0..=4 => self.append(),
             5 => drop(self.write("seal", Rows::seal)),
             6..=8 => self.ship(),
             9..=11 => drop(self.write("merge", Rows::merge)),
             12 => self.delete(),
             13 => drop(self.write("evict", |store| store.blocks.care())),
-            14 => {
+            14 => drop(self.write("fetch", |store| {
+                for block in &store.blocks.version().blocks {
+                    for _ in 0..block.meta.bytes / 8 {
+                        block.file.section(1)?;
+                    }
+                }
+                store.blocks.care()?;
+                store.blocks.fetch(&|| Ok(())).map(drop)
+            })),
+            23 => {
                 self.stage.advance(1_000);
                 for process in &self.processes {
                     if let Some(depots) = &process.depots {
