@@ -223,11 +223,16 @@ fn what_is_read_now_takes_the_place_of_what_is_not_read_any_more() {
     for _ in 0..10 {
         reader.minute(5..BLOCKS);
     }
-    assert_eq!(reader.now(), (5, 10, 5));
+    let (copies, fetched, evicted) = reader.now();
+    // The budget is somewhat more than five blocks.
+    assert!((5..=6).contains(&copies) && copies + evicted == 10);
+    assert_eq!(fetched, 10);
     let version = reader.store.blocks.version();
-    let is_here = version.blocks.iter().map(|block| !block.file.is_remote());
-    let is_here: Vec<bool> = is_here.collect();
-    assert_eq!(is_here, [vec![false; 5], vec![true; 5]].concat());
+    assert!(
+        version.blocks[5..]
+            .iter()
+            .all(|block| !block.file.is_remote())
+    );
 }
 
 #[test]
