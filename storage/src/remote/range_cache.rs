@@ -7,16 +7,16 @@
 //! is an error and is not kept; what is read from the disk is checked, and fetched again if it is
 //! damaged.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use tokio::runtime::Handle;
 
 use super::failure::{Failure, Reason};
@@ -27,6 +27,9 @@ use crate::fs::Fs;
 mod disk;
 
 use disk::Disk;
+
+/// As many objects are known before it is looked which nobody needs any more.
+const OBJECTS_MIN: usize = 1024;
 
 /// Limits of a cache.
 #[derive(Debug, Clone)]
@@ -125,7 +128,7 @@ pub(crate) struct PageKey {
 
 /// A run of pages that is being fetched.
 pub(crate) struct Flight {
-    object: u128,
+    pages: Arc<Pages>,
     /// The bytes of the object.
     pub(crate) range: Range<u64>,
     done: Mutex<Option<Result<Bytes, Failure>>>,
@@ -147,11 +150,61 @@ impl Flight {
 
 enum Slot {
     Coming(Arc<Flight>),
-    Held {
-        bytes: Bytes,
-        priority: Priority,
-        used: bool,
-    },
+    Held(Held),
+}
+
+/// A page in memory.
+struct Held {
+    bytes: Bytes,
+    priority: Priority,
+    used: AtomicBool,
+}
+
+impl Held {
+    /// The bytes, which were used by this.
+    fn take(&self) -> &Bytes {
+        // Mostly it is set, and then readers need not write to what they share.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        &self.bytes
+    }
+}
+
+/// The pages of one object that are in memory or coming. Who only looks for them locks nothing that is
+/// shared with other objects.
+///
+/// Whoever changes which pages are held has the lock of [`Memory`], and takes this one within it.
+pub(crate) struct Pages {
+    object: u128,
+    slots: RwLock<BTreeMap<u32, Slot>>,
+}
+
+/// The pages of an object, while nobody changes them.
+pub(crate) struct HeldPages<'a>(RwLockReadGuard<'a, BTreeMap<u32, Slot>>);
+
+impl Pages {
+    /// A look at what is in memory.
+    pub(crate) fn held(&self) -> HeldPages<'_> {
+        HeldPages(self.slots.read())
+    }
+
+    fn key(&self, page: u32) -> PageKey {
+        PageKey {
+            object: self.object,
+            page,
+        }
+    }
+}
+
+impl HeldPages<'_> {
+    /// A page that is in memory, which was used by this.
+    pub(crate) fn get(&self, page: u32) -> Option<&Bytes> {
+        match self.0.get(&page) {
+            Some(Slot::Held(held)) => Some(held.take()),
+            _ => None,
+        }
+    }
 }
 
 /// What a look for a page gives.
@@ -161,14 +214,46 @@ pub(crate) enum Look {
     Missing,
 }
 
+/// Which pages are held, of all objects.
 #[derive(Default)]
 struct Memory {
-    pages: HashMap<PageKey, Slot>,
-    /// Held pages in the order in which they came or were last spared.
-    normal: VecDeque<PageKey>,
-    high: VecDeque<PageKey>,
+    /// In the order in which they came or were last spared.
+    normal: VecDeque<Entry>,
+    high: VecDeque<Entry>,
     bytes: u64,
     high_bytes: u64,
+}
+
+/// A page that is held.
+struct Entry {
+    pages: Arc<Pages>,
+    page: u32,
+}
+
+/// The objects of which pages are held, or that somebody reads.
+#[derive(Default)]
+struct Objects {
+    known: HashMap<u128, Weak<Pages>>,
+    /// How many are known when those are looked for that nobody needs any more.
+    most: usize,
+}
+
+impl Objects {
+    fn get(&mut self, object: u128) -> Arc<Pages> {
+        if let Some(pages) = self.known.get(&object).and_then(Weak::upgrade) {
+            return pages;
+        }
+        let pages = Arc::new(Pages {
+            object,
+            slots: RwLock::default(),
+        });
+        self.known.insert(object, Arc::downgrade(&pages));
+        if self.known.len() > self.most {
+            self.known.retain(|_, pages| pages.strong_count() > 0);
+            self.most = OBJECTS_MIN.max(2 * self.known.len());
+        }
+        pages
+    }
 }
 
 #[derive(Default)]
@@ -188,6 +273,7 @@ pub struct RangeCache {
 struct Inner {
     options: CacheOptions,
     memory: Mutex<Memory>,
+    objects: Mutex<Objects>,
     disk: Option<Arc<Disk>>,
     handle: Handle,
     figures: Figures,
@@ -219,6 +305,7 @@ impl RangeCache {
             inner: Arc::new(Inner {
                 options,
                 memory: Mutex::default(),
+                objects: Mutex::default(),
                 disk,
                 handle,
                 figures: Figures::default(),
@@ -258,52 +345,54 @@ impl RangeCache {
         }
     }
 
+    /// The pages of an object.
+    pub(crate) fn pages(&self, object: u128) -> Arc<Pages> {
+        self.inner.objects.lock().get(object)
+    }
+
     /// Drops the pages of an object, because what they say is wrong: the next read fetches them. What
     /// is coming already comes.
-    pub(crate) fn forget(&self, object: u128) {
-        self.inner.memory.lock().forget(object);
+    pub(crate) fn forget(&self, pages: &Arc<Pages>) {
+        self.inner.memory.lock().forget(pages);
         if let Some(disk) = &self.inner.disk {
-            disk.forget(object);
+            disk.forget(pages.object);
         }
     }
 
     pub(crate) fn count(&self, memory_hits: u64, disk_hits: u64, misses: u64) {
         let figures = &self.inner.figures;
-        figures
-            .memory_hits
-            .fetch_add(memory_hits, Ordering::Relaxed);
-        figures.disk_hits.fetch_add(disk_hits, Ordering::Relaxed);
-        figures.misses.fetch_add(misses, Ordering::Relaxed);
+        for (figure, more) in [
+            (&figures.memory_hits, memory_hits),
+            (&figures.disk_hits, disk_hits),
+            (&figures.misses, misses),
+        ] {
+            if more > 0 {
+                figure.fetch_add(more, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Looks for pages of an object in memory.
-    pub(crate) fn look(&self, object: u128, pages: &[u32]) -> Vec<Look> {
-        let mut memory = self.inner.memory.lock();
-        let mut look = |page: &u32| match memory.pages.get_mut(&PageKey {
-            object,
-            page: *page,
-        }) {
-            Some(Slot::Held { bytes, used, .. }) => {
-                *used = true;
-                Look::Memory(bytes.clone())
-            }
+    pub(crate) fn look(&self, pages: &Pages, wanted: &[u32]) -> Vec<Look> {
+        let slots = pages.slots.read();
+        let look = |page: &u32| match slots.get(page) {
+            Some(Slot::Held(held)) => Look::Memory(held.take().clone()),
             Some(Slot::Coming(flight)) => Look::Coming(Arc::clone(flight)),
             None => Look::Missing,
         };
-        pages.iter().map(&mut look).collect()
+        wanted.iter().map(look).collect()
     }
 
     /// A page from the disk; nothing when it is not there or is damaged.
     pub(crate) fn load_from_disk(
         &self,
-        object: u128,
+        pages: &Arc<Pages>,
         page: u32,
         len: u64,
         priority: Priority,
     ) -> Option<Bytes> {
-        let key = PageKey { object, page };
-        let bytes = self.inner.disk.as_ref()?.read(key, len)?;
-        self.inner.hold(key, bytes.clone(), priority);
+        let bytes = self.inner.disk.as_ref()?.read(pages.key(page), len)?;
+        self.inner.hold(pages, page, bytes.clone(), priority);
         Some(bytes)
     }
 
@@ -311,30 +400,22 @@ impl RangeCache {
     /// nothing when some are here or coming by now, and then the caller looks again.
     pub(crate) fn begin(
         &self,
-        object: u128,
+        pages: &Arc<Pages>,
         range: Range<u64>,
-        pages: &[u32],
+        wanted: &[u32],
     ) -> Option<Arc<Flight>> {
-        let mut memory = self.inner.memory.lock();
-        let key = |page: &u32| PageKey {
-            object,
-            page: *page,
-        };
-        if pages
-            .iter()
-            .any(|page| memory.pages.contains_key(&key(page)))
-        {
+        let mut slots = pages.slots.write();
+        if wanted.iter().any(|page| slots.contains_key(page)) {
             return None;
         }
         let flight = Arc::new(Flight {
-            object,
+            pages: Arc::clone(pages),
             range,
             done: Mutex::new(None),
             woken: Condvar::new(),
         });
-        for page in pages {
-            let slot = Slot::Coming(Arc::clone(&flight));
-            memory.pages.insert(key(page), slot);
+        for page in wanted {
+            slots.insert(*page, Slot::Coming(Arc::clone(&flight)));
         }
         Some(flight)
     }
@@ -358,29 +439,35 @@ impl RangeCache {
 
 impl Inner {
     /// Keeps a page in memory if it fits.
-    fn hold(&self, key: PageKey, bytes: Bytes, priority: Priority) {
-        let mut memory = self.memory.lock();
-        match memory.pages.get(&key) {
-            Some(Slot::Held { .. }) => return,
-            Some(Slot::Coming(_)) | None => {}
-        }
+    fn hold(&self, pages: &Arc<Pages>, page: u32, bytes: Bytes, priority: Priority) {
         let len = bytes.len() as u64;
-        if len > self.options.memory_bytes_max {
-            memory.pages.remove(&key);
-            return;
+        let mut memory = self.memory.lock();
+        {
+            let mut slots = pages.slots.write();
+            if matches!(slots.get(&page), Some(Slot::Held(_))) {
+                return;
+            }
+            if len > self.options.memory_bytes_max {
+                slots.remove(&page);
+                return;
+            }
+            let held = Held {
+                bytes,
+                priority,
+                used: AtomicBool::new(false),
+            };
+            slots.insert(page, Slot::Held(held));
         }
-        let slot = Slot::Held {
-            bytes,
-            priority,
-            used: false,
-        };
-        memory.pages.insert(key, slot);
         memory.bytes += len;
+        let entry = Entry {
+            pages: Arc::clone(pages),
+            page,
+        };
         match priority {
-            Priority::Normal => memory.normal.push_back(key),
+            Priority::Normal => memory.normal.push_back(entry),
             Priority::High => {
                 memory.high_bytes += len;
-                memory.high.push_back(key);
+                memory.high.push_back(entry);
             }
         }
         let evicted = memory.evict(&self.options);
@@ -389,26 +476,23 @@ impl Inner {
 }
 
 impl Memory {
-    fn forget(&mut self, object: u128) {
+    fn forget(&mut self, pages: &Arc<Pages>) {
         let (mut bytes, mut high_bytes) = (0, 0);
-        self.pages.retain(|key, slot| match slot {
-            Slot::Held {
-                bytes: page,
-                priority,
-                ..
-            } if key.object == object => {
-                bytes += page.len() as u64;
-                if *priority == Priority::High {
-                    high_bytes += page.len() as u64;
+        pages.slots.write().retain(|_, slot| match slot {
+            Slot::Held(held) => {
+                bytes += held.bytes.len() as u64;
+                if held.priority == Priority::High {
+                    high_bytes += held.bytes.len() as u64;
                 }
                 false
             }
-            _ => true,
+            Slot::Coming(_) => true,
         });
         self.bytes -= bytes;
         self.high_bytes -= high_bytes;
-        self.normal.retain(|key| key.object != object);
-        self.high.retain(|key| key.object != object);
+        let is_other = |entry: &Entry| !Arc::ptr_eq(&entry.pages, pages);
+        self.normal.retain(is_other);
+        self.high.retain(is_other);
     }
 
     /// Makes it fit: what was not used since it came or was last spared goes first.
@@ -422,27 +506,25 @@ impl Memory {
             } else {
                 &mut self.normal
             };
-            let Some(key) = queue.pop_front() else {
+            let Some(entry) = queue.pop_front() else {
                 return evicted;
             };
-            match self.pages.get_mut(&key) {
-                Some(Slot::Held { used, .. }) if *used => {
-                    *used = false;
-                    queue.push_back(key);
-                }
-                Some(Slot::Held {
-                    bytes, priority, ..
-                }) => {
-                    let len = bytes.len() as u64;
-                    self.bytes -= len;
-                    if *priority == Priority::High {
-                        self.high_bytes -= len;
-                    }
-                    self.pages.remove(&key);
-                    evicted += 1;
-                }
-                Some(Slot::Coming(_)) | None => {}
+            let mut slots = entry.pages.slots.write();
+            let Some(Slot::Held(held)) = slots.get(&entry.page) else {
+                continue;
+            };
+            if held.used.swap(false, Ordering::Relaxed) {
+                drop(slots);
+                queue.push_back(entry);
+                continue;
             }
+            let len = held.bytes.len() as u64;
+            self.bytes -= len;
+            if held.priority == Priority::High {
+                self.high_bytes -= len;
+            }
+            slots.remove(&entry.page);
+            evicted += 1;
         }
         evicted
     }
@@ -467,10 +549,7 @@ impl Landing {
         self.ended = true;
         let page_bytes = self.cache.options.page_bytes;
         for (page, priority) in self.pages.iter().zip(&self.priorities) {
-            let key = PageKey {
-                object: self.flight.object,
-                page: *page,
-            };
+            let pages = &self.flight.pages;
             let offset = (u64::from(*page) * page_bytes).saturating_sub(self.flight.range.start);
             let held = result.as_ref().ok().and_then(|bytes| {
                 let start = usize::try_from(offset).ok()?;
@@ -482,12 +561,16 @@ impl Landing {
             match held {
                 Some(bytes) => {
                     if let Some(disk) = &self.cache.disk {
-                        disk.add(key, &bytes, *priority);
+                        disk.add(pages.key(*page), &bytes, *priority);
                     }
-                    self.cache.hold(key, bytes, *priority);
+                    self.cache.hold(pages, *page, bytes, *priority);
                 }
                 None => {
-                    self.cache.memory.lock().pages.remove(&key);
+                    let mut slots = pages.slots.write();
+                    // It may have come from the disk meanwhile.
+                    if matches!(slots.get(page), Some(Slot::Coming(_))) {
+                        slots.remove(page);
+                    }
                 }
             }
         }
