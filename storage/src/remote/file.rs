@@ -218,6 +218,9 @@ impl Inner {
                 let bytes = match pages.len() {
                     0 => Bytes::new(),
                     1 => part(pages.start)?,
+                    _ if let Some((first, bytes)) = held.together(pages.clone()) => {
+                        slice(&bytes, self.page_range(first).start, range)?
+                    }
                     _ => {
                         let parts = pages.map(part).collect::<Option<Vec<_>>>()?;
                         to_join.push((read.len(), parts));
@@ -263,6 +266,7 @@ impl Inner {
     fn beside(&self, wanted: &[u32]) -> Vec<(u32, Option<Look>)> {
         let (mut memory, mut disk) = (0, 0);
         let looks = self.cache.look(&self.pages, wanted);
+        let mut loaded = Vec::new();
         let found: Vec<(u32, Option<Look>)> = wanted
             .iter()
             .zip(looks)
@@ -275,13 +279,16 @@ impl Inner {
                 Look::Missing => {
                     let range = self.page_range(page);
                     let len = range.end - range.start;
-                    let priority = self.priority(page);
-                    let read = self.cache.load_from_disk(&self.pages, page, len, priority);
-                    disk += u64::from(read.is_some());
+                    let read = self.cache.load_from_disk(&self.pages, page, len);
+                    if let Some(bytes) = &read {
+                        disk += 1;
+                        loaded.push((page, bytes.clone(), self.priority(page)));
+                    }
                     (page, read.map(Look::Memory))
                 }
             })
             .collect();
+        self.cache.hold(&self.pages, &loaded);
         let misses = wanted.len() as u64 - memory - disk;
         self.cache.count(memory, disk, misses);
         if let Some(cost) = Cost::current() {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use tokio::runtime::Handle;
@@ -28,6 +28,8 @@ mod disk;
 
 use disk::Disk;
 
+/// Pages that came together share a piece of memory if that is at most one in so many of all.
+const RUN_ONE_IN: u64 = 16;
 /// As many objects are known before it is looked which nobody needs any more.
 const OBJECTS_MIN: usize = 1024;
 
@@ -156,8 +158,19 @@ enum Slot {
 /// A page in memory.
 struct Held {
     bytes: Bytes,
+    /// Where the bytes are part of more.
+    run: Option<Arc<Run>>,
     priority: Priority,
     used: AtomicBool,
+}
+
+/// Pages beside each other that came together, in one piece of memory: who reads several of them gets it
+/// without a copy.
+struct Run {
+    pages: Range<u32>,
+    bytes: Bytes,
+    /// Bytes of pages that are not held any more. Changes behind the lock of [`Memory`].
+    dead: AtomicU64,
 }
 
 impl Held {
@@ -189,6 +202,17 @@ impl Pages {
         HeldPages(self.slots.read())
     }
 
+    /// Says of pages that they do not come, or are not kept.
+    fn land_without(&self, came: &[Came]) {
+        let mut slots = self.slots.write();
+        for (page, ..) in came {
+            // It may have come from the disk meanwhile.
+            if matches!(slots.get(page), Some(Slot::Coming(_))) {
+                slots.remove(page);
+            }
+        }
+    }
+
     fn key(&self, page: u32) -> PageKey {
         PageKey {
             object: self.object,
@@ -205,7 +229,27 @@ impl HeldPages<'_> {
             _ => None,
         }
     }
+
+    /// Pages that are in memory in one piece, which were used by this: the number of the first page of
+    /// that, and its bytes.
+    pub(crate) fn together(&self, pages: Range<u32>) -> Option<(u32, Bytes)> {
+        let mut found: Option<&Arc<Run>> = None;
+        for page in pages {
+            let Slot::Held(held) = self.0.get(&page)? else {
+                return None;
+            };
+            let run = held.run.as_ref()?;
+            if !Arc::ptr_eq(found.get_or_insert(run), run) {
+                return None;
+            }
+            held.take();
+        }
+        found.map(|run| (run.pages.start, run.bytes.clone()))
+    }
 }
+
+/// A page that came from somewhere: its number, its bytes, which may be part of more, and its priority.
+pub(crate) type Came = (u32, Bytes, Priority);
 
 /// What a look for a page gives.
 pub(crate) enum Look {
@@ -383,17 +427,14 @@ impl RangeCache {
         wanted.iter().map(look).collect()
     }
 
-    /// A page from the disk; nothing when it is not there or is damaged.
-    pub(crate) fn load_from_disk(
-        &self,
-        pages: &Arc<Pages>,
-        page: u32,
-        len: u64,
-        priority: Priority,
-    ) -> Option<Bytes> {
-        let bytes = self.inner.disk.as_ref()?.read(pages.key(page), len)?;
-        self.inner.hold(pages, page, bytes.clone(), priority);
-        Some(bytes)
+    /// A page from the disk, where it lies there; nothing when it is not there or is damaged.
+    pub(crate) fn load_from_disk(&self, pages: &Pages, page: u32, len: u64) -> Option<Bytes> {
+        self.inner.disk.as_ref()?.read(pages.key(page), len)
+    }
+
+    /// Keeps pages in memory as far as they fit, in the order of their numbers.
+    pub(crate) fn hold(&self, pages: &Arc<Pages>, came: &[Came]) {
+        self.inner.hold(pages, came);
     }
 
     /// Says that the pages of `range` are coming. Gives the flight if it is this call's to begin;
@@ -438,61 +479,132 @@ impl RangeCache {
 }
 
 impl Inner {
-    /// Keeps a page in memory if it fits.
-    fn hold(&self, pages: &Arc<Pages>, page: u32, bytes: Bytes, priority: Priority) {
-        let len = bytes.len() as u64;
-        let mut memory = self.memory.lock();
+    /// Keeps pages in memory as far as they fit, those beside each other in one piece.
+    fn hold(&self, pages: &Arc<Pages>, came: &[Came]) {
+        let max = self.options.memory_bytes_max;
+        let shared_max = max / RUN_ONE_IN;
+        let page_bytes = self.options.page_bytes;
+        let is_run =
+            |a: &Came, b: &Came| a.0.checked_add(1) == Some(b.0) && a.1.len() as u64 == page_bytes;
+        let most = usize::try_from(shared_max / page_bytes).unwrap_or(usize::MAX);
+        for group in came
+            .chunk_by(is_run)
+            .flat_map(|group| group.chunks(most.max(1)))
         {
-            let mut slots = pages.slots.write();
-            if matches!(slots.get(&page), Some(Slot::Held(_))) {
-                return;
+            if group.iter().any(|(_, bytes, _)| bytes.len() as u64 > max) {
+                pages.land_without(group);
+                continue;
             }
-            if len > self.options.memory_bytes_max {
-                slots.remove(&page);
-                return;
+            // A copy: what came may be part of much more.
+            let mut bytes =
+                BytesMut::with_capacity(group.iter().map(|(_, page, _)| page.len()).sum());
+            for (_, page, _) in group {
+                bytes.extend_from_slice(page);
             }
-            let held = Held {
-                bytes,
-                priority,
-                used: AtomicBool::new(false),
-            };
-            slots.insert(page, Slot::Held(held));
+            let mut memory = self.memory.lock();
+            memory.hold(pages, group, bytes.freeze());
+            let evicted = memory.evict(&self.options);
+            drop(memory);
+            self.figures.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
-        memory.bytes += len;
-        let entry = Entry {
-            pages: Arc::clone(pages),
-            page,
-        };
-        match priority {
-            Priority::Normal => memory.normal.push_back(entry),
-            Priority::High => {
-                memory.high_bytes += len;
-                memory.high.push_back(entry);
-            }
-        }
-        let evicted = memory.evict(&self.options);
-        self.figures.evicted.fetch_add(evicted, Ordering::Relaxed);
     }
 }
 
 impl Memory {
-    fn forget(&mut self, pages: &Arc<Pages>) {
-        let (mut bytes, mut high_bytes) = (0, 0);
-        pages.slots.write().retain(|_, slot| match slot {
-            Slot::Held(held) => {
-                bytes += held.bytes.len() as u64;
-                if held.priority == Priority::High {
-                    high_bytes += held.bytes.len() as u64;
-                }
-                false
-            }
-            Slot::Coming(_) => true,
+    /// Keeps a group of pages, whose bytes these are.
+    fn hold(&mut self, pages: &Arc<Pages>, group: &[Came], bytes: Bytes) {
+        let Some((first, ..)) = group.first() else {
+            return;
+        };
+        let run = (group.len() > 1).then(|| {
+            let end = group
+                .last()
+                .map_or(*first, |(last, ..)| last.saturating_add(1));
+            Arc::new(Run {
+                pages: *first..end,
+                bytes: bytes.clone(),
+                dead: AtomicU64::new(0),
+            })
         });
-        self.bytes -= bytes;
-        self.high_bytes -= high_bytes;
+        self.bytes += bytes.len() as u64;
+        let mut slots = pages.slots.write();
+        let (mut rest, mut twice) = (bytes, 0);
+        for (page, part, priority) in group {
+            let bytes = rest.split_to(part.len().min(rest.len()));
+            let len = bytes.len() as u64;
+            if matches!(slots.get(page), Some(Slot::Held(_))) {
+                twice += len;
+                continue;
+            }
+            let held = Held {
+                bytes,
+                run: run.clone(),
+                priority: *priority,
+                used: AtomicBool::new(false),
+            };
+            slots.insert(*page, Slot::Held(held));
+            let entry = Entry {
+                pages: Arc::clone(pages),
+                page: *page,
+            };
+            match priority {
+                Priority::Normal => self.normal.push_back(entry),
+                Priority::High => {
+                    self.high_bytes += len;
+                    self.high.push_back(entry);
+                }
+            }
+        }
+        if twice > 0 {
+            self.let_go(&mut slots, run.as_ref(), twice);
+        }
+    }
+
+    /// Counts bytes as gone that were held. When half of their run is gone the rest gets memory of its
+    /// own, so that a page keeps no more than itself for long.
+    fn let_go(&mut self, slots: &mut BTreeMap<u32, Slot>, run: Option<&Arc<Run>>, bytes: u64) {
+        let Some(run) = run else {
+            self.bytes -= bytes;
+            return;
+        };
+        let dead = run.dead.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if dead.saturating_mul(2) < run.bytes.len() as u64 {
+            return;
+        }
+        for (_, slot) in slots.range_mut(run.pages.clone()) {
+            if let Slot::Held(held) = slot
+                && held.run.as_ref().is_some_and(|of| Arc::ptr_eq(of, run))
+            {
+                held.bytes = Bytes::copy_from_slice(&held.bytes);
+                held.run = None;
+            }
+        }
+        self.bytes -= dead;
+    }
+
+    fn forget(&mut self, pages: &Arc<Pages>) {
+        let mut slots = pages.slots.write();
+        let held: Vec<u32> = slots
+            .iter()
+            .filter_map(|(page, slot)| matches!(slot, Slot::Held(_)).then_some(*page))
+            .collect();
+        for page in held {
+            self.remove(&mut slots, page);
+        }
         let is_other = |entry: &Entry| !Arc::ptr_eq(&entry.pages, pages);
         self.normal.retain(is_other);
         self.high.retain(is_other);
+    }
+
+    /// Holds a page no longer, which is in no queue any more.
+    fn remove(&mut self, slots: &mut BTreeMap<u32, Slot>, page: u32) {
+        if let Some(Slot::Held(held)) = slots.remove(&page) {
+            let len = held.bytes.len() as u64;
+            if held.priority == Priority::High {
+                self.high_bytes -= len;
+            }
+            self.let_go(slots, held.run.as_ref(), len);
+        }
     }
 
     /// Makes it fit: what was not used since it came or was last spared goes first.
@@ -518,12 +630,7 @@ impl Memory {
                 queue.push_back(entry);
                 continue;
             }
-            let len = held.bytes.len() as u64;
-            self.bytes -= len;
-            if held.priority == Priority::High {
-                self.high_bytes -= len;
-            }
-            slots.remove(&entry.page);
+            self.remove(&mut slots, entry.page);
             evicted += 1;
         }
         evicted
@@ -547,33 +654,26 @@ impl Landing {
 
     fn finish(&mut self, result: Result<Bytes, Failure>) {
         self.ended = true;
-        let page_bytes = self.cache.options.page_bytes;
+        let (page_bytes, pages) = (self.cache.options.page_bytes, &self.flight.pages);
+        let part = |page: u32, bytes: &Bytes| {
+            let offset = (u64::from(page) * page_bytes).saturating_sub(self.flight.range.start);
+            let start = usize::try_from(offset).ok()?;
+            let end = usize::try_from(offset + page_bytes).ok()?.min(bytes.len());
+            (start <= end).then(|| bytes.slice(start..end))
+        };
+        let mut came: Vec<Came> = Vec::with_capacity(self.pages.len());
         for (page, priority) in self.pages.iter().zip(&self.priorities) {
-            let pages = &self.flight.pages;
-            let offset = (u64::from(*page) * page_bytes).saturating_sub(self.flight.range.start);
-            let held = result.as_ref().ok().and_then(|bytes| {
-                let start = usize::try_from(offset).ok()?;
-                let end = usize::try_from(offset + page_bytes).ok()?;
-                // A copy, or a page would keep all of its run in memory.
-                let page = bytes.get(start..end.min(bytes.len()))?;
-                Some(Bytes::copy_from_slice(page))
-            });
-            match held {
-                Some(bytes) => {
-                    if let Some(disk) = &self.cache.disk {
-                        disk.add(pages.key(*page), &bytes, *priority);
-                    }
-                    self.cache.hold(pages, *page, bytes, *priority);
-                }
-                None => {
-                    let mut slots = pages.slots.write();
-                    // It may have come from the disk meanwhile.
-                    if matches!(slots.get(page), Some(Slot::Coming(_))) {
-                        slots.remove(page);
-                    }
-                }
+            match result.as_ref().ok().and_then(|bytes| part(*page, bytes)) {
+                Some(bytes) => came.push((*page, bytes, *priority)),
+                None => pages.land_without(&[(*page, Bytes::new(), *priority)]),
             }
         }
+        if let Some(disk) = &self.cache.disk {
+            for (page, bytes, priority) in &came {
+                disk.add(pages.key(*page), bytes, *priority);
+            }
+        }
+        self.cache.hold(pages, &came);
         *self.flight.done.lock() = Some(result);
         self.flight.woken.notify_all();
         if let Some(disk) = &self.cache.disk
