@@ -352,12 +352,13 @@ fn what_came_together_is_read_without_a_copy_until_half_of_it_is_gone() {
 #[test]
 fn pages_from_the_disk_are_in_one_piece_too() {
     let stage = Stage::new(1, Faults::default());
-    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let disk = SimFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let options = on_disk(64, 100);
     let first = cache(&stage, options.clone(), &fs);
     expect(&stored(&stage, &first, "f", 8 * PAGE), &[0..8 * PAGE]);
     first.flush();
-    drop(first);
+    let fs: Arc<dyn Fs> = Arc::new(disk.crash(Crash::Process, 1));
     let second = cache(&stage, options, &fs);
     let file = RemoteFile::new(&stage.bucket(1), &second, "f", 8 * PAGE);
     assert_eq!(spent(|| expect(&file, &[0..4 * PAGE])).disk_hits, 4);
