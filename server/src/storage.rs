@@ -32,8 +32,8 @@ use crate::tenants::{METRICS, SIGNALS, TenantId};
 
 /// Threads that keep the lease and sweep: nothing else may run on them.
 const KEEPERS: usize = 2;
-/// Threads that ship and follow for all engines.
-const SHIPPERS: usize = 2;
+/// Threads that ship and follow for all engines; one of them may be fetching a copy.
+const SHIPPERS: usize = 3;
 /// Of the disk for copies, the part that single pages may take: one in so many.
 const PAGES_ONE_IN: u64 = 5;
 /// How often it is looked what this server may do now.
@@ -133,7 +133,7 @@ impl Storage {
             ..CacheOptions::default()
         };
         let cache = RangeCache::open(cache, fs, handle.clone(), clock)?;
-        let bandwidth = settings.ship_bandwidth_max as u64;
+        let bandwidth = Some(settings.ship_bandwidth_max as u64).filter(|&bytes| bytes > 0);
         let depots_config = DepotsConfig {
             is_read_only: settings.read_only,
             list_interval: settings.follow_interval,
@@ -141,7 +141,8 @@ impl Storage {
                 delete_delay: settings.delete_delay,
                 ..SweepOptions::default()
             },
-            upload_bytes_per_second: Some(bandwidth).filter(|&bytes| bytes > 0),
+            upload_bytes_per_second: bandwidth,
+            fetch_bytes_per_second: bandwidth,
             copies_bytes_max: copies,
             first,
             known: remembered.clone(),

@@ -34,6 +34,7 @@ use crate::ulid::{BlockId, IdSource};
 mod backup;
 mod copies;
 mod edit;
+mod fetch;
 mod files;
 mod link;
 mod open;

@@ -181,7 +181,8 @@ pub struct LocalCopy {
     pub id: BlockId,
     /// How large its file is.
     pub bytes: u64,
-    /// When it was read last, milliseconds since 1970; the time at which it was made when it was not.
+    /// When the block was read last, milliseconds since 1970; the time at which the copy was made when it
+    /// was not.
     pub used_ms: i64,
 }
 
@@ -205,7 +206,8 @@ pub struct ShipState {
     pub quarantined: Vec<Error>,
 }
 
-/// Keeps an uploaded object from being swept until the commit that names it. Dropped after it.
+/// Holds something until it is dropped: keeps an uploaded object from being swept until the commit that
+/// names it, or room for a copy while that is fetched.
 pub type Guard = Box<dyn Send + Sync>;
 
 /// Where the blocks of one store are shipped to. All calls block; those that say so ask nothing.
@@ -249,6 +251,29 @@ pub trait Depot: Send + Sync + fmt::Debug {
 
     /// Fetches the whole file of a shipped block, without syncing it.
     fn download(&self, meta: &BlockMeta, to: &mut dyn WriteFile) -> Result<()>;
+
+    /// As [`Depot::download`], for a copy that nobody waits for: within the bandwidth that the process may
+    /// use, and counted. `check` is asked from time to time; its error ends it.
+    fn fetch(
+        &self,
+        meta: &BlockMeta,
+        to: &mut dyn WriteFile,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        check()?;
+        self.download(meta, to)
+    }
+
+    /// Whether a copy of a block that is read from here may be fetched now: there is room for it beside
+    /// the copies that are in use, of all stores, and no other is fetched. What is given is held until the
+    /// copy is among those that [`Depot::surplus`] is told, or came to nothing. Asks nothing. A depot that
+    /// has none fetched says no.
+    fn admit(&self, _copy: &LocalCopy) -> Option<Guard> {
+        None
+    }
+
+    /// Hears that the local disk is full: for a while no copies are fetched. Asks nothing.
+    fn disk_is_full(&self) {}
 
     /// Which of this store's local copies are more than the budget of all stores allows, told all of
     /// them. Asks nothing.

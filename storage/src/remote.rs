@@ -37,6 +37,7 @@ pub use bucket::{Bucket, Object, Options, PutNew};
 pub use bucket_catalog::{
     BucketCatalog, BucketDocument, Commit, DOCUMENT_BYTES_MAX, Doomed, block_key,
 };
+pub use copies::CopiesStats;
 pub use counters::{Counted, Counters, Verb};
 pub use depot::StoreDepot;
 pub use depots::{Depots, DepotsConfig, DepotsStats, FirstAsk, StoreStats};

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -209,8 +209,12 @@ struct Known {
     damage: OnceLock<Damage>,
     /// Of a remote file: bytes that were given as sections, which readers keep.
     given: AtomicU64,
+    /// Of a remote file: bytes of pages that were read.
+    read: AtomicU64,
     /// Of a remote file: whether it was read since that was asked last.
     was_read: AtomicBool,
+    /// Of a remote file: when it was read, as far as that was asked.
+    used_ms: AtomicI64,
 }
 
 /// What trailer and footer say.
@@ -290,7 +294,9 @@ impl SealedFile {
                 head: OnceLock::new(),
                 damage: OnceLock::new(),
                 given: AtomicU64::new(0),
+                read: AtomicU64::new(0),
                 was_read: AtomicBool::new(false),
+                used_ms: AtomicI64::new(0),
             }),
         }
     }
@@ -454,6 +460,8 @@ impl SealedFile {
     pub fn read(&self, pages: &[PageRef]) -> Result<Vec<Bytes>> {
         let ranges: Vec<Range<u64>> = pages.iter().map(PageRef::range).collect();
         if self.known.is_deferred {
+            let bytes = pages.iter().map(|page| u64::from(page.len)).sum();
+            self.known.read.fetch_add(bytes, Ordering::Relaxed);
             self.known.was_read.store(true, Ordering::Relaxed);
         }
         let read = || -> Result<Vec<Bytes>> {
@@ -550,9 +558,33 @@ impl SealedFile {
         self.known.given.load(Ordering::Relaxed)
     }
 
-    /// Whether a deferred file was read since this was asked last.
-    pub(crate) fn take_was_read(&self) -> bool {
-        self.known.was_read.swap(false, Ordering::Relaxed)
+    /// Bytes of pages that were read of a deferred file, each as often as it was read.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.known.read.load(Ordering::Relaxed)
+    }
+
+    /// When a deferred file was read last, milliseconds since 1970: `now_ms` if it was since this was
+    /// asked last, 0 when it never was.
+    pub(crate) fn used_ms(&self, now_ms: i64) -> i64 {
+        if self.known.was_read.swap(false, Ordering::Relaxed) {
+            self.known.used_ms.store(now_ms, Ordering::Relaxed);
+        }
+        self.known.used_ms.load(Ordering::Relaxed)
+    }
+
+    /// Goes on counting what is read of a deferred file where another reader of it has stopped.
+    pub(crate) fn count_from(&self, earlier: &Self) {
+        let (to, from) = (&*self.known, &*earlier.known);
+        let (read, used_ms) = (&from.read, &from.used_ms);
+        to.read
+            .fetch_add(read.load(Ordering::Relaxed), Ordering::Relaxed);
+        to.used_ms
+            .store(used_ms.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Counts what is read of a deferred file from nothing.
+    pub(crate) fn count_anew(&self) {
+        self.known.read.store(0, Ordering::Relaxed);
     }
 
     fn note_damage(&self, error: &Error, page: Option<PageRef>) {

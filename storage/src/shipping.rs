@@ -1,5 +1,5 @@
 //! What an engine with a depot does beside its own work, and does as every other engine: takes a store
-//! over, follows what others ship, ships what is sealed, looks after copies.
+//! over, follows what others ship, ships what is sealed, looks after copies and fetches them.
 //!
 //! Only who holds the lease appends, ships, merges and deletes. Before its first append of an epoch a
 //! store goes on behind everything that was ever shipped, so that positions of the log rise over all
@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,6 +28,10 @@ const CARE_MS: i64 = 10_000;
 const READ_MS: i64 = 300_000;
 /// ... and who reads it then asks first what is new, if that is not known for this long.
 const STALE_MS: i64 = 30_000;
+/// After a copy could not be fetched none is for so long.
+const FETCH_REST_MS: i64 = 60_000;
+/// Copies of so many bytes are fetched before another store may have its turn.
+const FETCH_TURN_BYTES: u64 = 256 << 20;
 /// Shipping begins anew, as often at most, when others have changed something meanwhile.
 const ROUNDS_MAX: usize = 100;
 
@@ -36,6 +40,8 @@ const ROUNDS_MAX: usize = 100;
 pub struct Shipping {
     /// Held by who ships.
     working: Mutex<()>,
+    /// Held by who fetches copies.
+    fetching: Mutex<()>,
     /// One more than the epoch whose appends are behind everything that is shipped.
     taken: AtomicU64,
     /// When the depot was asked last what is new, milliseconds since 1970; so for all below.
@@ -44,6 +50,10 @@ pub struct Shipping {
     cared_ms: AtomicI64,
     /// Nothing is asked in the background before this.
     retry_ms: AtomicI64,
+    /// No copy is fetched before this.
+    fetch_ms: AtomicI64,
+    /// A defect that stopped the fetching of copies.
+    fetch_defect: OnceLock<String>,
 }
 
 impl Shipping {
@@ -66,9 +76,10 @@ impl Shipping {
         self.retry_ms.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until nobody ships.
+    /// Waits until nobody ships, and nobody fetches copies.
     pub fn settle(&self) {
         drop(self.working.lock());
+        drop(self.fetching.lock());
     }
 }
 
@@ -278,6 +289,30 @@ pub trait Ships: Send + Sync + fmt::Debug + 'static {
         }
         result
     }
+
+    /// Fetches copies of blocks that are read much, until none is worth it or it is another store's
+    /// turn.
+    fn fetch_copies(&self) -> Result<()> {
+        let (shipping, now_ms) = (self.shipping(), self.clock().now_ms());
+        if now_ms < shipping.fetch_ms.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let _fetching = shipping.fetching.lock();
+        let mut bytes = 0;
+        while bytes < FETCH_TURN_BYTES {
+            self.check_open()?;
+            let fetched = self.blocks().fetch(&|| self.check_open());
+            let fetched = fetched.inspect_err(|_| {
+                let until = now_ms.saturating_add(FETCH_REST_MS);
+                shipping.fetch_ms.store(until, Ordering::Relaxed);
+            })?;
+            if fetched == 0 {
+                return Ok(());
+            }
+            bytes += fetched;
+        }
+        Ok(())
+    }
 }
 
 /// Lets a log go on at `floor`, everything of which is in blocks while nobody appends.
@@ -302,11 +337,19 @@ pub fn go_behind<R: BlockReader>(wal: &Wal, blocks: &BlockSet<R>, floor: u64) ->
 #[derive(Debug)]
 pub struct Shipper<S> {
     store: Weak<S>,
+    _fetcher: Arc<Fetcher<S>>,
+}
+
+/// Fetches copies of blocks that are read much, beside who ships: what is not shipped must not wait for
+/// them. The depot sees to it that one is fetched at a time, so that it takes one thread of all.
+#[derive(Debug)]
+struct Fetcher<S> {
+    store: Weak<S>,
 }
 
 impl<S: Ships> Shipper<S> {
     /// Begins the work for a store that was just opened: takes it over where this process writes, and
-    /// ships from now on as long as this is held. Nothing without a depot.
+    /// ships, and fetches copies, from now on as long as this is held. Nothing without a depot.
     ///
     /// # Errors
     /// Those of [`Ships::take_over`], but for a depot that does not answer now: reads go on without it,
@@ -322,11 +365,17 @@ impl<S: Ships> Shipper<S> {
                 taken => taken?,
             }
         }
-        let shipper = Arc::new(Self {
+        let fetcher = Arc::new(Fetcher {
             store: Arc::downgrade(store),
         });
-        let registered: Weak<dyn Maintain> = Arc::<Self>::downgrade(&shipper);
-        shippers.register(registered);
+        let fetches: Weak<dyn Maintain> = Arc::<Fetcher<S>>::downgrade(&fetcher);
+        let shipper = Arc::new(Self {
+            store: Arc::downgrade(store),
+            _fetcher: fetcher,
+        });
+        let ships: Weak<dyn Maintain> = Arc::<Self>::downgrade(&shipper);
+        shippers.register(ships);
+        shippers.register(fetches);
         Ok(Some(shipper))
     }
 }
@@ -342,7 +391,9 @@ impl<S: Ships> Maintain for Shipper<S> {
         let result = store.ship_if_due();
         // A store that is closed meanwhile has no error to tell.
         let error = result.err().filter(|_| store.check_open().is_ok());
-        store.set_ship_error(error.map(|error| error.to_string()));
+        let error = error.map(|error| error.to_string());
+        let defect = store.shipping().fetch_defect.get();
+        store.set_ship_error(error.or_else(|| defect.cloned()));
     }
 
     fn panicked(&self, message: &str) {
@@ -351,5 +402,24 @@ impl<S: Ships> Maintain for Shipper<S> {
         };
         let what = format!("a defect stopped the shipping until a restart: {message}");
         store.set_ship_error(Some(what));
+    }
+}
+
+impl<S: Ships> Maintain for Fetcher<S> {
+    fn maintain(&self) {
+        if let Some(store) = self.store.upgrade()
+            && store.check_open().is_ok()
+        {
+            // What cannot be fetched is read from where it is, and who reads it hears why it fails.
+            store.fetch_copies().ok();
+        }
+    }
+
+    fn panicked(&self, message: &str) {
+        if let Some(store) = self.store.upgrade() {
+            let what =
+                format!("a defect stopped the fetching of copies until a restart: {message}");
+            store.shipping().fetch_defect.get_or_init(|| what);
+        }
     }
 }

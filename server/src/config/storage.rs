@@ -129,7 +129,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "ship-bandwidth-max",
         value: "SIZE",
-        help: "Bytes a second that are uploaded to the bucket; 0 for any number [default: 0]",
+        help: "Bytes a second that are uploaded to the bucket, and as many that are fetched for \
+               copies of what is read much; 0 for any number [default: 0]",
         apply: |config, text| {
             value::put(
                 &mut config.storage.ship_bandwidth_max,

@@ -125,13 +125,25 @@ fn of_caches(stats: &DepotsStats) -> Vec<Family> {
             "trine_storage_copies_bytes",
             "gauge",
             "Bytes of local copies of shipped blocks.",
-            alone(stats.copies_bytes as f64),
+            alone(stats.copies.bytes as f64),
         ),
         family(
             "trine_storage_evicted_total",
             "counter",
             "Local copies of shipped blocks that had to go.",
-            alone(stats.copies_evicted as f64),
+            alone(stats.copies.evicted as f64),
+        ),
+        family(
+            "trine_storage_copies_fetched_total",
+            "counter",
+            "Local copies that were fetched of shipped blocks that are read much.",
+            alone(stats.copies.fetched as f64),
+        ),
+        family(
+            "trine_storage_copies_fetched_bytes_total",
+            "counter",
+            "Bytes of the local copies that were fetched.",
+            alone(stats.copies.fetched_bytes as f64),
         ),
         family(
             "trine_storage_swept_total",
@@ -235,7 +247,7 @@ fn of_stores(stats: &DepotsStats, now_ms: i64) -> Vec<Family> {
 #[cfg(test)]
 mod tests {
     use trine_storage::depot::{Role, ShipState};
-    use trine_storage::remote::{CacheStats, Counted, StoreName};
+    use trine_storage::remote::{CacheStats, CopiesStats, Counted, StoreName};
 
     use super::*;
     use crate::observe::registry::text;
@@ -256,8 +268,7 @@ mod tests {
             is_lease_held: false,
             counted: Counted::default(),
             cache: CacheStats::default(),
-            copies_bytes: 0,
-            copies_evicted: 0,
+            copies: CopiesStats::default(),
             swept: 0,
             stores: vec![store],
         };

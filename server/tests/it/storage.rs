@@ -694,6 +694,42 @@ fn a_query_says_what_it_cost_of_the_bucket() {
 }
 
 #[test]
+fn what_is_read_again_and_again_comes_home() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, dir) = (root.path().join("bucket"), root.path().join("b"));
+    let writer = start(&bucket, &root.path().join("a"), "host-a");
+    write_row(writer.address, 1);
+    ship(&writer);
+    writer.stop();
+    let reader = reader(&bucket, &dir);
+    let blocks = || objects(&dir.join("tenants"));
+    let is_block = |name: &String| name.ends_with(".block");
+    let is_block_of = |name: &&String, signal: &str| is_block(name) && name.contains(signal);
+    // One span is kept by who has read it, and is read no more.
+    until("blocks come home", || {
+        assert_eq!(rows(reader.address), all(&[1]));
+        let blocks = blocks();
+        let has = |signal| blocks.iter().any(|name| is_block_of(&name, signal));
+        ["metrics", "logs"].into_iter().all(has)
+    });
+    let copies = blocks().iter().filter(|name| is_block(name)).count();
+    let metrics = reader.get("/metrics").send();
+    let told = |name: &str| {
+        let text = metrics.text();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    assert!(told("trine_storage_copies_fetched_total ") >= copies as f64);
+    assert!(told("trine_storage_copies_fetched_bytes_total ") > 0.0);
+    // The bucket is asked for nothing of them.
+    let answer = reader
+        .get("/api/traces/07070707070707070000000000000001")
+        .send();
+    assert_eq!((answer.status, cost(&answer)), (200, [0, 0, 0, 0]));
+    reader.stop();
+}
+
+#[test]
 fn a_writer_whose_directory_was_empty_says_how_far_the_history_goes() {
     let root = tempfile::tempdir().unwrap();
     let (bucket, dir) = (root.path().join("bucket"), root.path().join("a"));

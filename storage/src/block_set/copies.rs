@@ -1,13 +1,16 @@
 //! Local copies of shipped blocks: made for merges, let go when there is no room, replaced when they are
-//! damaged; and what becomes of shipped blocks that cannot be read.
+//! damaged ([`fetch`](super::fetch) makes those of blocks that are read much); and what becomes of shipped blocks that cannot be read.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::files::Place;
 use super::link::{Link, Lost};
 use super::{Block, BlockReader, BlockSet, Unfinished};
+use crate::catalog::BlockMeta;
 use crate::depot::LocalCopy;
 use crate::error::{Error, Kind, Result};
+use crate::fs::WriteFile;
 use crate::sealed::SealedFile;
 use crate::ulid::BlockId;
 
@@ -32,21 +35,44 @@ impl<R: BlockReader> BlockSet<R> {
     fn copy(&self, link: &Link, block: &Arc<Block<R>>) -> Result<Arc<Block<R>>> {
         let _copying = link.copying.lock();
         let meta = &block.meta;
-        let version = self.version();
-        let mut held = version.blocks.iter();
-        if let Some(held) = held.find(|held| held.meta.id == meta.id && held.is_here()) {
-            return Ok(Arc::clone(held));
+        if let Some(held) = self.served(meta.id).filter(|held| held.is_here()) {
+            return Ok(held);
         }
-        // Dropped before it has its name, it is removed.
-        let file = Unfinished {
-            id: meta.id,
-            path: self.temporary(meta.id),
+        let file = self.unfinished(meta.id, self.temporary(meta.id));
+        self.write_copy(link, &file, meta, |to| {
+            link.heard(link.depot.download(meta, to))
+        })?;
+        self.take_copy(&file, meta)
+    }
+
+    /// The block of an id as it is served now.
+    pub(super) fn served(&self, id: BlockId) -> Option<Arc<Block<R>>> {
+        let version = self.version();
+        let mut blocks = version.blocks.iter();
+        blocks.find(|block| block.meta.id == id).cloned()
+    }
+
+    /// A file for a copy. Dropped before it has its name, it is removed.
+    pub(super) fn unfinished(&self, id: BlockId, path: PathBuf) -> Unfinished {
+        Unfinished {
+            id,
+            path,
             fs: Arc::clone(&self.files.fs),
-        };
+        }
+    }
+
+    /// Writes the file of a shipped block, which `get` gets, and syncs it.
+    pub(super) fn write_copy(
+        &self,
+        link: &Link,
+        file: &Unfinished,
+        meta: &BlockMeta,
+        get: impl FnOnce(&mut dyn WriteFile) -> Result<()>,
+    ) -> Result<()> {
         let shown = file.path.display();
         let io = |e| Error::io(format!("write {shown}"), e);
         let mut to = self.files.fs.create(&file.path).map_err(io)?;
-        link.heard(link.depot.download(meta, &mut *to))?;
+        get(&mut *to)?;
         to.sync().map_err(io)?;
         drop(to);
         let bytes = self.files.fs.open(&file.path).map_err(io)?.len();
@@ -55,7 +81,13 @@ impl<R: BlockReader> BlockSet<R> {
             let what = format!("it has {bytes} bytes, the catalog says {}", meta.bytes);
             return Err(Error::corrupt(name, bytes, what));
         }
-        self.files.take_in(std::slice::from_ref(meta))?;
+        Ok(())
+    }
+
+    /// Makes a file that was written the copy that is read from now on; the lock of who makes copies is
+    /// held.
+    pub(super) fn take_copy(&self, file: &Unfinished, meta: &BlockMeta) -> Result<Arc<Block<R>>> {
+        self.files.take_in_from(&file.path, meta.id)?;
         let copy = self.open_local(meta, true).inspect_err(|_| {
             let path = self.files.block(meta.id);
             self.files.fs.remove_file(&path).ok();
@@ -96,40 +128,46 @@ impl<R: BlockReader> BlockSet<R> {
         self.files.look_at(&*link.clock);
         self.part_with_damaged(link)?;
         self.retry_lost(link);
-        let copies: Vec<LocalCopy> = self.copies();
-        let surplus = link.depot.surplus(&copies);
-        self.evict(link, &surplus)?;
+        self.evict_surplus(link)?;
         self.renew(link)?;
         self.tell();
         Ok(())
     }
 
-    /// Lets go of what readers of remote blocks keep, where it is too much: those that were not read
-    /// since the last time first.
+    /// Lets go of the copies that the depot calls surplus.
+    pub(super) fn evict_surplus(&self, link: &Link) -> Result<()> {
+        let surplus = link.depot.surplus(&self.copies());
+        self.evict(link, &surplus)
+    }
+
+    /// Lets go of what readers of remote blocks keep, where it is too much: those that were read least
+    /// recently first.
     fn renew(&self, link: &Link) -> Result<()> {
-        let version = self.version();
+        let (version, now_ms) = (self.version(), self.files.now_ms());
         let remote = version.blocks.iter().filter(|block| !block.is_here());
-        let mut kept: Vec<(bool, u64, &Arc<Block<R>>)> = remote
-            .map(|block| (block.file.take_was_read(), block.file.given_bytes(), block))
+        let mut kept: Vec<(i64, u64, &Arc<Block<R>>)> = remote
+            .map(|block| (block.file.used_ms(now_ms), block.file.given_bytes(), block))
             .filter(|(_, bytes, _)| *bytes > 0)
             .collect();
         let sum: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
         let mut surplus = sum.saturating_sub(link.depot.kept_bytes_max(sum));
-        kept.sort_by_key(|(was_read, bytes, _)| (*was_read, std::cmp::Reverse(*bytes)));
+        kept.sort_by_key(|(used_ms, bytes, _)| (*used_ms, std::cmp::Reverse(*bytes)));
         let mut renewed = Vec::new();
         for (_, bytes, block) in kept {
             if surplus == 0 {
                 break;
             }
-            renewed.push(Arc::new(self.open_remote(link, &block.meta)?));
+            let new = self.open_remote(link, &block.meta)?;
+            new.file.count_from(&block.file);
+            renewed.push(Arc::new(new));
             surplus = surplus.saturating_sub(bytes);
         }
         self.exchange(renewed);
         Ok(())
     }
 
-    /// Lets go of all copies of shipped blocks, because the disk is full. Gives how many bytes they
-    /// have, which are free when the last of their readers is done.
+    /// Lets go of all copies of shipped blocks, because the disk is full, and has none fetched for a
+    /// while. Gives how many bytes they have, which are free when the last of their readers is done.
     ///
     /// # Errors
     /// As [`BlockSet::care`].
@@ -137,6 +175,7 @@ impl<R: BlockReader> BlockSet<R> {
         let Some(link) = &self.link else {
             return Ok(0);
         };
+        link.depot.disk_is_full();
         let copies = self.copies();
         let ids: Vec<BlockId> = copies.iter().map(|copy| copy.id).collect();
         self.evict(link, &ids)?;
@@ -251,7 +290,7 @@ impl<R: BlockReader> BlockSet<R> {
 }
 
 /// Whether something could not be written because the disk is full.
-fn is_full(error: &Error) -> bool {
+pub(super) fn is_full(error: &Error) -> bool {
     let source = std::error::Error::source(error);
     let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
     error.kind() == Kind::Io
@@ -260,7 +299,7 @@ fn is_full(error: &Error) -> bool {
 
 impl<R> Block<R> {
     /// Whether its file is on this disk.
-    fn is_here(&self) -> bool {
+    pub(super) fn is_here(&self) -> bool {
         self.place.local().is_some()
     }
 }

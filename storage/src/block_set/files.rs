@@ -47,8 +47,18 @@ impl Files {
         self.now_ms.store(clock.now_ms(), Ordering::Relaxed);
     }
 
+    /// What time it was when it was looked at last, milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
     pub(super) fn temporary(&self, id: BlockId) -> PathBuf {
         self.dir.join(format!("{id}.tmp"))
+    }
+
+    /// Where a copy is written to that nobody waits for: who does may make one meanwhile.
+    pub(super) fn fetched(&self, id: BlockId) -> PathBuf {
+        self.dir.join(format!("{id}.fetched.tmp"))
     }
 
     pub(super) fn block(&self, id: BlockId) -> PathBuf {
@@ -58,17 +68,31 @@ impl Files {
     /// Gives files that were written their names, durably.
     pub(super) fn take_in(&self, metas: &[BlockMeta]) -> Result<()> {
         for meta in metas {
-            let (from, to) = (self.temporary(meta.id), self.block(meta.id));
-            // Whoever drops an earlier file of this name must not remove this one.
-            let mut lives = self.lives.lock();
-            self.fs
-                .rename(&from, &to)
-                .map_err(|e| Error::io(format!("rename {}", from.display()), e))?;
-            lives.remove(&meta.id);
+            self.rename(&self.temporary(meta.id), meta.id)?;
         }
-        if metas.is_empty() {
-            return Ok(());
+        match metas {
+            [] => Ok(()),
+            _ => self.sync_dir(),
         }
+    }
+
+    /// As [`Files::take_in`], for the file `from`.
+    pub(super) fn take_in_from(&self, from: &Path, id: BlockId) -> Result<()> {
+        self.rename(from, id)?;
+        self.sync_dir()
+    }
+
+    fn rename(&self, from: &Path, id: BlockId) -> Result<()> {
+        // Whoever drops an earlier file of this name must not remove this one.
+        let mut lives = self.lives.lock();
+        self.fs
+            .rename(from, &self.block(id))
+            .map_err(|e| Error::io(format!("rename {}", from.display()), e))?;
+        lives.remove(&id);
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> Result<()> {
         self.fs
             .sync_dir(&self.dir)
             .map_err(|e| Error::io(format!("sync {}", self.dir.display()), e))

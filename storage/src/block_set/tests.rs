@@ -6,6 +6,7 @@ use crate::sim::SimFs;
 use crate::time::TimeRange;
 
 mod crashes;
+mod fetching;
 mod meanwhile;
 mod random;
 pub(crate) mod rows;

@@ -632,6 +632,15 @@ impl Bucket {
         Ok(())
     }
 
+    /// As [`Bucket::rest`], before something is done with `key`, on the calling thread.
+    pub(crate) fn rest_before(&self, key: &str, time: Duration) -> Result<()> {
+        let this = self.clone();
+        self.run("wait for bandwidth for", key, async move {
+            this.rest(time).await;
+            Ok(())
+        })
+    }
+
     /// Sleeps, but not longer than anybody waits for the store.
     pub(crate) async fn rest(&self, time: Duration) {
         self.unless_over(tokio::time::sleep(time)).await;

@@ -1,6 +1,8 @@
-//! Which local copies of shipped blocks are more than the disk may hold, over all stores of a process.
+//! Which local copies of shipped blocks are more than the disk may hold, and for which others there is
+//! room, over all stores of a process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -11,11 +13,30 @@ use crate::ulid::BlockId;
 /// What a store's copies come down to when they are too many, percent of the budget.
 const DOWN_TO_PERCENT: u64 = 95;
 
+/// A copy that was read within this time is in use: it does not go for one that is fetched. What is read
+/// in turn and does not fit then stays as it is, instead of being fetched and let go in circles.
+const IN_USE_MS: i64 = 1_800_000;
+/// After the disk was full no copy is fetched for so long: it would fill it again.
+const FULL_REST_MS: i64 = 3_600_000;
+
 /// The copies of all stores, as each told them last.
 #[derive(Debug)]
 pub(super) struct Copies {
     bytes_max: u64,
     state: Mutex<State>,
+}
+
+/// Local copies of shipped blocks, of all stores of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopiesStats {
+    /// Bytes of all.
+    pub bytes: u64,
+    /// Copies that were told to go so far.
+    pub evicted: u64,
+    /// Copies that were fetched so far because the blocks were read much.
+    pub fetched: u64,
+    /// Their bytes.
+    pub fetched_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +45,20 @@ struct State {
     surplus: u64,
     /// Those that are to keep none.
     hungry: BTreeSet<StoreName>,
+    is_fetching: bool,
+    /// When the disk was full last, milliseconds since 1970.
+    full_ms: Option<i64>,
+    /// Copies that were fetched so far, and their bytes.
+    fetched: (u64, u64),
+}
+
+/// Room for a copy that is being fetched. While it is held no other is let in.
+pub(super) struct Room(Arc<Copies>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.state.lock().is_fetching = false;
+    }
 }
 
 impl Copies {
@@ -48,7 +83,7 @@ impl Copies {
         if bytes <= self.bytes_max {
             return Vec::new();
         }
-        let enough = self.bytes_max / 100 * DOWN_TO_PERCENT;
+        let enough = self.enough();
         let mut oldest: Vec<(i64, BlockId, u64, bool)> = state
             .stores
             .iter()
@@ -74,16 +109,60 @@ impl Copies {
         gone.into_iter().collect()
     }
 
-    /// Has every store keep none when it next asks: the disk is full.
-    pub(super) fn make_room(&self) {
-        let state = &mut *self.state.lock();
-        state.hungry = state.stores.keys().cloned().collect();
+    /// Room for a copy of a block that is read from far away, when all copies that are in use, or were
+    /// read as lately as the block, stay; nothing while another is fetched, while there are too many
+    /// copies, or after the disk was full.
+    pub(super) fn admit(self: &Arc<Self>, copy: &LocalCopy, now_ms: i64) -> Option<Room> {
+        let mut state = self.state.lock();
+        let since = |ms: i64| now_ms.saturating_sub(ms);
+        let was_full = state.full_ms.is_some_and(|ms| since(ms) < FULL_REST_MS);
+        if state.is_fetching || was_full || state.bytes() > self.bytes_max {
+            return None;
+        }
+        let stays =
+            |held: &&LocalCopy| since(held.used_ms) <= IN_USE_MS || held.used_ms >= copy.used_ms;
+        let staying = state.stores.values().flatten().filter(stays);
+        let bytes = staying.fold(copy.bytes, |sum, held| sum.saturating_add(held.bytes));
+        if bytes > self.enough() {
+            return None;
+        }
+        state.is_fetching = true;
+        Some(Room(Arc::clone(self)))
     }
 
-    /// Bytes of all copies, and how many were told to go so far.
-    pub(super) fn now(&self) -> (u64, u64) {
+    /// Told that a copy was fetched.
+    pub(super) fn fetched(&self, bytes: u64) {
+        let (copies, sum) = &mut self.state.lock().fetched;
+        *copies += 1;
+        *sum += bytes;
+    }
+
+    /// Has every store keep none when it next asks: the disk is full.
+    pub(super) fn make_room(&self, now_ms: i64) {
+        let state = &mut *self.state.lock();
+        state.hungry = state.stores.keys().cloned().collect();
+        state.full_ms = Some(now_ms);
+    }
+
+    /// Has no copy fetched for a while: the disk is full.
+    pub(super) fn rest(&self, now_ms: i64) {
+        self.state.lock().full_ms = Some(now_ms);
+    }
+
+    /// Figures.
+    pub(super) fn now(&self) -> CopiesStats {
         let state = self.state.lock();
-        (state.bytes(), state.surplus)
+        let (fetched, fetched_bytes) = state.fetched;
+        CopiesStats {
+            bytes: state.bytes(),
+            evicted: state.surplus,
+            fetched,
+            fetched_bytes,
+        }
+    }
+
+    fn enough(&self) -> u64 {
+        self.bytes_max / 100 * DOWN_TO_PERCENT
     }
 }
 
@@ -95,54 +174,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn copy(id: u128, bytes: u64, used_ms: i64) -> LocalCopy {
-        LocalCopy {
-            id: BlockId::from_bits(id),
-            bytes,
-            used_ms,
-        }
-    }
-
-    #[test]
-    fn what_was_read_longest_ago_goes_whichever_store_has_it() {
-        let copies = Copies::new(1000);
-        let (a, b) = (StoreName::new("t", "logs"), StoreName::new("t", "traces"));
-        let of_a = [copy(1, 300, 50), copy(2, 300, 10)];
-        assert!(copies.surplus(&a, &of_a).is_empty());
-        // 1,000 bytes fit, one more does not, and then it has to come down to 950.
-        assert!(copies.surplus(&b, &[copy(3, 400, 20)]).is_empty());
-        let of_b = [copy(3, 401, 20), copy(4, 1, 5)];
-        // The oldest is of b, and is not enough; the next is of a.
-        assert_eq!(copies.surplus(&b, &of_b), [BlockId::from_bits(4)]);
-        assert_eq!(copies.surplus(&b, &of_b[..1]), []);
-        assert_eq!(copies.surplus(&a, &of_a), [BlockId::from_bits(2)]);
-        assert_eq!(copies.surplus(&a, &of_a[..1]), []);
-        assert_eq!(copies.now(), (701, 2));
-    }
-
-    #[test]
-    fn a_budget_of_nothing_leaves_nothing() {
-        let copies = Copies::new(0);
-        let store = StoreName::new("t", "logs");
-        let all = [copy(1, 300, 50), copy(2, 300, 10)];
-        assert_eq!(copies.surplus(&store, &all).len(), 2);
-        assert_eq!(copies.now(), (0, 2));
-    }
-
-    #[test]
-    fn a_full_disk_takes_the_copies_of_all_stores_once() {
-        let copies = Copies::new(1000);
-        let (a, b) = (StoreName::new("t", "logs"), StoreName::new("t", "traces"));
-        assert_eq!(copies.surplus(&a, &[copy(1, 300, 50)]), []);
-        assert_eq!(copies.surplus(&b, &[copy(2, 300, 50)]), []);
-        copies.make_room();
-        let gone = copies.surplus(&a, &[copy(1, 300, 50), copy(3, 1, 50)]);
-        assert_eq!(gone, [BlockId::from_bits(1), BlockId::from_bits(3)]);
-        assert_eq!(copies.surplus(&a, &[copy(4, 300, 50)]), []);
-        assert_eq!(copies.surplus(&b, &[copy(2, 300, 50)]).len(), 1);
-        assert_eq!(copies.now(), (300, 3));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -29,6 +30,8 @@ use crate::error::{Error, Result};
 use crate::fs::{ReadFile, WriteFile};
 use crate::ulid::BlockId;
 
+/// How long it is waited for bandwidth without a look at whether to go on.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often a commit is made again because another version took its number.
 const CONFLICTS_MAX: u32 = 16;
 
@@ -41,9 +44,10 @@ pub(super) struct Common {
     pub(super) hurried: Bucket,
     pub(super) tenure: Tenure,
     pub(super) markers: Markers,
-    pub(super) copies: Copies,
+    pub(super) copies: Arc<Copies>,
     pub(super) kept: Kept,
-    pub(super) throttle: Throttle,
+    pub(super) uploads: Throttle,
+    pub(super) downloads: Throttle,
     pub(super) cache: RangeCache,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -274,7 +278,7 @@ impl Depot for StoreDepot {
             check()
         };
         self.blocks
-            .upload_while(&key, file, &self.common.throttle, &check)?;
+            .upload_while(&key, file, &self.common.uploads, &check)?;
         Ok(Box::new(hold))
     }
 
@@ -291,6 +295,39 @@ impl Depot for StoreDepot {
     fn download(&self, meta: &BlockMeta, to: &mut dyn WriteFile) -> Result<()> {
         self.blocks
             .download_while(&block_key(meta.id), meta.bytes, to, &|_| Ok(()))
+    }
+
+    fn fetch(
+        &self,
+        meta: &BlockMeta,
+        to: &mut dyn WriteFile,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let key = block_key(meta.id);
+        let admit = |bytes| {
+            check()?;
+            let mut pause = self.common.downloads.reserve(bytes);
+            while !pause.is_zero() {
+                let step = pause.min(PAUSE_MAX);
+                self.blocks.rest_before(&key, step)?;
+                check()?;
+                pause -= step;
+            }
+            Ok(())
+        };
+        self.blocks.download_while(&key, meta.bytes, to, &admit)?;
+        self.common.copies.fetched(meta.bytes);
+        Ok(())
+    }
+
+    fn admit(&self, copy: &LocalCopy) -> Option<Guard> {
+        let now_ms = self.common.clock.now_ms();
+        let room = self.common.copies.admit(copy, now_ms)?;
+        Some(Box::new(room))
+    }
+
+    fn disk_is_full(&self) {
+        self.common.copies.rest(self.common.clock.now_ms());
     }
 
     fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId> {

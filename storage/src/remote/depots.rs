@@ -17,7 +17,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::bucket::Bucket;
-use super::copies::Copies;
+use super::copies::{Copies, CopiesStats};
 use super::counters::Counted;
 use super::depot::{Common, StoreDepot};
 use super::failure::Reason;
@@ -63,6 +63,9 @@ pub struct DepotsConfig {
     pub sweep_interval: Duration,
     /// Bytes a second of all uploads; nothing for no limit.
     pub upload_bytes_per_second: Option<u64>,
+    /// Bytes a second of all copies that are fetched because their blocks are read much; nothing for no
+    /// limit.
+    pub fetch_bytes_per_second: Option<u64>,
     /// Bytes of local copies of shipped blocks. Default 16 GiB.
     pub copies_bytes_max: u64,
     /// Bytes of sections that readers of remote blocks keep, all stores together, as far as that is
@@ -98,6 +101,7 @@ impl DepotsConfig {
             sweep: SweepOptions::default(),
             sweep_interval: Duration::from_secs(600),
             upload_bytes_per_second: None,
+            fetch_bytes_per_second: None,
             copies_bytes_max: 16 << 30,
             kept_bytes_max: None,
             first: FirstAsk::Required,
@@ -117,10 +121,8 @@ pub struct DepotsStats {
     pub counted: Counted,
     /// The cache of ranges.
     pub cache: CacheStats,
-    /// Bytes of local copies.
-    pub copies_bytes: u64,
-    /// Local copies that were told to go so far.
-    pub copies_evicted: u64,
+    /// Local copies of shipped blocks.
+    pub copies: CopiesStats,
     /// Objects that were swept so far.
     pub swept: u64,
     /// The stores that were opened.
@@ -197,6 +199,7 @@ impl Depots {
         let clock = Arc::clone(bucket.clock());
         let half = cache.options().memory_bytes_max / 2;
         let kept_bytes_max = config.kept_bytes_max.unwrap_or(half);
+        let throttle = |rate| Throttle::new(Arc::clone(&clock), rate, PARTS_MAX);
         let common = Arc::new(Common {
             bucket: bucket.clone(),
             tenure: Tenure::new(
@@ -207,13 +210,10 @@ impl Depots {
             ),
             markers: Markers::new(hurried.clone()),
             hurried,
-            copies: Copies::new(config.copies_bytes_max),
+            copies: Arc::new(Copies::new(config.copies_bytes_max)),
             kept: Kept::new(kept_bytes_max, Arc::clone(&clock)),
-            throttle: Throttle::new(
-                Arc::clone(&clock),
-                config.upload_bytes_per_second,
-                PARTS_MAX,
-            ),
+            uploads: throttle(config.upload_bytes_per_second),
+            downloads: throttle(config.fetch_bytes_per_second),
             cache,
             clock: Arc::clone(&clock),
         });
@@ -439,14 +439,12 @@ impl Depots {
 
     /// Figures. Asks nothing.
     pub fn stats(&self) -> DepotsStats {
-        let (copies_bytes, copies_evicted) = self.common.copies.now();
         DepotsStats {
             role: self.role(),
             is_lease_held: self.common.tenure.lease().is_ok(),
             counted: self.common.bucket.counters().now(),
             cache: self.common.cache.stats(),
-            copies_bytes,
-            copies_evicted,
+            copies: self.common.copies.now(),
             swept: self.swept.load(Ordering::Relaxed),
             stores: self.store_stats(),
         }
@@ -471,9 +469,9 @@ impl Depots {
     }
 
     /// Has all stores let go of their local copies of shipped blocks when they next look after them,
-    /// because the disk is full. Asks nothing.
+    /// because the disk is full, and fetches none for an hour. Asks nothing.
     pub fn make_room(&self) {
-        self.common.copies.make_room();
+        self.common.copies.make_room(self.common.clock.now_ms());
     }
 
     /// Ends all requests to the bucket, and lets no other begin: for the end of a process that has

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::bucket::{Bucket, refuse_runtime_threads};
 use super::failure::{Failure, Reason};
-use super::range_cache::{Flight, Look, Priority, RangeCache};
+use super::range_cache::{Flight, Look, Pages, Priority, RangeCache};
 use crate::cost::Cost;
 use crate::fs::ReadFile;
 
@@ -58,7 +58,7 @@ struct Inner {
     key: String,
     path: Path,
     len: u64,
-    object: u128,
+    pages: Arc<Pages>,
     /// Pages of high priority, as ranges of their numbers.
     high: Mutex<Vec<Range<u32>>>,
 }
@@ -92,7 +92,7 @@ impl RemoteFile {
                 key: key.to_owned(),
                 path: bucket.path(key),
                 len,
-                object: hasher.digest128(),
+                pages: cache.pages(hasher.digest128()),
                 high: Mutex::new(Vec::new()),
             }),
         };
@@ -113,6 +113,9 @@ impl ReadFile for RemoteFile {
 
     fn read(&self, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
         let inner = &self.inner;
+        if let Some(read) = inner.read_held(ranges) {
+            return Ok(read);
+        }
         let wanted = inner.wanted(ranges)?;
         let pieces = inner.gather(&wanted).map_err(|failure| {
             let kind = match failure.reason {
@@ -145,12 +148,12 @@ impl ReadFile for RemoteFile {
     }
 
     fn prioritize(&self, ranges: &[Range<u64>]) {
-        let pages = ranges.iter().filter_map(|range| self.inner.pages(range));
+        let pages = ranges.iter().filter_map(|range| self.inner.numbers(range));
         self.inner.high.lock().extend(pages);
     }
 
     fn distrust(&self) {
-        self.inner.cache.forget(self.inner.object);
+        self.inner.cache.forget(&self.inner.pages);
     }
 }
 
@@ -160,7 +163,7 @@ impl Inner {
     }
 
     /// The numbers of the pages that a range touches.
-    fn pages(&self, range: &Range<u64>) -> Option<Range<u32>> {
+    fn numbers(&self, range: &Range<u64>) -> Option<Range<u32>> {
         if range.is_empty() {
             return None;
         }
@@ -189,17 +192,81 @@ impl Inner {
             if range.start > range.end || range.end > self.len {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            wanted.extend(self.pages(range).into_iter().flatten());
+            wanted.extend(self.numbers(range).into_iter().flatten());
         }
         wanted.sort_unstable();
         wanted.dedup();
         Ok(wanted)
     }
 
+    /// The ranges, if all of their pages are in memory, as they mostly are of what is read again: with
+    /// one look, and without a copy where a range lies in one page.
+    fn read_held(&self, ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
+        let mut read = Vec::with_capacity(ranges.len());
+        let mut to_join: Vec<(usize, Vec<Bytes>)> = Vec::new();
+        {
+            let held = self.pages.held();
+            for range in ranges {
+                if range.start > range.end || range.end > self.len {
+                    return None;
+                }
+                let pages = self.numbers(range).unwrap_or_default();
+                let part = |page: u32| {
+                    let start = self.page_range(page).start;
+                    slice(held.get(page)?, start, range)
+                };
+                let bytes = match pages.len() {
+                    0 => Bytes::new(),
+                    1 => part(pages.start)?,
+                    _ if let Some((first, bytes)) = held.together(pages.clone()) => {
+                        slice(&bytes, self.page_range(first).start, range)?
+                    }
+                    _ => {
+                        let parts = pages.map(part).collect::<Option<Vec<_>>>()?;
+                        to_join.push((read.len(), parts));
+                        Bytes::new()
+                    }
+                };
+                read.push(bytes);
+            }
+        }
+        for (at, parts) in to_join {
+            if let Some(bytes) = read.get_mut(at) {
+                *bytes = parts.concat().into();
+            }
+        }
+        let is_whole =
+            |(range, bytes): (&Range<u64>, &Bytes)| bytes.len() as u64 == range.end - range.start;
+        if !ranges.iter().zip(&read).all(is_whole) {
+            return None;
+        }
+        let hits = self.count_numbers(ranges);
+        self.cache.count(hits, 0, 0);
+        if let Some(cost) = Cost::current() {
+            cost.looked(hits, 0, 0);
+        }
+        Some(read)
+    }
+
+    /// How many pages the ranges touch, each counted once.
+    fn count_numbers(&self, ranges: &[Range<u64>]) -> u64 {
+        let (mut count, mut last) = (0, 0..0);
+        for pages in ranges.iter().filter_map(|range| self.numbers(range)) {
+            if pages.start < last.start {
+                // They are in no order.
+                return self.wanted(ranges).map_or(0, |wanted| wanted.len() as u64);
+            }
+            count += u64::from(pages.end.saturating_sub(pages.start.max(last.end)));
+            last = pages.start..pages.end.max(last.end);
+        }
+        count
+    }
+
     /// Which pages are at hand, or coming; counts what was found where.
     fn beside(&self, wanted: &[u32]) -> Vec<(u32, Option<Look>)> {
         let (mut memory, mut disk) = (0, 0);
-        let looks = self.cache.look(self.object, wanted);
+        let looks = self.cache.look(&self.pages, wanted);
+        let mut loaded = Vec::new();
         let found: Vec<(u32, Option<Look>)> = wanted
             .iter()
             .zip(looks)
@@ -212,13 +279,16 @@ impl Inner {
                 Look::Missing => {
                     let range = self.page_range(page);
                     let len = range.end - range.start;
-                    let priority = self.priority(page);
-                    let read = self.cache.load_from_disk(self.object, page, len, priority);
-                    disk += u64::from(read.is_some());
+                    let read = self.cache.load_from_disk(&self.pages, page, len);
+                    if let Some(bytes) = &read {
+                        disk += 1;
+                        loaded.push((page, bytes.clone(), self.priority(page)));
+                    }
                     (page, read.map(Look::Memory))
                 }
             })
             .collect();
+        self.cache.hold(&self.pages, &loaded);
         let misses = wanted.len() as u64 - memory - disk;
         self.cache.count(memory, disk, misses);
         if let Some(cost) = Cost::current() {
@@ -291,7 +361,7 @@ impl Inner {
             if left.is_empty() {
                 return Ok(pieces.into_iter().flatten().collect());
             }
-            let looks = self.cache.look(self.object, &left);
+            let looks = self.cache.look(&self.pages, &left);
             looked = left
                 .into_iter()
                 .zip(looks)
@@ -308,7 +378,7 @@ impl Inner {
         let mut flights = Vec::new();
         let cost = Cost::current();
         for run in self.runs(missing) {
-            let Some(flight) = self.cache.begin(self.object, run.range.clone(), &run.pages) else {
+            let Some(flight) = self.cache.begin(&self.pages, run.range.clone(), &run.pages) else {
                 // Somebody began with some of them since we looked.
                 continue;
             };
@@ -354,7 +424,7 @@ impl Inner {
     /// The bytes of a range from its pages.
     fn assemble(&self, range: &Range<u64>, wanted: &[u32], pieces: &[Piece]) -> io::Result<Bytes> {
         let missing = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        let Some(pages) = self.pages(range) else {
+        let Some(pages) = self.numbers(range) else {
             return Ok(Bytes::new());
         };
         let at = wanted.partition_point(|&page| page < pages.start);

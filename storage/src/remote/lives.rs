@@ -54,6 +54,14 @@ pub trait LivingSubject: ShippedSubject {
     /// # Errors
     /// The engine's; some may be deleted then.
     fn delete(&self, store: &Self::Store, rows: Range<u64>) -> Result<()>;
+
+    /// Reads blocks until they are worth a copy, and has one fetched. What has no such call does nothing.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn fetch(&self, _store: &Self::Store) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// One life of `steps` steps, chosen by `seed`. Gives how many writes went well.
@@ -296,14 +304,15 @@ impl<'a, S: LivingSubject> World<'a, S> {
                 depots.keep().ok();
             }
         }
-        match self.rng.below(24) {
+        match self.rng.below(25) {
             0..=4 => self.append(),
             5 => drop(self.write("seal", S::flush)),
             6..=8 => self.ship(),
             9..=11 => drop(self.write("merge", S::merge)),
             12 => self.delete(),
             13 => drop(self.write("evict", S::evict)),
-            14 => {
+            14 => drop(self.write("fetch", S::fetch)),
+            23 => {
                 self.stage.advance(1_000);
                 for process in &self.processes {
                     if let Some(depots) = &process.depots {

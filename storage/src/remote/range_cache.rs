@@ -7,16 +7,16 @@
 //! is an error and is not kept; what is read from the disk is checked, and fetched again if it is
 //! damaged.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use tokio::runtime::Handle;
 
 use super::failure::{Failure, Reason};
@@ -27,6 +27,11 @@ use crate::fs::Fs;
 mod disk;
 
 use disk::Disk;
+
+/// Pages that came together share a piece of memory if that is at most one in so many of all.
+const RUN_ONE_IN: u64 = 16;
+/// As many objects are known before it is looked which nobody needs any more.
+const OBJECTS_MIN: usize = 1024;
 
 /// Limits of a cache.
 #[derive(Debug, Clone)]
@@ -125,7 +130,7 @@ pub(crate) struct PageKey {
 
 /// A run of pages that is being fetched.
 pub(crate) struct Flight {
-    object: u128,
+    pages: Arc<Pages>,
     /// The bytes of the object.
     pub(crate) range: Range<u64>,
     done: Mutex<Option<Result<Bytes, Failure>>>,
@@ -147,12 +152,104 @@ impl Flight {
 
 enum Slot {
     Coming(Arc<Flight>),
-    Held {
-        bytes: Bytes,
-        priority: Priority,
-        used: bool,
-    },
+    Held(Held),
 }
+
+/// A page in memory.
+struct Held {
+    bytes: Bytes,
+    /// Where the bytes are part of more.
+    run: Option<Arc<Run>>,
+    priority: Priority,
+    used: AtomicBool,
+}
+
+/// Pages beside each other that came together, in one piece of memory: who reads several of them gets it
+/// without a copy.
+struct Run {
+    pages: Range<u32>,
+    bytes: Bytes,
+    /// Bytes of pages that are not held any more. Changes behind the lock of [`Memory`].
+    dead: AtomicU64,
+}
+
+impl Held {
+    /// The bytes, which were used by this.
+    fn take(&self) -> &Bytes {
+        // Mostly it is set, and then readers need not write to what they share.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        &self.bytes
+    }
+}
+
+/// The pages of one object that are in memory or coming. Who only looks for them locks nothing that is
+/// shared with other objects.
+///
+/// Whoever changes which pages are held has the lock of [`Memory`], and takes this one within it.
+pub(crate) struct Pages {
+    object: u128,
+    slots: RwLock<BTreeMap<u32, Slot>>,
+}
+
+/// The pages of an object, while nobody changes them.
+pub(crate) struct HeldPages<'a>(RwLockReadGuard<'a, BTreeMap<u32, Slot>>);
+
+impl Pages {
+    /// A look at what is in memory.
+    pub(crate) fn held(&self) -> HeldPages<'_> {
+        HeldPages(self.slots.read())
+    }
+
+    /// Says of pages that they do not come, or are not kept.
+    fn land_without(&self, came: &[Came]) {
+        let mut slots = self.slots.write();
+        for (page, ..) in came {
+            // It may have come from the disk meanwhile.
+            if matches!(slots.get(page), Some(Slot::Coming(_))) {
+                slots.remove(page);
+            }
+        }
+    }
+
+    fn key(&self, page: u32) -> PageKey {
+        PageKey {
+            object: self.object,
+            page,
+        }
+    }
+}
+
+impl HeldPages<'_> {
+    /// A page that is in memory, which was used by this.
+    pub(crate) fn get(&self, page: u32) -> Option<&Bytes> {
+        match self.0.get(&page) {
+            Some(Slot::Held(held)) => Some(held.take()),
+            _ => None,
+        }
+    }
+
+    /// Pages that are in memory in one piece, which were used by this: the number of the first page of
+    /// that, and its bytes.
+    pub(crate) fn together(&self, pages: Range<u32>) -> Option<(u32, Bytes)> {
+        let mut found: Option<&Arc<Run>> = None;
+        for page in pages {
+            let Slot::Held(held) = self.0.get(&page)? else {
+                return None;
+            };
+            let run = held.run.as_ref()?;
+            if !Arc::ptr_eq(found.get_or_insert(run), run) {
+                return None;
+            }
+            held.take();
+        }
+        found.map(|run| (run.pages.start, run.bytes.clone()))
+    }
+}
+
+/// A page that came from somewhere: its number, its bytes, which may be part of more, and its priority.
+pub(crate) type Came = (u32, Bytes, Priority);
 
 /// What a look for a page gives.
 pub(crate) enum Look {
@@ -161,14 +258,46 @@ pub(crate) enum Look {
     Missing,
 }
 
+/// Which pages are held, of all objects.
 #[derive(Default)]
 struct Memory {
-    pages: HashMap<PageKey, Slot>,
-    /// Held pages in the order in which they came or were last spared.
-    normal: VecDeque<PageKey>,
-    high: VecDeque<PageKey>,
+    /// In the order in which they came or were last spared.
+    normal: VecDeque<Entry>,
+    high: VecDeque<Entry>,
     bytes: u64,
     high_bytes: u64,
+}
+
+/// A page that is held.
+struct Entry {
+    pages: Arc<Pages>,
+    page: u32,
+}
+
+/// The objects of which pages are held, or that somebody reads.
+#[derive(Default)]
+struct Objects {
+    known: HashMap<u128, Weak<Pages>>,
+    /// How many are known when those are looked for that nobody needs any more.
+    most: usize,
+}
+
+impl Objects {
+    fn get(&mut self, object: u128) -> Arc<Pages> {
+        if let Some(pages) = self.known.get(&object).and_then(Weak::upgrade) {
+            return pages;
+        }
+        let pages = Arc::new(Pages {
+            object,
+            slots: RwLock::default(),
+        });
+        self.known.insert(object, Arc::downgrade(&pages));
+        if self.known.len() > self.most {
+            self.known.retain(|_, pages| pages.strong_count() > 0);
+            self.most = OBJECTS_MIN.max(2 * self.known.len());
+        }
+        pages
+    }
 }
 
 #[derive(Default)]
@@ -188,6 +317,7 @@ pub struct RangeCache {
 struct Inner {
     options: CacheOptions,
     memory: Mutex<Memory>,
+    objects: Mutex<Objects>,
     disk: Option<Arc<Disk>>,
     handle: Handle,
     figures: Figures,
@@ -219,6 +349,7 @@ impl RangeCache {
             inner: Arc::new(Inner {
                 options,
                 memory: Mutex::default(),
+                objects: Mutex::default(),
                 disk,
                 handle,
                 figures: Figures::default(),
@@ -258,83 +389,74 @@ impl RangeCache {
         }
     }
 
+    /// The pages of an object.
+    pub(crate) fn pages(&self, object: u128) -> Arc<Pages> {
+        self.inner.objects.lock().get(object)
+    }
+
     /// Drops the pages of an object, because what they say is wrong: the next read fetches them. What
     /// is coming already comes.
-    pub(crate) fn forget(&self, object: u128) {
-        self.inner.memory.lock().forget(object);
+    pub(crate) fn forget(&self, pages: &Arc<Pages>) {
+        self.inner.memory.lock().forget(pages);
         if let Some(disk) = &self.inner.disk {
-            disk.forget(object);
+            disk.forget(pages.object);
         }
     }
 
     pub(crate) fn count(&self, memory_hits: u64, disk_hits: u64, misses: u64) {
         let figures = &self.inner.figures;
-        figures
-            .memory_hits
-            .fetch_add(memory_hits, Ordering::Relaxed);
-        figures.disk_hits.fetch_add(disk_hits, Ordering::Relaxed);
-        figures.misses.fetch_add(misses, Ordering::Relaxed);
+        for (figure, more) in [
+            (&figures.memory_hits, memory_hits),
+            (&figures.disk_hits, disk_hits),
+            (&figures.misses, misses),
+        ] {
+            if more > 0 {
+                figure.fetch_add(more, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Looks for pages of an object in memory.
-    pub(crate) fn look(&self, object: u128, pages: &[u32]) -> Vec<Look> {
-        let mut memory = self.inner.memory.lock();
-        let mut look = |page: &u32| match memory.pages.get_mut(&PageKey {
-            object,
-            page: *page,
-        }) {
-            Some(Slot::Held { bytes, used, .. }) => {
-                *used = true;
-                Look::Memory(bytes.clone())
-            }
+    pub(crate) fn look(&self, pages: &Pages, wanted: &[u32]) -> Vec<Look> {
+        let slots = pages.slots.read();
+        let look = |page: &u32| match slots.get(page) {
+            Some(Slot::Held(held)) => Look::Memory(held.take().clone()),
             Some(Slot::Coming(flight)) => Look::Coming(Arc::clone(flight)),
             None => Look::Missing,
         };
-        pages.iter().map(&mut look).collect()
+        wanted.iter().map(look).collect()
     }
 
-    /// A page from the disk; nothing when it is not there or is damaged.
-    pub(crate) fn load_from_disk(
-        &self,
-        object: u128,
-        page: u32,
-        len: u64,
-        priority: Priority,
-    ) -> Option<Bytes> {
-        let key = PageKey { object, page };
-        let bytes = self.inner.disk.as_ref()?.read(key, len)?;
-        self.inner.hold(key, bytes.clone(), priority);
-        Some(bytes)
+    /// A page from the disk, where it lies there; nothing when it is not there or is damaged.
+    pub(crate) fn load_from_disk(&self, pages: &Pages, page: u32, len: u64) -> Option<Bytes> {
+        self.inner.disk.as_ref()?.read(pages.key(page), len)
+    }
+
+    /// Keeps pages in memory as far as they fit, in the order of their numbers.
+    pub(crate) fn hold(&self, pages: &Arc<Pages>, came: &[Came]) {
+        self.inner.hold(pages, came);
     }
 
     /// Says that the pages of `range` are coming. Gives the flight if it is this call's to begin;
     /// nothing when some are here or coming by now, and then the caller looks again.
     pub(crate) fn begin(
         &self,
-        object: u128,
+        pages: &Arc<Pages>,
         range: Range<u64>,
-        pages: &[u32],
+        wanted: &[u32],
     ) -> Option<Arc<Flight>> {
-        let mut memory = self.inner.memory.lock();
-        let key = |page: &u32| PageKey {
-            object,
-            page: *page,
-        };
-        if pages
-            .iter()
-            .any(|page| memory.pages.contains_key(&key(page)))
-        {
+        let mut slots = pages.slots.write();
+        if wanted.iter().any(|page| slots.contains_key(page)) {
             return None;
         }
         let flight = Arc::new(Flight {
-            object,
+            pages: Arc::clone(pages),
             range,
             done: Mutex::new(None),
             woken: Condvar::new(),
         });
-        for page in pages {
-            let slot = Slot::Coming(Arc::clone(&flight));
-            memory.pages.insert(key(page), slot);
+        for page in wanted {
+            slots.insert(*page, Slot::Coming(Arc::clone(&flight)));
         }
         Some(flight)
     }
@@ -357,58 +479,132 @@ impl RangeCache {
 }
 
 impl Inner {
-    /// Keeps a page in memory if it fits.
-    fn hold(&self, key: PageKey, bytes: Bytes, priority: Priority) {
-        let mut memory = self.memory.lock();
-        match memory.pages.get(&key) {
-            Some(Slot::Held { .. }) => return,
-            Some(Slot::Coming(_)) | None => {}
-        }
-        let len = bytes.len() as u64;
-        if len > self.options.memory_bytes_max {
-            memory.pages.remove(&key);
-            return;
-        }
-        let slot = Slot::Held {
-            bytes,
-            priority,
-            used: false,
-        };
-        memory.pages.insert(key, slot);
-        memory.bytes += len;
-        match priority {
-            Priority::Normal => memory.normal.push_back(key),
-            Priority::High => {
-                memory.high_bytes += len;
-                memory.high.push_back(key);
+    /// Keeps pages in memory as far as they fit, those beside each other in one piece.
+    fn hold(&self, pages: &Arc<Pages>, came: &[Came]) {
+        let max = self.options.memory_bytes_max;
+        let shared_max = max / RUN_ONE_IN;
+        let page_bytes = self.options.page_bytes;
+        let is_run =
+            |a: &Came, b: &Came| a.0.checked_add(1) == Some(b.0) && a.1.len() as u64 == page_bytes;
+        let most = usize::try_from(shared_max / page_bytes).unwrap_or(usize::MAX);
+        for group in came
+            .chunk_by(is_run)
+            .flat_map(|group| group.chunks(most.max(1)))
+        {
+            if group.iter().any(|(_, bytes, _)| bytes.len() as u64 > max) {
+                pages.land_without(group);
+                continue;
             }
+            // A copy: what came may be part of much more.
+            let mut bytes =
+                BytesMut::with_capacity(group.iter().map(|(_, page, _)| page.len()).sum());
+            for (_, page, _) in group {
+                bytes.extend_from_slice(page);
+            }
+            let mut memory = self.memory.lock();
+            memory.hold(pages, group, bytes.freeze());
+            let evicted = memory.evict(&self.options);
+            drop(memory);
+            self.figures.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
-        let evicted = memory.evict(&self.options);
-        self.figures.evicted.fetch_add(evicted, Ordering::Relaxed);
     }
 }
 
 impl Memory {
-    fn forget(&mut self, object: u128) {
-        let (mut bytes, mut high_bytes) = (0, 0);
-        self.pages.retain(|key, slot| match slot {
-            Slot::Held {
-                bytes: page,
-                priority,
-                ..
-            } if key.object == object => {
-                bytes += page.len() as u64;
-                if *priority == Priority::High {
-                    high_bytes += page.len() as u64;
-                }
-                false
-            }
-            _ => true,
+    /// Keeps a group of pages, whose bytes these are.
+    fn hold(&mut self, pages: &Arc<Pages>, group: &[Came], bytes: Bytes) {
+        let Some((first, ..)) = group.first() else {
+            return;
+        };
+        let run = (group.len() > 1).then(|| {
+            let end = group
+                .last()
+                .map_or(*first, |(last, ..)| last.saturating_add(1));
+            Arc::new(Run {
+                pages: *first..end,
+                bytes: bytes.clone(),
+                dead: AtomicU64::new(0),
+            })
         });
-        self.bytes -= bytes;
-        self.high_bytes -= high_bytes;
-        self.normal.retain(|key| key.object != object);
-        self.high.retain(|key| key.object != object);
+        self.bytes += bytes.len() as u64;
+        let mut slots = pages.slots.write();
+        let (mut rest, mut twice) = (bytes, 0);
+        for (page, part, priority) in group {
+            let bytes = rest.split_to(part.len().min(rest.len()));
+            let len = bytes.len() as u64;
+            if matches!(slots.get(page), Some(Slot::Held(_))) {
+                twice += len;
+                continue;
+            }
+            let held = Held {
+                bytes,
+                run: run.clone(),
+                priority: *priority,
+                used: AtomicBool::new(false),
+            };
+            slots.insert(*page, Slot::Held(held));
+            let entry = Entry {
+                pages: Arc::clone(pages),
+                page: *page,
+            };
+            match priority {
+                Priority::Normal => self.normal.push_back(entry),
+                Priority::High => {
+                    self.high_bytes += len;
+                    self.high.push_back(entry);
+                }
+            }
+        }
+        if twice > 0 {
+            self.let_go(&mut slots, run.as_ref(), twice);
+        }
+    }
+
+    /// Counts bytes as gone that were held. When half of their run is gone the rest gets memory of its
+    /// own, so that a page keeps no more than itself for long.
+    fn let_go(&mut self, slots: &mut BTreeMap<u32, Slot>, run: Option<&Arc<Run>>, bytes: u64) {
+        let Some(run) = run else {
+            self.bytes -= bytes;
+            return;
+        };
+        let dead = run.dead.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if dead.saturating_mul(2) < run.bytes.len() as u64 {
+            return;
+        }
+        for (_, slot) in slots.range_mut(run.pages.clone()) {
+            if let Slot::Held(held) = slot
+                && held.run.as_ref().is_some_and(|of| Arc::ptr_eq(of, run))
+            {
+                held.bytes = Bytes::copy_from_slice(&held.bytes);
+                held.run = None;
+            }
+        }
+        self.bytes -= dead;
+    }
+
+    fn forget(&mut self, pages: &Arc<Pages>) {
+        let mut slots = pages.slots.write();
+        let held: Vec<u32> = slots
+            .iter()
+            .filter_map(|(page, slot)| matches!(slot, Slot::Held(_)).then_some(*page))
+            .collect();
+        for page in held {
+            self.remove(&mut slots, page);
+        }
+        let is_other = |entry: &Entry| !Arc::ptr_eq(&entry.pages, pages);
+        self.normal.retain(is_other);
+        self.high.retain(is_other);
+    }
+
+    /// Holds a page no longer, which is in no queue any more.
+    fn remove(&mut self, slots: &mut BTreeMap<u32, Slot>, page: u32) {
+        if let Some(Slot::Held(held)) = slots.remove(&page) {
+            let len = held.bytes.len() as u64;
+            if held.priority == Priority::High {
+                self.high_bytes -= len;
+            }
+            self.let_go(slots, held.run.as_ref(), len);
+        }
     }
 
     /// Makes it fit: what was not used since it came or was last spared goes first.
@@ -422,27 +618,20 @@ impl Memory {
             } else {
                 &mut self.normal
             };
-            let Some(key) = queue.pop_front() else {
+            let Some(entry) = queue.pop_front() else {
                 return evicted;
             };
-            match self.pages.get_mut(&key) {
-                Some(Slot::Held { used, .. }) if *used => {
-                    *used = false;
-                    queue.push_back(key);
-                }
-                Some(Slot::Held {
-                    bytes, priority, ..
-                }) => {
-                    let len = bytes.len() as u64;
-                    self.bytes -= len;
-                    if *priority == Priority::High {
-                        self.high_bytes -= len;
-                    }
-                    self.pages.remove(&key);
-                    evicted += 1;
-                }
-                Some(Slot::Coming(_)) | None => {}
+            let mut slots = entry.pages.slots.write();
+            let Some(Slot::Held(held)) = slots.get(&entry.page) else {
+                continue;
+            };
+            if held.used.swap(false, Ordering::Relaxed) {
+                drop(slots);
+                queue.push_back(entry);
+                continue;
             }
+            self.remove(&mut slots, entry.page);
+            evicted += 1;
         }
         evicted
     }
@@ -465,32 +654,26 @@ impl Landing {
 
     fn finish(&mut self, result: Result<Bytes, Failure>) {
         self.ended = true;
-        let page_bytes = self.cache.options.page_bytes;
+        let (page_bytes, pages) = (self.cache.options.page_bytes, &self.flight.pages);
+        let part = |page: u32, bytes: &Bytes| {
+            let offset = (u64::from(page) * page_bytes).saturating_sub(self.flight.range.start);
+            let start = usize::try_from(offset).ok()?;
+            let end = usize::try_from(offset + page_bytes).ok()?.min(bytes.len());
+            (start <= end).then(|| bytes.slice(start..end))
+        };
+        let mut came: Vec<Came> = Vec::with_capacity(self.pages.len());
         for (page, priority) in self.pages.iter().zip(&self.priorities) {
-            let key = PageKey {
-                object: self.flight.object,
-                page: *page,
-            };
-            let offset = (u64::from(*page) * page_bytes).saturating_sub(self.flight.range.start);
-            let held = result.as_ref().ok().and_then(|bytes| {
-                let start = usize::try_from(offset).ok()?;
-                let end = usize::try_from(offset + page_bytes).ok()?;
-                // A copy, or a page would keep all of its run in memory.
-                let page = bytes.get(start..end.min(bytes.len()))?;
-                Some(Bytes::copy_from_slice(page))
-            });
-            match held {
-                Some(bytes) => {
-                    if let Some(disk) = &self.cache.disk {
-                        disk.add(key, &bytes, *priority);
-                    }
-                    self.cache.hold(key, bytes, *priority);
-                }
-                None => {
-                    self.cache.memory.lock().pages.remove(&key);
-                }
+            match result.as_ref().ok().and_then(|bytes| part(*page, bytes)) {
+                Some(bytes) => came.push((*page, bytes, *priority)),
+                None => pages.land_without(&[(*page, Bytes::new(), *priority)]),
             }
         }
+        if let Some(disk) = &self.cache.disk {
+            for (page, bytes, priority) in &came {
+                disk.add(pages.key(*page), bytes, *priority);
+            }
+        }
+        self.cache.hold(pages, &came);
         *self.flight.done.lock() = Some(result);
         self.flight.woken.notify_all();
         if let Some(disk) = &self.cache.disk

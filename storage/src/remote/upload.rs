@@ -25,7 +25,8 @@ const PARTS_MAX: u64 = 9_000;
 /// How much of either end of an object is read back and compared.
 const COMPARED_BYTES: u64 = 64 << 10;
 
-/// How fast and with how much memory files are uploaded, all uploads of a process together.
+/// How fast and with how much memory files are uploaded, all uploads of a process together; another one
+/// says how fast copies are fetched.
 #[derive(Debug)]
 pub struct Throttle {
     clock: Arc<dyn Clock>,

@@ -44,6 +44,11 @@ struct Contents {
     is_away: bool,
     /// Local copies of more bytes in all are surplus.
     copies_max: Option<u64>,
+    /// Whether copies are fetched that fit.
+    fetches: bool,
+    /// Bytes of copies that were fetched so far.
+    fetched_bytes: u64,
+    is_full: bool,
     kept_max: Option<u64>,
 }
 
@@ -101,6 +106,7 @@ impl MemoryBucket {
             role: Mutex::new(Role::Writer { epoch: 1 }),
             known: Mutex::new(0),
             told: Mutex::default(),
+            copies: Mutex::default(),
         })
     }
 
@@ -130,6 +136,21 @@ impl MemoryBucket {
     /// Local copies of more bytes in all are surplus from now on.
     pub fn set_copies_max(&self, bytes: Option<u64>) {
         self.contents.lock().copies_max = bytes;
+    }
+
+    /// Has copies fetched from now on, as far as no other becomes surplus.
+    pub fn set_fetches(&self, fetches: bool) {
+        self.contents.lock().fetches = fetches;
+    }
+
+    /// Bytes of the copies that were fetched so far, as a depot counts them.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.contents.lock().fetched_bytes
+    }
+
+    /// Whether a depot was told since this was asked last that the disk is full.
+    pub fn take_was_full(&self) -> bool {
+        std::mem::take(&mut self.contents.lock().is_full)
     }
 
     /// Readers of remote blocks may keep as many bytes from now on.
@@ -180,6 +201,8 @@ pub struct MemoryDepot {
     /// The version that this depot has given last.
     known: Mutex<u64>,
     told: Mutex<ShipState>,
+    /// The copies that it was told last.
+    copies: Mutex<Vec<LocalCopy>>,
 }
 
 impl MemoryDepot {
@@ -289,7 +312,37 @@ impl Depot for MemoryDepot {
             .map_err(|e| Error::io(format!("write block {}", meta.id), e))
     }
 
+    fn fetch(
+        &self,
+        meta: &BlockMeta,
+        to: &mut dyn WriteFile,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        check()?;
+        self.download(meta, to)?;
+        check()?;
+        self.bucket.contents.lock().fetched_bytes += meta.bytes;
+        Ok(())
+    }
+
+    fn admit(&self, copy: &LocalCopy) -> Option<Guard> {
+        let contents = self.bucket.contents.lock();
+        let copies = self
+            .copies
+            .lock()
+            .iter()
+            .map(|held| held.bytes)
+            .sum::<u64>();
+        let fits = copies + copy.bytes <= contents.copies_max.unwrap_or(u64::MAX);
+        (contents.fetches && fits).then(|| Box::new(()) as Guard)
+    }
+
+    fn disk_is_full(&self) {
+        self.bucket.contents.lock().is_full = true;
+    }
+
     fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId> {
+        *self.copies.lock() = copies.to_vec();
         let Some(mut left) = self.bucket.contents.lock().copies_max else {
             return Vec::new();
         };

@@ -200,6 +200,16 @@ impl World {
                 let max = self.rng.below(400);
                 self.bucket.set_copies_max(Some(max));
                 self.write("evict", |store| store.blocks.care());
+                self.bucket.set_fetches(true);
+                self.write("fetch", |store| {
+                    for block in &store.blocks.version().blocks {
+                        for _ in 0..block.meta.bytes / 8 {
+                            block.file.section(1)?;
+                        }
+                    }
+                    store.blocks.fetch(&|| Ok(())).map(drop)
+                });
+                self.bucket.set_fetches(false);
                 self.bucket.set_copies_max(None);
             }
             16 => self.bucket.sweep(),

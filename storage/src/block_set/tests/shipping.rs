@@ -16,19 +16,19 @@ use crate::ulid::BlockId;
 use crate::wal::Durability::Synced;
 
 /// A directory and the bucket it is shipped to.
-struct Machine {
-    fs: SimFs,
-    clock: Arc<ManualClock>,
-    bucket: MemoryBucket,
-    depot: Arc<MemoryDepot>,
+pub(super) struct Machine {
+    pub(super) fs: SimFs,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) bucket: MemoryBucket,
+    pub(super) depot: Arc<MemoryDepot>,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::of(&MemoryBucket::new(), "first")
     }
 
-    fn of(bucket: &MemoryBucket, instance: &str) -> Self {
+    pub(super) fn of(bucket: &MemoryBucket, instance: &str) -> Self {
         Self {
             fs: SimFs::new(),
             clock: Arc::new(ManualClock::new(1_000_000_000_000)),
@@ -37,7 +37,7 @@ impl Machine {
         }
     }
 
-    fn open(&self) -> Rows {
+    pub(super) fn open(&self) -> Rows {
         self.try_open().unwrap()
     }
 
@@ -46,7 +46,7 @@ impl Machine {
         Rows::open(&self.fs, &self.clock, Some(depot))
     }
 
-    fn block_files(&self) -> Vec<PathBuf> {
+    pub(super) fn block_files(&self) -> Vec<PathBuf> {
         let mut files = self.fs.files();
         files.retain(|path| path.starts_with("store/blocks"));
         files
@@ -58,7 +58,7 @@ impl Machine {
 }
 
 /// Seals and ships each of the rows as a block of its own.
-fn ship_each(store: &Rows, rows: impl IntoIterator<Item = u64>) {
+pub(super) fn ship_each(store: &Rows, rows: impl IntoIterator<Item = u64>) {
     for row in rows {
         store.add(&[row], Synced).unwrap();
         store.seal().unwrap();
@@ -66,13 +66,13 @@ fn ship_each(store: &Rows, rows: impl IntoIterator<Item = u64>) {
     store.ship().unwrap();
 }
 
-fn sorted(store: &Rows) -> Vec<u64> {
+pub(super) fn sorted(store: &Rows) -> Vec<u64> {
     let mut rows = store.all().unwrap();
     rows.sort_unstable();
     rows
 }
 
-fn remote(version: &Version<RowsFile>) -> usize {
+pub(super) fn remote(version: &Version<RowsFile>) -> usize {
     let blocks = version.blocks.iter();
     blocks.filter(|block| block.file.is_remote()).count()
 }
@@ -404,6 +404,7 @@ fn readers_that_keep_too_much_are_made_anew() {
     let version = store.blocks.version();
     store.blocks.care().unwrap();
     let first = &version.blocks[0];
+    machine.clock.advance(Duration::from_secs(10));
     first.file.section(1).unwrap();
     // Three sections of 8 bytes are kept; the block that was not read since goes first.
     machine.bucket.set_kept_bytes_max(16);

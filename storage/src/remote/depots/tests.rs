@@ -344,7 +344,7 @@ fn troubles_of_stores_are_told_once_each_and_not_without_end() {
         bytes: 5,
         used_ms: 1,
     }]);
-    assert_eq!(a.stats().copies_bytes, 5);
+    assert_eq!(a.stats().copies.bytes, 5);
 }
 
 #[test]

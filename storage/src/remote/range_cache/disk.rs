@@ -196,7 +196,7 @@ impl Disk {
         Ok((segment, places))
     }
 
-    /// A page, checked; nothing when it is not here or damaged.
+    /// A page, checked, as it lies in its file; nothing when it is not here or damaged.
     pub(super) fn read(&self, key: PageKey, len: u64) -> Option<Bytes> {
         let place = {
             let mut state = self.state.lock();
@@ -219,7 +219,7 @@ impl Disk {
         bytes
     }
 
-    /// Takes a page for the next file, unless the disk cannot keep up or refuses.
+    /// Takes a page for the next file, in memory of its own, unless the disk cannot keep up or refuses.
     pub(super) fn add(&self, key: PageKey, bytes: &Bytes, priority: Priority) {
         let mut state = self.state.lock();
         let rests = matches!(&state.error, Some((_, until)) if self.clock.monotonic_ns() < *until);
@@ -229,7 +229,9 @@ impl Disk {
             return;
         }
         state.open_bytes += bytes.len() as u64;
-        state.open.push((key, bytes.clone(), priority));
+        state
+            .open
+            .push((key, Bytes::copy_from_slice(bytes), priority));
     }
 
     /// Drops the pages of an object. Their files stay until it is their turn.
@@ -346,6 +348,7 @@ impl Disk {
                     && let Some(bytes) = read_place(&place)
                 {
                     state.open_bytes += bytes.len() as u64;
+                    let bytes = Bytes::copy_from_slice(&bytes);
                     state.open.push((*key, bytes, place.priority));
                 }
             }
@@ -365,9 +368,9 @@ impl Disk {
     }
 }
 
-/// The bytes of a page in memory of their own, if they are what was written.
+/// The bytes of a page as they lie in its file, if they are what was written.
 fn read_place(place: &Place) -> Option<Bytes> {
     let range = place.offset..place.offset + u64::from(place.len);
     let read = place.file.read(std::slice::from_ref(&range)).ok()?.pop()?;
-    (crc32fast::hash(&read) == place.crc).then(|| Bytes::copy_from_slice(&read))
+    (crc32fast::hash(&read) == place.crc).then_some(read)
 }

@@ -140,7 +140,8 @@ fn random_reads_are_what_the_object_is_whatever_fails_and_however_small_the_cach
         let mut rng = Rng::new(seed);
         let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
         let options = CacheOptions {
-            memory_bytes_max: PAGE * rng.below(20),
+            // In the larger ones pages that come together share memory.
+            memory_bytes_max: PAGE * rng.below(20) * (1 + 9 * rng.below(2)),
             gap_bytes_max: PAGE * rng.below(4),
             disk: (seed % 2 == 0).then(|| DiskOptions {
                 dir: "/cache".into(),
@@ -154,6 +155,9 @@ fn random_reads_are_what_the_object_is_whatever_fails_and_however_small_the_cach
         let file = stored(&stage, &cache, "f", len);
         let mut failed = 0;
         for _ in 0..60 {
+            if rng.below(20) == 0 {
+                file.distrust();
+            }
             let ranges: Vec<Range<u64>> = (0..rng.below(5))
                 .map(|_| {
                     let start = rng.below(len + 1);
@@ -173,6 +177,9 @@ fn random_reads_are_what_the_object_is_whatever_fails_and_however_small_the_cach
         assert!(stats.memory_bytes <= options.memory_bytes_max, "{stats:?}");
         assert!(stats.disk_bytes <= PAGE * 40, "{stats:?}");
         assert_eq!(stats.damaged, 0);
+        file.distrust();
+        let stats = cache.stats();
+        assert_eq!((stats.memory_bytes, stats.memory_pages), (0, 0));
     }
 }
 
@@ -288,6 +295,76 @@ fn memory_is_bounded_and_what_is_read_first_stays_longest() {
     expect(&file, &[page(2)]);
     assert!(is_here(2) && is_here(89) && !is_here(60));
     assert!(cache.stats().evicted > 0);
+}
+
+#[test]
+fn what_came_together_is_read_without_a_copy_until_half_of_it_is_gone() {
+    let stage = Stage::new(1, Faults::default());
+    let options = CacheOptions {
+        memory_bytes_max: 128 * PAGE,
+        ..small()
+    };
+    let cache = memory_only(&stage, options);
+    let file = stored(&stage, &cache, "f", 300 * PAGE);
+    let whole = 4 * PAGE..12 * PAGE - 5;
+    let place = |range: &Range<u64>| {
+        let read = file.read(std::slice::from_ref(range)).unwrap();
+        assert_eq!(
+            read[0],
+            content(file.len()).slice(range.start as usize..range.end as usize)
+        );
+        read[0].as_ptr() as usize
+    };
+    // One of 128 pages is in a run of eight at most.
+    expect(&file, &[4 * PAGE..12 * PAGE]);
+    let first = place(&whole);
+    assert_eq!(place(&whole), first);
+    assert_eq!(place(&(5 * PAGE - 1..7 * PAGE)), first + PAGE as usize - 1);
+    assert_eq!(cache.stats().memory_bytes, 8 * PAGE);
+    // Over the end of the run: a page that came by itself.
+    expect(&file, &[12 * PAGE..13 * PAGE, 3 * PAGE..3 * PAGE + 1]);
+    expect(
+        &file,
+        &[11 * PAGE..12 * PAGE + 1, 0..4 * PAGE, 3 * PAGE..5 * PAGE],
+    );
+    // Others come; of the run only its first page is read again and again.
+    for n in 20..300 {
+        expect(&file, &[n * PAGE..n * PAGE + 1, 4 * PAGE..4 * PAGE + 1]);
+        let stats = cache.stats();
+        assert!(stats.memory_bytes <= 128 * PAGE, "{stats:?}");
+        // What is gone of a run and not given back is less than half of it.
+        assert!(
+            stats.memory_bytes < (stats.memory_pages + 4) * PAGE,
+            "{stats:?}"
+        );
+    }
+    let misses = |range| spent(|| expect(&file, &[range])).misses;
+    assert_eq!(misses(4 * PAGE..4 * PAGE + 9), 0);
+    assert_eq!(misses(5 * PAGE..5 * PAGE + 9), 1);
+    assert_ne!(place(&(4 * PAGE..5 * PAGE)), first);
+    let stats = cache.stats();
+    assert_eq!(stats.memory_bytes, stats.memory_pages * PAGE, "{stats:?}");
+    file.distrust();
+    let stats = cache.stats();
+    assert_eq!((stats.memory_bytes, stats.memory_pages), (0, 0));
+}
+
+#[test]
+fn pages_from_the_disk_are_in_one_piece_too() {
+    let stage = Stage::new(1, Faults::default());
+    let disk = SimFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let options = on_disk(64, 100);
+    let first = cache(&stage, options.clone(), &fs);
+    expect(&stored(&stage, &first, "f", 8 * PAGE), &[0..8 * PAGE]);
+    first.flush();
+    let fs: Arc<dyn Fs> = Arc::new(disk.crash(Crash::Process, 1));
+    let second = cache(&stage, options, &fs);
+    let file = RemoteFile::new(&stage.bucket(1), &second, "f", 8 * PAGE);
+    assert_eq!(spent(|| expect(&file, &[0..4 * PAGE])).disk_hits, 4);
+    let place = || file.read(&[PAGE..4 * PAGE]).unwrap()[0].as_ptr();
+    assert_eq!(place(), place());
+    assert_eq!(second.stats().memory_bytes, 4 * PAGE);
 }
 
 #[test]
