@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::bucket::{Bucket, refuse_runtime_threads};
 use super::failure::{Failure, Reason};
 use super::range_cache::{Flight, Look, Priority, RangeCache};
-use crate::cost::Cost;
+use crate::cost::{Cost, Round};
 use crate::fs::ReadFile;
 
 /// An object that no longer changes.
@@ -204,7 +204,7 @@ impl Inner {
             .iter()
             .zip(looks)
             .map(|(&page, look)| match look {
-                Look::Memory(_) => {
+                Look::Memory(..) => {
                     memory += 1;
                     (page, Some(look))
                 }
@@ -215,7 +215,7 @@ impl Inner {
                     let priority = self.priority(page);
                     let read = self.cache.load_from_disk(self.object, page, len, priority);
                     disk += u64::from(read.is_some());
-                    (page, read.map(Look::Memory))
+                    (page, read.map(|bytes| Look::Memory(bytes, None)))
                 }
             })
             .collect();
@@ -255,7 +255,14 @@ impl Inner {
                 }
             }
             let mut came: Vec<(Range<u64>, Bytes)> = Vec::new();
+            // All of them are used together, so none of them comes after another.
+            let (next, mut rounds) = (Round::next(), Vec::new());
             for flight in &flights {
+                rounds.push(match (flight.round, next) {
+                    (Some(round), Some(next)) if round.is_of(next) => Some(round),
+                    // As if it were our own request.
+                    _ => next,
+                });
                 match flight.wait() {
                     Ok(bytes) => came.push((flight.range.clone(), bytes)),
                     // Another read's bad luck is not ours: we try it ourselves.
@@ -264,6 +271,9 @@ impl Inner {
                 }
             }
             for (page, look) in looked {
+                if let Some(Look::Memory(_, round)) = &look {
+                    rounds.push(*round);
+                }
                 let Some(piece) = wanted
                     .binary_search(&page)
                     .ok()
@@ -271,7 +281,7 @@ impl Inner {
                 else {
                     continue;
                 };
-                if let Some(Look::Memory(bytes)) = look {
+                if let Some(Look::Memory(bytes, _)) = look {
                     *piece = Some(Piece::Page(bytes));
                     continue;
                 }
@@ -283,6 +293,7 @@ impl Inner {
                     *piece = Some(Piece::Run(run.start, bytes.clone()));
                 }
             }
+            rounds.into_iter().for_each(Cost::used);
             let left: Vec<u32> = wanted
                 .iter()
                 .zip(&pieces)

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 
 use super::failure::{Failure, Reason};
 use crate::clock::Clock;
+use crate::cost::Round;
 use crate::error::Result;
 use crate::fs::Fs;
 
@@ -128,6 +129,8 @@ pub(crate) struct Flight {
     object: u128,
     /// The bytes of the object.
     pub(crate) range: Range<u64>,
+    /// Of the query that asked for it.
+    pub(crate) round: Option<Round>,
     done: Mutex<Option<Result<Bytes, Failure>>>,
     woken: Condvar,
 }
@@ -151,12 +154,14 @@ enum Slot {
         bytes: Bytes,
         priority: Priority,
         used: bool,
+        /// In which it came.
+        round: Option<Round>,
     },
 }
 
 /// What a look for a page gives.
 pub(crate) enum Look {
-    Memory(Bytes),
+    Memory(Bytes, Option<Round>),
     Coming(Arc<Flight>),
     Missing,
 }
@@ -283,9 +288,11 @@ impl RangeCache {
             object,
             page: *page,
         }) {
-            Some(Slot::Held { bytes, used, .. }) => {
+            Some(Slot::Held {
+                bytes, used, round, ..
+            }) => {
                 *used = true;
-                Look::Memory(bytes.clone())
+                Look::Memory(bytes.clone(), *round)
             }
             Some(Slot::Coming(flight)) => Look::Coming(Arc::clone(flight)),
             None => Look::Missing,
@@ -303,7 +310,7 @@ impl RangeCache {
     ) -> Option<Bytes> {
         let key = PageKey { object, page };
         let bytes = self.inner.disk.as_ref()?.read(key, len)?;
-        self.inner.hold(key, bytes.clone(), priority);
+        self.inner.hold(key, bytes.clone(), priority, None);
         Some(bytes)
     }
 
@@ -329,6 +336,7 @@ impl RangeCache {
         let flight = Arc::new(Flight {
             object,
             range,
+            round: Round::next(),
             done: Mutex::new(None),
             woken: Condvar::new(),
         });
@@ -358,7 +366,7 @@ impl RangeCache {
 
 impl Inner {
     /// Keeps a page in memory if it fits.
-    fn hold(&self, key: PageKey, bytes: Bytes, priority: Priority) {
+    fn hold(&self, key: PageKey, bytes: Bytes, priority: Priority, round: Option<Round>) {
         let mut memory = self.memory.lock();
         match memory.pages.get(&key) {
             Some(Slot::Held { .. }) => return,
@@ -373,6 +381,7 @@ impl Inner {
             bytes,
             priority,
             used: false,
+            round,
         };
         memory.pages.insert(key, slot);
         memory.bytes += len;
@@ -484,7 +493,7 @@ impl Landing {
                     if let Some(disk) = &self.cache.disk {
                         disk.add(key, &bytes, *priority);
                     }
-                    self.cache.hold(key, bytes, *priority);
+                    self.cache.hold(key, bytes, *priority, self.flight.round);
                 }
                 None => {
                     self.cache.memory.lock().pages.remove(&key);
