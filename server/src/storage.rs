@@ -39,6 +39,9 @@ const PAGES_ONE_IN: u64 = 5;
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long after a failure it is tried again to take over.
 const REST: Duration = Duration::from_secs(5);
+/// Stores that are opened at the start, before anybody asks for them; the others are opened when they are
+/// needed. Default 256.
+const OPENED_AT_START_MAX: usize = 256;
 /// Stores whose history is told to probes.
 const HISTORY_MAX: usize = 16;
 /// By how much the clocks of store and server may differ before it is told.
@@ -319,11 +322,16 @@ impl Storage {
 }
 
 /// Looks until `stop` changes what the server may do: lets writes in once the engines have taken over,
-/// and logs what changes.
+/// and logs what changes. Opens the stores of the bucket before.
 pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let Some(storage) = app.tenants.storage().cloned() else {
         return;
     };
+    let (opening, over) = (Arc::clone(&app), stop.clone());
+    tokio::task::spawn_blocking(move || {
+        let is_over = || *over.borrow();
+        opening.tenants.open_shipped(OPENED_AT_START_MAX, &is_over);
+    });
     // In which epoch everything was opened that is on this disk.
     let mut opened = None;
     loop {

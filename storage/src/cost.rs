@@ -37,11 +37,11 @@ pub struct Spent {
     /// used: how often the query has to wait at most. Threads that work at the same time count once;
     /// where they begin one after another it is an upper bound.
     pub depth: u64,
-    /// Pages that were in memory.
+    /// Pages that were in memory before the query.
     pub memory_hits: u64,
     /// Pages that were on the local disk.
     pub disk_hits: u64,
-    /// Pages that came from the store, or that another read was fetching already.
+    /// Pages that came from the store, or that another query was fetching already.
     pub misses: u64,
 }
 

@@ -17,6 +17,9 @@ use super::range_cache::{Flight, Look, Priority, RangeCache};
 use crate::cost::{Cost, Round};
 use crate::fs::ReadFile;
 
+/// Of the cache in memory, the part that one reader may fetch ahead of itself: one in so many.
+const AHEAD_ONE_IN: u64 = 8;
+
 /// An object that no longer changes.
 ///
 /// One [`ReadFile::read`] is one round: whatever its ranges miss is fetched at the same time. What the
@@ -144,6 +147,10 @@ impl ReadFile for RemoteFile {
         Ok(())
     }
 
+    fn ahead_bytes_max(&self) -> u64 {
+        self.inner.cache.options().memory_bytes_max / AHEAD_ONE_IN
+    }
+
     fn prioritize(&self, ranges: &[Range<u64>]) {
         let pages = ranges.iter().filter_map(|range| self.inner.pages(range));
         self.inner.high.lock().extend(pages);
@@ -196,30 +203,41 @@ impl Inner {
         Ok(wanted)
     }
 
-    /// Which pages are at hand, or coming; counts what was found where.
+    /// Which pages are at hand, or coming; counts what was found where. What the same query has asked for
+    /// before was counted then.
     fn beside(&self, wanted: &[u32]) -> Vec<(u32, Option<Look>)> {
-        let (mut memory, mut disk) = (0, 0);
+        let here = Round::next();
+        let is_known = |round: &Option<Round>| {
+            let both = round.zip(here);
+            both.is_some_and(|(round, here)| round.is_of(here))
+        };
+        let (mut memory, mut disk, mut misses) = (0, 0, 0);
         let looks = self.cache.look(self.object, wanted);
         let found: Vec<(u32, Option<Look>)> = wanted
             .iter()
             .zip(looks)
             .map(|(&page, look)| match look {
-                Look::Memory(..) => {
-                    memory += 1;
+                Look::Memory(_, ref round) => {
+                    memory += u64::from(!is_known(round));
                     (page, Some(look))
                 }
-                Look::Coming(_) => (page, Some(look)),
+                Look::Coming(ref flight) => {
+                    misses += u64::from(!is_known(&flight.round));
+                    (page, Some(look))
+                }
                 Look::Missing => {
                     let range = self.page_range(page);
                     let len = range.end - range.start;
                     let priority = self.priority(page);
                     let read = self.cache.load_from_disk(self.object, page, len, priority);
-                    disk += u64::from(read.is_some());
+                    match read {
+                        Some(_) => disk += 1,
+                        None => misses += 1,
+                    }
                     (page, read.map(|bytes| Look::Memory(bytes, None)))
                 }
             })
             .collect();
-        let misses = wanted.len() as u64 - memory - disk;
         self.cache.count(memory, disk, misses);
         if let Some(cost) = Cost::current() {
             cost.looked(memory, disk, misses);

@@ -135,10 +135,10 @@ const KEYS: [u8; 6] = [
     span::PARENT_ID,
 ];
 
-/// Begins to fetch the pages of spans that filters look at, with the traces that begin there.
-pub(crate) fn pages(view: &View, nodes: &[Node], pages: Range<usize>) {
+/// The pages of spans that filters look at, with the traces that begin there, where they are far away.
+pub(crate) fn pages(view: &View, nodes: &[Node], pages: Range<usize>) -> Vec<PageRef> {
     if !view.image.is_remote() || pages.is_empty() {
-        return;
+        return Vec::new();
     }
     let spans = &view.image.spans;
     let mut keys = Vec::new();
@@ -154,7 +154,7 @@ pub(crate) fn pages(view: &View, nodes: &[Node], pages: Range<usize>) {
     let first = view.places_of(pages.start).start;
     let end = view.places_of(pages.end - 1).end;
     view.image.pages_of_traces(first..end, &mut found);
-    view.image.prefetch(&found);
+    found
 }
 
 fn keys_of(node: &Node, out: &mut Vec<Key>) {

@@ -11,7 +11,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use trine_storage::read_ahead::ReadAhead;
 use trine_storage::shared::join;
 use trine_storage::{Result, TimeRange};
 
@@ -58,6 +60,16 @@ pub(crate) struct Sweep<'a> {
     pages: Vec<(usize, Range<usize>)>,
     /// The piece of work that comes next: pages first, then traces.
     next: AtomicUsize,
+    /// Where anything is far away.
+    ahead: Option<Mutex<Ahead>>,
+}
+
+/// Pieces of pages that were asked for and not gone over.
+#[derive(Debug)]
+struct Ahead {
+    coming: ReadAhead,
+    /// The first that was not asked for.
+    next: usize,
 }
 
 /// A place to be gone over.
@@ -82,6 +94,7 @@ impl<'a> Sweep<'a> {
             together: Vec::new(),
             pages: Vec::new(),
             next: AtomicUsize::new(0),
+            ahead: ahead(views),
         };
         let chosen = filters.first();
         let traces = match asks_traces {
@@ -169,6 +182,30 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// Sees to it that the pages of a piece are asked for, and those of the pieces that come next, of this
+    /// place and of others.
+    fn read_ahead(&self, number: usize) {
+        let Some(ahead) = &self.ahead else { return };
+        let mut ahead = ahead.lock();
+        let is_due = ahead.coming.is_due();
+        while ahead.next <= number || (is_due && !ahead.coming.is_full()) {
+            let Some((view, pages)) = self.pages.get(ahead.next) else {
+                break;
+            };
+            if let Some(swept) = self.views.get(*view) {
+                let pages = fetch::pages(swept.view, &swept.nodes, pages.clone());
+                let bytes = pages.iter().map(|page| u64::from(page.len)).sum();
+                // What is needed now is asked for in any case.
+                if !ahead.coming.ask(bytes) && ahead.next > number {
+                    break;
+                }
+                swept.view.image.prefetch(&pages);
+            }
+            ahead.next += 1;
+        }
+        ahead.coming.used();
+    }
+
     /// Does a piece of work; whether there is more.
     fn piece(&self, number: usize, each: &mut Each<'_>) -> Result<bool> {
         if let Some((view, pages)) = self.pages.get(number) {
@@ -178,7 +215,7 @@ impl<'a> Sweep<'a> {
             // What a view remembers is of use to one thread only.
             let view = swept.view.again();
             let from = (&view, &*swept.nodes, &swept.left_out);
-            fetch::pages(&view, &swept.nodes, pages.clone());
+            self.read_ahead(number);
             return sweep_pages(from, self.range, pages.clone(), each);
         }
         let number = number.saturating_sub(self.pages.len());
@@ -220,6 +257,16 @@ pub(crate) fn on_threads<A: Send>(more: usize, job: &(dyn Fn() -> A + Sync)) -> 
     let (done, mut others) = join(job, || on_threads(more - 1, job));
     others.push(done);
     others
+}
+
+/// How far a sweep is ahead of itself; nothing where all is on this disk.
+fn ahead(views: &[View]) -> Option<Mutex<Ahead>> {
+    let far = views.iter().filter(|view| view.image.is_remote());
+    let bytes_max = far.map(|view| view.image.ahead_bytes_max()).min()?;
+    Some(Mutex::new(Ahead {
+        coming: ReadAhead::new(bytes_max, true),
+        next: 0,
+    }))
 }
 
 fn nodes(view: &View, filters: &[&Filter]) -> Result<Vec<Node>> {
