@@ -42,7 +42,8 @@ impl ReadAhead {
 
     /// Whether nothing more may be asked for now.
     pub fn is_full(&self) -> bool {
-        self.coming.len() >= self.pieces_max || self.bytes >= self.bytes_max
+        let has_enough = self.coming.len() >= self.pieces_max || self.bytes >= self.bytes_max;
+        has_enough && !self.coming.is_empty()
     }
 
     /// Told of the next piece; whether it may be asked for now. The first always may.
@@ -100,6 +101,8 @@ mod tests {
         // A smaller cache allows less.
         let mut ahead = ReadAhead::new(10, true);
         assert!(ahead.ask(4) && !ahead.ask(7) && ahead.ask(6) && ahead.is_full());
+        let mut ahead = ReadAhead::new(0, true);
+        assert!(!ahead.is_full() && ahead.ask(4) && ahead.is_full());
     }
 
     #[test]

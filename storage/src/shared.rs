@@ -317,7 +317,7 @@ pub fn join<A: Send, B>(beside: impl FnOnce() -> A + Send, here: impl FnOnce() -
     let beside = Mutex::new(Some(beside));
     let take = || beside.lock().take();
     let begin = Point::current();
-    let done = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let run = || {
             let _counting = begin.clone().map(Point::enter);
             let done = take().map(|beside| beside());
@@ -335,8 +335,7 @@ pub fn join<A: Send, B>(beside: impl FnOnce() -> A + Send, here: impl FnOnce() -
         Point::catch_up(end);
         let done = done.or_else(|| take().map(|beside| beside()));
         (done.expect("it ran on the thread or here"), here)
-    });
-    done
+    })
 }
 
 /// Does the work for each of the items, for `at_once` of them at a time on as many threads, this one among
