@@ -25,7 +25,7 @@ use super::spans::{self, Piece};
 use super::view::{Hidden, View};
 use crate::block::table::PAGE_ROWS;
 use crate::model::TraceId;
-use crate::request::Filter;
+use crate::request::{AttributeRef, Filter};
 use crate::structure::kind_of;
 
 /// Traces of which pieces lie in several views, with the views and places.
@@ -38,20 +38,22 @@ const TOGETHER: usize = 256;
 const PAGES: usize = 32;
 
 /// A page with rows that satisfy a filter.
-pub(crate) struct Found<'a> {
+pub(crate) struct Found<'a, 'p> {
     pub(crate) view: &'a View,
-    pub(crate) page: &'a Page<'a>,
+    pub(crate) page: &'a Page<'p>,
     pub(crate) rows: &'a PageRows,
     /// The other filters of the sweep, ready for the page.
     pub(crate) others: &'a [Node],
 }
 
 /// What hears of the pages; whether it wants more.
-pub(crate) type Each<'a> = dyn FnMut(&Found<'_>) -> Result<bool> + 'a;
+pub(crate) type Each<'a> = dyn FnMut(&Found<'_, '_>) -> Result<bool> + 'a;
 
 /// All spans that satisfy a filter, ready to be gone over.
 pub(crate) struct Sweep<'a> {
     filters: &'a [&'a Filter],
+    /// What is read of pages with rows.
+    read: Vec<&'a AttributeRef>,
     range: TimeRange,
     views: Vec<Swept<'a>>,
     /// Traces that are put together, some at a time.
@@ -89,6 +91,7 @@ impl<'a> Sweep<'a> {
     ) -> Result<Self> {
         let mut sweep = Self {
             filters,
+            read: Vec::new(),
             range,
             views: Vec::with_capacity(views.len()),
             together: Vec::new(),
@@ -164,6 +167,12 @@ impl<'a> Sweep<'a> {
         Ok(sweep)
     }
 
+    /// Says which attributes whoever hears of pages reads of them: of places that are far away they are
+    /// fetched for some pages together.
+    pub(crate) fn reading(self, read: Vec<&'a AttributeRef>) -> Self {
+        Self { read, ..self }
+    }
+
     /// How many pieces of work there are, of which each is done by one thread.
     pub(crate) fn pieces(&self) -> usize {
         self.pages.len() + self.together.len()
@@ -216,7 +225,7 @@ impl<'a> Sweep<'a> {
             let view = swept.view.again();
             let from = (&view, &*swept.nodes, &swept.left_out);
             self.read_ahead(number);
-            return sweep_pages(from, self.range, pages.clone(), each);
+            return sweep_pages(from, self.range, (pages.clone(), &self.read), each);
         }
         let number = number.saturating_sub(self.pages.len());
         let Some(some) = self.together.get(number) else {
@@ -235,7 +244,7 @@ impl<'a> Sweep<'a> {
         let view = spans::view_of(&found)?;
         let nodes = nodes(&view, self.filters)?;
         let from = (&view, &*nodes, &RoaringBitmap::new());
-        sweep_pages(from, self.range, 0..view.pages(), each)
+        sweep_pages(from, self.range, (0..view.pages(), &[]), each)
     }
 }
 
@@ -294,7 +303,7 @@ fn pieces_of(views: &[View], traces: &[Vec<(usize, usize)>]) -> Vec<Vec<Piece>> 
 fn sweep_pages(
     (view, nodes, left_out): (&View, &[Node], &RoaringBitmap),
     range: TimeRange,
-    pages: Range<usize>,
+    (pages, read): (Range<usize>, &[&AttributeRef]),
     each: &mut Each<'_>,
 ) -> Result<bool> {
     let Some((node, others)) = nodes.split_first() else {
@@ -303,7 +312,10 @@ fn sweep_pages(
     if matches!(node, Node::No) {
         return Ok(true);
     }
-    for number in pages {
+    // What is read of pages that are far away is fetched once it is known which have rows.
+    let together = if view.image.is_remote() { PAGES } else { 1 };
+    let mut passed = Vec::new();
+    for number in pages.clone() {
         let mut seen = view.seen(number, range)?;
         if !left_out.is_empty() {
             let first = u32::try_from(number * PAGE_ROWS).unwrap_or(u32::MAX);
@@ -312,19 +324,27 @@ fn sweep_pages(
                 .range(first..end)
                 .for_each(|row| seen.remove(row - first));
         }
-        if seen.is_empty() {
+        if !seen.is_empty() {
+            let page = Page::of_spans(view, number);
+            let rows = page.rows(node, &seen)?;
+            if !rows.is_empty() {
+                passed.push((page, rows));
+            }
+        }
+        if passed.len() < together && number + 1 < pages.end {
             continue;
         }
-        let page = Page::of_spans(view, number);
-        let rows = page.rows(node, &seen)?;
-        let found = Found {
-            view,
-            page: &page,
-            rows: &rows,
-            others,
-        };
-        if !rows.is_empty() && !each(&found)? {
-            return Ok(false);
+        fetch::read(view, passed.iter().map(|(page, _)| page.number()), read);
+        for (page, rows) in passed.drain(..) {
+            let found = Found {
+                view,
+                page: &page,
+                rows: &rows,
+                others,
+            };
+            if !each(&found)? {
+                return Ok(false);
+            }
         }
     }
     Ok(true)
