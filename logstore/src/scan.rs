@@ -24,8 +24,8 @@ use trine_storage::sealed::SealedFile;
 use trine_storage::shared;
 use trine_storage::{Error, Matcher, Result, TimeRange};
 
-pub(crate) use ahead::{Wanted, blocks_in_groups, in_groups};
-pub(crate) use counts::{Amount, CountScan, counted_range};
+pub(crate) use ahead::{Headers, Wanted, blocks_in_groups, in_groups};
+pub(crate) use counts::{Amount, Buckets, CountScan, counted_range};
 pub(crate) use ordered::OrderedScan;
 pub(crate) use parts::{PartScan, Together, Units};
 pub(crate) use place::Place;

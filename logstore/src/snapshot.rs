@@ -12,10 +12,10 @@ use crate::block::reader::BlockFile;
 use crate::buffer::View;
 use crate::figures::{Fields, Found, Selection, Totals, Volume};
 use crate::filter::{self, Filters};
-use crate::request::{Batches, Counts, Direction, Request, Rows};
+use crate::request::{Batches, Counts, Direction, Measure, Request, Rows};
 use crate::scan::{
-    self, Amount, CountScan, EitherSpec, OrderedScan, PartScan, Place, Scan, Spec, Together, Units,
-    Wanted,
+    self, Amount, Buckets, CountScan, EitherSpec, Headers, OrderedScan, PartScan, Place, Scan,
+    Spec, Together, Units, Wanted,
 };
 use crate::tombstone::Hidden;
 
@@ -107,6 +107,11 @@ impl Snapshot {
                     is_any: metadata || spec.is_narrow(),
                     lines: false,
                     metadata,
+                    headers: (!metadata).then(|| Headers {
+                        buckets: Some(Buckets::of(counts)),
+                        lengths: counts.measure == Measure::Bytes,
+                        levels: !counts.by.is_empty(),
+                    }),
                 }
             }
         };
@@ -204,6 +209,11 @@ impl Snapshot {
         let hidden = self.hidden.clone();
         let wanted = Wanted {
             is_all: true,
+            headers: Some(Headers {
+                buckets: None,
+                lengths: true,
+                levels: false,
+            }),
             ..Wanted::default()
         };
         let scan = Scan::new(self.places(range), hidden, spec, wanted);

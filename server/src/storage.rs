@@ -42,6 +42,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(5);
 /// How often it is tried to open what could not be opened.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(10);
+/// Stores that are opened at the start, before anybody asks for them; the others are opened when they are
+/// needed. Default 256.
+const OPENED_AT_START_MAX: usize = 256;
 /// Stores whose history is told to probes.
 const HISTORY_MAX: usize = 16;
 /// By how much the clocks of store and server may differ before it is told.
@@ -377,11 +380,16 @@ impl Storage {
 }
 
 /// Looks until `stop` changes what the server may do: lets writes in once the engines have taken over,
-/// and logs what changes.
+/// and logs what changes. Opens the stores of the bucket before.
 pub async fn watch(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let Some(storage) = app.tenants.storage().cloned() else {
         return;
     };
+    let (opening, over) = (Arc::clone(&app), stop.clone());
+    tokio::task::spawn_blocking(move || {
+        let is_over = || *over.borrow();
+        opening.tenants.open_shipped(OPENED_AT_START_MAX, &is_over);
+    });
     // In which epoch it was tried to open everything that is on this disk, and how long ago.
     let mut opened = None;
     let mut since = Duration::ZERO;

@@ -16,7 +16,8 @@ use trine_storage::block_set::Shipped;
 use trine_storage::clock::Clock;
 use trine_storage::depot::Depot;
 use trine_storage::fs::{Fs, Lock};
-use trine_storage::shared::Shared;
+use trine_storage::remote::StoreName;
+use trine_storage::shared::{self, Shared};
 use trine_storage::{Error, Kind};
 use trine_tracestore::TraceStore;
 use trine_tsdb::Tsdb;
@@ -45,10 +46,16 @@ const ID_BYTES_MAX: usize = 150;
 const LEVEL_BYTES_MAX: usize = 4096;
 
 /// The names of what a tenant has, in its directory and in a bucket.
-pub(crate) const SIGNALS: [&str; 3] = [METRICS, "logs", "traces"];
+pub(crate) const SIGNALS: [&str; 3] = [METRICS, LOGS, TRACES];
 
 /// The name of a tenant's metrics.
 pub const METRICS: &str = "metrics";
+
+const LOGS: &str = "logs";
+const TRACES: &str = "traces";
+
+/// Stores of a bucket that are opened at the same time at the start.
+const OPENED_AT_ONCE: usize = 8;
 
 /// How long a store may take to open before it is told how far it is, milliseconds.
 const TOLD_AFTER_MS: i64 = 1_000;
@@ -395,6 +402,32 @@ impl Tenants {
         first
     }
 
+    /// Opens the stores of the bucket, `max` at most, so that the first query of each finds its catalog
+    /// loaded. What cannot be opened is opened by whoever reads it. Blocks until `is_over`.
+    pub fn open_shipped(&self, max: usize, is_over: &(dyn Fn() -> bool + Sync)) {
+        let Some(storage) = &self.parts.storage else {
+            return;
+        };
+        let mut stores = storage.depots().stores();
+        stores.truncate(max);
+        let open = |store: &StoreName| {
+            let id = TenantId::parse(&store.tenant).ok();
+            if let Some(tenant) = id.filter(|_| !is_over()).and_then(|id| self.get(&id)) {
+                match store.signal.as_str() {
+                    METRICS => tenant.read_metrics().map(drop),
+                    LOGS => tenant.read_logs().map(drop),
+                    TRACES => tenant.read_traces().map(drop),
+                    _ => Ok(()),
+                }
+                // Whoever reads it hears of it.
+                .ok();
+            }
+            Ok(())
+        };
+        // No store fails.
+        shared::for_each(OPENED_AT_ONCE, &stores, open).ok();
+    }
+
     /// Writes what is in memory into blocks, and ships those where there is a bucket. Blocks.
     ///
     /// # Errors
@@ -466,13 +499,13 @@ impl Tenant {
     /// Opens what was written to this disk.
     fn open_written(&self) -> Result<(), Error> {
         let is_here = |signal: &str| self.parts.fs.list(&self.dir.join(signal)).is_ok();
-        if is_here("metrics") {
+        if is_here(METRICS) {
             self.metrics()?;
         }
-        if is_here("logs") {
+        if is_here(LOGS) {
             self.logs()?;
         }
-        if is_here("traces") {
+        if is_here(TRACES) {
             self.traces()?;
         }
         Ok(())
@@ -566,13 +599,13 @@ impl Tenant {
 
     fn begin_logs(&self) -> Result<LogStore, Error> {
         let parts = &self.parts;
-        let mut builder = LogStore::builder(self.dir.join("logs"))
+        let mut builder = LogStore::builder(self.dir.join(LOGS))
             .config(parts.logs.of(&self.id).clone())
             .fs(Arc::clone(&parts.fs))
             .clock(Arc::clone(&parts.clock))
             .shared(parts.shared.clone())
             .language(Arc::new(Conditions));
-        if let Some((depot, shippers)) = self.depot("logs") {
+        if let Some((depot, shippers)) = self.depot(LOGS) {
             builder = builder.depot(depot).shippers(shippers);
         }
         builder.open()
@@ -588,12 +621,12 @@ impl Tenant {
 
     fn begin_traces(&self) -> Result<TraceStore, Error> {
         let parts = &self.parts;
-        let mut builder = TraceStore::builder(self.dir.join("traces"))
+        let mut builder = TraceStore::builder(self.dir.join(TRACES))
             .config(parts.traces.clone())
             .fs(Arc::clone(&parts.fs))
             .clock(Arc::clone(&parts.clock))
             .shared(parts.shared.clone());
-        if let Some((depot, shippers)) = self.depot("traces") {
+        if let Some((depot, shippers)) = self.depot(TRACES) {
             builder = builder.depot(depot).shippers(shippers);
         }
         builder.open()
@@ -604,7 +637,7 @@ impl Tenant {
     /// # Errors
     /// As the engine's builder.
     pub fn read_metrics(&self) -> Result<Option<Tsdb>, Error> {
-        self.if_written("metrics", self.metrics.get(), || self.metrics())
+        self.if_written(METRICS, self.metrics.get(), || self.metrics())
     }
 
     /// The logs engine if there is something in it, for reading.
@@ -612,7 +645,7 @@ impl Tenant {
     /// # Errors
     /// As the engine's builder.
     pub fn read_logs(&self) -> Result<Option<LogStore>, Error> {
-        self.if_written("logs", self.logs.get(), || self.logs())
+        self.if_written(LOGS, self.logs.get(), || self.logs())
     }
 
     /// The traces engine if there is something in it, for reading.
@@ -620,7 +653,7 @@ impl Tenant {
     /// # Errors
     /// As the engine's builder.
     pub fn read_traces(&self) -> Result<Option<TraceStore>, Error> {
-        self.if_written("traces", self.traces.get(), || self.traces())
+        self.if_written(TRACES, self.traces.get(), || self.traces())
     }
 
     /// The open metrics engine.

@@ -113,6 +113,12 @@ pub trait ReadFile: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Bytes that one reader should have asked for at most before it comes to them: what is fetched
+    /// early must not push out what was fetched before it and is not used yet.
+    fn ahead_bytes_max(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Says that these ranges are what every read looks at first: where a cache is between, they stay
     /// longer than data.
     fn prioritize(&self, _ranges: &[Range<u64>]) {}

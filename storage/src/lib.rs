@@ -32,6 +32,7 @@ pub mod label_index;
 pub mod labels;
 pub mod matcher;
 pub mod pack;
+pub mod read_ahead;
 pub mod regex;
 #[cfg(feature = "remote")]
 pub mod remote;

@@ -486,6 +486,11 @@ impl SealedFile {
         self.file.prefetch(&ranges).ok();
     }
 
+    /// How many bytes a reader may ask for ahead of itself, see [`ReadFile::ahead_bytes_max`].
+    pub fn ahead_bytes_max(&self) -> u64 {
+        self.file.ahead_bytes_max()
+    }
+
     /// Begins to fetch sections and does not wait for them, but for the head of the file. Sections
     /// that there are not are passed over.
     ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::cost::Cost;
+use crate::cost::Point;
 use crate::error::{Error, Kind, Result};
 
 /// Work that an engine wants done from time to time: sealing, retention.
@@ -312,30 +312,30 @@ impl Drop for Account {
 
 /// Does both at the same time: `beside` on a thread of its own, or after the other where there can
 /// be none. A panic of either goes on here. What `beside` reads of remote files counts for the query
-/// that this thread works for ([`Cost`]).
+/// that this thread works for ([`Cost`](crate::cost::Cost)).
 pub fn join<A: Send, B>(beside: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
     let beside = Mutex::new(Some(beside));
     let take = || beside.lock().take();
-    let cost = Cost::current();
-    let done = std::thread::scope(|scope| {
+    let begin = Point::current();
+    std::thread::scope(|scope| {
         let run = || {
-            let _counting = cost.as_ref().map(Cost::enter);
-            take().map(|beside| beside())
+            let _counting = begin.clone().map(Point::enter);
+            let done = take().map(|beside| beside());
+            (done, Point::current())
         };
         let thread = std::thread::Builder::new().spawn_scoped(scope, run);
         let here = here();
-        let done = match thread {
+        let (done, end) = match thread {
             Ok(thread) => match thread.join() {
-                Ok(done) => done,
+                Ok(ended) => ended,
                 Err(panic) => std::panic::resume_unwind(panic),
             },
-            Err(_) => None,
+            Err(_) => (None, None),
         };
+        Point::catch_up(end);
         let done = done.or_else(|| take().map(|beside| beside()));
         (done.expect("it ran on the thread or here"), here)
-    });
-    Cost::caught_up();
-    done
+    })
 }
 
 /// Does the work for each of the items, for `at_once` of them at a time on as many threads, this one among

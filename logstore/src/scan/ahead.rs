@@ -1,16 +1,21 @@
 //! Fetches what a scan comes to next, where blocks are far away: the tables of the next places, the
-//! pages of the next chunks. A scan that may stop early begins with few, and has fetched about twice what
-//! it needed when it stops. Nothing is done where all files are on this disk.
+//! pages of the next chunks, of whichever place they are. A scan that may stop early begins with few, and
+//! has fetched about twice what it needed when it stops. Nothing is done where all files are on this disk.
 
 use trine_storage::block_set::{Block, warm};
+use trine_storage::read_ahead::ReadAhead;
+use trine_storage::sealed::PageRef;
 
 use super::Scan;
-use super::place::{Held, Place};
+use super::counts::{Buckets, Told};
+use super::place::{Held, OpenPlace, Place};
 use crate::block::reader::{BlockFile, SEARCHED, TABLES};
 use crate::request::Rows;
 
 /// As many places or chunks are fetched at a time.
 const AT_ONCE: usize = 64;
+/// As many places are fetched first where a scan may stop early and few entries of each pass.
+const NARROW_FIRST: usize = 4;
 /// The tables that are fetched at a time take about as many bytes at most, unless those of one place take
 /// more.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
@@ -25,11 +30,11 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Of a scan that needs all there is, or of one that may stop early.
-    pub(super) fn new(needs_all: bool) -> Self {
+    /// Of a scan that fetches so many first.
+    fn new(first: usize) -> Self {
         Self {
             fetched: 0,
-            next: if needs_all { AT_ONCE } else { 1 },
+            next: first,
         }
     }
 
@@ -46,6 +51,9 @@ impl Ahead {
     }
 }
 
+/// Pages of places, named by their numbers, that are to be fetched together.
+pub(super) type Pages = Vec<(usize, PageRef)>;
+
 /// Which pages of chunks a scan needs as a rule.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wanted {
@@ -55,6 +63,16 @@ pub(crate) struct Wanted {
     pub(crate) is_any: bool,
     pub(crate) lines: bool,
     pub(crate) metadata: bool,
+    /// Headers tell most of it.
+    pub(crate) headers: Option<Headers>,
+}
+
+/// What is looked for in chunks whose headers do not tell it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Headers {
+    pub(crate) buckets: Option<Buckets>,
+    pub(crate) lengths: bool,
+    pub(crate) levels: bool,
 }
 
 impl Wanted {
@@ -65,6 +83,7 @@ impl Wanted {
             is_any: true,
             lines: request.projection.lines,
             metadata: request.projection.metadata,
+            headers: None,
         }
     }
 }
@@ -76,8 +95,7 @@ impl Scan {
         let slots = numbers.into_iter().filter_map(|n| self.places.get(n));
         let closed = slots.filter(|slot| slot.open.get().is_none());
         let blocks = closed.filter_map(|slot| slot.place.block());
-        let needles = self.spec.needles.as_ref();
-        let sections: &[u32] = match needles.is_some_and(|needles| !needles.is_anything()) {
+        let sections: &[u32] = match self.is_searched() {
             true => &SEARCHED,
             false => &TABLES,
         };
@@ -86,45 +104,128 @@ impl Scan {
 
     /// Begins to fetch the pages of chunks of open places.
     pub(super) fn fetch_chunks(&self, chunks: impl IntoIterator<Item = (usize, usize)>) {
-        if !self.wanted.is_any {
-            return;
+        let mut pages = Pages::new();
+        for chunk in chunks {
+            self.pages_of(chunk, &mut pages);
         }
-        let lines = self.wanted.lines || !self.spec.filters.is_empty();
-        let metadata = self.wanted.metadata || !self.spec.metadata.is_empty();
-        let has_either = self.spec.either.is_some();
-        let mut pages = Vec::new();
-        let mut chunks = chunks.into_iter().peekable();
-        while let Some((number, chunk)) = chunks.next() {
-            let open = self.places.get(number).and_then(|slot| slot.open.get());
-            let Some(Some(open)) = open else { continue };
-            let Held::Block(block, _) = &open.held else {
-                continue;
-            };
-            if let Some(header) = open.header(chunk) {
-                pages.push(header.timestamps);
+        self.fetch(pages);
+    }
+
+    /// Begins to fetch pages.
+    pub(super) fn fetch(&self, mut pages: Pages) {
+        pages.sort_unstable_by_key(|(place, page)| (*place, page.offset));
+        pages.dedup();
+        for of_place in pages.chunk_by(|a, b| a.0 == b.0) {
+            let place = of_place.first().map(|(place, _)| *place);
+            let block = place.and_then(|place| self.places.get(place)?.place.block());
+            if let Some(block) = block {
+                let pages: Vec<PageRef> = of_place.iter().map(|(_, page)| *page).collect();
+                block.reader.prefetch(&pages);
+            }
+        }
+    }
+
+    /// Appends the pages that are needed of a chunk as a rule. Nothing of a place that is not open.
+    pub(super) fn pages_of(&self, (number, chunk): (usize, usize), out: &mut Pages) {
+        let open = self.places.get(number).and_then(|slot| slot.open.get());
+        let Some(Some(open)) = open else { return };
+        let (Held::Block(..), Some(header)) = (&open.held, open.header(chunk)) else {
+            return;
+        };
+        let first = out.len();
+        let mut add = |page: PageRef| out.push((number, page));
+        match self.wanted.headers.filter(|_| self.headers_know(open)) {
+            Some(headers) => self.pages_of_counted((number, chunk), open, headers, out),
+            None if !self.wanted.is_any => {}
+            None => {
+                let lines = self.wanted.lines || !self.spec.filters.is_empty();
+                let metadata = self.wanted.metadata || !self.spec.metadata.is_empty();
+                let has_either = self.spec.either.is_some();
+                add(header.timestamps);
                 if open.is_sure() {
                     if lines || has_either {
-                        pages.extend([header.lengths, header.text, header.variables]);
+                        [header.lengths, header.text, header.variables]
+                            .into_iter()
+                            .for_each(&mut add);
                     }
                     if metadata || has_either {
-                        pages.push(header.metadata);
+                        add(header.metadata);
                     }
                 } else {
                     // Ids are looked at first, and rule out most.
-                    pages.push(header.variables);
+                    add(header.variables);
                 }
             }
-            if chunks.peek().is_none_or(|(next, _)| *next != number) {
-                pages.retain(|page| page.len > 0);
-                block.reader.prefetch(&pages);
-                pages.clear();
+        }
+        let mut at = 0;
+        out.retain(|(_, page)| {
+            at += 1;
+            at <= first || page.len > 0
+        });
+    }
+
+    /// Appends the pages of a chunk that has runs which its header does not tell all of, and the
+    /// timestamps of earlier places that may hold the same entries.
+    fn pages_of_counted(
+        &self,
+        (number, chunk): (usize, usize),
+        open: &OpenPlace,
+        headers: Headers,
+        out: &mut Pages,
+    ) {
+        let Some(header) = open.header(chunk) else {
+            return;
+        };
+        let levels = headers.levels || !open.conditions.is_empty();
+        let mut is_needed = false;
+        for (at, run) in header.runs.iter().enumerate() {
+            match Told::of(self, (number, open), run, headers.buckets) {
+                Told::Nothing => {}
+                Told::Header(_) => is_needed |= levels && header.levels_of(at).is_none(),
+                Told::Times => is_needed = true,
+                Told::Rows => {
+                    is_needed = true;
+                    self.each_like(number, open, run, |earlier, header| {
+                        out.push((earlier, header.timestamps));
+                    });
+                }
+            }
+        }
+        if is_needed {
+            out.push((number, header.timestamps));
+            if headers.lengths {
+                out.push((number, header.lengths));
+            }
+            if levels {
+                out.push((number, header.metadata));
             }
         }
     }
 
     /// How far the scan is ahead of itself at its beginning.
     pub(super) fn ahead(&self) -> Ahead {
-        Ahead::new(self.wanted.is_all)
+        Ahead::new(if self.wanted.is_all { AT_ONCE } else { 1 })
+    }
+
+    /// The same for places.
+    pub(super) fn places_ahead(&self) -> Ahead {
+        match !self.wanted.is_all && self.is_searched() {
+            true => Ahead::new(NARROW_FIRST),
+            false => self.ahead(),
+        }
+    }
+
+    /// Whether the token index is asked which chunks may have something.
+    fn is_searched(&self) -> bool {
+        let needles = self.spec.needles.as_ref();
+        needles.is_some_and(|needles| !needles.is_anything())
+    }
+
+    /// The same for chunks that are taken in the order of places.
+    pub(super) fn read_ahead(&self) -> ReadAhead {
+        let blocks = self.places.iter().filter_map(|slot| slot.place.block());
+        let bytes_max = blocks.map(|block| block.file.ahead_bytes_max()).min();
+        ReadAhead::new(bytes_max.unwrap_or(u64::MAX), self.wanted.is_all)
     }
 
     /// Whether anything of it is far away.

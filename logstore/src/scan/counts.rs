@@ -56,9 +56,22 @@ pub(crate) struct Amount {
 
 /// Where the buckets of [`Counts`] lie.
 #[derive(Debug, Clone, Copy)]
-struct Buckets {
+pub(crate) struct Buckets {
     start: i64,
     width_ns: i64,
+}
+
+/// What tells how many entries of a run there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// None of them count.
+    Nothing,
+    /// The header: all of them count, in this bucket.
+    Header(u32),
+    /// Timestamps.
+    Times,
+    /// Each of them has to be looked at.
+    Rows,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,14 +109,71 @@ pub(crate) fn counted_range(request: &Counts) -> Result<TimeRange> {
     Ok(TimeRange::new(first, request.range.end))
 }
 
+impl Buckets {
+    /// Those of a request.
+    pub(crate) fn of(request: &Counts) -> Self {
+        Self {
+            start: request.range.start,
+            width_ns: request.bucket_ns,
+        }
+    }
+
+    /// The bucket of a timestamp in the range, and the times in it; there is but one where they are not
+    /// told apart.
+    fn bucket(buckets: Option<Self>, timestamp: i64) -> (u32, TimeRange) {
+        let Some(Self { start, width_ns }) = buckets else {
+            return (0, TimeRange::ALL);
+        };
+        let after = timestamp.saturating_sub(start).saturating_sub(1);
+        let bucket = u32::try_from(after / width_ns).unwrap_or(u32::MAX);
+        let end_of = |buckets: i64| start.saturating_add(width_ns.saturating_mul(buckets));
+        let first = end_of(i64::from(bucket)).saturating_add(1);
+        let last = end_of(i64::from(bucket) + 1);
+        (bucket, TimeRange::inclusive(first, last))
+    }
+}
+
+impl Told {
+    /// What tells it of a run of a place.
+    pub(super) fn of(
+        scan: &Scan,
+        (number, open): (usize, &OpenPlace),
+        run: &Run,
+        buckets: Option<Buckets>,
+    ) -> Self {
+        let range = scan.spec.range;
+        if !open.is_selected(run.stream) || !run.range().overlaps(&range) {
+            return Self::Nothing;
+        }
+        let elsewhere = scan.shared_range(number, open, run.stream, run.range());
+        let veil = open.veils.of(run.stream);
+        if veil.is_some_and(|veil| veil.covers(run.range())) {
+            return Self::Nothing;
+        }
+        if elsewhere.overlaps(&run.range()) || veil.is_some_and(|v| v.touches(run.range())) {
+            return Self::Rows;
+        }
+        let whole = range.contains(run.first) && range.contains(run.last);
+        let (bucket, times) = Buckets::bucket(buckets, run.first);
+        match whole && times.contains(run.last) {
+            true => Self::Header(bucket),
+            false => Self::Times,
+        }
+    }
+}
+
+impl Scan {
+    /// Whether nothing but streams, times and levels of a place matters.
+    pub(super) fn headers_know(&self, open: &OpenPlace) -> bool {
+        self.spec.filters.is_empty() && open.conditions.iter().all(Condition::is_of_level)
+    }
+}
+
 impl CountScan {
     /// What `request` asks for.
     pub(crate) fn new(units: Arc<Units>, request: &Counts) -> Self {
         Self {
-            buckets: Some(Buckets {
-                start: request.range.start,
-                width_ns: request.bucket_ns,
-            }),
+            buckets: Some(Buckets::of(request)),
             measure: request.measure,
             by: request.by.clone(),
             ..Self::of_all_times(units)
@@ -128,17 +198,8 @@ impl CountScan {
         }
     }
 
-    /// The bucket of a timestamp in the range, and the times in it.
     fn bucket(&self, timestamp: i64) -> (u32, TimeRange) {
-        let Some(Buckets { start, width_ns }) = self.buckets else {
-            return (0, TimeRange::ALL);
-        };
-        let after = timestamp.saturating_sub(start).saturating_sub(1);
-        let bucket = u32::try_from(after / width_ns).unwrap_or(u32::MAX);
-        let end_of = |buckets: i64| start.saturating_add(width_ns.saturating_mul(buckets));
-        let first = end_of(i64::from(bucket)).saturating_add(1);
-        let last = end_of(i64::from(bucket) + 1);
-        (bucket, TimeRange::inclusive(first, last))
+        Buckets::bucket(self.buckets, timestamp)
     }
 
     fn amount(&self, entries: u64, bytes: impl FnOnce() -> u64) -> Amount {
@@ -174,9 +235,7 @@ impl CountScan {
             return Ok(true);
         };
         let by = self.by.as_slice();
-        let headers_know = scan.spec.filters.is_empty()
-            && open.conditions.iter().all(Condition::is_of_level)
-            && (by.is_empty() || by == [LEVEL]);
+        let headers_know = scan.headers_know(open) && (by.is_empty() || by == [LEVEL]);
         match open.header(chunk).filter(|_| headers_know) {
             Some(header) => self.count_runs(scan, open, header, (number, chunk)),
             None => {
@@ -202,27 +261,20 @@ impl CountScan {
         for (at, run) in header.runs.iter().enumerate() {
             let first = start;
             start += run.rows;
-            if !open.is_selected(run.stream) || !run.range().overlaps(&range) {
-                continue;
-            }
-            let elsewhere = scan.shared_range(number, open, run.stream, run.range());
-            let veil = open.veils.of(run.stream);
-            if veil.is_some_and(|veil| veil.covers(run.range())) {
-                continue;
-            }
-            if elsewhere.overlaps(&run.range()) || veil.is_some_and(|v| v.touches(run.range())) {
-                looked_at.push(run.stream);
-                continue;
-            }
-            let whole = range.contains(run.first) && range.contains(run.last);
-            let (bucket, times) = self.bucket(run.first);
-            let in_one_bucket = whole && times.contains(run.last);
+            let bucket = match Told::of(scan, (number, open), run, self.buckets) {
+                Told::Nothing => continue,
+                Told::Rows => {
+                    looked_at.push(run.stream);
+                    continue;
+                }
+                Told::Times => None,
+                Told::Header(bucket) => Some(bucket),
+            };
             if levels_matter {
-                let counts = header.levels_of(at).filter(|counts| {
-                    let counted = self.measure == Measure::Lines || counts.len() == 1;
-                    in_one_bucket && counted
-                });
-                let Some(counts) = counts else {
+                let is_counted = |levels: usize| self.measure == Measure::Lines || levels == 1;
+                let counts = header.levels_of(at);
+                let counts = counts.filter(|counts| is_counted(counts.len()));
+                let Some((counts, bucket)) = counts.zip(bucket) else {
                     if header.levels.is_empty() {
                         looked_at.push(run.stream);
                         continue;
@@ -253,7 +305,7 @@ impl CountScan {
                 }
                 continue;
             }
-            if in_one_bucket {
+            if let Some(bucket) = bucket {
                 let amount = self.amount(u64::from(run.rows), || run.line_bytes);
                 self.add(run.stream, 0, bucket, amount);
                 continue;

@@ -12,6 +12,7 @@ use trine_storage::{Result, TimeRange};
 use super::Scan;
 use super::place::{Held, OpenPlace};
 use super::unpacked::Unpacked;
+use crate::block::format::{ChunkHeader, Run};
 
 /// Chunks of earlier places are kept unpacked until they take this many bytes.
 const KEPT_BYTES_MAX: usize = 16 << 20;
@@ -96,6 +97,31 @@ impl Scan {
             }
         }
         others
+    }
+}
+
+impl Scan {
+    /// The chunks of earlier blocks that may hold entries of a run, too.
+    pub(super) fn each_like(
+        &self,
+        number: usize,
+        open: &OpenPlace,
+        run: &Run,
+        mut each: impl FnMut(usize, &ChunkHeader),
+    ) {
+        let others = self.others(number, open, run.stream);
+        for &(earlier, code) in others.map_or(&[][..], |others| &others.places) {
+            let Some(place) = self.place(earlier) else {
+                continue;
+            };
+            for (chunk, _, held) in place.runs_of(code) {
+                if held.range().overlaps(&run.range())
+                    && let Some(header) = place.header(chunk)
+                {
+                    each(earlier, header);
+                }
+            }
+        }
     }
 }
 

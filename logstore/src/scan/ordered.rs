@@ -115,7 +115,7 @@ impl OrderedScan {
             batch_rows,
             is_eager: scan.spec.is_narrow() && request.limit_hint.is_none(),
             ahead: 1,
-            places_ahead: scan.ahead(),
+            places_ahead: scan.places_ahead(),
             chunks_ahead: scan.ahead(),
             ruled_out: 0,
             errors: VecDeque::new(),

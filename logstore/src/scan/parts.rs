@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use trine_storage::read_ahead::ReadAhead;
 use trine_storage::{Result, shared};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Pages};
 use super::batch::Building;
+use super::place::OpenPlace;
 use super::{Scan, Worker};
 use crate::request::{Batch, Batches, Projection, RowBatch};
 
@@ -28,8 +30,13 @@ struct Next {
     place: usize,
     /// How many of its chunks were taken.
     taken: usize,
+    /// Of how many places the tables were asked for.
+    begun: usize,
     places_ahead: Ahead,
-    chunks_ahead: Ahead,
+    /// The chunks that were asked for and not taken.
+    coming: ReadAhead,
+    /// The first chunk that was not asked for: number of its place, how many are before it there.
+    asked: (usize, usize),
 }
 
 impl Units {
@@ -37,8 +44,10 @@ impl Units {
         let next = Next {
             place: 0,
             taken: 0,
-            places_ahead: scan.ahead(),
-            chunks_ahead: scan.ahead(),
+            begun: 0,
+            places_ahead: scan.places_ahead(),
+            coming: scan.read_ahead(),
+            asked: (0, 0),
         };
         Self {
             scan: Arc::new(scan),
@@ -48,12 +57,9 @@ impl Units {
 
     /// How many chunks of places that can be read may hold something.
     pub(crate) fn chunks(&self) -> usize {
-        let mut ahead = self.scan.ahead();
+        let mut next = self.next.lock();
         let places = 0..self.scan.places.len();
-        let open = places.filter_map(|place| {
-            self.fetch_places(&mut ahead, place);
-            self.scan.place(place)
-        });
+        let open = places.filter_map(|place| self.open(&mut next, place));
         open.map(|open| open.chunks.len()).sum()
     }
 
@@ -63,20 +69,13 @@ impl Units {
         loop {
             let (place, taken) = (next.place, next.taken);
             self.scan.places.get(place)?;
-            if taken == 0 {
-                self.fetch_places(&mut next.places_ahead, place);
-            }
-            let chunks = self.scan.place(place).map(|open| open.chunks.as_slice());
-            let left = chunks.and_then(|chunks| chunks.get(taken..));
-            match left.and_then(|left| Some((left.first()?, left))) {
-                Some((&(chunk, _), left)) => {
-                    next.taken = taken + 1;
+            let open = self.open(&mut next, place);
+            match open.and_then(|open| open.chunks.get(taken)) {
+                Some(&(chunk, _)) => {
                     if self.scan.is_remote() {
-                        let count = next.chunks_ahead.step(1);
-                        let coming = left.iter().take(count);
-                        self.scan
-                            .fetch_chunks(coming.map(|&(chunk, _)| (place, chunk)));
+                        self.read_ahead(&mut next);
                     }
+                    next.taken = taken + 1;
                     return Some((place, chunk));
                 }
                 None => (next.place, next.taken) = (place + 1, 0),
@@ -84,12 +83,50 @@ impl Units {
         }
     }
 
-    /// Fetches what is needed to open `place`, and those after it.
-    fn fetch_places(&self, ahead: &mut Ahead, place: usize) {
-        if self.scan.is_remote() {
-            let count = ahead.step(1);
-            self.scan.fetch_places(place..place.saturating_add(count));
+    /// A place, of which tables are fetched before they are needed, with those of places after it.
+    fn open(&self, next: &mut Next, place: usize) -> Option<&OpenPlace> {
+        if place >= next.begun {
+            next.begun = place + 1;
+            if self.scan.is_remote() {
+                let count = next.places_ahead.step(1);
+                self.scan.fetch_places(place..place.saturating_add(count));
+            }
         }
+        self.scan.place(place)
+    }
+
+    /// Asks for the pages of the chunk that is taken, and of those that come next, of this place and of
+    /// others, when few of them are coming.
+    fn read_ahead(&self, next: &mut Next) {
+        next.asked = next.asked.max((next.place, next.taken));
+        if next.coming.is_due() {
+            let mut pages = Pages::new();
+            while !next.coming.is_full() && next.asked.0 < self.scan.places.len() {
+                let (place, before) = next.asked;
+                if place >= next.begun {
+                    // Its tables may have to be waited for.
+                    self.scan.fetch(std::mem::take(&mut pages));
+                }
+                let open = self.open(next, place);
+                let Some(&(chunk, _)) = open.and_then(|open| open.chunks.get(before)) else {
+                    next.asked = (place + 1, 0);
+                    continue;
+                };
+                let found = pages.len();
+                self.scan.pages_of((place, chunk), &mut pages);
+                let own = pages.iter().skip(found);
+                if !next
+                    .coming
+                    .ask(own.map(|(_, page)| u64::from(page.len)).sum())
+                {
+                    pages.truncate(found);
+                    break;
+                }
+                next.asked.1 += 1;
+            }
+            self.scan.fetch(pages);
+        }
+        next.coming.used();
     }
 }
 

@@ -20,10 +20,10 @@ use crate::app::App;
 const HEADER: HeaderName = HeaderName::from_static("x-trine-storage");
 
 /// Upper bounds of the histogram of requests.
-const REQUESTS: [f64; 10] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0];
+const REQUESTS: &[f64] = &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0];
 
 /// Upper bounds of the histogram of bytes.
-const BYTES: [f64; 8] = [
+const BYTES: &[f64] = &[
     0.0,
     65_536.0,
     262_144.0,
@@ -32,6 +32,51 @@ const BYTES: [f64; 8] = [
     16_777_216.0,
     67_108_864.0,
     268_435_456.0,
+];
+
+/// Upper bounds of the histograms of pages.
+const PAGES: &[f64] = &[0.0, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0];
+
+/// One figure of queries.
+struct Told {
+    name: &'static str,
+    help: &'static str,
+    bounds: &'static [f64],
+    of: fn(&Spent) -> u64,
+}
+
+/// What is told of queries.
+const TOLD: [Told; 5] = [
+    Told {
+        name: "trine_storage_query_requests",
+        help: "Requests to the bucket that a query needed.",
+        bounds: REQUESTS,
+        of: |spent| spent.requests,
+    },
+    Told {
+        name: "trine_storage_query_bytes",
+        help: "Bytes that a query fetched from the bucket.",
+        bounds: BYTES,
+        of: |spent| spent.bytes,
+    },
+    Told {
+        name: "trine_storage_query_memory_hits",
+        help: "Pages of files in the bucket that a query found in memory.",
+        bounds: PAGES,
+        of: |spent| spent.memory_hits,
+    },
+    Told {
+        name: "trine_storage_query_disk_hits",
+        help: "Pages of files in the bucket that a query found on the local disk.",
+        bounds: PAGES,
+        of: |spent| spent.disk_hits,
+    },
+    Told {
+        name: "trine_storage_query_misses",
+        help: "Pages of files in the bucket that a query had to fetch or to wait for.",
+        bounds: PAGES,
+        of: |spent| spent.misses,
+    },
 ];
 
 tokio::task_local! {
@@ -46,55 +91,47 @@ pub struct QueryCosts(Mutex<BTreeMap<&'static str, Figures>>);
 #[derive(Debug, Default)]
 struct Figures {
     queries: u64,
-    requests: f64,
-    requests_buckets: [u64; REQUESTS.len()],
-    bytes: f64,
-    bytes_buckets: [u64; BYTES.len()],
+    /// One for each of [`TOLD`].
+    sums: [Sum; TOLD.len()],
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    sum: f64,
+    /// One for each bound; empty before the first query.
+    buckets: Vec<u64>,
 }
 
 impl QueryCosts {
     fn count(&self, api: &'static str, spent: &Spent) {
-        let (requests, bytes) = (spent.requests as f64, spent.bytes as f64);
         let mut all = self.0.lock();
         let figures = all.entry(api).or_default();
         figures.queries += 1;
-        figures.requests += requests;
-        figures.bytes += bytes;
-        for (bucket, bound) in figures.requests_buckets.iter_mut().zip(REQUESTS) {
-            *bucket += u64::from(requests <= bound);
-        }
-        for (bucket, bound) in figures.bytes_buckets.iter_mut().zip(BYTES) {
-            *bucket += u64::from(bytes <= bound);
+        for (told, sum) in TOLD.iter().zip(&mut figures.sums) {
+            let value = (told.of)(spent) as f64;
+            sum.sum += value;
+            sum.buckets.resize(told.bounds.len(), 0);
+            for (bucket, bound) in sum.buckets.iter_mut().zip(told.bounds) {
+                *bucket += u64::from(value <= *bound);
+            }
         }
     }
 
-    pub(super) fn families(&self) -> [Family; 2] {
-        let mut requests = Family::new(
-            "trine_storage_query_requests",
-            "histogram",
-            "Requests to the bucket that a query needed.",
-        );
-        let mut bytes = Family::new(
-            "trine_storage_query_bytes",
-            "histogram",
-            "Bytes that a query fetched from the bucket.",
-        );
-        for (api, of) in &*self.0.lock() {
-            let labels = vec![("api", (*api).to_owned())];
-            requests.add_histogram(
-                &labels,
-                REQUESTS.into_iter().zip(of.requests_buckets),
-                of.requests,
-                of.queries,
-            );
-            bytes.add_histogram(
-                &labels,
-                BYTES.into_iter().zip(of.bytes_buckets),
-                of.bytes,
-                of.queries,
-            );
-        }
-        [requests, bytes]
+    pub(super) fn families(&self) -> Vec<Family> {
+        let all = self.0.lock();
+        let family = |(number, told): (usize, &Told)| {
+            let mut family = Family::new(told.name, "histogram", told.help);
+            for (api, figures) in &*all {
+                let labels = vec![("api", (*api).to_owned())];
+                if let Some(Sum { sum, buckets }) = figures.sums.get(number) {
+                    let bounds = told.bounds.iter().copied();
+                    let buckets = bounds.zip(buckets.iter().copied());
+                    family.add_histogram(&labels, buckets, *sum, figures.queries);
+                }
+            }
+            family
+        };
+        TOLD.iter().enumerate().map(family).collect()
     }
 }
 
@@ -210,6 +247,7 @@ mod tests {
             depth: 2,
             memory_hits: 4,
             disk_hits: 5,
+            misses: 17,
             ..Spent::default()
         };
         costs.count("tempo", &spent);
@@ -223,6 +261,11 @@ mod tests {
             "trine_storage_query_bytes_bucket{api=\"tempo\",le=\"65536\"} 1\n",
             "trine_storage_query_bytes_bucket{api=\"tempo\",le=\"+Inf\"} 2\n",
             "trine_storage_query_bytes_count{api=\"tempo\"} 2\n",
+            "trine_storage_query_memory_hits_bucket{api=\"tempo\",le=\"1\"} 1\n",
+            "trine_storage_query_memory_hits_bucket{api=\"tempo\",le=\"4\"} 2\n",
+            "trine_storage_query_disk_hits_sum{api=\"tempo\"} 5\n",
+            "trine_storage_query_misses_bucket{api=\"tempo\",le=\"16\"} 1\n",
+            "trine_storage_query_misses_bucket{api=\"tempo\",le=\"64\"} 2\n",
         ] {
             assert!(told.contains(line), "{line}: {told}");
         }

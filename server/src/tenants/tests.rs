@@ -13,6 +13,7 @@ use trine_tracestore::Span;
 
 use super::{ID_BYTES_MAX, TENANT_HEADER, Tenant, TenantId, Tenants};
 use crate::config::Config;
+use crate::storage::Storage;
 
 #[test]
 fn ids() {
@@ -117,6 +118,46 @@ fn reads_create_nothing_and_writes_are_found_again() {
         tenants.get_or_create(&id("c")).is_err(),
         "tenants on disk count"
     );
+}
+
+#[test]
+fn stores_of_the_bucket_are_opened_before_anybody_asks_and_not_too_many() {
+    let root = tempfile::tempdir().unwrap();
+    let bucket = root.path().join("bucket");
+    for tenant in ["a", "b", "c", "not@allowed"] {
+        let dir = bucket.join("stores").join(tenant);
+        RealFs.create_dir_all(&dir).unwrap();
+        let mut marker = RealFs.create(&dir.join("metrics")).unwrap();
+        marker.write_all(b"x").unwrap();
+    }
+    let mut config = Config {
+        data_dir: root.path().join("data"),
+        ..Config::default()
+    };
+    config.storage.url = Some(format!("file://{}", bucket.display()));
+    config.storage.read_only = true;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let lock = trine_storage::fs::claim(&*fs, &config.data_dir).unwrap();
+    let storage = Storage::open(&config, &fs, &clock, runtime.handle()).unwrap();
+    let shared = Shared::without_workers();
+    let tenants = Tenants::open(&config, fs, clock, shared, lock, storage).unwrap();
+    let open = || {
+        let all = tenants.all();
+        let open = all.iter().filter(|(_, t)| t.open_metrics().is_some());
+        open.count()
+    };
+    assert_eq!(open(), 0);
+    tenants.open_shipped(2, &|| false);
+    assert_eq!(open(), 2);
+    tenants.open_shipped(9, &|| true);
+    assert_eq!(open(), 2, "the server ends");
+    tenants.open_shipped(3, &|| false);
+    assert_eq!(open(), 3);
+    tenants.open_shipped(9, &|| false);
+    assert_eq!(open(), 3, "nobody can be called so");
+    tenants.close().unwrap();
 }
 
 /// Writes a sample, a line and a span of this number.

@@ -644,6 +644,56 @@ fn cost(answer: &Response) -> [u64; 4] {
     cost
 }
 
+/// Waits until the stores of the bucket are open, which nobody asked for.
+fn until_open(running: &Running) {
+    until("all stores are open", || {
+        let told = running.get("/metrics").send().text().to_owned();
+        let is_open = |signal: &str| {
+            let labels = format!("signal=\"{signal}\"");
+            let mut lines = told.lines();
+            lines.any(|line| {
+                line.starts_with("trine_storage_catalog_version{")
+                    && line.contains("tenant=\"anonymous\"")
+                    && line.contains(&labels)
+                    && !line.ends_with(" 0")
+            })
+        };
+        ["metrics", "logs", "traces"].into_iter().all(is_open)
+    });
+}
+
+/// The bars of a cold start: nothing is on the disk, and each query is the first of its server.
+#[test]
+fn a_first_query_waits_for_few_answers_of_the_bucket() {
+    let root = tempfile::tempdir().unwrap();
+    let (bucket, a) = (root.path().join("bucket"), root.path().join("a"));
+    let writer = start(&bucket, &a, "host-a");
+    for row in 1..6 {
+        write_row(writer.address, row);
+        ship(&writer);
+    }
+    writer.stop();
+    let logs = [("query", r#"count_over_time({app="x"}[1h])"#)];
+    for (number, (query, depth_max)) in [
+        ("/api/traces/07070707070707070000000000000002".into(), 4),
+        (path("/api/v1/query", &[("query", "rate(x[1h])")]), 6),
+        (path("/loki/api/v1/query", &logs), 4),
+        (path("/api/search", &[("q", "{name=\"x\"}")]), 6),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reader = reader(&bucket, &root.path().join(format!("reader{number}")));
+        until_open(&reader);
+        let answer = reader.get(&query).send();
+        assert_eq!(answer.status, 200, "{query}: {answer:?}");
+        let [requests, _, depth, hits] = cost(&answer);
+        assert!(requests > 0 && hits == 0, "{query}: {answer:?}");
+        assert!((1..=depth_max).contains(&depth), "{query}: {answer:?}");
+        reader.stop();
+    }
+}
+
 #[test]
 fn a_query_says_what_it_cost_of_the_bucket() {
     let root = tempfile::tempdir().unwrap();
@@ -658,6 +708,7 @@ fn a_query_says_what_it_cost_of_the_bucket() {
     writer.stop();
     // Nothing is on its disk.
     let reader = reader(&bucket, &root.path().join("b"));
+    until_open(&reader);
     let id = "/api/traces/07070707070707070000000000000002";
     let first = reader.get(id).send();
     assert_eq!(first.status, 200);
@@ -677,6 +728,9 @@ fn a_query_says_what_it_cost_of_the_bucket() {
         "trine_storage_query_requests_bucket{api=\"tempo\",le=\"0\"} 1\n",
         "trine_storage_query_requests_count{api=\"tempo\"} 2\n",
         "trine_storage_query_bytes_count{api=\"prometheus\"} 1\n",
+        "trine_storage_query_memory_hits_count{api=\"tempo\"} 2\n",
+        "trine_storage_query_disk_hits_sum{api=\"tempo\"} 0\n",
+        "trine_storage_query_misses_bucket{api=\"tempo\",le=\"0\"} 1\n",
     ] {
         assert!(metrics.text().contains(line), "{}", metrics.text());
     }

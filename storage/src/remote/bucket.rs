@@ -25,6 +25,7 @@ use super::counters::{Counters, Verb};
 use super::failure::{Failure, Reason};
 use super::location::{Backend, Location};
 use crate::clock::Clock;
+use crate::cost::Cost;
 use crate::error::{Error, Result};
 use crate::ulid::IdSource;
 
@@ -360,6 +361,7 @@ impl Bucket {
                 other => other.map(Some),
             }
         })?;
+        Cost::asked(found.as_ref().map_or(0, |(bytes, _)| bytes.len() as u64));
         Ok(found.map(|(bytes, meta)| (bytes, self.object(&meta))))
     }
 
@@ -391,6 +393,7 @@ impl Bucket {
                 other => other.map(Some),
             }
         })?;
+        Cost::asked(0);
         Ok(found.map(|meta| self.object(&meta)))
     }
 
@@ -426,6 +429,7 @@ impl Bucket {
             }
             Ok(found)
         })?;
+        Cost::asked(0);
         let mut objects: Vec<Object> = found.iter().map(|meta| self.object(meta)).collect();
         objects.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)

@@ -161,7 +161,8 @@ impl BucketCatalog {
         Ok(Some(document))
     }
 
-    /// The newest version; nothing when there never was one.
+    /// The newest version; nothing when there never was one. Takes three requests where the list is as of
+    /// now.
     ///
     /// # Errors
     /// As [`BucketCatalog::load`].
@@ -170,14 +171,16 @@ impl BucketCatalog {
             let listed = self.bucket.list(DIR)?;
             let newest = listed.iter().rev().find_map(|object| number(&object.key));
             // A list may be as of some time ago: version 1 is not in it, or swept already.
-            match self.load(newest.unwrap_or(1))? {
-                Some(document) => {
-                    if let Some(newest) = self.forward(document)? {
-                        return Ok(Some(newest));
-                    }
-                }
-                None if newest.is_none() && self.bucket.head(BEGAN)?.is_none() => return Ok(None),
-                None => {}
+            let found = match newest {
+                Some(newest) => self.load(self.last_after(newest)?)?,
+                None => match self.load(1)? {
+                    Some(first) => self.forward(first)?,
+                    None if self.bucket.head(BEGAN)?.is_none() => return Ok(None),
+                    None => None,
+                },
+            };
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Err(refused(
@@ -224,19 +227,20 @@ impl BucketCatalog {
         Error::corrupt(format_args!("{DIR} in {}", self.bucket.name()), 0, what)
     }
 
-    /// The last version after `found` without a gap; nothing when `found` was swept meanwhile.
-    fn forward(&self, mut found: BucketDocument) -> Result<Option<BucketDocument>> {
-        let there = |version| Ok(self.bucket.head(&version_key(version))?.is_some());
-        loop {
-            let last = last_there(found.version(), there)?;
-            if last == found.version() {
-                return Ok(there(last)?.then_some(found));
-            }
-            match self.load(last)? {
-                Some(newer) => found = newer,
-                None => return Ok(None),
-            }
+    /// The last version after `found` without a gap; nothing when it was swept meanwhile.
+    fn forward(&self, found: BucketDocument) -> Result<Option<BucketDocument>> {
+        let last = self.last_after(found.version())?;
+        if last == found.version() {
+            return Ok(self.bucket.head(&version_key(last))?.map(|_| found));
         }
+        self.load(last)
+    }
+
+    /// The last version after `first` without a gap. It is the newest if it is still there when this is
+    /// known.
+    fn last_after(&self, first: u64) -> Result<u64> {
+        let there = |version| Ok(self.bucket.head(&version_key(version))?.is_some());
+        last_there(first, there)
     }
 
     /// Makes the bucket the writer's: commits a version with its epoch, which stops every writer

@@ -14,8 +14,11 @@ use xxhash_rust::xxh3::Xxh3;
 use super::bucket::{Bucket, refuse_runtime_threads};
 use super::failure::{Failure, Reason};
 use super::range_cache::{Flight, Look, Pages, Priority, RangeCache};
-use crate::cost::Cost;
+use crate::cost::{Cost, Round};
 use crate::fs::ReadFile;
+
+/// Of the cache in memory, the part that one reader may fetch ahead of itself: one in so many.
+const AHEAD_ONE_IN: u64 = 8;
 
 /// An object that no longer changes.
 ///
@@ -147,6 +150,10 @@ impl ReadFile for RemoteFile {
         Ok(())
     }
 
+    fn ahead_bytes_max(&self) -> u64 {
+        self.inner.cache.options().memory_bytes_max / AHEAD_ONE_IN
+    }
+
     fn prioritize(&self, ranges: &[Range<u64>]) {
         let pages = ranges.iter().filter_map(|range| self.inner.numbers(range));
         self.inner.high.lock().extend(pages);
@@ -262,34 +269,45 @@ impl Inner {
         count
     }
 
-    /// Which pages are at hand, or coming; counts what was found where.
+    /// Which pages are at hand, or coming; counts what was found where. What the same query has asked for
+    /// before was counted then.
     fn beside(&self, wanted: &[u32]) -> Vec<(u32, Option<Look>)> {
-        let (mut memory, mut disk) = (0, 0);
+        let here = Round::next();
+        let is_known = |round: &Option<Round>| {
+            let both = round.zip(here);
+            both.is_some_and(|(round, here)| round.is_of(here))
+        };
+        let (mut memory, mut disk, mut misses) = (0, 0, 0);
         let looks = self.cache.look(&self.pages, wanted);
         let mut loaded = Vec::new();
         let found: Vec<(u32, Option<Look>)> = wanted
             .iter()
             .zip(looks)
             .map(|(&page, look)| match look {
-                Look::Memory(_) => {
-                    memory += 1;
+                Look::Memory(_, ref round) => {
+                    memory += u64::from(!is_known(round));
                     (page, Some(look))
                 }
-                Look::Coming(_) => (page, Some(look)),
+                Look::Coming(ref flight) => {
+                    misses += u64::from(!is_known(&flight.round));
+                    (page, Some(look))
+                }
                 Look::Missing => {
                     let range = self.page_range(page);
                     let len = range.end - range.start;
                     let read = self.cache.load_from_disk(&self.pages, page, len);
-                    if let Some(bytes) = &read {
-                        disk += 1;
-                        loaded.push((page, bytes.clone(), self.priority(page)));
+                    match &read {
+                        Some(bytes) => {
+                            disk += 1;
+                            loaded.push((page, bytes.clone(), self.priority(page)));
+                        }
+                        None => misses += 1,
                     }
-                    (page, read.map(Look::Memory))
+                    (page, read.map(|bytes| Look::Memory(bytes, None)))
                 }
             })
             .collect();
         self.cache.hold(&self.pages, &loaded);
-        let misses = wanted.len() as u64 - memory - disk;
         self.cache.count(memory, disk, misses);
         if let Some(cost) = Cost::current() {
             cost.looked(memory, disk, misses);
@@ -325,7 +343,14 @@ impl Inner {
                 }
             }
             let mut came: Vec<(Range<u64>, Bytes)> = Vec::new();
+            // All of them are used together, so none of them comes after another.
+            let (next, mut rounds) = (Round::next(), Vec::new());
             for flight in &flights {
+                rounds.push(match (flight.round, next) {
+                    (Some(round), Some(next)) if round.is_of(next) => Some(round),
+                    // As if it were our own request.
+                    _ => next,
+                });
                 match flight.wait() {
                     Ok(bytes) => came.push((flight.range.clone(), bytes)),
                     // Another read's bad luck is not ours: we try it ourselves.
@@ -334,6 +359,9 @@ impl Inner {
                 }
             }
             for (page, look) in looked {
+                if let Some(Look::Memory(_, round)) = &look {
+                    rounds.push(*round);
+                }
                 let Some(piece) = wanted
                     .binary_search(&page)
                     .ok()
@@ -341,7 +369,7 @@ impl Inner {
                 else {
                     continue;
                 };
-                if let Some(Look::Memory(bytes)) = look {
+                if let Some(Look::Memory(bytes, _)) = look {
                     *piece = Some(Piece::Page(bytes));
                     continue;
                 }
@@ -353,6 +381,7 @@ impl Inner {
                     *piece = Some(Piece::Run(run.start, bytes.clone()));
                 }
             }
+            rounds.into_iter().for_each(Cost::used);
             let left: Vec<u32> = wanted
                 .iter()
                 .zip(&pieces)

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 
 use super::failure::{Failure, Reason};
 use crate::clock::Clock;
+use crate::cost::Round;
 use crate::error::Result;
 use crate::fs::Fs;
 
@@ -133,6 +134,8 @@ pub(crate) struct Flight {
     pages: Arc<Pages>,
     /// The bytes of the object.
     pub(crate) range: Range<u64>,
+    /// Of the query that asked for it.
+    pub(crate) round: Option<Round>,
     done: Mutex<Option<Result<Bytes, Failure>>>,
     woken: Condvar,
 }
@@ -162,6 +165,8 @@ struct Held {
     run: Option<Arc<Run>>,
     priority: Priority,
     used: AtomicBool,
+    /// In which it came.
+    round: Option<Round>,
 }
 
 /// Pages beside each other that came together, in one piece of memory: who reads several of them gets it
@@ -193,13 +198,20 @@ pub(crate) struct Pages {
     slots: RwLock<BTreeMap<u32, Slot>>,
 }
 
-/// The pages of an object, while nobody changes them.
-pub(crate) struct HeldPages<'a>(RwLockReadGuard<'a, BTreeMap<u32, Slot>>);
+/// The pages of an object, while nobody changes them, that did not come for the query that looks: of those
+/// it matters when they came.
+pub(crate) struct HeldPages<'a> {
+    slots: RwLockReadGuard<'a, BTreeMap<u32, Slot>>,
+    here: Option<Round>,
+}
 
 impl Pages {
     /// A look at what is in memory.
     pub(crate) fn held(&self) -> HeldPages<'_> {
-        HeldPages(self.slots.read())
+        HeldPages {
+            slots: self.slots.read(),
+            here: Round::next(),
+        }
     }
 
     /// Says of pages that they do not come, or are not kept.
@@ -224,10 +236,16 @@ impl Pages {
 impl HeldPages<'_> {
     /// A page that is in memory, which was used by this.
     pub(crate) fn get(&self, page: u32) -> Option<&Bytes> {
-        match self.0.get(&page) {
-            Some(Slot::Held(held)) => Some(held.take()),
-            _ => None,
-        }
+        Some(self.find(page)?.take())
+    }
+
+    fn find(&self, page: u32) -> Option<&Held> {
+        let Some(Slot::Held(held)) = self.slots.get(&page) else {
+            return None;
+        };
+        let both = held.round.zip(self.here);
+        let is_own = both.is_some_and(|(round, here)| round.is_of(here));
+        (!is_own).then_some(held)
     }
 
     /// Pages that are in memory in one piece, which were used by this: the number of the first page of
@@ -235,9 +253,7 @@ impl HeldPages<'_> {
     pub(crate) fn together(&self, pages: Range<u32>) -> Option<(u32, Bytes)> {
         let mut found: Option<&Arc<Run>> = None;
         for page in pages {
-            let Slot::Held(held) = self.0.get(&page)? else {
-                return None;
-            };
+            let held = self.find(page)?;
             let run = held.run.as_ref()?;
             if !Arc::ptr_eq(found.get_or_insert(run), run) {
                 return None;
@@ -253,7 +269,7 @@ pub(crate) type Came = (u32, Bytes, Priority);
 
 /// What a look for a page gives.
 pub(crate) enum Look {
-    Memory(Bytes),
+    Memory(Bytes, Option<Round>),
     Coming(Arc<Flight>),
     Missing,
 }
@@ -420,7 +436,7 @@ impl RangeCache {
     pub(crate) fn look(&self, pages: &Pages, wanted: &[u32]) -> Vec<Look> {
         let slots = pages.slots.read();
         let look = |page: &u32| match slots.get(page) {
-            Some(Slot::Held(held)) => Look::Memory(held.take().clone()),
+            Some(Slot::Held(held)) => Look::Memory(held.take().clone(), held.round),
             Some(Slot::Coming(flight)) => Look::Coming(Arc::clone(flight)),
             None => Look::Missing,
         };
@@ -434,7 +450,7 @@ impl RangeCache {
 
     /// Keeps pages in memory as far as they fit, in the order of their numbers.
     pub(crate) fn hold(&self, pages: &Arc<Pages>, came: &[Came]) {
-        self.inner.hold(pages, came);
+        self.inner.hold(pages, came, None);
     }
 
     /// Says that the pages of `range` are coming. Gives the flight if it is this call's to begin;
@@ -452,6 +468,7 @@ impl RangeCache {
         let flight = Arc::new(Flight {
             pages: Arc::clone(pages),
             range,
+            round: Round::next(),
             done: Mutex::new(None),
             woken: Condvar::new(),
         });
@@ -480,7 +497,7 @@ impl RangeCache {
 
 impl Inner {
     /// Keeps pages in memory as far as they fit, those beside each other in one piece.
-    fn hold(&self, pages: &Arc<Pages>, came: &[Came]) {
+    fn hold(&self, pages: &Arc<Pages>, came: &[Came], round: Option<Round>) {
         let max = self.options.memory_bytes_max;
         let shared_max = max / RUN_ONE_IN;
         let page_bytes = self.options.page_bytes;
@@ -502,7 +519,7 @@ impl Inner {
                 bytes.extend_from_slice(page);
             }
             let mut memory = self.memory.lock();
-            memory.hold(pages, group, bytes.freeze());
+            memory.hold(pages, group, bytes.freeze(), round);
             let evicted = memory.evict(&self.options);
             drop(memory);
             self.figures.evicted.fetch_add(evicted, Ordering::Relaxed);
@@ -512,7 +529,7 @@ impl Inner {
 
 impl Memory {
     /// Keeps a group of pages, whose bytes these are.
-    fn hold(&mut self, pages: &Arc<Pages>, group: &[Came], bytes: Bytes) {
+    fn hold(&mut self, pages: &Arc<Pages>, group: &[Came], bytes: Bytes, round: Option<Round>) {
         let Some((first, ..)) = group.first() else {
             return;
         };
@@ -541,6 +558,7 @@ impl Memory {
                 run: run.clone(),
                 priority: *priority,
                 used: AtomicBool::new(false),
+                round,
             };
             slots.insert(*page, Slot::Held(held));
             let entry = Entry {
@@ -673,7 +691,7 @@ impl Landing {
                 disk.add(pages.key(*page), bytes, *priority);
             }
         }
-        self.cache.hold(pages, &came);
+        self.cache.hold(pages, &came, self.flight.round);
         *self.flight.done.lock() = Some(result);
         self.flight.woken.notify_all();
         if let Some(disk) = &self.cache.disk

@@ -39,15 +39,22 @@ impl Asked {
 pub struct CountingDepot {
     depot: Arc<MemoryDepot>,
     page_bytes: u64,
+    ahead_bytes_max: u64,
     asked: Arc<Mutex<Asked>>,
 }
 
 impl CountingDepot {
     /// Counts the reads of `depot` by pages of so many bytes.
     pub fn new(depot: Arc<MemoryDepot>, page_bytes: u64) -> Arc<Self> {
+        Self::with_ahead(depot, page_bytes, u64::MAX)
+    }
+
+    /// The same for readers that may ask for so many bytes ahead of themselves.
+    pub fn with_ahead(depot: Arc<MemoryDepot>, page_bytes: u64, ahead_bytes_max: u64) -> Arc<Self> {
         Arc::new(Self {
             depot,
             page_bytes,
+            ahead_bytes_max,
             asked: Arc::default(),
         })
     }
@@ -63,6 +70,7 @@ struct CountedFile {
     id: BlockId,
     file: Arc<dyn ReadFile>,
     page_bytes: u64,
+    ahead_bytes_max: u64,
     asked: Arc<Mutex<Asked>>,
 }
 
@@ -96,6 +104,10 @@ impl ReadFile for CountedFile {
     fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
         self.ask(&mut self.asked.lock(), ranges);
         Ok(())
+    }
+
+    fn ahead_bytes_max(&self) -> u64 {
+        self.ahead_bytes_max
     }
 }
 
@@ -134,6 +146,7 @@ impl Depot for CountingDepot {
             id: meta.id,
             file: self.depot.open(meta),
             page_bytes: self.page_bytes,
+            ahead_bytes_max: self.ahead_bytes_max,
             asked: Arc::clone(&self.asked),
         })
     }

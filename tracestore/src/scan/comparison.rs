@@ -226,7 +226,7 @@ impl Shared {
 struct PageChildren([Option<Children>; 2]);
 
 impl PageChildren {
-    fn of(&mut self, found: &Found<'_>, scope: Scope, wanted: &Wanted) -> Result<&Children> {
+    fn of(&mut self, found: &Found<'_, '_>, scope: Scope, wanted: &Wanted) -> Result<&Children> {
         let [events, links] = &mut self.0;
         let held = match scope {
             Scope::Link => links,
@@ -332,7 +332,7 @@ impl<'a> Comparing<'a> {
         }
     }
 
-    fn add(&mut self, found: &Found<'_>) -> Result<()> {
+    fn add(&mut self, found: &Found<'_, '_>) -> Result<()> {
         let (view, page) = (found.view, found.page);
         let held = self.image.as_ref();
         if !held.is_some_and(|held| Arc::ptr_eq(held, &view.image)) {
@@ -359,7 +359,7 @@ impl<'a> Comparing<'a> {
     }
 
     /// Finds out the bucket and the side of each wanted row.
-    fn set_slots(&mut self, found: &Found<'_>) -> Result<()> {
+    fn set_slots(&mut self, found: &Found<'_, '_>) -> Result<()> {
         let (view, page) = (found.view, found.page);
         let mut selected = match found.others.first() {
             Some(node) => page.rows(node, found.rows)?,
@@ -523,7 +523,7 @@ impl Counted {
     /// Counts the values of a page.
     fn add_page(
         &mut self,
-        found: &Found<'_>,
+        found: &Found<'_, '_>,
         attribute: &AttributeRef,
         (wanted, slots): (&Wanted, &Slots),
         children: &mut PageChildren,

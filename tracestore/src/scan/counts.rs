@@ -181,14 +181,15 @@ struct Counting<'a> {
 
 /// Counts spans of some places. What the threads of the request count comes in a batch of each.
 pub(crate) fn counts(views: &[View], request: &Counts) -> Result<Batches> {
-    let asks = request
+    let read: Vec<&AttributeRef> = request
         .by
         .iter()
         .chain(measured_by(&request.measure))
-        .any(asks_trace);
+        .collect();
+    let asks = read.iter().any(|attribute| asks_trace(attribute));
     let asks = (asks || asks_traces(&request.filter), request.range);
     let filters = [&request.filter];
-    let sweep = Sweep::new(views, &filters, asks)?;
+    let sweep = Sweep::new(views, &filters, asks)?.reading(read);
     let threads = request.effort.threads.min(sweep.pieces().saturating_sub(1));
     let counted = on_threads(threads, &|| {
         let mut counting = Counting::new(request);
@@ -289,7 +290,7 @@ impl<'a> Counting<'a> {
         }
     }
 
-    fn add(&mut self, found: &Found<'_>) -> Result<()> {
+    fn add(&mut self, found: &Found<'_, '_>) -> Result<()> {
         let (view, page, rows) = (found.view, found.page, found.rows);
         self.wanted
             .set(rows, page.table().rows_of(page.number()).len());

@@ -135,10 +135,10 @@ const KEYS: [u8; 6] = [
     span::PARENT_ID,
 ];
 
-/// Begins to fetch the pages of spans that filters look at, with the traces that begin there.
-pub(crate) fn pages(view: &View, nodes: &[Node], pages: Range<usize>) {
+/// The pages of spans that filters look at, with the traces that begin there, where they are far away.
+pub(crate) fn pages(view: &View, nodes: &[Node], pages: Range<usize>) -> Vec<PageRef> {
     if !view.image.is_remote() || pages.is_empty() {
-        return;
+        return Vec::new();
     }
     let spans = &view.image.spans;
     let mut keys = Vec::new();
@@ -154,7 +154,7 @@ pub(crate) fn pages(view: &View, nodes: &[Node], pages: Range<usize>) {
     let first = view.places_of(pages.start).start;
     let end = view.places_of(pages.end - 1).end;
     view.image.pages_of_traces(first..end, &mut found);
-    view.image.prefetch(&found);
+    found
 }
 
 fn keys_of(node: &Node, out: &mut Vec<Key>) {
@@ -201,6 +201,55 @@ pub(crate) fn answer(view: &View, pages: impl Iterator<Item = usize>, named: &[N
         spans.pages_of_shapes(&rows, &mut found);
         keys.iter()
             .for_each(|key| spans.pages_of(key, &rows, &mut found));
+    }
+    image.prefetch(&found);
+}
+
+/// Begins to fetch what tells the values that spans of some pages have for some attributes, as far as
+/// that lies in these pages or is shared.
+pub(crate) fn read(view: &View, pages: impl Iterator<Item = usize>, attributes: &[&AttributeRef]) {
+    if !view.image.is_remote() || attributes.is_empty() {
+        return;
+    }
+    let image = &view.image;
+    let spans = &image.spans;
+    let (mut keys, mut found) = (vec![Key::Number(span::START)], Vec::new());
+    for attribute in attributes {
+        match attribute {
+            AttributeRef::Intrinsic(intrinsic) => keys.extend(match intrinsic {
+                Intrinsic::Name => Some(span::NAME),
+                Intrinsic::StatusMessage => Some(span::MESSAGE),
+                Intrinsic::Duration => Some(Key::Number(span::DURATION)),
+                Intrinsic::Status => Some(Key::Number(span::STATUS)),
+                Intrinsic::Kind => Some(Key::Number(span::KIND)),
+                Intrinsic::SpanId => Some(Key::Number(span::ID)),
+                Intrinsic::IsRoot | Intrinsic::ChildCount => Some(Key::Number(span::PARENT)),
+                // They are of other spans, or of whole traces.
+                _ => None,
+            }),
+            AttributeRef::Attribute { scope, key } => {
+                if matches!(scope, None | Some(Scope::Span)) {
+                    keys.extend(visible(spans, key));
+                }
+                if matches!(scope, None | Some(Scope::Resource)) {
+                    keys.push(Key::Number(span::RESOURCE));
+                    all_of(&image.resources, &mut found);
+                }
+                if matches!(scope, Some(Scope::Instrumentation)) {
+                    keys.push(Key::Number(span::SCOPE));
+                    all_of(&image.scopes, &mut found);
+                }
+            }
+        }
+    }
+    for page in pages {
+        let rows = spans.rows_of(page);
+        if keys.iter().any(|key| matches!(key, Key::Attribute(..))) {
+            spans.pages_of_shapes(&rows, &mut found);
+        }
+        for key in &keys {
+            spans.pages_of(key, &rows, &mut found);
+        }
     }
     image.prefetch(&found);
 }

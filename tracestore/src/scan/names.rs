@@ -128,7 +128,7 @@ const OTHERS: [Scope; 4] = [
 
 impl Naming {
     /// Notes what the spans of a page have.
-    fn add(&mut self, found: &Found<'_>) -> Result<()> {
+    fn add(&mut self, found: &Found<'_, '_>) -> Result<()> {
         let (image, page) = (&found.view.image, found.page);
         let held = self.image.as_ref();
         if !held.is_some_and(|held| Arc::ptr_eq(held, image)) {

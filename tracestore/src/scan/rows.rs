@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::sync::Arc;
 
+use trine_storage::read_ahead::READ_AHEAD_BYTES_MAX;
 use trine_storage::{Error, Result};
 
 use super::batch::{self, Chosen};
@@ -30,6 +31,10 @@ const BATCH_ROWS: usize = 4096;
 const STEPS: usize = 32;
 /// Traces that are put together at a time.
 const TOGETHER: usize = 16;
+/// Pages of spans that are fetched together of places that are far away, at first and at most; fewer
+/// once they have [`READ_AHEAD_BYTES_MAX`].
+const AHEAD_FIRST: usize = 4;
+const AHEAD_MAX: usize = 64;
 
 /// The traces of an answer.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ struct Answer {
     enough: usize,
     /// What was looked at for this batch.
     steps: usize,
+    /// How many pages that are far away are fetched next time.
+    ahead: usize,
     failed: bool,
 }
 
@@ -161,6 +168,11 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
             cursor.stop();
         }
     }
+    // The newest place probably comes first.
+    cursors.iter().for_each(Cursor::fetch_bound);
+    if let Some(newest) = cursors.iter_mut().max_by_key(|c| c.view.range.end) {
+        newest.fetch(AHEAD_FIRST / 2);
+    }
     Ok(Box::new(Answer {
         plan,
         attributes: named(&request.projection),
@@ -174,6 +186,7 @@ pub(crate) fn rows(views: Vec<View>, request: &Rows) -> Result<Batches> {
         batch_rows: FIRST_BATCH_ROWS,
         enough: request.enough.max(1),
         steps: 0,
+        ahead: AHEAD_FIRST,
         failed: false,
     }))
 }
@@ -301,7 +314,39 @@ impl Answer {
         Ok(())
     }
 
+    /// Sees to it that the pages are asked for that the place `at` looks at next, and in the same round
+    /// those that other places look at after it: half as many of each as of the one before it.
+    fn fetch(&mut self, at: usize) -> Result<()> {
+        if !self.cursors.get(at).is_some_and(Cursor::is_due) {
+            return Ok(());
+        }
+        let mut others = Vec::new();
+        for (number, cursor) in self.cursors.iter().enumerate() {
+            if let Some(bound) = cursor.bound()?
+                && number != at
+            {
+                others.push((bound, number));
+            }
+        }
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut pages, mut bytes) = (self.ahead, READ_AHEAD_BYTES_MAX);
+        for number in std::iter::once(at).chain(others.into_iter().map(|(_, number)| number)) {
+            let count = pages.div_ceil(2);
+            let Some(cursor) = self.cursors.get_mut(number).filter(|_| count > 0) else {
+                break;
+            };
+            pages -= count;
+            match bytes.checked_sub(cursor.fetch(count)) {
+                Some(left) => bytes = left,
+                None => break,
+            }
+        }
+        self.ahead = (2 * self.ahead).min(AHEAD_MAX);
+        Ok(())
+    }
+
     fn step(&mut self, at: usize) -> Result<()> {
+        self.fetch(at)?;
         let scattered = &self.scattered;
         let is_scattered = |view: &View, place: usize| {
             Ok(!scattered.is_empty() && scattered.contains(&view.id_of(place)?))

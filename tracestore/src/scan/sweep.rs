@@ -11,7 +11,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use trine_storage::read_ahead::ReadAhead;
 use trine_storage::shared::join;
 use trine_storage::{Result, TimeRange};
 
@@ -23,7 +25,7 @@ use super::spans::{self, Piece};
 use super::view::{Hidden, View};
 use crate::block::table::PAGE_ROWS;
 use crate::model::TraceId;
-use crate::request::Filter;
+use crate::request::{AttributeRef, Filter};
 use crate::structure::kind_of;
 
 /// Traces of which pieces lie in several views, with the views and places.
@@ -36,20 +38,22 @@ const TOGETHER: usize = 256;
 const PAGES: usize = 32;
 
 /// A page with rows that satisfy a filter.
-pub(crate) struct Found<'a> {
+pub(crate) struct Found<'a, 'p> {
     pub(crate) view: &'a View,
-    pub(crate) page: &'a Page<'a>,
+    pub(crate) page: &'a Page<'p>,
     pub(crate) rows: &'a PageRows,
     /// The other filters of the sweep, ready for the page.
     pub(crate) others: &'a [Node],
 }
 
 /// What hears of the pages; whether it wants more.
-pub(crate) type Each<'a> = dyn FnMut(&Found<'_>) -> Result<bool> + 'a;
+pub(crate) type Each<'a> = dyn FnMut(&Found<'_, '_>) -> Result<bool> + 'a;
 
 /// All spans that satisfy a filter, ready to be gone over.
 pub(crate) struct Sweep<'a> {
     filters: &'a [&'a Filter],
+    /// What is read of pages with rows.
+    read: Vec<&'a AttributeRef>,
     range: TimeRange,
     views: Vec<Swept<'a>>,
     /// Traces that are put together, some at a time.
@@ -58,6 +62,16 @@ pub(crate) struct Sweep<'a> {
     pages: Vec<(usize, Range<usize>)>,
     /// The piece of work that comes next: pages first, then traces.
     next: AtomicUsize,
+    /// Where anything is far away.
+    ahead: Option<Mutex<Ahead>>,
+}
+
+/// Pieces of pages that were asked for and not gone over.
+#[derive(Debug)]
+struct Ahead {
+    coming: ReadAhead,
+    /// The first that was not asked for.
+    next: usize,
 }
 
 /// A place to be gone over.
@@ -77,11 +91,13 @@ impl<'a> Sweep<'a> {
     ) -> Result<Self> {
         let mut sweep = Self {
             filters,
+            read: Vec::new(),
             range,
             views: Vec::with_capacity(views.len()),
             together: Vec::new(),
             pages: Vec::new(),
             next: AtomicUsize::new(0),
+            ahead: ahead(views),
         };
         let chosen = filters.first();
         let traces = match asks_traces {
@@ -151,6 +167,12 @@ impl<'a> Sweep<'a> {
         Ok(sweep)
     }
 
+    /// Says which attributes whoever hears of pages reads of them: of places that are far away they are
+    /// fetched for some pages together.
+    pub(crate) fn reading(self, read: Vec<&'a AttributeRef>) -> Self {
+        Self { read, ..self }
+    }
+
     /// How many pieces of work there are, of which each is done by one thread.
     pub(crate) fn pieces(&self) -> usize {
         self.pages.len() + self.together.len()
@@ -169,6 +191,30 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// Sees to it that the pages of a piece are asked for, and those of the pieces that come next, of this
+    /// place and of others.
+    fn read_ahead(&self, number: usize) {
+        let Some(ahead) = &self.ahead else { return };
+        let mut ahead = ahead.lock();
+        let is_due = ahead.coming.is_due();
+        while ahead.next <= number || (is_due && !ahead.coming.is_full()) {
+            let Some((view, pages)) = self.pages.get(ahead.next) else {
+                break;
+            };
+            if let Some(swept) = self.views.get(*view) {
+                let pages = fetch::pages(swept.view, &swept.nodes, pages.clone());
+                let bytes = pages.iter().map(|page| u64::from(page.len)).sum();
+                // What is needed now is asked for in any case.
+                if !ahead.coming.ask(bytes) && ahead.next > number {
+                    break;
+                }
+                swept.view.image.prefetch(&pages);
+            }
+            ahead.next += 1;
+        }
+        ahead.coming.used();
+    }
+
     /// Does a piece of work; whether there is more.
     fn piece(&self, number: usize, each: &mut Each<'_>) -> Result<bool> {
         if let Some((view, pages)) = self.pages.get(number) {
@@ -178,8 +224,8 @@ impl<'a> Sweep<'a> {
             // What a view remembers is of use to one thread only.
             let view = swept.view.again();
             let from = (&view, &*swept.nodes, &swept.left_out);
-            fetch::pages(&view, &swept.nodes, pages.clone());
-            return sweep_pages(from, self.range, pages.clone(), each);
+            self.read_ahead(number);
+            return sweep_pages(from, self.range, (pages.clone(), &self.read), each);
         }
         let number = number.saturating_sub(self.pages.len());
         let Some(some) = self.together.get(number) else {
@@ -198,7 +244,7 @@ impl<'a> Sweep<'a> {
         let view = spans::view_of(&found)?;
         let nodes = nodes(&view, self.filters)?;
         let from = (&view, &*nodes, &RoaringBitmap::new());
-        sweep_pages(from, self.range, 0..view.pages(), each)
+        sweep_pages(from, self.range, (0..view.pages(), &[]), each)
     }
 }
 
@@ -220,6 +266,16 @@ pub(crate) fn on_threads<A: Send>(more: usize, job: &(dyn Fn() -> A + Sync)) -> 
     let (done, mut others) = join(job, || on_threads(more - 1, job));
     others.push(done);
     others
+}
+
+/// How far a sweep is ahead of itself; nothing where all is on this disk.
+fn ahead(views: &[View]) -> Option<Mutex<Ahead>> {
+    let far = views.iter().filter(|view| view.image.is_remote());
+    let bytes_max = far.map(|view| view.image.ahead_bytes_max()).min()?;
+    Some(Mutex::new(Ahead {
+        coming: ReadAhead::new(bytes_max, true),
+        next: 0,
+    }))
 }
 
 fn nodes(view: &View, filters: &[&Filter]) -> Result<Vec<Node>> {
@@ -247,7 +303,7 @@ fn pieces_of(views: &[View], traces: &[Vec<(usize, usize)>]) -> Vec<Vec<Piece>> 
 fn sweep_pages(
     (view, nodes, left_out): (&View, &[Node], &RoaringBitmap),
     range: TimeRange,
-    pages: Range<usize>,
+    (pages, read): (Range<usize>, &[&AttributeRef]),
     each: &mut Each<'_>,
 ) -> Result<bool> {
     let Some((node, others)) = nodes.split_first() else {
@@ -256,7 +312,10 @@ fn sweep_pages(
     if matches!(node, Node::No) {
         return Ok(true);
     }
-    for number in pages {
+    // What is read of pages that are far away is fetched once it is known which have rows.
+    let together = if view.image.is_remote() { PAGES } else { 1 };
+    let mut passed = Vec::new();
+    for number in pages.clone() {
         let mut seen = view.seen(number, range)?;
         if !left_out.is_empty() {
             let first = u32::try_from(number * PAGE_ROWS).unwrap_or(u32::MAX);
@@ -265,19 +324,27 @@ fn sweep_pages(
                 .range(first..end)
                 .for_each(|row| seen.remove(row - first));
         }
-        if seen.is_empty() {
+        if !seen.is_empty() {
+            let page = Page::of_spans(view, number);
+            let rows = page.rows(node, &seen)?;
+            if !rows.is_empty() {
+                passed.push((page, rows));
+            }
+        }
+        if passed.len() < together && number + 1 < pages.end {
             continue;
         }
-        let page = Page::of_spans(view, number);
-        let rows = page.rows(node, &seen)?;
-        let found = Found {
-            view,
-            page: &page,
-            rows: &rows,
-            others,
-        };
-        if !rows.is_empty() && !each(&found)? {
-            return Ok(false);
+        fetch::read(view, passed.iter().map(|(page, _)| page.number()), read);
+        for (page, rows) in passed.drain(..) {
+            let found = Found {
+                view,
+                page: &page,
+                rows: &rows,
+                others,
+            };
+            if !each(&found)? {
+                return Ok(false);
+            }
         }
     }
     Ok(true)

@@ -136,9 +136,8 @@ pub(crate) struct Cursor {
     next: usize,
     /// Those before this one ended too early.
     first: usize,
-    /// Pages before this one are not fetched yet where they are far away, and so many are next time.
+    /// Pages before this one were not asked for yet where they are far away.
     fetched: usize,
-    ahead: usize,
     /// Bits of pages, by filter; the second half are those of pieces.
     bits: HashMap<(usize, usize), PageRows>,
     /// Of traces some rows of which are hidden, the end of the last by place, and of all before it.
@@ -206,7 +205,6 @@ impl Cursor {
             next,
             first,
             fetched: usize::MAX,
-            ahead: 2,
             bits: HashMap::new(),
             latest,
         })
@@ -258,7 +256,6 @@ impl Cursor {
         let first = view.first_place(page).min(last).max(self.first);
         let places = first..self.next;
         self.next = first;
-        self.fetch(page, last);
         // Bits of pages that only later traces have rows of are not needed any more.
         let end = view.rows_of(last).end as usize;
         self.bits.retain(|(_, held), _| *held <= end / PAGE_ROWS);
@@ -289,20 +286,49 @@ impl Cursor {
         Ok(step)
     }
 
-    /// Sees to it that pages up to that on which the trace at a place ends are fetched, and more each
-    /// time.
-    fn fetch(&mut self, page: usize, last: usize) {
-        const AHEAD_MAX: usize = 32;
-        if page >= self.fetched {
-            return;
+    /// Whether pages are to be looked at next that were not asked for, although they are far away.
+    pub(crate) fn is_due(&self) -> bool {
+        let page = self.next_pages().map(|pages| pages.start);
+        page.is_some_and(|page| page < self.fetched)
+    }
+
+    /// Asks for so many of the pages that are looked at next, as far as that was not done; gives how many
+    /// bytes they have.
+    pub(crate) fn fetch(&mut self, count: usize) -> u64 {
+        let (Some(pages), Some(nodes)) = (self.next_pages(), &self.nodes) else {
+            return 0;
+        };
+        let lowest = self.view.rows_of(self.first).start as usize / PAGE_ROWS;
+        let first = (pages.start + 1).saturating_sub(count).max(lowest);
+        if first >= self.fetched {
+            return 0;
         }
-        let end = (self.view.rows_of(last).end as usize).div_ceil(PAGE_ROWS);
-        let first = (page + 1).saturating_sub(self.ahead);
-        if let Some(nodes) = &self.nodes {
-            fetch::pages(&self.view, &nodes.whole, first..end.min(self.fetched));
-        }
+        let end = pages.end.min(self.fetched);
         self.fetched = first;
-        self.ahead = (self.ahead * 2).min(AHEAD_MAX);
+        let pages = fetch::pages(&self.view, &nodes.whole, first..end);
+        self.view.image.prefetch(&pages);
+        pages.iter().map(|page| u64::from(page.len)).sum()
+    }
+
+    /// Asks for what [`Cursor::bound`] reads, where it is far away.
+    pub(crate) fn fetch_bound(&self) {
+        if let Some(last) = self.next.checked_sub(1)
+            && self.is_open()
+            && self.view.image.is_remote()
+        {
+            let mut pages = Vec::new();
+            self.view.image.pages_of_traces(last..last + 1, &mut pages);
+            self.view.image.prefetch(&pages);
+        }
+    }
+
+    /// The pages of the trace that is looked at next, where they are far away.
+    fn next_pages(&self) -> Option<Range<usize>> {
+        let last = self.next.checked_sub(1)?;
+        (self.is_open() && self.view.image.is_remote()).then(|| {
+            let rows = self.view.rows_of(last);
+            rows.start as usize / PAGE_ROWS..(rows.end as usize).div_ceil(PAGE_ROWS)
+        })
     }
 
     fn satisfying(&mut self, plan: &Plan, tree: &Tree, places: Vec<usize>) -> Result<Vec<usize>> {

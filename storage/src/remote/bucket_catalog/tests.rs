@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use super::super::fault::Faults;
 use super::super::stage::{Stage, lease};
 use super::super::{Holds, SweepOptions, sweep};
 use super::*;
 use crate::catalog::BlockMeta;
+use crate::cost::Cost;
 use crate::time::TimeRange;
 
 fn block(number: u64) -> BlockMeta {
@@ -23,6 +26,16 @@ fn committed(commit: Commit) -> BucketDocument {
         Commit::Committed(document) => document,
         other => panic!("{other:?}"),
     }
+}
+
+/// How many requests it takes, which come one after the other.
+fn asked(work: impl FnOnce()) -> u64 {
+    let cost = Arc::new(Cost::default());
+    let counting = cost.enter();
+    work();
+    drop(counting);
+    assert_eq!(cost.now().requests, cost.now().depth);
+    cost.now().requests
 }
 
 /// Adds a block to the newest version.
@@ -49,7 +62,12 @@ fn versions_follow_each_other_and_followers_see_the_newest() {
     assert_eq!(reader.load_after(&first).unwrap(), None);
     let second = add(&catalog, &lease, &first, 1);
     let third = add(&catalog, &lease, &second, 2);
-    assert_eq!(reader.load_newest().unwrap(), Some(third.clone()));
+    let newest = || assert_eq!(reader.load_newest().unwrap(), Some(third.clone()));
+    assert_eq!(asked(newest), 3);
+    assert_eq!(
+        asked(|| assert_eq!(reader.load_after(&third).unwrap(), None)),
+        2
+    );
     assert_eq!(reader.load_after(&first).unwrap(), Some(third.clone()));
     assert_eq!(reader.load(2).unwrap(), Some(second));
     assert_eq!(reader.load(4).unwrap(), None);

@@ -26,6 +26,11 @@ impl Image {
         self.file.is_remote()
     }
 
+    /// How many bytes a reader may ask for ahead of itself.
+    pub(crate) fn ahead_bytes_max(&self) -> u64 {
+        self.file.ahead_bytes_max()
+    }
+
     /// Begins to fetch pages.
     pub(crate) fn prefetch(&self, pages: &[PageRef]) {
         if !pages.is_empty() {
