@@ -2,8 +2,9 @@
 //! in windows of time call it.
 //!
 //! Time is divided into windows of a small and a large width. Sealed blocks (level 0) of a window
-//! become one block of level 1 when they are several or the window is *closed*, which is when it
-//! ended long enough ago that little comes late. Merged blocks are merged again when several of
+//! become one block of level 1 when they are several (where an engine says so, many while one is sealed
+//! soon after the other) or the window is *closed*, which is when it ended long enough ago that little
+//! comes late. Merged blocks are merged again when several of
 //! about one size lie in a closed window, so that a row is seldom written more than twice.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,10 @@ const LARGE_MULTIPLE: i64 = 12;
 /// The large width is at most this part of the retention, so that old rows go in time.
 const RETENTION_PARTS: i64 = 10;
 /// As many sealed blocks of one window are merged, closed or not.
-const SEALED_MAX: usize = 8;
+pub const SEALED_MAX: usize = 8;
+/// More may wait while one is sealed so soon after the other: whoever writes that much needs the
+/// machine for it.
+const BUSY_MS: i64 = 10_000;
 /// Sealed blocks of a closed window are merged when nothing was added for this long ...
 const SETTLED_MS: i64 = 60_000;
 /// ... or the first was made this long ago.
@@ -43,6 +47,9 @@ pub struct Settings {
     pub merged_least: usize,
     /// How far rows of a block may lie behind its window without it lying in none.
     pub overhang: Duration,
+    /// As many sealed blocks of a window wait for their merge at most while one is sealed soon after
+    /// the other; with [`SEALED_MAX`] none does.
+    pub waiting_max: usize,
 }
 
 /// What merges are planned by.
@@ -53,6 +60,7 @@ pub struct Rules {
     size_max: u64,
     merged_least: usize,
     overhang_ns: i64,
+    waiting_max: usize,
     now_ns: i64,
 }
 
@@ -88,6 +96,7 @@ impl Rules {
             size_max: settings.size_max,
             merged_least: settings.merged_least,
             overhang_ns: nanos(settings.overhang),
+            waiting_max: settings.waiting_max,
             now_ns,
         }
     }
@@ -181,7 +190,11 @@ fn sealed_is_due(group: &[Sized<'_>], window: TimeRange, rules: &Rules) -> bool 
             .map(|block| now_ms.saturating_sub(block.meta.created_ms))
     };
     let settled = ages().all(|age| age >= SETTLED_MS) || ages().any(|age| age >= SEALED_AGE_MS);
-    group.len() >= SEALED_MAX || size >= rules.size_max || rules.is_closed(window) && settled
+    if rules.is_closed(window) && settled || group.len() >= rules.waiting_max {
+        return true;
+    }
+    let is_busy = rules.waiting_max > SEALED_MAX && ages().any(|age| (0..BUSY_MS).contains(&age));
+    !is_busy && (group.len() >= SEALED_MAX || size >= rules.size_max)
 }
 
 /// As many of `group`, from the first on, as may become one block.

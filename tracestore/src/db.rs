@@ -20,7 +20,7 @@ mod verify;
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -86,6 +86,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     blocks: BlockSet<BlockFile>,
     live: Mutex<Live>,
+    /// When the last snapshot was taken, nanoseconds since 1970.
+    read_ns: AtomicI64,
     /// What memory takes of the budget.
     account: Account,
     /// Held while a batch goes to log and memory, and while memory is taken for a seal.
@@ -366,10 +368,12 @@ fn by_sequence(version: &Version<BlockFile>) -> Vec<Held> {
 impl Inner {
     fn snapshot(&self) -> Snapshot {
         self.follow_to_read();
+        let now_ns = self.clock.now_ns();
+        self.read_ns.store(now_ns, Ordering::Relaxed);
         let has_strangers = self.has_strangers();
         let (held, run, hidden) = self.blocks.read(|version| {
             let mut live = self.live.lock();
-            let run = live.cut(&version.blocks);
+            let run = live.cut(&version.blocks, now_ns);
             let mut held = by_sequence(version);
             held.extend(live.runs().cloned().map(Held::Run));
             (held, run, self.hidden())

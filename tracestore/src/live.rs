@@ -2,7 +2,8 @@
 //! holds one of it and swaps it for a seal.
 //!
 //! A stage becomes a run when it is full, and before somebody reads it. Runs of few spans are taken up
-//! by the next one, so that they are few and a span is written a few times at most.
+//! by the next one, so that they are few and a span is written a few times at most. A run that nobody
+//! reads before memory is sealed is never built: blocks are made of its stage.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -51,7 +52,11 @@ pub(crate) struct Run {
     range: TimeRange,
     image: OnceLock<Arc<Image>>,
     /// What it is made of, until somebody did.
-    waiting: Mutex<Option<Waiting>>,
+    waiting: Mutex<Option<Arc<Waiting>>>,
+    /// Every place that is older. They are asked whether they hold spans of its traces.
+    older: Mutex<Vec<Held>>,
+    /// When it was cut, nanoseconds since 1970.
+    cut_ns: i64,
     pub(crate) veil: Veil,
 }
 
@@ -60,8 +65,27 @@ struct Waiting {
     /// Runs that it takes the place of.
     runs: Vec<Arc<Run>>,
     stage: Stage,
-    /// Every place that is older. They are asked whether they hold spans of its traces.
-    older: Vec<Held>,
+}
+
+/// What blocks are made of.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Image(Arc<Image>),
+    Stage(Staged),
+}
+
+/// A stage that is no tables yet.
+#[derive(Debug)]
+pub(crate) struct Staged(Arc<Waiting>);
+
+impl Part {
+    /// All of it.
+    pub(crate) fn source(&self) -> Source<'_> {
+        match self {
+            Self::Image(image) => Source::Image(image),
+            Self::Stage(Staged(waiting)) => Source::Stage(&waiting.stage),
+        }
+    }
 }
 
 /// How much there is in memory.
@@ -99,8 +123,13 @@ impl Live {
             || self.stage.bytes() >= STAGE_BYTES_MAX
     }
 
-    /// Makes the stage a run, if it has spans; it is not built yet. `blocks` are all that there are.
-    pub(crate) fn cut(&mut self, blocks: &[Arc<Block<BlockFile>>]) -> Option<Arc<Run>> {
+    /// Makes the stage a run at `now_ns`, if it has spans; it is not built yet. `blocks` are all that
+    /// there are.
+    pub(crate) fn cut(
+        &mut self,
+        blocks: &[Arc<Block<BlockFile>>],
+        now_ns: i64,
+    ) -> Option<Arc<Run>> {
         let mut spans = u64::from(self.stage.rows());
         if spans == 0 {
             return None;
@@ -115,9 +144,8 @@ impl Live {
             first -= 1;
         }
         let runs = self.runs.split_off(first);
-        let blocks = blocks.iter().cloned().map(Held::Block);
-        let older = blocks.chain(self.runs().cloned().map(Held::Run)).collect();
-        let run = Arc::new(Run::new(Waiting { runs, stage, older }));
+        let older = older(blocks, self.runs());
+        let run = Arc::new(Run::new(Waiting { runs, stage }, older, now_ns));
         self.runs.push(Arc::clone(&run));
         Some(run)
     }
@@ -144,6 +172,18 @@ impl Live {
         self.sealing = None;
     }
 
+    /// Has runs that are not built ask `blocks`, which are all that there are, in the place of runs that
+    /// were sealed: what those are made of is needed no more.
+    pub(crate) fn ask_blocks(&self, blocks: &[Arc<Block<BlockFile>>]) {
+        for (at, run) in self.runs.iter().enumerate() {
+            let sealing = self.sealing.iter().flat_map(|sealing| &sealing.runs);
+            let before = sealing.chain(self.runs.iter().take(at));
+            if !run.is_built() {
+                *run.older.lock() = older(blocks, before);
+            }
+        }
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         let spans = u64::from(self.stage.rows());
         let mut figures = Figures {
@@ -164,8 +204,17 @@ impl Live {
     }
 }
 
+/// Every place before a run.
+fn older<'a>(
+    blocks: &[Arc<Block<BlockFile>>],
+    runs: impl Iterator<Item = &'a Arc<Run>>,
+) -> Vec<Held> {
+    let blocks = blocks.iter().cloned().map(Held::Block);
+    blocks.chain(runs.cloned().map(Held::Run)).collect()
+}
+
 impl Run {
-    fn new(waiting: Waiting) -> Self {
+    fn new(waiting: Waiting, older: Vec<Held>, cut_ns: i64) -> Self {
         let runs = || waiting.runs.iter();
         let of_runs = |what: fn(&Run) -> u64| runs().map(|run| what(run)).sum::<u64>();
         let bytes = of_runs(|run| run.bytes.load(Ordering::Relaxed));
@@ -177,7 +226,9 @@ impl Run {
             bytes: (waiting.stage.bytes() + bytes).into(),
             range,
             image: OnceLock::new(),
-            waiting: Mutex::new(Some(waiting)),
+            waiting: Mutex::new(Some(Arc::new(waiting))),
+            older: Mutex::new(older),
+            cut_ns,
             veil: Veil::default(),
         }
     }
@@ -189,6 +240,24 @@ impl Run {
 
     pub(crate) fn is_built(&self) -> bool {
         self.image.get().is_some()
+    }
+
+    /// When it was cut, nanoseconds since 1970.
+    pub(crate) fn cut_ns(&self) -> i64 {
+        self.cut_ns
+    }
+
+    /// Appends what blocks with its spans are made of, older parts first: its tables, or what these
+    /// would be made of.
+    pub(crate) fn parts(&self, out: &mut Vec<Part>) {
+        // Whoever builds it just now is waited for.
+        let waiting = self.waiting.lock().clone();
+        if let Some(image) = self.image.get() {
+            out.push(Part::Image(Arc::clone(image)));
+        } else if let Some(waiting) = waiting {
+            waiting.runs.iter().for_each(|run| run.parts(out));
+            out.push(Part::Stage(Staged(waiting)));
+        }
     }
 
     /// Its tables. Who asks first makes them, who asks meanwhile waits.
@@ -207,23 +276,25 @@ impl Run {
         let Some(held) = &*waiting else {
             return Err(Error::new(Kind::Invalid, "a run is made of nothing"));
         };
-        let (image, bytes) = held.build()?;
+        let older = self.older.lock().clone();
+        let (image, bytes) = held.build(&older)?;
         let image = Arc::new(image);
         self.bytes.store(bytes, Ordering::Relaxed);
         *waiting = None;
+        self.older.lock().clear();
         Ok(Arc::clone(self.image.get_or_init(|| image)))
     }
 }
 
 impl Waiting {
-    fn build(&self) -> Result<(Image, u64)> {
+    fn build(&self, older: &[Held]) -> Result<(Image, u64)> {
         let images = self.runs.iter().map(|run| run.image());
         let images = images.collect::<Result<Vec<_>>>()?;
         let images = images.iter().map(|image| Source::Image(image));
         let sources = images.chain([Source::Stage(&self.stage)]);
         let inputs: Vec<Input<'_>> = sources.map(Input::all).collect();
         // Nobody who appends waits for another machine; a seal asks again.
-        let has_more = place::held_by(&self.older, Patience::None);
+        let has_more = place::held_by(older, Patience::None);
         let (image, _, bytes) = image::in_memory(&inputs, &has_more)?;
         Ok((image, bytes))
     }

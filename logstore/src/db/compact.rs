@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use trine_storage::block_set::{Block, Edit, Unfinished, Version};
 use trine_storage::catalog::{BlockMeta, Delete};
-use trine_storage::compaction::{Merge, Rules, Settings, Sized, next_merge};
+use trine_storage::compaction::{Merge, Rules, SEALED_MAX, Settings, Sized, next_merge};
 use trine_storage::shipping::Ships as _;
 use trine_storage::ulid::BlockId;
 use trine_storage::{Error, Kind, Result};
@@ -148,6 +148,7 @@ impl Inner {
             size_max: self.config.compacted_bytes_max,
             merged_least: MERGED_LEAST,
             overhang: Duration::ZERO,
+            waiting_max: SEALED_MAX,
         };
         let rules = Rules::new(&settings, hidden.now_ns);
         Ok(next_merge(&blocks, &rules, &forced, &pending))

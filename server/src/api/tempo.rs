@@ -32,6 +32,7 @@ use super::ops;
 use super::prometheus::run::{self, Asked};
 use crate::app::App;
 use crate::params::Params;
+use crate::proto::tempo::{MetadataMetrics, SearchTagValuesResponse, SearchTagValuesV2Response};
 use crate::refusal::{Reason, Refusal};
 use crate::routes::Routes;
 use tags::{TagScope, Wanted};
@@ -166,7 +167,14 @@ async fn tag_values(
     answer(app, request, move |asked| {
         let name = tag_name(&path)?;
         let found = tags::plain_values(asked, &name, &wanted(&asked.params)?)?;
-        Ok(respond_message(asked, &found, json::values))
+        if !wants_protobuf(&asked.headers) {
+            return Ok(respond_json(json::values(&found)));
+        }
+        let message = SearchTagValuesResponse {
+            tag_values: tags::tag_texts(found).collect(),
+            metrics: Some(MetadataMetrics::default()),
+        };
+        Ok(respond(PROTOBUF, message.encode_to_vec()))
     })
     .await
 }
@@ -179,7 +187,14 @@ async fn tag_values_v2(
     answer(app, request, move |asked| {
         let name = tag_name(&path)?;
         let found = tags::typed_values(asked, &name, &wanted(&asked.params)?)?;
-        Ok(respond_message(asked, &found, json::typed_values))
+        if !wants_protobuf(&asked.headers) {
+            return Ok(respond_json(json::typed_values(&found)));
+        }
+        let message = SearchTagValuesV2Response {
+            tag_values: tags::tag_values(found).collect(),
+            metrics: Some(MetadataMetrics::default()),
+        };
+        Ok(respond(PROTOBUF, message.encode_to_vec()))
     })
     .await
 }

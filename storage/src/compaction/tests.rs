@@ -9,10 +9,47 @@ const SETTINGS: Settings = Settings {
     size_max: 8_000,
     merged_least: 8,
     overhang: Duration::ZERO,
+    waiting_max: SEALED_MAX,
 };
 
 fn rules(now_hours: i64) -> Rules {
     Rules::new(&SETTINGS, now_hours * HOUR)
+}
+
+#[test]
+fn sealed_blocks_wait_while_one_follows_soon_after_the_other() {
+    let settings = Settings {
+        waiting_max: 20,
+        ..SETTINGS
+    };
+    let check = |count, bytes, newest_age_ms: i64, expected: Option<u64>| {
+        let mut blocks = sealed(count, 10, bytes, 11);
+        if let Some(newest) = blocks.last_mut() {
+            newest.created_ms += HOUR_MS / 10;
+        }
+        let now_ms = 11 * HOUR_MS + HOUR_MS / 10 + newest_age_ms;
+        let rules = Rules::new(&settings, now_ms * 1_000_000);
+        let found = planned(&blocks, &rules, &[], &[]);
+        let expected = expected.map(|count| (1, (1..=count).collect()));
+        assert_eq!(
+            found, expected,
+            "{count} blocks, {newest_age_ms} ms after the last"
+        );
+    };
+    check(19, 10, BUSY_MS - 1, None);
+    check(20, 10, BUSY_MS - 1, Some(20));
+    check(19, 1_000, BUSY_MS - 1, None);
+    check(20, 1_000, BUSY_MS - 1, Some(8));
+    check(8, 10, BUSY_MS, Some(8));
+    check(2, 4_000, BUSY_MS, Some(2));
+    check(7, 10, BUSY_MS, None);
+    // A block of the future says nothing: a clock was put back.
+    check(8, 10, -1, Some(8));
+    // In a closed window nothing waits longer than before.
+    let mut blocks = sealed(3, 10, 10, 13);
+    blocks[2].created_ms = 14 * HOUR_MS;
+    let rules = Rules::new(&settings, 14 * HOUR);
+    assert_eq!(planned(&blocks, &rules, &[], &[]), Some((1, vec![1, 2, 3])));
 }
 
 /// A block that holds the first half of an hour and was made so many hours after 1970.

@@ -256,6 +256,17 @@ impl Dictionary {
         Error::corrupt(&self.name, self.offset, what)
     }
 
+    /// Whether it has the same texts as another one, as far as the bytes tell. Of numbers nothing is
+    /// told.
+    pub(crate) fn has_texts_of(&self, other: &Self) -> bool {
+        let texts = |dictionary: &Self| match &dictionary.entries {
+            Entries::Texts { width, table, text } => Some((*width, table.clone(), text.clone())),
+            Entries::Numbers { .. } => None,
+        };
+        let own = texts(self);
+        (self.kind, self.len) == (other.kind, other.len) && own.is_some() && own == texts(other)
+    }
+
     /// How many values have a code.
     pub(crate) fn count(&self, code: u32) -> u32 {
         let (exceptions, _) = self.exceptions.as_chunks::<EXCEPTION>();

@@ -219,6 +219,18 @@ impl<'a> NumberPage<'a> {
         }
     }
 
+    /// Hands over all numbers, some at a time.
+    pub(crate) fn each_group(&self, mut take: impl FnMut(&[u64])) {
+        let mut group = [0; GROUP];
+        for number in 0..self.groups() {
+            let count = self.packed.group(number, &mut group);
+            for above in &mut group {
+                *above = self.bounds.least.wrapping_add(*above);
+            }
+            take(group.get(..count).unwrap_or_default());
+        }
+    }
+
     /// Appends all numbers, which are codes.
     ///
     /// # Errors
@@ -408,6 +420,9 @@ mod tests {
             let page = NumberPage::new("test", 0, &bytes, numbers.len(), bounds).unwrap();
             let mut out = vec![];
             page.decode(&mut out, |n| n);
+            prop_assert_eq!(&out, &numbers);
+            out.clear();
+            page.each_group(|some| out.extend_from_slice(some));
             prop_assert_eq!(&out, &numbers);
             for (index, number) in numbers.iter().enumerate() {
                 prop_assert_eq!(page.get(index), *number);

@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod numbered;
 mod page;
 
 use trine_storage::Result;
@@ -13,6 +14,7 @@ use trine_storage::codec::{Reader, put_bytes};
 
 use super::values::Texts;
 
+pub(crate) use numbered::Numbered;
 pub(crate) use page::{Needle, TemplatePage, put_page};
 
 /// Numbers that a value may have; further ones stay text.

@@ -1,6 +1,7 @@
 //! From a request to log and memory.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use trine_storage::Result;
 use trine_storage::shipping::Ships as _;
@@ -12,6 +13,11 @@ use crate::otlp::{Bounds, Malformed, check, pieces};
 use crate::stats::Accepted;
 use crate::wal_record;
 use trine_storage::time::nanos;
+
+/// Runs are built at once while somebody read so recently.
+const READ_NS: i64 = 60_000_000_000;
+/// Others are built when they were not sealed for so long.
+const WAIT_NS: i64 = 10_000_000_000;
 
 impl Inner {
     /// What spans are judged by now.
@@ -66,7 +72,9 @@ impl Inner {
         };
         let run = if is_full { self.cut() } else { None };
         drop(order);
-        if let Some(run) = run {
+        if let Some(run) = run
+            && self.is_read()
+        {
             self.build(&run);
         }
         Ok((Some(position), accepted))
@@ -77,10 +85,17 @@ impl Inner {
         self.wal.commit(position, durability)
     }
 
-    /// Makes a run of the stage. Who calls this builds it when no lock is held.
+    /// Makes a run of the stage. Who calls this builds it when no lock is held, if anybody reads.
     pub(super) fn cut(&self) -> Option<Arc<Run>> {
+        let now_ns = self.clock.now_ns();
         self.blocks
-            .read(|version| self.live.lock().cut(&version.blocks))
+            .read(|version| self.live.lock().cut(&version.blocks, now_ns))
+    }
+
+    /// Whether somebody took a snapshot lately: then the next one should find what it needs.
+    fn is_read(&self) -> bool {
+        let read_ns = self.read_ns.load(Ordering::Relaxed);
+        self.clock.now_ns().saturating_sub(read_ns) < READ_NS
     }
 
     /// Makes the tables of a run. If this fails, who reads it hears of it.
@@ -89,12 +104,13 @@ impl Inner {
         self.account.set(self.live.lock().figures().bytes);
     }
 
-    /// Builds the runs that a replay left, before somebody reads them.
-    pub(super) fn build_all(&self) {
+    /// Builds the runs that have waited for a while without being sealed, before somebody reads them.
+    pub(super) fn build_waiting(&self) {
         let runs: Vec<Arc<Run>> = self.live.lock().runs().cloned().collect();
-        runs.iter()
-            .filter(|run| !run.is_built())
-            .for_each(|run| self.build(run));
+        let now_ns = self.clock.now_ns();
+        let is_due =
+            |run: &&Arc<Run>| !run.is_built() && now_ns.saturating_sub(run.cut_ns()) >= WAIT_NS;
+        runs.iter().filter(is_due).for_each(|run| self.build(run));
     }
 
     /// Keeps memory and the log below their limits, so that a replay is: wakes the worker when they

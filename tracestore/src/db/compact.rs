@@ -27,6 +27,9 @@ const RETRY_MS: i64 = 60_000;
 const EXPIRED_CHECK_MS: i64 = 3_600_000;
 /// Merged blocks of one window that are about one size become one when there are this many.
 const MERGED_LEAST: usize = 4;
+/// So many sealed blocks of a window wait for a merge while one follows the other in seconds. A look
+/// into each of them is a filter of ids or a few dictionaries; a merge writes its spans once more.
+const WAITING_MAX: usize = 48;
 /// A block is written again when one in this many of its spans is expired.
 const EXPIRED_PARTS: u64 = 2;
 
@@ -142,6 +145,7 @@ impl Inner {
             merged_least: MERGED_LEAST,
             // A block has traces that began in a window; some of their spans may begin in the next.
             overhang: self.config.block_range / 2,
+            waiting_max: WAITING_MAX,
         };
         let rules = Rules::new(&settings, hidden.now_ns);
         Ok(next_merge(&blocks, &rules, &forced, &pending))

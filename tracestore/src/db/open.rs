@@ -1,7 +1,7 @@
 //! Puts a store together: its blocks, then what the log holds after them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -70,6 +70,7 @@ impl TraceStore {
             clock,
             blocks,
             live: Mutex::new(live),
+            read_ns: AtomicI64::new(i64::MIN),
             account,
             order: Mutex::new(()),
             sealing: Mutex::new(()),
@@ -121,8 +122,8 @@ impl Replayer for Replaying<'_> {
         match wal_record::replay(record, self.live.stage(self.now_ns)) {
             Ok(_) => {
                 if self.live.is_full() {
-                    // The store is ready sooner when runs are built by who needs them.
-                    self.live.cut(&self.version.blocks);
+                    // The store is ready sooner when runs are built by who needs them, or soon after.
+                    self.live.cut(&self.version.blocks, i64::MIN);
                 }
             }
             // One bad record must not keep the store from opening for ever.

@@ -1,7 +1,6 @@
 //! From memory to blocks: all runs up to one position of the log become one block per time window.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
@@ -13,8 +12,7 @@ use trine_storage::sealed::SealedWriter;
 use super::{Inner, by_sequence};
 use crate::block::build::{self, Built, Input, Source};
 use crate::block::format;
-use crate::block::image::{Image, Trace};
-use crate::live::Sealing;
+use crate::live::{Part, Sealing};
 use crate::model::TraceId;
 use crate::place::{self, Patience};
 use trine_storage::time::nanos;
@@ -40,12 +38,17 @@ impl Inner {
         Ok(())
     }
 
-    fn seal_once(&self) -> Result<()> {
+    pub(super) fn seal_once(&self) -> Result<()> {
         self.check_healthy()?;
         let Some(sealing) = self.begin_seal() else {
             return Ok(());
         };
-        let written = self.blocks.make_room_if_full(self.write_runs(&sealing))?;
+        let written = self.write_runs(&sealing);
+        if written.is_err() {
+            // They stay for longer than was thought: as runs they take less, and hold no blocks.
+            sealing.runs.iter().for_each(|run| self.build(run));
+        }
+        let written = self.blocks.make_room_if_full(written)?;
         let edit = Edit {
             add: written.iter().map(|(meta, _)| meta.clone()).collect(),
             wal_position: Some(sealing.position),
@@ -56,6 +59,8 @@ impl Inner {
             live.end_seal();
             self.account.set(live.figures().bytes);
         })?;
+        let version = self.blocks.version();
+        self.live.lock().ask_blocks(&version.blocks);
         if self.blocks.depot().is_some() {
             self.shippers.wake();
         }
@@ -63,12 +68,12 @@ impl Inner {
     }
 
     /// Takes all of memory, unless an earlier seal failed and is to be tried again.
-    fn begin_seal(&self) -> Option<Sealing> {
+    pub(super) fn begin_seal(&self) -> Option<Sealing> {
         let _order = self.order.lock();
         self.blocks.read(|version| {
             let mut live = self.live.lock();
             if !live.figures().is_sealing {
-                live.cut(&version.blocks);
+                live.cut(&version.blocks, self.clock.now_ns());
             }
             live.begin_seal(self.wal.next_position())
         })
@@ -76,10 +81,10 @@ impl Inner {
 
     /// Writes one block per window.
     fn write_runs(&self, sealing: &Sealing) -> Result<Vec<(BlockMeta, Unfinished)>> {
-        let images = sealing.runs.iter().map(|run| run.image());
-        let images = images.collect::<Result<Vec<_>>>()?;
+        let mut parts = Vec::new();
+        sealing.runs.iter().for_each(|run| run.parts(&mut parts));
         let windows = windows(
-            &images,
+            &parts,
             self.config.block_range,
             self.config.block_ranges_max,
         )?;
@@ -88,15 +93,15 @@ impl Inner {
         let has_strangers = self.has_strangers();
         let mut written = Vec::with_capacity(windows.len());
         for traces in windows {
-            let taken = images
+            let taken = parts
                 .iter()
                 .zip(traces)
                 .filter(|(_, traces)| traces.as_ref().is_none_or(|traces| !traces.is_empty()));
             let inputs: Vec<Input<'_>> = taken
-                .map(|(image, traces)| Input {
+                .map(|(part, traces)| Input {
                     traces,
                     is_stranger: has_strangers,
-                    ..Input::all(Source::Image(image))
+                    ..Input::all(part.source())
                 })
                 .collect();
             let (built, bytes, file) = self.write_block(&inputs, &has_more)?;
@@ -162,25 +167,30 @@ impl Inner {
         if self.seal_is_due() {
             self.flush()
         } else {
-            self.build_all();
+            self.build_waiting();
             self.wal.trim()
         }
     }
 }
 
-/// Of each image the traces of a window; `None` for all.
+/// Of each part the traces of a window; `None` for all.
 type Window = Vec<Option<RoaringBitmap>>;
 
-/// The traces of all images by the window that their first span begins in, earlier ones first. The
+/// The traces of all parts by the window that their first span begins in, earlier ones first. The
 /// windows are as wide as `range`, doubled until there are at most `ranges_max` (or they cannot grow).
-fn windows(images: &[Arc<Image>], range: Duration, ranges_max: usize) -> Result<Vec<Window>> {
-    let traces = images.iter().map(|image| image.traces());
-    let traces = traces.collect::<Result<Vec<Vec<Trace>>>>()?;
-    let all = || traces.iter().flatten();
+fn windows(parts: &[Part], range: Duration, ranges_max: usize) -> Result<Vec<Window>> {
+    let traces = parts.iter().map(|part| match part.source() {
+        Source::Stage(stage) => stage.trace_starts(),
+        Source::Image(image) => {
+            let traces = image.traces()?.into_iter();
+            Ok(traces.map(|trace| (trace.id, trace.start)).collect())
+        }
+    });
+    let traces = traces.collect::<Result<Vec<Vec<(TraceId, i64)>>>>()?;
     let mut starts: HashMap<TraceId, i64> = HashMap::new();
-    for trace in all() {
-        let start = starts.entry(trace.id).or_insert(trace.start);
-        *start = trace.start.min(*start);
+    for (id, start) in traces.iter().flatten() {
+        let held = starts.entry(*id).or_insert(*start);
+        *held = (*held).min(*start);
     }
     let mut sorted: Vec<i64> = starts.values().copied().collect();
     sorted.sort_unstable();
@@ -196,14 +206,14 @@ fn windows(images: &[Arc<Image>], range: Duration, ranges_max: usize) -> Result<
         found = numbers(width);
     }
     if found.len() == 1 {
-        return Ok(vec![vec![None; images.len()]]);
+        return Ok(vec![vec![None; parts.len()]]);
     }
-    let mut windows = vec![vec![Some(RoaringBitmap::new()); images.len()]; found.len()];
-    for (image, traces) in traces.iter().enumerate() {
-        for (place, trace) in (0u32..).zip(traces) {
-            let start = starts.get(&trace.id).copied().unwrap_or(trace.start);
+    let mut windows = vec![vec![Some(RoaringBitmap::new()); parts.len()]; found.len()];
+    for (part, traces) in traces.iter().enumerate() {
+        for (place, (id, start)) in (0u32..).zip(traces) {
+            let start = starts.get(id).copied().unwrap_or(*start);
             let window = found.partition_point(|number| *number < start.div_euclid(width));
-            if let Some(Some(taken)) = windows[window].get_mut(image) {
+            if let Some(Some(taken)) = windows[window].get_mut(part) {
                 taken.insert(place);
             }
         }

@@ -46,6 +46,7 @@ pub(crate) enum Leaf {
         key: Key,
         prepared: Ready,
         test: Option<Test>,
+        rarity: Rarity,
     },
     /// Rows that have no value of any of these columns.
     Without(Vec<Key>),
@@ -63,6 +64,30 @@ pub(crate) enum Leaf {
     RootName { prepared: Ready, test: Test },
     /// All spans of traces whose root has one of these resources, or that have no root.
     RootResource { resources: Vec<bool>, without: bool },
+}
+
+/// What a dictionary tells of how many values of a column match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rarity {
+    /// So few that little is left of a page.
+    Rare,
+    /// Perhaps many.
+    Unknown,
+}
+
+impl Rarity {
+    /// That of what is wanted of a column of a table of so many rows.
+    fn of(column: &ColumnReader, prepared: &Ready, rows: usize) -> Result<Self> {
+        const RARE: u64 = 64;
+        let Some(wanted) = prepared.wanted() else {
+            return Ok(Self::Unknown);
+        };
+        let matching = column.matching(wanted)?;
+        Ok(match matching {
+            Some(count) if count.saturating_mul(RARE) <= rows as u64 => Self::Rare,
+            _ => Self::Unknown,
+        })
+    }
 }
 
 /// What is done about conditions that need the whole trace.
@@ -160,6 +185,10 @@ impl Node {
             Self::Not(node) => node.cost().max(5),
             Self::Leaf(leaf) => match leaf {
                 Leaf::Rows(_) => 0,
+                Leaf::Column {
+                    rarity: Rarity::Rare,
+                    ..
+                } => 1,
                 Leaf::Column { key, test, .. } => match (key, test) {
                     (Key::Attribute(..), Some(Test::Equal(_))) => 1,
                     (_, Some(Test::Equal(_))) => 2,
@@ -206,16 +235,32 @@ impl Node {
                 key,
                 prepared,
                 test: test.cloned(),
+                rarity: Rarity::Unknown,
             }),
         }
     }
 
+    /// A leaf of a column of `table` that may have a dictionary.
+    fn told(table: &TableReader, key: Key, column: &ColumnReader, test: &Test) -> Result<Self> {
+        let prepared = prepare(column, test)?;
+        let found = Rarity::of(column, &prepared, table.rows())?;
+        let mut node = Self::leaf(key, prepared, Some(test));
+        if let Self::Leaf(Leaf::Column { rarity, .. }) = &mut node {
+            *rarity = found;
+        }
+        Ok(node)
+    }
+
     /// Rows of a table by a column that all of them have.
     fn known(table: &TableReader, key: Key, test: &Test) -> Result<Self> {
-        match prepare(&table.known(&key)?.values, test)? {
-            Ready::Everything => Ok(Self::All),
-            prepared => Ok(Self::leaf(key, prepared, Some(test))),
-        }
+        let column = &table.known(&key)?.values;
+        Ok(match Self::told(table, key, column, test)? {
+            Self::Leaf(Leaf::Column {
+                prepared: Ready::Everything,
+                ..
+            }) => Self::All,
+            node => node,
+        })
     }
 
     /// Rows of a table by one of its attributes.
@@ -226,8 +271,7 @@ impl Node {
         let mut nodes = Vec::new();
         for column in visible(table, key) {
             if let Some(found) = table.column(&column)? {
-                let prepared = prepare(&found.values, test)?;
-                nodes.push(Self::leaf(column, prepared, Some(test)));
+                nodes.push(Self::told(table, column, &found.values, test)?);
             }
         }
         Ok(Self::any(nodes))

@@ -97,6 +97,7 @@ impl<'a> Page<'a> {
                 key,
                 prepared,
                 test,
+                ..
             } => self.column(self.table.known(key)?, prepared, test.as_ref(), among),
             Leaf::Without(keys) => {
                 let mut found = among.clone();

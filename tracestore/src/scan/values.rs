@@ -6,11 +6,13 @@
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use trine_storage::Result;
 
-use super::coder::Coder;
+use super::coder::{Coder, of_ref};
 use super::codes::{Children, Named, Wanted, value_of};
 use super::condition::{duration_of, kind, status, visible};
 use super::counts::Reading;
@@ -19,16 +21,27 @@ use super::names::spans_by_row;
 use super::sweep::sweep;
 use super::traces::{asks_trace, asks_traces};
 use super::view::View;
+use crate::block::column::ColumnReader;
+use crate::block::dictionary::Dictionary;
 use crate::block::format::{event, span};
 use crate::block::table::{Key, TableReader};
-use crate::block::values::ValueRef;
+use crate::block::template::Numbered;
+use crate::block::values::{Type, ValueRef};
 use crate::request::{ABSENT, AttributeRef, Filter, Intrinsic, Scope, Value, ValuesRequest, keys};
+
+/// As many dictionaries are compared with others.
+const DICTIONARIES_MAX: usize = 4;
 
 /// Values with how often each was met.
 #[derive(Debug, Default)]
 struct Found {
     coder: Coder,
     counts: Vec<u64>,
+    /// What is put together once all places were looked at.
+    numbered: Numbered,
+    /// Dictionaries of texts, with the codes of their entries here. What has few different values has
+    /// the same ones everywhere.
+    dictionaries: Vec<(Arc<Dictionary>, Vec<u32>)>,
     limit: usize,
 }
 
@@ -69,7 +82,63 @@ impl Found {
         true
     }
 
-    fn finish(self) -> Vec<(Value, u64)> {
+    /// Whether there are more values than are wanted.
+    fn is_over(&self) -> bool {
+        self.coder.values.len() > self.limit
+    }
+
+    /// Adds the values of a column.
+    fn add_all(&mut self, column: &ColumnReader) -> Result<()> {
+        if let (Some(dictionary), Type::Str) = (column.dictionary()?, column.kind()) {
+            return self.add_texts(&dictionary);
+        }
+        let mut numbered = std::mem::take(&mut self.numbered);
+        let limit = self.limit;
+        column.distinct_beside(&mut numbered, limit, &mut |value, count| {
+            self.add_ref(value, count)
+        })?;
+        self.numbered = numbered;
+        Ok(())
+    }
+
+    /// Adds the texts of a dictionary.
+    fn add_texts(&mut self, dictionary: &Arc<Dictionary>) -> Result<()> {
+        let mut known = self.dictionaries.iter();
+        if let Some((_, codes)) = known.find(|(known, _)| known.has_texts_of(dictionary)) {
+            for (entry, code) in (0u32..).zip(codes) {
+                if let Some(held) = self.counts.get_mut(*code as usize) {
+                    *held += u64::from(dictionary.count(entry));
+                }
+            }
+            return Ok(());
+        }
+        let mut codes = Vec::with_capacity(dictionary.len());
+        let mut more = true;
+        dictionary.each(0, &mut |entry, text| {
+            let code = self.coder.code(text);
+            codes.push(code);
+            more = self.count(code, dictionary.count(entry).into());
+            more
+        })?;
+        if more && self.dictionaries.len() < DICTIONARIES_MAX {
+            self.dictionaries.push((Arc::clone(dictionary), codes));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<(Value, u64)> {
+        let mut numbered = std::mem::take(&mut self.numbered);
+        if self.coder.values.is_empty() {
+            // Nothing else could be equal to one of them.
+            let mut found = Vec::with_capacity(numbered.len());
+            numbered.drain(&mut |value, count| {
+                found.extend(of_ref(value).map(|value| (value, count)));
+                true
+            });
+            found.truncate(self.limit);
+            return found;
+        }
+        numbered.drain(&mut |value, count| self.add_ref(value, count));
         self.coder.values.into_iter().zip(self.counts).collect()
     }
 }
@@ -87,24 +156,28 @@ pub(crate) fn attribute_values(
     let filter = request.filter.as_ref().unwrap_or(&everything);
     let meets = |view: &&View| view.range.overlaps(&request.range);
     fetch::attribute(views.iter().filter(meets), &request.attribute);
-    let mut others: Vec<View> = Vec::new();
-    let mut is_over = true;
-    // Newer places first.
-    for view in views.iter().rev() {
-        let overlaps = meets(&view);
-        let is_whole = request.filter.is_none() && view.hidden.is_empty();
-        if overlaps && is_whole && whole(view, &request.attribute, &mut found)? {
-            continue;
+    // Large places first: those after them hardly have other values.
+    let whole_ones = views.iter().zip(0..);
+    let mut whole_ones: Vec<(&View, usize)> = whole_ones
+        .filter(|(view, _)| request.filter.is_none() && view.hidden.is_empty() && meets(view))
+        .collect();
+    whole_ones.sort_by_key(|(view, _)| Reverse(view.image.spans.rows()));
+    let mut is_told = vec![false; views.len()];
+    for (view, at) in whole_ones {
+        if found.is_over() {
+            return Ok(found.finish());
         }
-        is_over &= !overlaps;
-        // Other places tell which spans came first.
-        others.push(view.again());
+        if let Some(is_told) = is_told.get_mut(at) {
+            *is_told = whole(view, &request.attribute, &mut found)?;
+        }
     }
-    if found.coder.values.len() >= request.limit.saturating_add(1) || is_over {
+    let others = || views.iter().zip(&is_told).filter(|(_, is_told)| !**is_told);
+    if found.is_over() || !others().any(|(view, _)| meets(&view)) {
         return Ok(found.finish());
     }
-    // With a filter all places are here: pieces of traces are found again.
-    others.reverse();
+    // With a filter all places are here: pieces of traces are found again. Other places tell which
+    // spans came first.
+    let others: Vec<View> = others().map(|(view, _)| view.again()).collect();
     let mut reading = Reading::new(&request.attribute);
     let mut of_children = Coder::default();
     let below = match &request.attribute {
@@ -158,10 +231,7 @@ pub(crate) fn attribute_values(
 fn whole(view: &View, attribute: &AttributeRef, found: &mut Found) -> Result<bool> {
     let image = &view.image;
     let known = |table: &TableReader, key: Key, found: &mut Found| -> Result<()> {
-        let column = table.known(&key)?;
-        column
-            .values
-            .distinct(&mut |value, count| found.add_ref(value, count))
+        found.add_all(&table.known(&key)?.values)
     };
     let numbers = |number: u8, value: fn(u64) -> i64, found: &mut Found| -> Result<()> {
         let column = image.spans.known(&Key::Number(number))?;
@@ -229,10 +299,7 @@ fn of_scope(view: &View, scope: Scope, key: &str, found: &mut Found) -> Result<b
         (_, key) => visible(table, key).collect(),
     };
     for key in columns {
-        let column = table.known(&key)?;
-        column
-            .values
-            .distinct(&mut |value, count| found.add_ref(value, count))?;
+        found.add_all(&table.known(&key)?.values)?;
     }
     Ok(true)
 }

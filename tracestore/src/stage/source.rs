@@ -13,6 +13,7 @@ use crate::block::image::unzigzag;
 use crate::block::shapes::RowShapes;
 use crate::block::table::Key;
 use crate::block::values::{Texts, Type, Values};
+use crate::model::TraceId;
 use crate::structure::SpanKey;
 
 /// The place of a span's trace.
@@ -24,6 +25,18 @@ impl Stage {
     /// For each span the place of its trace.
     pub(crate) fn traces_of_rows(&self) -> &[u64] {
         &self.spans.numbers[TRACE]
+    }
+
+    /// The traces by their places, each with when the first of its spans begins.
+    pub(crate) fn trace_starts(&self) -> Result<Vec<(TraceId, i64)>> {
+        let traces = self.trace_ids.iter().map(|id| (*id, i64::MAX));
+        let mut traces: Vec<(TraceId, i64)> = traces.collect();
+        let starts = self.spans.numbers(span::START)?;
+        for (trace, start) in self.traces_of_rows().iter().zip(&*starts) {
+            let (_, first) = &mut traces[*trace as usize];
+            *first = start_of(*start).min(*first);
+        }
+        Ok(traces)
     }
 
     /// For each span the id of its parent, 0 without one.

@@ -9,13 +9,13 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
+use super::tags::Listed;
 use crate::api::prometheus::json::{self, Object};
 use crate::ingest::otlp_value::{base64, hex};
 use crate::proto::tempo::{
     Exemplar, InstantSeries, MetadataMetrics, PartialStatus, QueryInstantResponse,
-    QueryRangeResponse, Sample, SearchMetrics, SearchResponse, SearchTagValuesResponse,
-    SearchTagValuesV2Response, SearchTagsResponse, SearchTagsV2Response, Span as FoundSpan,
-    SpanSet, TimeSeries, TraceSearchMetadata,
+    QueryRangeResponse, Sample, SearchMetrics, SearchResponse, SearchTagsResponse,
+    SearchTagsV2Response, Span as FoundSpan, SpanSet, TimeSeries, TraceSearchMetadata,
 };
 
 /// How spans are written.
@@ -101,27 +101,38 @@ pub(super) fn scopes(response: &SearchTagsV2Response) -> String {
 }
 
 /// Values of an attribute.
-pub(super) fn values(response: &SearchTagValuesResponse) -> String {
+pub(super) fn values(values: &[Listed]) -> String {
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
-    json::strings(object.key("tagValues"), &response.tag_values);
-    cost(&mut object, response.metrics.as_ref());
+    let texts = values.iter().map(|(_, text)| text);
+    json::strings(object.key("tagValues"), texts);
+    cost(&mut object, Some(&MetadataMetrics::default()));
     object.end();
     out
 }
 
 /// Values of an attribute with their types.
-pub(super) fn typed_values(response: &SearchTagValuesV2Response) -> String {
-    let mut out = String::new();
+pub(super) fn typed_values(values: &[Listed]) -> String {
+    /// About what a value takes beside its text.
+    const BESIDE_BYTES: usize = 32;
+    let texts: usize = values
+        .iter()
+        .map(|(_, text)| text.len() + BESIDE_BYTES)
+        .sum();
+    let mut out = String::with_capacity(texts);
     let mut object = Object::begin(&mut out);
-    let values = &response.tag_values;
-    json::array(object.key("tagValues"), values, |out, value| {
-        let mut object = Object::begin(out);
-        object.text("type", &value.r#type);
-        object.text("value", &value.value);
-        object.end();
+    // Most values have the type of the one before.
+    let (mut kind_before, mut head) = ("", String::new());
+    json::array(object.key("tagValues"), values, |out, (kind, text)| {
+        if *kind != kind_before {
+            head = format!("{{\"type\":\"{kind}\",\"value\":");
+            kind_before = kind;
+        }
+        out.push_str(&head);
+        json::string(out, text);
+        out.push('}');
     });
-    cost(&mut object, response.metrics.as_ref());
+    cost(&mut object, Some(&MetadataMetrics::default()));
     object.end();
     out
 }

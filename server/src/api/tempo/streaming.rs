@@ -29,10 +29,10 @@ use crate::api::prometheus::run::{self, Asked, CancelOnDrop};
 use crate::app::App;
 use crate::ingest::grpc;
 use crate::proto::tempo::{
-    QueryInstantRequest, QueryInstantResponse, QueryRangeRequest, QueryRangeResponse,
-    SearchRequest, SearchResponse, SearchTagValuesRequest, SearchTagValuesResponse,
-    SearchTagValuesV2Response, SearchTagsRequest, SearchTagsResponse, SearchTagsV2Response,
-    SearchTagsV2Scope,
+    MetadataMetrics, QueryInstantRequest, QueryInstantResponse, QueryRangeRequest,
+    QueryRangeResponse, SearchRequest, SearchResponse, SearchTagValuesRequest,
+    SearchTagValuesResponse, SearchTagValuesV2Response, SearchTagsRequest, SearchTagsResponse,
+    SearchTagsV2Response, SearchTagsV2Scope,
 };
 use crate::refusal::{Reason, Refusal};
 
@@ -260,13 +260,17 @@ fn tag_values(
     send: &mut Sender<'_, SearchTagValuesResponse>,
 ) -> Result<(), Refusal> {
     let found = tags::plain_values(asked, &message.tag_name, &values_wanted(message)?)?;
-    let metrics = found.metrics;
-    done(in_packets(found.tag_values, String::len, |tag_values| {
-        send(SearchTagValuesResponse {
-            tag_values,
-            metrics,
-        })
-    }))
+    let metrics = Some(MetadataMetrics::default());
+    done(in_packets(
+        tags::tag_texts(found),
+        String::len,
+        |tag_values| {
+            send(SearchTagValuesResponse {
+                tag_values,
+                metrics,
+            })
+        },
+    ))
 }
 
 fn tag_values_v2(
@@ -275,9 +279,9 @@ fn tag_values_v2(
     send: &mut Sender<'_, SearchTagValuesV2Response>,
 ) -> Result<(), Refusal> {
     let found = tags::typed_values(asked, &message.tag_name, &values_wanted(message)?)?;
-    let metrics = found.metrics;
+    let metrics = Some(MetadataMetrics::default());
     let size = Message::encoded_len;
-    done(in_packets(found.tag_values, size, |tag_values| {
+    done(in_packets(tags::tag_values(found), size, |tag_values| {
         send(SearchTagValuesV2Response {
             tag_values,
             metrics,
@@ -301,7 +305,7 @@ fn done(_: ControlFlow<()>) -> Result<(), Refusal> {
 
 /// Gives `send` the items in packets of at most [`MESSAGE_BYTES_MAX`], at least one packet.
 fn in_packets<T>(
-    items: Vec<T>,
+    items: impl IntoIterator<Item = T>,
     size: impl Fn(&T) -> usize,
     mut send: impl FnMut(Vec<T>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {

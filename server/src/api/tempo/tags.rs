@@ -1,7 +1,7 @@
 //! Names of attributes for Tempo's autocompletion, and which values they have. `tempo` and `streaming`
 //! ask here; `json` writes the answers.
 
-use std::cmp::Ordering;
+use std::sync::Arc;
 
 use trine_query::traceql::source::{
     AttributeRef, Condition, Filter, Intrinsic, Scope, Source, Test, Value, ValuesRequest, keys,
@@ -17,8 +17,7 @@ use super::source::{self, Several};
 use crate::api::prometheus::run::Asked;
 use crate::config::Traces;
 use crate::proto::tempo::{
-    MetadataMetrics, SearchTagValuesResponse, SearchTagValuesV2Response, SearchTagsResponse,
-    SearchTagsV2Response, SearchTagsV2Scope, TagValue,
+    MetadataMetrics, SearchTagsResponse, SearchTagsV2Response, SearchTagsV2Scope, TagValue,
 };
 use crate::refusal::Refusal;
 
@@ -162,8 +161,14 @@ impl Room {
 
     /// The text, if there is room for it.
     fn take(&mut self, text: String) -> Option<String> {
-        self.0 = self.0.checked_sub(text.len())?;
-        Some(text)
+        self.take_some(&text).then_some(text)
+    }
+
+    /// Whether there is room for a text, which it takes then.
+    fn take_some(&mut self, text: &str) -> bool {
+        let left = self.0.checked_sub(text.len());
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
     }
 }
 
@@ -209,31 +214,37 @@ pub(super) fn typed_values(
     asked: &Asked,
     name: &str,
     wanted: &Wanted,
-) -> Result<SearchTagValuesV2Response, Refusal> {
+) -> Result<Vec<Listed>, Refusal> {
     let attribute = traceql::parse_attribute(name)
         .map_err(|error| Refusal::bad(format!("please provide a valid tagName: {error}")))?;
-    Ok(SearchTagValuesV2Response {
-        tag_values: values(asked, attribute, wanted)?,
-        metrics: Some(MetadataMetrics::default()),
-    })
+    values(asked, attribute, wanted)
 }
 
-/// The values of an attribute as texts. Its name may lack the dot before it.
+/// The values of an attribute of which only the texts are told. Its name may lack the dot before it.
 pub(super) fn plain_values(
     asked: &Asked,
     name: &str,
     wanted: &Wanted,
-) -> Result<SearchTagValuesResponse, Refusal> {
+) -> Result<Vec<Listed>, Refusal> {
     let attribute = traceql::parse_attribute(name).unwrap_or_else(|_| Attribute::Named {
         scope: None,
         parent: false,
         key: name.into(),
     });
-    let values = values(asked, attribute, wanted)?.into_iter();
-    Ok(SearchTagValuesResponse {
-        tag_values: values.map(|value| value.value).collect(),
-        metrics: Some(MetadataMetrics::default()),
+    values(asked, attribute, wanted)
+}
+
+/// Values as a message has them.
+pub(super) fn tag_values(values: Vec<Listed>) -> impl Iterator<Item = TagValue> {
+    values.into_iter().map(|(kind, value)| TagValue {
+        r#type: kind.to_owned(),
+        value: value.to_string(),
     })
+}
+
+/// Values as a message has their texts.
+pub(super) fn tag_texts(values: Vec<Listed>) -> impl Iterator<Item = String> {
+    values.into_iter().map(|(_, value)| value.to_string())
 }
 
 /// What there is to know of the values of an attribute.
@@ -297,18 +308,17 @@ impl Values {
     }
 }
 
-fn values(asked: &Asked, attribute: Attribute, wanted: &Wanted) -> Result<Vec<TagValue>, Refusal> {
+/// Values as texts with the names of their types, sorted by these and then by the texts, as many as an
+/// answer has room for.
+fn values(asked: &Asked, attribute: Attribute, wanted: &Wanted) -> Result<Vec<Listed>, Refusal> {
     let limits = source::limits(asked);
     let filter = filter(&wanted.query, &limits)?;
     let limit = wanted.limit.unwrap_or(usize::MAX);
-    let mut values: Vec<TagValue> = match Values::of(attribute) {
-        Values::Words(words) => {
-            let word = |word: &&str| TagValue {
-                r#type: "keyword".to_owned(),
-                value: (*word).to_owned(),
-            };
-            words.iter().map(word).collect()
-        }
+    let mut values: Vec<Listed> = match Values::of(attribute) {
+        Values::Words(words) => words
+            .iter()
+            .map(|word| ("keyword", (*word).into()))
+            .collect(),
         Values::Stored(attribute, spans) => {
             let is_root = Filter::Is(Condition {
                 attribute: AttributeRef::Intrinsic(Intrinsic::IsRoot),
@@ -331,38 +341,89 @@ fn values(asked: &Asked, attribute: Attribute, wanted: &Wanted) -> Result<Vec<Ta
             };
             let found = Several(source::snapshots(asked)?).attribute_values(&request)?;
             let found = found.into_iter();
-            found.filter_map(|(value, _)| tag_value(value)).collect()
+            found.filter_map(|(value, _)| listed(value)).collect()
         }
     };
-    values.sort_by(in_order);
+    sort(&mut values);
+    values.truncate(limit);
     let mut room = Room::of(limits.tag_values_bytes_max);
-    let most = values.into_iter().take(limit);
-    Ok(most
-        .map_while(|value| {
-            let text = room.take(value.value)?;
-            Some(TagValue {
-                value: text,
-                ..value
-            })
-        })
-        .collect())
+    let fit = values.iter().take_while(|(_, text)| room.take_some(text));
+    let fit = fit.count();
+    values.truncate(fit);
+    Ok(values)
 }
 
-fn in_order(a: &TagValue, b: &TagValue) -> Ordering {
-    (&a.r#type, &a.value).cmp(&(&b.r#type, &b.value))
+/// The name of the type of a value, and its text.
+pub(super) type Listed = (&'static str, Arc<str>);
+
+/// Sorts by type, then by text. Most values have a beginning in common: only what is behind it is
+/// compared, eight bytes at a time.
+fn sort(values: &mut Vec<Listed>) {
+    let shared = match &values[..] {
+        [(_, first), rest @ ..] => rest.iter().fold(first.len(), |shared, (_, text)| {
+            let same = first.bytes().zip(text.bytes()).take(shared);
+            same.take_while(|(a, b)| a == b).count()
+        }),
+        [] => return,
+    };
+    let key = |text: &str| {
+        let mut bytes = [0; 8];
+        let behind = text.as_bytes().get(shared..).unwrap_or_default();
+        bytes
+            .iter_mut()
+            .zip(behind)
+            .for_each(|(to, from)| *to = *from);
+        u64::from_be_bytes(bytes)
+    };
+    let mut keyed: Vec<(&'static str, u64, Arc<str>)> = std::mem::take(values)
+        .into_iter()
+        .map(|(kind, text)| (kind, key(&text), text))
+        .collect();
+    keyed.sort_unstable();
+    values.extend(keyed.into_iter().map(|(kind, _, text)| (kind, text)));
 }
 
-fn tag_value(value: Value) -> Option<TagValue> {
-    let (kind, value) = match value {
-        Value::Str(text) => ("string", text.to_string()),
-        Value::Int(number) => ("int", number.to_string()),
-        Value::Float(number) => ("float", trine_query::text::format_float(number)),
-        Value::Bool(truth) => ("bool", truth.to_string()),
+fn listed(value: Value) -> Option<Listed> {
+    Some(match value {
+        Value::Str(text) => ("string", text),
+        Value::Int(number) => ("int", number.to_string().into()),
+        Value::Float(number) => ("float", trine_query::text::format_float(number).into()),
+        Value::Bool(truth) => ("bool", truth.to_string().into()),
         // The store gives the elements of arrays on their own.
         Value::Array(_) => return None,
-    };
-    Some(TagValue {
-        r#type: kind.to_owned(),
-        value,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_sorted_by_type_and_text() {
+        let texts = [
+            "user-10",
+            "user-9",
+            "user-1",
+            "user-1\0",
+            "user-100000000",
+            "user-",
+            "user-99999999b",
+            "user-99999999a",
+        ];
+        let mut values: Vec<Listed> = texts
+            .iter()
+            .map(|text| ("string", (*text).into()))
+            .collect();
+        values.push(("int", "9".into()));
+        for _ in 0..2 {
+            let mut expect = values.clone();
+            expect.sort();
+            sort(&mut values);
+            assert_eq!(values, expect);
+            // All of one type, with something in common.
+            values.remove(0);
+            values.reverse();
+        }
+        sort(&mut Vec::new());
+    }
 }

@@ -14,7 +14,7 @@ use super::super::dictionary::Dictionary;
 use super::super::filter;
 use super::super::numbers::{Bounds, NumberPage, Wanted, ordered, unordered};
 use super::super::presence;
-use super::super::template::{Needle, TemplatePage, Templates, split};
+use super::super::template::{Needle, Numbered, TemplatePage, Templates, split};
 use super::super::values::{Texts, Type, ValueRef, Values};
 use super::{ColumnMeta, Encoding, PAGE_NUMBERS_MAX, PageMeta, Prepared, Probe, Stored, load};
 
@@ -547,6 +547,27 @@ impl ColumnReader {
         }
     }
 
+    /// How many values have wanted codes, when there is a dictionary and few codes are wanted.
+    pub(crate) fn matching(&self, wanted: &Wanted) -> Result<Option<u64>> {
+        const CODES_MAX: u64 = 64;
+        let Some(dictionary) = self.dictionary()? else {
+            return Ok(None);
+        };
+        let count = |code: u64| {
+            let code = u32::try_from(code).ok();
+            code.map_or(0, |code| u64::from(dictionary.count(code)))
+        };
+        Ok(match wanted {
+            Wanted::Range(range) if range.greatest - range.least < CODES_MAX => {
+                Some((range.least..=range.greatest).map(count).sum())
+            }
+            Wanted::Any(codes) if codes.len() as u64 <= CODES_MAX => {
+                Some(codes.iter().copied().map(count).sum())
+            }
+            _ => None,
+        })
+    }
+
     /// Whether a page may have wanted numbers or codes. Reads nothing.
     pub(crate) fn may_have_wanted(&self, page: u32, wanted: &Wanted) -> bool {
         self.meta.page(page).is_some_and(|m| wanted.meets(m.bounds))
@@ -580,20 +601,40 @@ impl ColumnReader {
     /// nobody has to keep them all: whoever wants them distinct adds up. Only those of a few templates
     /// with one number each, of which no more can be distinct than numbers, are counted first.
     pub(crate) fn distinct(&self, each: &mut dyn FnMut(ValueRef<'_>, u64) -> bool) -> Result<()> {
-        if let Some(dictionary) = self.dictionary()? {
-            return dictionary.each(0, &mut |code, value| {
-                each(value, dictionary.count(code).into())
-            });
+        let mut numbered = Numbered::default();
+        if self.distinct_beside(&mut numbered, usize::MAX, each)? {
+            numbered.drain(each);
         }
+        Ok(())
+    }
+
+    /// As [`Self::distinct`], but for values that are left in `numbered` until it has `most`: those of
+    /// several columns add up there. Whether `each` never said no.
+    pub(crate) fn distinct_beside(
+        &self,
+        numbered: &mut Numbered,
+        most: usize,
+        each: &mut dyn FnMut(ValueRef<'_>, u64) -> bool,
+    ) -> Result<bool> {
         let mut more = true;
-        let mut counts = self.counted();
+        if let Some(dictionary) = self.dictionary()? {
+            dictionary.each(0, &mut |code, value| {
+                more = each(value, dictionary.count(code).into());
+                more
+            })?;
+            return Ok(more);
+        }
+        let places = match (&self.meta.encoding, self.kind) {
+            (Encoding::Templates { .. }, Type::Str) => numbered.places(self.templates()?),
+            _ => None,
+        };
         for meta in &self.meta.pages {
-            if !more {
-                break;
-            }
-            if !counts.is_empty() {
+            if let Some(places) = &places {
                 let bytes = self.bytes(meta)?;
-                if self.template_page(meta, &bytes)?.count(&mut counts) {
+                if self.template_page(meta, &bytes)?.count(places, numbered)? {
+                    if numbered.len() >= most && !numbered.drain(each) {
+                        return Ok(false);
+                    }
                     continue;
                 }
             }
@@ -601,33 +642,11 @@ impl ColumnReader {
                 more = each(value, 1);
                 more
             })?;
-        }
-        let Some(meta) = self.meta.pages.first() else {
-            return Ok(());
-        };
-        let mut text = Vec::new();
-        for (code, counts) in counts.iter().enumerate() {
-            for (number, count) in (0u64..).zip(counts).filter(|(_, count)| **count > 0) {
-                if !more {
-                    return Ok(());
-                }
-                text.clear();
-                self.templates()?.write(code, &[number], &mut text);
-                more = each(self.value(meta, &text)?, (*count).into());
+            if !more {
+                break;
             }
         }
-        Ok(())
-    }
-
-    /// Where the values of each template are counted, by number: nowhere when there are too many.
-    fn counted(&self) -> Vec<Vec<u32>> {
-        const TEMPLATES_MAX: u32 = 8;
-        match self.meta.encoding {
-            Encoding::Templates { entries, .. } if entries <= TEMPLATES_MAX => {
-                vec![Vec::new(); entries as usize]
-            }
-            _ => Vec::new(),
-        }
+        Ok(more)
     }
 
     /// All values, for merges. Numbers come as such, other columns with a dictionary coded.

@@ -40,6 +40,24 @@ fn golden_bytes() {
 }
 
 #[test]
+fn texts_are_compared_without_their_counts() {
+    let open = |entries: &[(&str, u32)]| {
+        let entries = entries
+            .iter()
+            .map(|(text, count)| (text.as_bytes().to_vec(), *count));
+        let entries: BTreeMap<Vec<u8>, u32> = entries.collect();
+        Dictionary::open("test", 0, Type::Str, entries.len(), &texts(&entries)).unwrap()
+    };
+    let some = open(&[("GET", 3), ("GO", 1)]);
+    assert!(some.has_texts_of(&open(&[("GET", 1), ("GO", 70_000)])));
+    assert!(!some.has_texts_of(&open(&[("GET", 3), ("GOT", 1)])));
+    assert!(!some.has_texts_of(&open(&[("GET", 3)])));
+    let bytes = numbers(&[(7, 1)].into());
+    let number = Dictionary::open("test", 0, Type::Int, 1, &bytes).unwrap();
+    assert!(!number.has_texts_of(&number));
+}
+
+#[test]
 fn long_texts_are_packed() {
     let long = |n: u32| {
         format!(

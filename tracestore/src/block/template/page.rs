@@ -7,7 +7,8 @@ use trine_storage::codec::{Reader, put_varint};
 use trine_storage::{Error, Result};
 
 use super::super::numbers::{Bounds, NumberPage, Wanted, put_page as put_numbers};
-use super::{SLOTS_MAX, Templates};
+use super::numbered::NUMBERS_MAX;
+use super::{Numbered, SLOTS_MAX, Templates};
 
 /// Appends a page of values, each the code of a template and its numbers. `codes` are the bounds of
 /// the codes, which the directory keeps. `places` is memory that is used again.
@@ -56,9 +57,6 @@ pub(crate) struct TemplatePage<'a> {
     codes_bounds: Bounds,
     places: Vec<(NumberPage<'a>, Bounds)>,
 }
-
-/// Numbers below this are counted in arrays.
-const COUNTED_MAX: usize = 1 << 20;
 
 /// Goes through a page in row order.
 struct Walk {
@@ -193,38 +191,39 @@ impl<'a> TemplatePage<'a> {
         Ok(())
     }
 
-    /// Counts the values of templates with one number, where all of the page are such: `counts` has
-    /// those of each template by number. `false` when it cannot, and nothing is counted then.
-    pub(crate) fn count(&self, counts: &mut [Vec<u32>]) -> bool {
-        let [(place, bounds)] = &self.places[..] else {
-            return false;
+    /// Counts the values, where each has one number that is small enough: those of each template at
+    /// its place. `false` when it cannot, and nothing is counted then.
+    pub(crate) fn count(&self, places: &[usize], numbered: &mut Numbered) -> Result<bool> {
+        let [(numbers, bounds)] = &self.places[..] else {
+            return Ok(false);
         };
-        let greatest = usize::try_from(bounds.greatest).unwrap_or(usize::MAX);
-        let has_one = |code| self.templates.slots(code) == Some(1);
-        if !self.is_uniform() || greatest >= COUNTED_MAX || !(0..counts.len()).all(has_one) {
-            return false;
+        if !self.is_uniform() || bounds.greatest >= NUMBERS_MAX {
+            return Ok(false);
         }
-        let (mut codes, mut numbers) = (Vec::new(), Vec::new());
-        self.codes.decode(&mut codes, |code| code);
-        place.decode(&mut numbers, |number| number);
-        let slot = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        if codes.iter().any(|code| slot(*code) >= counts.len())
-            || numbers.iter().any(|number| slot(*number) > greatest)
-        {
-            return false;
+        let place = |code: u32| {
+            places
+                .get(code as usize)
+                .copied()
+                .ok_or_else(|| self.corrupt())
+        };
+        let Bounds { least, greatest } = self.codes_bounds;
+        if least == greatest {
+            let place = place(u32::try_from(least).unwrap_or(u32::MAX))?;
+            numbered.reserve(place, bounds.greatest);
+            numbers.each_group(|group| numbered.count(place, group.iter().copied().map(small)));
+            return Ok(true);
         }
-        for (code, number) in codes.into_iter().zip(numbers) {
-            let Some(of_template) = counts.get_mut(slot(code)) else {
-                continue;
-            };
-            if of_template.len() <= greatest {
-                of_template.resize(greatest + 1, 0);
-            }
-            if let Some(count) = of_template.get_mut(slot(number)) {
-                *count += 1;
-            }
+        let mut codes = Vec::new();
+        self.codes.codes(self.name, self.offset, &mut codes)?;
+        for place in places {
+            numbered.reserve(*place, bounds.greatest);
         }
-        true
+        let mut decoded = Vec::new();
+        numbers.decode(&mut decoded, |number| number);
+        for (code, number) in codes.into_iter().zip(decoded) {
+            numbered.count(place(code)?, [small(number)]);
+        }
+        Ok(true)
     }
 
     /// The numbers of the value at the walk, which goes on.
@@ -314,4 +313,8 @@ impl<'a> TemplatePage<'a> {
         }
         Ok(())
     }
+}
+
+fn small(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

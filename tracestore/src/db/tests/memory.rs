@@ -75,6 +75,107 @@ fn a_full_stage_becomes_a_run() {
     );
 }
 
+/// How many runs are built, and how many are not.
+fn built(store: &TraceStore) -> (usize, usize) {
+    let live = store.inner.live.lock();
+    let (built, waiting): (Vec<_>, Vec<_>) = live.runs().partition(|run| run.is_built());
+    (built.len(), waiting.len())
+}
+
+#[test]
+fn runs_that_nobody_reads_are_sealed_from_what_they_are_made_of() {
+    for range_ns in [1_000, 1_000_000_000] {
+        let config = Config {
+            stage_spans_max: 50,
+            block_range: Duration::from_nanos(range_ns),
+            ..Config::default()
+        };
+        let bench = Bench::new(config);
+        let store = bench.open();
+        let mut expected = Vec::new();
+        for round in 0..3 {
+            for n in round * 100..round * 100 + 100 {
+                // Traces of several runs, seals and windows; some spans come twice.
+                let spans = [(n % 9, n + 1), (n / 2, 1), (n % 9, n + 1)];
+                append(
+                    &store,
+                    spans
+                        .map(|(trace, id)| span(trace, id, trace * 300))
+                        .to_vec(),
+                );
+                expected.extend(spans);
+            }
+            let (none, some) = built(&store);
+            assert!(none == 0 && some >= 5, "{none} and {some}");
+            store.flush().unwrap();
+        }
+        append(&store, vec![span(1, 1_000, 300); 60]);
+        assert_eq!(built(&store), (0, 1));
+        expected.push((1, 1_000));
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(seen(&store.snapshot()), expected);
+        drop(store);
+        assert_eq!(seen(&bench.open().snapshot()), expected);
+    }
+}
+
+#[test]
+fn runs_are_built_at_once_while_somebody_reads_and_else_when_they_waited() {
+    let config = Config {
+        stage_spans_max: 50,
+        ..Config::default()
+    };
+    let bench = Bench::new(config);
+    let store = bench.open();
+    let mut trace = 0;
+    let mut fill = || {
+        trace += 1;
+        append(&store, (1..=50).map(|id| span(trace, id, 5)).collect());
+    };
+    fill();
+    assert_eq!(built(&store), (0, 1));
+    assert_eq!(seen(&store.snapshot()).len(), 50);
+    assert_eq!(built(&store), (1, 0));
+    bench
+        .clock
+        .advance(Duration::from_secs(60) - Duration::from_nanos(1));
+    fill();
+    assert_eq!(built(&store), (2, 0));
+    bench.clock.advance(Duration::from_nanos(1));
+    fill();
+    assert_eq!(built(&store), (2, 1));
+    bench
+        .clock
+        .advance(Duration::from_secs(10) - Duration::from_nanos(1));
+    store.maintain().unwrap();
+    assert_eq!(built(&store), (2, 1));
+    bench.clock.advance(Duration::from_nanos(1));
+    store.maintain().unwrap();
+    assert_eq!(built(&store), (3, 0));
+    assert_eq!(store.inner.account.bytes(), store.stats().live_bytes);
+    assert_eq!(seen(&store.snapshot()).len(), 150);
+}
+
+#[test]
+fn runs_that_wait_let_go_of_what_was_sealed_before_them() {
+    let config = Config {
+        stage_spans_max: 50,
+        ..Config::default()
+    };
+    let store = Bench::new(config).open();
+    let fill = |trace: u64| append(&store, (1..=50).map(|id| span(trace, id, 5)).collect());
+    fill(1);
+    let first = store.inner.live.lock().runs().next().map(Arc::downgrade);
+    let sealing = store.inner.begin_seal();
+    fill(1);
+    drop(sealing);
+    store.inner.seal_once().unwrap();
+    assert!(first.is_some_and(|run| run.upgrade().is_none()));
+    assert_eq!(built(&store), (0, 1));
+    assert_eq!(seen(&store.snapshot()).len(), 50);
+}
+
 #[test]
 fn a_trace_in_many_places_is_told_by_all_but_one() {
     let config = Config {

@@ -28,6 +28,9 @@ fn sealed_blocks_become_one_and_duplicates_go() {
         store.flush().unwrap();
         store.maintain().unwrap();
     }
+    assert_eq!(store.stats().blocks, 8, "more may follow at once");
+    bench.clock.advance(Duration::from_secs(10));
+    store.maintain().unwrap();
     assert_eq!(levels(&store), [(1, 1, 16)]);
     let image = store.snapshot().places[0].image().unwrap();
     assert!(image.traces_with_more().unwrap().is_empty());
@@ -217,7 +220,8 @@ fn rules_keep_some_traces_longer_and_some_shorter() {
 
 #[test]
 fn a_delete_that_waits_keeps_older_and_later_spans_apart() {
-    let store = Bench::new(Config::default()).open();
+    let bench = Bench::new(Config::default());
+    let store = bench.open();
     let fill = |ids: std::ops::Range<u64>| {
         for id in ids {
             append(&store, vec![span(1, id, 5)]);
@@ -229,6 +233,8 @@ fn a_delete_that_waits_keeps_older_and_later_spans_apart() {
     fill(5..13);
     let later: Vec<(u64, u64)> = (5..13).map(|id| (1, id)).collect();
     assert_eq!(seen(&store.snapshot()), later);
+    // So long after the last seal no more are waited for.
+    bench.clock.advance(Duration::from_secs(10));
     store.maintain().unwrap();
     assert_eq!(levels(&store), [(1, 2, 12)]);
     assert_eq!(seen(&store.snapshot()), later);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValueList};
 
 use super::*;
-use crate::proto::tempo::{SearchTagsV2Scope, ServiceStats, TagValue};
+use crate::proto::tempo::{SearchTagsV2Scope, ServiceStats};
 
 fn value(value: Value) -> AnyValue {
     AnyValue { value: Some(value) }
@@ -226,19 +226,16 @@ fn names_and_values() {
     };
     let expect = r#"{"scopes":[{"name":"span","tags":["a","b"]}]}"#;
     assert_eq!(scopes(&by_scope), expect);
-    let plain = SearchTagValuesResponse {
-        tag_values: strings(["x", ""]),
-        metrics: Some(MetadataMetrics::default()),
-    };
+    let plain = [("string", "x".into()), ("string", "".into())];
     assert_eq!(values(&plain), r#"{"tagValues":["x",""],"metrics":{}}"#);
-    let typed = SearchTagValuesV2Response {
-        tag_values: vec![TagValue {
-            r#type: "int".to_owned(),
-            value: "7".to_owned(),
-        }],
-        metrics,
-    };
-    let expect = format!("{{\"tagValues\":[{{\"type\":\"int\",\"value\":\"7\"}}],{told}}}");
+    let typed = [
+        ("int", "7".into()),
+        ("string", "\"".into()),
+        ("string", "b".into()),
+    ];
+    let expect = "{\"tagValues\":[{\"type\":\"int\",\"value\":\"7\"},\
+                  {\"type\":\"string\",\"value\":\"\\\"\"},{\"type\":\"string\",\"value\":\"b\"}],\
+                  \"metrics\":{}}";
     assert_eq!(typed_values(&typed), expect);
 }
 
