@@ -29,6 +29,7 @@ mod schema;
 mod sdk;
 mod span_metrics;
 mod storage;
+mod storage_cost;
 mod storage_s3;
 mod tempo_streaming;
 mod traps;
