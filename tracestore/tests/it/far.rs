@@ -1,20 +1,12 @@
 //! How many requests that depend on each other a read of blocks takes that are far away.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use trine_storage::catalog::{BlockMeta, Document};
-use trine_storage::depot::{Adopted, Depot, Guard, LocalCopy, Role, ShipEdit, ShipState};
-use trine_storage::fs::{ReadFile, WriteFile};
+use parking_lot::Mutex;
+use trine_storage::TimeRange;
 use trine_storage::shared::Shared;
-use trine_storage::sim::{MemoryBucket, MemoryDepot, SimFs};
-use trine_storage::ulid::BlockId;
-use trine_storage::{Result, TimeRange};
+use trine_storage::sim::{Asked, CountingDepot, MemoryBucket, SimFs};
 use trine_tracestore::{
     AttributeRef, AttributeScope, Batch, Condition, Counts, Durability, Effort, Event, Filter,
     Intrinsic, Link, Measure, Request, Rows, Scope, Snapshot, Span, Test, TraceFilter, TraceStore,
@@ -23,157 +15,27 @@ use trine_tracestore::{
 
 use crate::store::{NOW_NS, batches, clock, service, text};
 
-/// What time it is when every request takes one unit, and those that are begun together go on
-/// together.
-#[derive(Debug, Default)]
-struct Time {
-    now: u64,
-    requests: u64,
-    bytes: u64,
-    /// Of each byte of each object, when it is here.
-    here: BTreeMap<BlockId, Vec<u64>>,
-}
+/// Bytes that are counted as one.
+const PAGE_BYTES: u64 = 64;
 
-const NEVER: u64 = u64::MAX;
-
-impl Time {
-    /// When the last of some bytes is here; those that are missing are asked for now.
-    fn ask(&mut self, id: BlockId, len: u64, ranges: &[Range<u64>]) -> u64 {
-        let here = self.here.entry(id);
-        let here = here.or_insert_with(|| vec![NEVER; len as usize]);
-        let mut last = self.now;
-        for range in ranges {
-            let bytes = &mut here[range.start as usize..range.end as usize];
-            self.requests += u64::from(bytes.contains(&NEVER));
-            for at in bytes {
-                if *at == NEVER {
-                    self.bytes += 1;
-                    *at = self.now + 1;
-                }
-                last = last.max(*at);
-            }
-        }
-        last
-    }
-}
-
-/// A depot that counts.
-#[derive(Debug)]
-struct Far {
-    depot: Arc<MemoryDepot>,
-    time: Arc<Mutex<Time>>,
-}
-
-struct FarFile {
-    id: BlockId,
-    file: Arc<dyn ReadFile>,
-    time: Arc<Mutex<Time>>,
-}
-
-impl fmt::Debug for FarFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FarFile").field(&self.id).finish()
-    }
-}
-
-impl ReadFile for FarFile {
-    fn len(&self) -> u64 {
-        self.file.len()
-    }
-
-    fn read(&self, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
-        let mut time = self.time.lock().unwrap();
-        time.now = time.ask(self.id, self.len(), ranges);
-        self.file.read(ranges)
-    }
-
-    fn is_remote(&self) -> bool {
-        true
-    }
-
-    fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
-        let mut time = self.time.lock().unwrap();
-        time.ask(self.id, self.len(), ranges);
-        Ok(())
-    }
-}
-
-impl Depot for Far {
-    fn name(&self) -> &str {
-        self.depot.name()
-    }
-
-    fn instance(&self) -> &str {
-        self.depot.instance()
-    }
-
-    fn role(&self) -> Role {
-        self.depot.role()
-    }
-
-    fn newest(&self, known: u64) -> Result<Option<Arc<Document>>> {
-        self.depot.newest(known)
-    }
-
-    fn commit(&self, edit: &ShipEdit) -> Result<Adopted> {
-        self.depot.commit(edit)
-    }
-
-    fn upload(
-        &self,
-        id: BlockId,
-        file: &dyn ReadFile,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<Guard> {
-        self.depot.upload(id, file, check)
-    }
-
-    fn open(&self, meta: &BlockMeta) -> Arc<dyn ReadFile> {
-        Arc::new(FarFile {
-            id: meta.id,
-            file: self.depot.open(meta),
-            time: Arc::clone(&self.time),
-        })
-    }
-
-    fn download(&self, meta: &BlockMeta, to: &mut dyn WriteFile) -> Result<()> {
-        self.depot.download(meta, to)
-    }
-
-    fn surplus(&self, copies: &[LocalCopy]) -> Vec<BlockId> {
-        self.depot.surplus(copies)
-    }
-
-    fn kept_bytes_max(&self, kept: u64) -> u64 {
-        self.depot.kept_bytes_max(kept)
-    }
-
-    fn tell(&self, state: ShipState) {
-        self.depot.tell(state);
-    }
-}
-
-fn open(bucket: &MemoryBucket, instance: &str) -> (TraceStore, Arc<Mutex<Time>>) {
-    let time: Arc<Mutex<Time>> = Arc::default();
-    let depot = Far {
-        depot: bucket.depot(instance),
-        time: Arc::clone(&time),
-    };
+fn open(bucket: &MemoryBucket, instance: &str) -> (TraceStore, Arc<Mutex<Asked>>) {
+    let depot = CountingDepot::new(bucket.depot(instance), PAGE_BYTES);
+    let asked = depot.asked();
     let store = TraceStore::builder(Path::new("store"))
         .fs(Arc::new(SimFs::new()))
         .clock(clock())
         .shared(Shared::without_workers())
-        .depot(Arc::new(depot))
+        .depot(depot)
         .open()
         .unwrap();
-    (store, time)
+    (store, asked)
 }
 
-/// How much time something takes.
-fn took<T>(time: &Mutex<Time>, act: impl FnOnce() -> T) -> (T, u64) {
-    let before = time.lock().unwrap().now;
+/// How many answers something waits for, one after the other.
+fn took<T>(asked: &Mutex<Asked>, act: impl FnOnce() -> T) -> (T, u64) {
+    let before = asked.lock().rounds();
     let done = act();
-    (done, time.lock().unwrap().now - before)
+    (done, asked.lock().rounds() - before)
 }
 
 fn trace_id(trace: u64) -> [u8; 16] {
@@ -248,16 +110,16 @@ fn a_trace_takes_four_requests_that_depend_on_each_other() {
     let bucket = MemoryBucket::new();
     fill(&bucket);
     for trace in [0, 77, 2_999, 3_100, 5_900, 7_001, 8_998] {
-        let (store, time) = open(&bucket, &format!("reader of {trace}"));
+        let (store, asked) = open(&bucket, &format!("reader of {trace}"));
         let snapshot = store.snapshot();
-        assert_eq!(time.lock().unwrap().requests, 0, "opening asks nothing");
-        let (found, cold) = took(&time, || snapshot.trace(trace_id(trace)).unwrap());
+        assert_eq!(asked.lock().pages(), 0, "opening asks nothing");
+        let (found, cold) = took(&asked, || snapshot.trace(trace_id(trace)).unwrap());
         let spans = found.map_or(0, |found| found.spans().count());
         assert!(spans >= 3, "{spans} of {trace}");
         assert!(cold <= 4, "{cold} for trace {trace} with cold caches");
-        let (found, warm) = took(&time, || snapshot.trace(trace_id(trace + 1)).unwrap());
+        let (found, warm) = took(&asked, || snapshot.trace(trace_id(trace + 1)).unwrap());
         assert!(found.is_some() && warm <= 2, "{warm} for the next trace");
-        let (none, warm) = took(&time, || snapshot.trace(trace_id(1 << 40)).unwrap());
+        let (none, warm) = took(&asked, || snapshot.trace(trace_id(1 << 40)).unwrap());
         assert!(
             none.is_none() && warm <= 1,
             "{warm} for a trace that there is not"
@@ -305,9 +167,9 @@ fn a_search_takes_few_requests_that_depend_on_each_other() {
         (TraceFilter::All, 9_000..),
     ];
     for (filter, least) in filters {
-        let (store, time) = open(&bucket, "reader");
+        let (store, asked) = open(&bucket, "reader");
         let snapshot = store.snapshot();
-        let (found, cold) = took(&time, || batches(&snapshot, filter.clone()).unwrap());
+        let (found, cold) = took(&asked, || batches(&snapshot, filter.clone()).unwrap());
         let traces: usize = found.iter().map(|batch| batch.traces.len()).sum();
         assert!(least.contains(&traces), "{traces} of {filter:?}");
         let most = 10 + found.len() as u64;
@@ -321,7 +183,7 @@ fn a_search_reads_what_lies_in_its_range() {
     let bucket = MemoryBucket::new();
     fill(&bucket);
     let bytes_of = |range: TimeRange| {
-        let (store, time) = open(&bucket, "reader");
+        let (store, asked) = open(&bucket, "reader");
         let request = Request::Rows(Rows {
             range,
             filter: equal(AttributeRef::Intrinsic(Intrinsic::Name), "span 7"),
@@ -337,7 +199,7 @@ fn a_search_reads_what_lies_in_its_range() {
                 other => panic!("{other:?}"),
             })
             .sum();
-        let bytes = time.lock().unwrap().bytes;
+        let bytes = asked.lock().pages() * PAGE_BYTES;
         (found, bytes)
     };
     let (all, all_bytes) = bytes_of(TimeRange::ALL);
@@ -355,8 +217,8 @@ fn counts_names_and_values_take_few_requests_that_depend_on_each_other() {
     let bucket = MemoryBucket::new();
     fill(&bucket);
     let cold = |most: u64, what: &str, ask: &dyn Fn(&Snapshot) -> usize| {
-        let (store, time) = open(&bucket, "reader");
-        let (found, cold) = took(&time, || ask(&store.snapshot()));
+        let (store, asked) = open(&bucket, "reader");
+        let (found, cold) = took(&asked, || ask(&store.snapshot()));
         assert!(found > 0, "{what}");
         assert!(cold <= most, "{cold} for {what} with cold caches");
     };
