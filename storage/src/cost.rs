@@ -61,7 +61,7 @@ pub(crate) struct Point {
 
 /// In which round of which query a request was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Round {
+pub struct Round {
     cost: u64,
     depth: u64,
 }
@@ -103,7 +103,7 @@ impl Cost {
     }
 
     /// Told by whoever sent one request, which brought so many bytes, and waited for the answer.
-    pub(crate) fn asked(bytes: u64) {
+    pub fn asked(bytes: u64) {
         let round = Round::next();
         if let Some(cost) = Self::current() {
             cost.fetched(1, bytes);
@@ -114,7 +114,7 @@ impl Cost {
 
     /// Told by a file when this thread uses what came in a round: a request that it sends from now on
     /// depends on it. Rounds of other queries do not matter.
-    pub(crate) fn used(round: Option<Round>) {
+    pub fn used(round: Option<Round>) {
         CURRENT.with_borrow_mut(|stack| {
             if let (Some(point), Some(round)) = (stack.last_mut(), round)
                 && round.cost == point.cost.number
@@ -125,7 +125,7 @@ impl Cost {
     }
 
     /// Told by a file that this thread has to wait for.
-    pub(crate) fn waited() {
+    pub fn waited() {
         if let Some(cost) = Self::current() {
             cost.rounds.fetch_add(1, Ordering::Relaxed);
         }
@@ -191,7 +191,7 @@ impl Point {
 
 impl Round {
     /// That of a request which this thread sends now.
-    pub(crate) fn next() -> Option<Self> {
+    pub fn next() -> Option<Self> {
         CURRENT.with_borrow(|stack| {
             stack.last().map(|point| Self {
                 cost: point.cost.number,
@@ -201,7 +201,7 @@ impl Round {
     }
 
     /// Whether both are rounds of one query.
-    pub(crate) fn is_of(self, other: Self) -> bool {
+    pub fn is_of(self, other: Self) -> bool {
         self.cost == other.cost
     }
 }

@@ -46,7 +46,7 @@ pub use fault::{Change, FaultStore, Faults, Turns};
 pub use fault_bucket::{FaultBucket, check_over_faults};
 pub use file::RemoteFile;
 pub use lease::{Holder, Lease, LeaseTimes, Taken, Watch};
-pub use lives::{LivingSubject, live};
+pub use lives::{LivingSubject, check_lives, check_scripts, live};
 pub use markers::StoreName;
 pub use probe::Checked;
 pub use range_cache::{CacheOptions, CacheStats, DiskOptions, Priority, RangeCache};

@@ -9,19 +9,12 @@ use bytes::Bytes;
 use trine_logstore::LineFilter;
 use trine_storage::clock::ManualClock;
 use trine_storage::depot::Depot;
-use trine_storage::remote::{LivingSubject, check_over_faults, live};
-use trine_storage::sim::{ShippedStep, SimFs, script_shipped, seeds};
+use trine_storage::remote::{LivingSubject, check_lives, check_scripts};
+use trine_storage::sim::SimFs;
 use trine_storage::{Result, TimeRange};
 
 use crate::shipping::{Logs, Timed, config};
 use crate::store;
-
-/// How many lives there are without being told otherwise, and how long they are.
-const LIVES: u64 = 12;
-const STEPS: u32 = 60;
-/// How many scripts there are without being told otherwise, and how often each is cut off.
-const SCRIPTS: u64 = 2;
-const CUTS: u64 = 32;
 
 impl LivingSubject for Logs {
     fn open_at(
@@ -58,22 +51,10 @@ impl LivingSubject for Logs {
 
 #[test]
 fn two_processes_and_a_bucket_that_fails_keep_every_promise() {
-    let logs = Logs::default();
-    let done: u64 = seeds(LIVES).map(|seed| live(&logs, seed, STEPS)).sum();
-    let lives = seeds(LIVES).count() as u64;
-    println!("{lives} lives: {done} writes went well");
-    assert!(done > 4 * lives, "only {done} writes went well");
+    check_lives(&Logs::default());
 }
 
 #[test]
 fn a_bucket_that_is_cut_off_or_fails_keeps_every_promise() {
-    let mut cuts = 0;
-    for seed in seeds(SCRIPTS) {
-        let mut script = script_shipped(seed, 8);
-        script.push(ShippedStep::Ship);
-        cuts += check_over_faults(&Logs::default(), &script, seed, CUTS);
-    }
-    let scripts = seeds(SCRIPTS).count() as u64;
-    println!("{scripts} scripts: {cuts} cuts");
-    assert!(cuts > CUTS / 2 * scripts, "only {cuts} cuts");
+    check_scripts(Logs::default);
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use super::depots::Depots;
 use super::fault::Faults;
+use super::fault_bucket::check_over_faults;
 use super::stage::{Mode, Stage};
 use crate::clock::ManualClock;
 use crate::depot::Depot;
 use crate::error::Result;
-use crate::sim::{Crash, Rng, ShippedSubject, SimFs};
+use crate::sim::{Crash, Rng, ShippedStep, ShippedSubject, SimFs, script_shipped, seeds};
 use crate::wal::Durability::Synced;
 
 const TENANT: &str = "t";
@@ -75,6 +76,41 @@ pub fn live<S: LivingSubject>(subject: &S, seed: u64, steps: u32) -> u64 {
     }
     world.check();
     world.done
+}
+
+/// Lives of an engine without being told otherwise ([`seeds`]), and how long they are.
+const LIVES: u64 = 12;
+const STEPS: u32 = 60;
+/// Scripts of an engine without being told otherwise, and how often each is cut off.
+const SCRIPTS: u64 = 2;
+const CUTS: u64 = 32;
+
+/// Random lives of an engine, as many as [`seeds`] says.
+///
+/// # Panics
+/// As [`live`], and when hardly anything could be written.
+pub fn check_lives<S: LivingSubject>(subject: &S) {
+    let done: u64 = seeds(LIVES).map(|seed| live(subject, seed, STEPS)).sum();
+    let lives = seeds(LIVES).count() as u64;
+    println!("{lives} lives: {done} writes went well");
+    assert!(done > 4 * lives, "only {done} writes went well");
+}
+
+/// Scripts of an engine over a bucket that is cut off or fails, as many as [`seeds`] says, each with a
+/// subject of its own.
+///
+/// # Panics
+/// As [`check_over_faults`], and when hardly anything was cut off.
+pub fn check_scripts<S: ShippedSubject>(subject: impl Fn() -> S) {
+    let mut cuts = 0;
+    for seed in seeds(SCRIPTS) {
+        let mut script = script_shipped(seed, 8);
+        script.push(ShippedStep::Ship);
+        cuts += check_over_faults(&subject(), &script, seed, CUTS);
+    }
+    let scripts = seeds(SCRIPTS).count() as u64;
+    println!("{scripts} scripts: {cuts} cuts");
+    assert!(cuts > CUTS / 2 * scripts, "only {cuts} cuts");
 }
 
 /// A process and its data directory.
